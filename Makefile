@@ -1,0 +1,77 @@
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Which Python makes the environment, and where it stands. `make test PYTHON=python3.12 VENV=.venv-3.12` keeps both.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PYTHON
+
+COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --extra dev --universal --python-version 3.11 \
+	--generate-hashes --no-annotate --custom-compile-command "make constraints"
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: setup ## Run the example on a real Airflow with a local control plane (KEEP=1 leaves both running)
+	@$(BIN)/python -m dev.demo $(if $(KEEP),--keep)
+
+.PHONY: test
+test: setup lint types dist ## Check everything: lint, types, wheel, unit tests, a real scheduler and triggerer
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: test-fast
+test-fast: setup ## Run the tests that need no running Airflow
+	@$(BIN)/python -m pytest -m "not airflow and not slow" $(ARGS)
+
+.PHONY: setup
+setup: ## Make the environment, once and again when the pinned requirements change
+	@dev/setup.sh $(VENV) constraints.txt
+
+.PHONY: lint
+lint: setup ## Check style, import rules, and that generated code is fresh
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+	@$(BIN)/python dev/unasync.py --check
+
+.PHONY: types
+types: setup ## Check types with mypy and pyright, both strict
+	@$(BIN)/mypy
+	@$(BIN)/pyright
+
+.PHONY: format
+format: setup ## Format the code and mend what can be mended
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+.PHONY: generate
+generate: setup ## Make the sync client from the async one
+	@$(BIN)/python dev/unasync.py
+
+.PHONY: dist
+dist: setup ## Build sdist and wheel, and try the wheel in an empty environment
+	@dev/try_wheel.sh $(VENV)
+
+.PHONY: constraints
+constraints: setup ## Pin all requirements anew (needs the package index)
+	$(COMPILE) --upgrade dev/requirements/airflow-3.3.in -o constraints.txt
+	$(COMPILE) --upgrade dev/requirements/airflow-2.11.in -o constraints-airflow-2.11.txt
+
+.PHONY: test-airflow-2.11
+test-airflow-2.11: ## Run the tests that need no running Airflow on the oldest supported one
+	@dev/setup.sh .venv-airflow-2.11 constraints-airflow-2.11.txt
+	@.venv-airflow-2.11/bin/python -m pytest -m "not airflow and not slow" $(ARGS)
+
+.PHONY: test-reliability
+test-reliability: setup ## Kill everything at every moment on a real Airflow (some minutes)
+	@$(BIN)/python -m pytest tests/reliability -m slow $(ARGS)
+
+.PHONY: clean
+clean: ## Remove what was built and cached, the environments included
+	rm -rf .venv .venv-* .demo .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

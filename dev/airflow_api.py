@@ -1,0 +1,133 @@
+"""The few calls of Airflow's REST API that the demo and the tests drive it with."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any
+
+from dev.processes import StackError, poll
+
+ENDED = frozenset({"success", "failed", "upstream_failed", "skipped", "removed"})
+
+
+class AirflowApiError(StackError):
+    """Airflow answered with an error status."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"Airflow's API answered {status}: {text[:500]}")
+        self.status = status
+
+
+class AirflowApi:
+    """One Airflow, reached over its public REST API as the simple auth manager's anonymous admin."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._token: str | None = None
+        # A proxy of the environment must not come between us and the loopback interface.
+        self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+
+    def call(self, method: str, path: str, body: Any = None, **query: str | int) -> Any:
+        """Make one call below ``/api/v2`` (or to any absolute path) and return its JSON."""
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        if not path.startswith("/auth"):
+            if self._token is None:
+                self._token = str(self.call("GET", "/auth/token")["access_token"])
+            headers["Authorization"] = f"Bearer {self._token}"
+            path = f"/api/v2{path}"
+        url = self.url + path + (f"?{urllib.parse.urlencode(query)}" if query else "")
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(url, data=data, headers=headers, method=method)
+        try:
+            with self._open(request, timeout=30) as answer:
+                text = answer.read().decode()
+        except urllib.error.HTTPError as error:
+            raise AirflowApiError(error.code, error.read().decode(errors="replace")) from error
+        return json.loads(text) if text else None
+
+    def health(self) -> dict[str, str]:
+        """Return the status by component, empty while the API server does not answer."""
+        try:
+            parts = self.call("GET", "/monitor/health")
+        except (OSError, AirflowApiError):
+            return {}
+        return {name: str(part.get("status")) for name, part in parts.items()}
+
+    def import_errors(self) -> list[str]:
+        """Return what kept DAG files from being imported."""
+        return [f"{e['filename']}: {e['stack_trace']}" for e in self.call("GET", "/importErrors")["import_errors"]]
+
+    def wait_for_dag(self, dag_id: str, *, seconds: float = 60) -> None:
+        """Wait until the DAG was parsed; an import error of any file ends the wait at once."""
+
+        def there() -> bool:
+            if errors := self.import_errors():
+                raise StackError("a DAG file can't be imported: " + errors[0])
+            try:
+                self.call("GET", f"/dags/{dag_id}")
+            except AirflowApiError as error:
+                if error.status == 404:
+                    return False
+                raise
+            return True
+
+        poll(there, seconds=seconds, waiting_for=f"DAG {dag_id} to be parsed")
+
+    def trigger(self, dag_id: str, **conf: Any) -> str:
+        """Trigger the DAG and return the id of its new run."""
+        run = self.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})
+        return str(run["dag_run_id"])
+
+    def dag_run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        """Return the DAG run."""
+        run: dict[str, Any] = self.call("GET", f"/dags/{dag_id}/dagRuns/{_quote(run_id)}")
+        return run
+
+    def tasks(self, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
+        """Return the unmapped task instances of a DAG run by task id."""
+        found = self.call("GET", f"/dags/{dag_id}/dagRuns/{_quote(run_id)}/taskInstances", limit=100)
+        return {each["task_id"]: each for each in found["task_instances"]}
+
+    def set_task_state(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
+        """Mark a task as a person does in the UI."""
+        path = f"/dags/{dag_id}/dagRuns/{_quote(run_id)}/taskInstances/{task_id}"
+        self.call("PATCH", path, {"new_state": state})
+
+    def clear(self, dag_id: str, run_id: str, *task_ids: str) -> None:
+        """Clear tasks of one DAG run as a person does in the UI, whatever their state."""
+        self.call(
+            "POST",
+            f"/dags/{dag_id}/clearTaskInstances",
+            {
+                "dag_run_id": run_id,
+                "task_ids": list(task_ids),
+                "dry_run": False,
+                "only_failed": False,
+                "only_running": False,
+                "reset_dag_runs": True,
+            },
+        )
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
+        """Return an XCom's value, ``None`` when there is none."""
+        path = f"/dags/{dag_id}/dagRuns/{_quote(run_id)}/taskInstances/{task_id}/xcomEntries/{key}"
+        try:
+            value = self.call("GET", path, deserialize="true")["value"]
+        except AirflowApiError as error:
+            if error.status == 404:
+                return None
+            raise
+        return value
+
+    def log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1) -> str:
+        """Return the task's log of one try as text, one line an entry."""
+        path = f"/dags/{dag_id}/dagRuns/{_quote(run_id)}/taskInstances/{task_id}/logs/{try_number}"
+        content = self.call("GET", path, full_content="true").get("content") or []
+        return "\n".join(each if isinstance(each, str) else json.dumps(each, default=str) for each in content)
+
+
+def _quote(text: str) -> str:
+    return urllib.parse.quote(text, safe="")

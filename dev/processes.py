@@ -1,0 +1,137 @@
+"""Start and stop programs that have children of their own, leaving none behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+T = TypeVar("T")
+
+# Every process of a stack inherits this variable, so that what outlives its parent is still found.
+MARK = "HELMR_STACK"
+
+
+class StackError(Exception):
+    """Something of the stack did not start, or died; the text says what and where its log is."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that were free a moment ago, all different."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+
+
+def poll(question: Callable[[], T | None], *, seconds: float, waiting_for: str, every: float = 0.25) -> T:
+    """Ask until the answer is neither ``None`` nor false; a bounded wait, for tests and the demo."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = question()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            msg = f"gave up after {seconds:.0f} s waiting for {waiting_for}"
+            raise StackError(msg)
+        time.sleep(every)
+
+
+@dataclass
+class Program:
+    """One program of the stack: a process group and a log file, to be started, killed and started again."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    log: Path
+    gentle: signal.Signals = signal.SIGTERM
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
+
+    def start(self) -> None:
+        """Start it; what it prints is appended to its log."""
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(
+                self.command,
+                env=dict(self.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def exited(self) -> int | None:
+        """Its exit code, or ``None`` while it runs."""
+        return None if self.process is None else self.process.poll()
+
+    def check(self) -> None:
+        """Raise if it has ended, naming its log."""
+        if self.exited is not None:
+            raise StackError(f"{self.name} ended with code {self.exited}; its log: {self.log}\n{self.tail()}")
+
+    def tail(self, lines: int = 8) -> str:
+        """Return the last lines of its log."""
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def kill(self) -> None:
+        """Kill it and its children at once (SIGKILL), as an outage of its machine would."""
+        if self.process is None:
+            return
+        for each in _family(self.process.pid):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+        self.process.wait()
+
+    def ask_to_stop(self) -> None:
+        """Ask it to end, without waiting."""
+        if self.process is not None and self.exited is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(self.gentle)
+
+    def stop(self, *, seconds: float = 10) -> None:
+        """Ask it to end, and kill it when it has not after ``seconds``."""
+        self.ask_to_stop()
+        if self.process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(seconds)
+        self.kill()
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def marked(mark: str) -> Iterator[psutil.Process]:
+    """Find the processes that carry this mark, whoever their parent is by now."""
+    for each in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if each.pid != os.getpid() and each.environ().get(MARK) == mark:
+                yield each
+
+
+def kill_marked(mark: str) -> int:
+    """Kill what an earlier run in the same folder left behind; returns how many there were."""
+    found = list(marked(mark))
+    for each in found:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
+    psutil.wait_procs(found, timeout=10)
+    return len(found)
