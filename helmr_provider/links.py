@@ -1,0 +1,75 @@
+"""Addresses of Helmr's console pages, and the buttons in Airflow's user interface that lead there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from airflow.providers.common.compat.sdk import BaseOperatorLink
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperator, Context, TaskInstanceKey
+
+
+def session_url(console_url: str, session_id: str) -> str:
+    """Return the console page of a session.
+
+    :param console_url: Base address of the console.
+    :param session_id: Id of the session.
+    """
+    return f"{console_url.rstrip('/')}/sessions/{quote(session_id, safe='')}"
+
+
+def run_url(console_url: str, session_id: str, run_id: str) -> str:
+    """Return the console page of a run.
+
+    :param console_url: Base address of the console.
+    :param session_id: Id of the session that the run belongs to.
+    :param run_id: Id of the run.
+    """
+    return f"{session_url(console_url, session_id)}/runs/{quote(run_id, safe='')}"
+
+
+class _StoredLink(BaseOperatorLink):
+    """A link that the task stores as an XCom as soon as it knows the address.
+
+    Airflow 3 stores links only when a task's process ends, and its interface reads only the stored value; storing it
+    earlier is what shows the button while the task runs.
+    """
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
+        """Return the stored address, or nothing when the task never got that far.
+
+        :param operator: The operator that the link belongs to.
+        :param ti_key: The task instance.
+        """
+        from airflow.providers.common.compat.sdk import XCom
+
+        return XCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""
+
+
+class HelmrSessionLink(_StoredLink):
+    """Lead to the session's page in the Helmr console."""
+
+    name = "Helmr session"
+    xcom_key = "_link_HelmrSessionLink"
+
+
+class HelmrRunLink(_StoredLink):
+    """Lead to the run's page in the Helmr console."""
+
+    name = "Helmr run"
+    xcom_key = "_link_HelmrRunLink"
+
+
+def store_links(context: Context, *, console_url: str, session_id: str, run_id: str) -> None:
+    """Make the task's buttons work from now on: call it as soon as the ids are known.
+
+    :param context: Context of the running task.
+    :param console_url: Base address of the console (``HelmrHook.settings.console_url``).
+    :param session_id: Id of the session.
+    :param run_id: Id of the run.
+    """
+    ti = context["ti"]
+    ti.xcom_push(key=HelmrSessionLink.xcom_key, value=session_url(console_url, session_id))
+    ti.xcom_push(key=HelmrRunLink.xcom_key, value=run_url(console_url, session_id, run_id))
