@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from datetime import UTC
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -46,7 +46,7 @@ class Identity:
     """A task instance of one Airflow installation, whatever the try.
 
     :param prefix: the connection's ``session_prefix``; differs between installations that share a Helmr environment.
-    :param map_index: −1 when the task is not mapped.
+    :param map_index: -1 when the task is not mapped.
     """
 
     prefix: str
@@ -160,7 +160,9 @@ def stamped(metadata: Mapping[str, Any] | None, member: Literal["owner", "epoch"
     :param metadata: metadata of a session.
     """
     stamp = (metadata or {}).get(STAMP)
-    value = stamp.get(member) if isinstance(stamp, Mapping) else None
+    if not isinstance(stamp, Mapping):
+        return None
+    value = cast("Mapping[str, object]", stamp).get(member)
     return value if isinstance(value, str) else None
 
 

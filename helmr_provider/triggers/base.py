@@ -1,0 +1,172 @@
+"""What all Helmr triggers have in common: how they are stored, when they give up, and what being killed means."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from helmr_provider.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from helmr_provider.client import AsyncHelmrClient
+
+KWARGS_VERSION: Final = 1
+EVENT_SCHEMA: Final = 1
+
+# States of a deferred task before Airflow 3.3 that only a user's fail, success or clear brings about; the others are
+# passed through when the task resumes, too.
+_USERS_DOING: Final = frozenset({"failed", "success", "skipped", "removed", None})
+
+# The event loop holds tasks weakly; a kill must outlive the trigger that asked for it.
+_kills: set[asyncio.Task[None]] = set()
+
+
+class HelmrTrigger(BaseTrigger):
+    """Wait for something in Helmr; one event, then the end.
+
+    The arguments of a subclass's ``__init__`` are its stored form: each becomes an attribute of the same name, and
+    those at their default are not stored. They hold ids only, they are only ever added, and always with a default: a
+    task may be deferred by one release and resumed by another.
+
+    :param helmr_conn_id: Airflow connection of the control plane.
+    :param deadline: when to give up, in seconds since the epoch; absolute, because a trigger may start many times.
+    :param version: version of the stored form.
+    """
+
+    kills: ClassVar[bool] = False
+    """Whether :meth:`kill` has something to do."""
+
+    def __init__(self, *, helmr_conn_id: str, deadline: float | None = None, version: int = KWARGS_VERSION) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's class is not annotated
+        self.helmr_conn_id = helmr_conn_id
+        self.deadline = deadline
+        self.version = version
+        self._fired = False
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments to build this trigger from again."""
+        cls = type(self)
+        stored = {
+            name: getattr(self, name)
+            for name, parameter in inspect.signature(cls).parameters.items()
+            if getattr(self, name) != parameter.default
+        }
+        return f"{cls.__module__}.{cls.__qualname__}", {**stored, "version": KWARGS_VERSION}
+
+    async def watch(self, client: AsyncHelmrClient, *, remaining: float | None) -> dict[str, Any]:
+        """Wait, and return what the event says besides its ``schema``: a ``status``, and ids.
+
+        :param client: the triggerer's shared client.
+        :param remaining: seconds left until the deadline; ``None`` without one.
+        :raises HelmrTimeoutError: the deadline was reached.
+        """
+        raise NotImplementedError
+
+    async def kill(self, client: AsyncHelmrClient) -> None:
+        """End in Helmr what the killed task answers for.
+
+        :param client: the triggerer's shared client.
+        """
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Fire the one event: ``ended``, ``timeout``, or ``error`` when waiting on is pointless."""
+        event = {"schema": EVENT_SCHEMA, **await self._outcome()}
+        # Airflow may call on_kill when it has handled the event; by then nothing is left that may be killed.
+        self._fired = True
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # Airflow's class is not annotated
+
+    async def on_kill(self) -> None:
+        """Kill, when a user has failed, cleared or completed the deferred task (Airflow 3.3 and later)."""
+        await self._kill(unless_deferred=True)
+
+    async def cleanup(self) -> None:
+        """Kill, before Airflow 3.3, when the task's state shows that a user has ended it."""
+        if not AIRFLOW_V_3_3_PLUS and not self._past_deadline():
+            await self._kill(unless_deferred=False)
+
+    async def _outcome(self) -> dict[str, Any]:
+        from helmr_provider.client.errors import HelmrError, HelmrTimeoutError
+        from helmr_provider.triggers.shared_client import shared_client
+
+        if self._past_deadline():
+            return {"status": "timeout"}
+        remaining = None if self.deadline is None else self.deadline - time.time()
+        try:
+            async with shared_client(self.helmr_conn_id) as client:
+                return await self.watch(client, remaining=remaining)
+        except HelmrTimeoutError:
+            return {"status": "timeout"}
+        except HelmrError as error:
+            # The text stays in the task's log: an event holds ids only.
+            self.log.error("Waiting on connection %s is over: %s", self.helmr_conn_id, error)  # noqa: TRY400 - no traceback in a user's log
+            return {"status": "error", "error": type(error).__name__}
+
+    def _past_deadline(self) -> bool:
+        return self.deadline is not None and time.time() >= self.deadline
+
+    async def _kill(self, *, unless_deferred: bool) -> None:
+        if self._fired or not self.kills:
+            return
+        # Airflow cancels on_kill about a second after it began, however long it may take by configuration.
+        task = asyncio.ensure_future(self._kill_if_meant(unless_deferred=unless_deferred))
+        _kills.add(task)
+        task.add_done_callback(_kills.discard)
+        await asyncio.shield(task)
+
+    async def _kill_if_meant(self, *, unless_deferred: bool) -> None:
+        from helmr_provider.triggers.shared_client import shared_client
+
+        try:
+            state = await self._task_state()
+        except Exception:
+            self.log.warning("The state of the task is not known", exc_info=True)
+            meant = unless_deferred
+        else:
+            # on_kill is also called when the trigger moves to another triggerer; then the task is deferred still.
+            meant = state != "deferred" if unless_deferred else state in _USERS_DOING
+        if not meant:
+            return
+        try:
+            async with shared_client(self.helmr_conn_id) as client:
+                await self.kill(client)
+        except Exception:
+            self.log.exception("Could not end what the task had started in Helmr")
+
+    async def _task_state(self) -> str | None:
+        """Ask Airflow for the state of the deferred task; ``None`` means that it was cleared."""
+        from asgiref.sync import sync_to_async
+
+        ti = self.task_instance
+        if ti is None:
+            raise LookupError("this trigger does not belong to a task")
+        look_up = _state_of_airflow_3 if AIRFLOW_V_3_0_PLUS else _state_of_airflow_2
+        state = await sync_to_async(look_up)(ti)
+        return None if state is None else str(getattr(state, "value", state))
+
+
+def _state_of_airflow_3(ti: Any) -> Any:
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    states = RuntimeTaskInstance.get_task_states(
+        dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+    )
+    # One task instance was asked for; its key depends on whether it is mapped.
+    return next(iter(states.get(ti.run_id, {}).values()), None)
+
+
+def _state_of_airflow_2(ti: Any) -> Any:
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        return (
+            session.query(TaskInstance.state)
+            .filter_by(dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index)
+            .scalar()
+        )
