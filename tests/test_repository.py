@@ -1,0 +1,90 @@
+"""Rules that the whole repository keeps, beyond what the linters check."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def tracked(*patterns: str) -> list[Path]:
+    # Also what is not committed yet, but nothing that is ignored; the sdist has no git and is not developed in.
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return [ROOT / line for line in sorted(set(listed.splitlines())) if (ROOT / line).is_file()]
+
+
+def matches(pattern: str) -> list[str]:
+    found = []
+    for path in tracked():
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+            if re.search(pattern, line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:120]}")
+    return found
+
+
+def test_the_rules_below_look_at_files() -> None:
+    assert len(tracked()) > 50
+
+
+def test_no_file_names_the_host_of_a_package_index() -> None:
+    hosts = ("pypi" + r"\.org", "pythonhosted" + r"\.org", "npmjs" + r"\.(org|com)", "index" + "-url")
+    assert matches("|".join(hosts)) == []
+
+
+def test_no_file_names_a_path_of_somebodys_machine() -> None:
+    folders = ("root", "home/[a-z]+", "Users/[A-Za-z]+", re.escape(ROOT.parent.as_posix().lstrip("/")))
+    assert matches(r"(?<![\w.}])/(" + "|".join(folders) + r")/\w") == []
+
+
+@pytest.mark.parametrize("path", tracked("*.py"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_has_under_500_lines(path: Path) -> None:
+    assert len(path.read_text().splitlines()) < 500
+
+
+def test_every_module_is_mirrored_by_tests_of_its_part() -> None:
+    parts = {path.relative_to(ROOT / "helmr_provider").parts[0] for path in tracked("helmr_provider/*/*.py")}
+    assert {part for part in parts if not list((ROOT / "tests" / part).glob("**/test_*.py"))} == set()
+
+
+def direct_requirements() -> list[Requirement]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    return [Requirement(text) for group in groups for text in group]
+
+
+@pytest.mark.parametrize(
+    ("constraints", "source"),
+    [("constraints.txt", "airflow-3.3.in"), ("constraints-airflow-2.11.txt", "airflow-2.11.in")],
+)
+def test_the_pinned_versions_fit_what_the_project_asks_for(constraints: str, source: str) -> None:
+    pinned: dict[str, set[str]] = {}
+    for name, version in re.findall(r"^([\w.-]+)==([^\s;\\]+)", (ROOT / constraints).read_text(), re.MULTILINE):
+        pinned.setdefault(canonicalize_name(name), set()).add(version)
+    lines = (ROOT / "dev/requirements" / source).read_text().splitlines()
+    wanted = direct_requirements() + [Requirement(line) for line in lines if line and not line.startswith("#")]
+    for requirement in wanted:
+        name = canonicalize_name(requirement.name)
+        if name == "airflow-provider-helmr":
+            continue
+        assert name in pinned, f"run make constraints: {requirement} is not pinned in {constraints}"
+        assert all(requirement.specifier.contains(v) for v in pinned[name]), f"{requirement}: pinned {pinned[name]}"
+
+
+def test_every_pin_has_a_hash() -> None:
+    for constraints in ("constraints.txt", "constraints-airflow-2.11.txt"):
+        blocks = re.split(r"\n(?=\S)", (ROOT / constraints).read_text())
+        assert [b for b in blocks if "==" in b and "--hash=sha256:" not in b] == []
+
+
+def test_every_make_target_is_explained() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z0-9.-]+):", makefile, re.MULTILINE))
+    assert targets == set(re.findall(r"^([a-z0-9.-]+):.*## \S", makefile, re.MULTILINE))
