@@ -1,14 +1,102 @@
-"""What all tests share: where Airflow keeps its files, and the recordings of the real control plane."""
+"""What all tests share: where Airflow keeps its files, the recordings, and a local control plane with a connection."""
 
 from __future__ import annotations
 
+import atexit
+import json
 import os
+import shutil
+import subprocess
+import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from helmr_provider.local import LocalControlPlane
+
+ROOT = Path(__file__).resolve().parents[1]
 
 # Airflow reads its configuration at import, so this must stand before anything imports it.
-os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="helmr-airflow-"))
+if "AIRFLOW_HOME" not in os.environ:
+    os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="helmr-airflow-")
+    atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
+    Path(os.environ["AIRFLOW_HOME"], "dags").mkdir()
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 os.environ.setdefault("AIRFLOW__CORE__UNIT_TEST_MODE", "False")
 
-CONTRACT = Path(os.environ.get("HELMR_CONTRACT", Path(__file__).resolve().parents[1] / "../shared/contract")).resolve()
+CONTRACT = Path(os.environ.get("HELMR_CONTRACT", ROOT / "../shared/contract")).resolve()
+
+
+@pytest.fixture
+def control_plane() -> Iterator[LocalControlPlane]:
+    """A local control plane with its example tasks on a free loopback port."""
+    from helmr_provider.local import LocalControlPlane
+
+    with LocalControlPlane() as server:
+        yield server
+
+
+@pytest.fixture
+def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Define an Airflow connection in the environment and return its id."""
+
+    def define(conn_id: str = "helmr_default", *, extra: dict[str, Any] | None = None, **members: Any) -> str:
+        connection = {"conn_type": "helmr", **members, "extra": extra or {}}
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(connection))
+        return conn_id
+
+    return define
+
+
+@pytest.fixture
+def helmr_connection(connect: Callable[..., str], control_plane: LocalControlPlane) -> str:
+    """The id of a connection to the local control plane, with a key that has all scopes."""
+    return connect(host=control_plane.url, password=control_plane.api_key)
+
+
+@pytest.fixture(scope="session")
+def airflow_db() -> Path:
+    """A migrated metadata database, which ``dag.test()`` needs; migrated once per Airflow version and checkout."""
+    from airflow import __version__
+
+    database = Path(os.environ["AIRFLOW_HOME"]) / "airflow.db"
+    migrated = ROOT / ".cache" / f"airflow-{__version__}.db"
+    if not migrated.exists():
+        subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=110)
+        migrated.parent.mkdir(exist_ok=True)
+        # Named by process and moved, so that two test runs at once never read half a file.
+        draft = migrated.with_suffix(f".{os.getpid()}")
+        shutil.copyfile(database, draft)
+        draft.replace(migrated)
+    else:
+        shutil.copyfile(migrated, database)
+    return database
+
+
+@pytest.fixture
+def run_dag(airflow_db: Path) -> Callable[..., Any]:
+    """Run a DAG that a test defined with ``dag.test()`` and return its DAG run."""
+
+    def run(dag: Any, **options: Any) -> Any:
+        from helmr_provider.version_compat import AIRFLOW_V_3_0_PLUS
+
+        if AIRFLOW_V_3_0_PLUS:
+            # Airflow 3 runs only what is in its database, and looks for that in DAG files.
+            from airflow.dag_processing.bundles.manager import DagBundlesManager
+            from airflow.dag_processing.collection import update_dag_parsing_results_in_db
+            from airflow.serialization.serialized_objects import LazyDeserializedDAG
+            from airflow.utils.session import create_session
+
+            with create_session() as session:
+                DagBundlesManager().sync_bundles_to_db(session=session)
+            with create_session() as session:
+                update_dag_parsing_results_in_db(
+                    "dags-folder", None, [LazyDeserializedDAG.from_dag(dag)], {}, None, set(), session=session
+                )
+        return dag.test(**options)
+
+    return run
