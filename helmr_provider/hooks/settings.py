@@ -200,7 +200,7 @@ class _Extras:
             # int(1.5) would round silently, and True is an int.
             number = float("nan") if isinstance(value, bool) else float(value)
             usable = math.isfinite(number) and number >= at_least and number > above and kind(number) == number
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             usable = False
         if not usable:
             what = "a whole number" if kind is int else "a number of seconds"
