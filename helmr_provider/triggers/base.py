@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 KWARGS_VERSION: Final = 1
 EVENT_SCHEMA: Final = 1
+
+# The trigger's event has to reach the worker first, past a busy triggerer and scheduler.
+_BACKSTOP_SECONDS: Final = 120.0
 
 # States of a deferred task before Airflow 3.3 that only a user's fail, success or clear brings about; the others are
 # passed through when the task resumes, too.
@@ -39,9 +43,6 @@ class HelmrTrigger(BaseTrigger):
     :param version: version of the stored form.
     """
 
-    kills: ClassVar[bool] = False
-    """Whether :meth:`kill` has something to do."""
-
     def __init__(self, *, helmr_conn_id: str, deadline: float | None = None, version: int = KWARGS_VERSION) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's class is not annotated
         self.helmr_conn_id = helmr_conn_id
@@ -59,8 +60,18 @@ class HelmrTrigger(BaseTrigger):
         }
         return f"{cls.__module__}.{cls.__qualname__}", {**stored, "version": KWARGS_VERSION}
 
-    async def watch(self, client: AsyncHelmrClient, *, remaining: float | None) -> dict[str, Any]:
-        """Wait, and return what the event says besides its ``schema``: a ``status``, and ids.
+    @property
+    def kills(self) -> bool:
+        """Whether a killed task ends something in Helmr."""
+        return False
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """What every event says besides how the wait ended."""
+        return {}
+
+    async def watch(self, client: AsyncHelmrClient, *, remaining: float | None) -> None:
+        """Wait; returning means that the wait was successful.
 
         :param client: the triggerer's shared client.
         :param remaining: seconds left until the deadline; ``None`` without one.
@@ -76,7 +87,7 @@ class HelmrTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Fire the one event: ``ended``, ``timeout``, or ``error`` when waiting on is pointless."""
-        event = {"schema": EVENT_SCHEMA, **await self._outcome()}
+        event = {"schema": EVENT_SCHEMA, **await self._outcome(), **self.ids}
         # Airflow may call on_kill when it has handled the event; by then nothing is left that may be killed.
         self._fired = True
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # Airflow's class is not annotated
@@ -90,7 +101,7 @@ class HelmrTrigger(BaseTrigger):
         if not AIRFLOW_V_3_3_PLUS and not self._past_deadline():
             await self._kill(unless_deferred=False)
 
-    async def _outcome(self) -> dict[str, Any]:
+    async def _outcome(self) -> dict[str, str]:
         from helmr_provider.client.errors import HelmrError, HelmrTimeoutError
         from helmr_provider.triggers.shared_client import shared_client
 
@@ -99,13 +110,14 @@ class HelmrTrigger(BaseTrigger):
         remaining = None if self.deadline is None else self.deadline - time.time()
         try:
             async with shared_client(self.helmr_conn_id) as client:
-                return await self.watch(client, remaining=remaining)
+                await self.watch(client, remaining=remaining)
         except HelmrTimeoutError:
             return {"status": "timeout"}
         except HelmrError as error:
             # The text stays in the task's log: an event holds ids only.
             self.log.error("Waiting on connection %s is over: %s", self.helmr_conn_id, error)  # noqa: TRY400 - no traceback in a user's log
             return {"status": "error", "error": type(error).__name__}
+        return {"status": "ended"}
 
     def _past_deadline(self) -> bool:
         return self.deadline is not None and time.time() >= self.deadline
@@ -170,3 +182,36 @@ def _state_of_airflow_2(ti: Any) -> Any:
             .filter_by(dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index)
             .scalar()
         )
+
+
+def deadline_of(
+    ti: Any, *, timeout: timedelta | float | None = None, execution_timeout: timedelta | None = None
+) -> float | None:
+    """Return when a task gives up, in seconds since the epoch: the earlier one of its limits.
+
+    Airflow 3 does not enforce ``execution_timeout`` while a task is deferred, and grants it anew when the task resumes.
+    Airflow 2 does enforce it, but then the task cannot cancel anything any more: there, the deadline lies a little
+    before Airflow's.
+
+    :param ti: the task instance; limits count from its start, before any deferral.
+    :param timeout: limit of the operator, a number is seconds.
+    :param execution_timeout: limit of the task.
+    """
+    limits: list[float] = []
+    if timeout is not None:
+        limits.append(timeout.total_seconds() if isinstance(timeout, timedelta) else float(timeout))
+    if execution_timeout is not None:
+        seconds = execution_timeout.total_seconds()
+        limits.append(seconds if AIRFLOW_V_3_0_PLUS else seconds - min(30.0, seconds / 10))
+    if not limits:
+        return None
+    started = getattr(ti, "start_date", None)
+    return (time.time() if started is None else started.timestamp()) + min(limits)
+
+
+def backstop(deadline: float | None) -> timedelta | None:
+    """Return the limit to defer with: when even the trigger's own deadline is not noticed.
+
+    :param deadline: of the trigger, in seconds since the epoch.
+    """
+    return None if deadline is None else timedelta(seconds=max(0.0, deadline - time.time()) + _BACKSTOP_SECONDS)

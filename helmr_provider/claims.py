@@ -1,0 +1,244 @@
+"""The requests behind :mod:`helmr_provider.identity`: start, adopt and cancel the session of a task instance."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from helmr_provider.identity import Adopt, IdentityError, LookUp, Replace, Seen, Start, stamped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from logging import Logger
+
+    from helmr_provider.client import HelmrClient
+    from helmr_provider.client.models.sessions import SessionSnapshot, SessionStart
+    from helmr_provider.identity import Outcome, Stamp, Step, Walk
+
+# Somebody else's PATCH can undo a stamp, as nothing compares and swaps; more than a few in a row is no accident.
+_STAMP_ATTEMPTS: Final = 3
+
+
+@dataclass(kw_only=True)
+class Claim:
+    """What a try has to answer for in Helmr, from the moment that its start is sent.
+
+    :param external_id: name of the session.
+    :param owner: the try; the session's stamp must say the same when something is cancelled.
+    :param named: whether the name is ours. If it is the author's, the session may serve others, too.
+    :param session_id: known once the start was answered.
+    :param run_id: known once the start was answered.
+    """
+
+    external_id: str
+    owner: str
+    named: bool
+    session_id: str | None = None
+    run_id: str | None = None
+
+
+class Starter:
+    """Take a walk's steps on a control plane.
+
+    :param client: of the worker.
+    :param stamp: of this try.
+    :param name: external id of a generation.
+    :param start: sends the start with an external id and metadata.
+    :param metadata: the author's.
+    :param payload: what the author gave, to compare with an adopted run's; left out of the comparison if ``None``.
+    :param wait: waits until a run has ended.
+    :param log: of the task.
+    """
+
+    def __init__(
+        self,
+        client: HelmrClient,
+        *,
+        stamp: Stamp,
+        name: Callable[[int], str],
+        start: Callable[[str, dict[str, Any]], SessionStart],
+        metadata: Mapping[str, Any] | None,
+        payload: Any,
+        wait: Callable[[str], object],
+        log: Logger,
+    ) -> None:
+        self._client = client
+        self._stamp = stamp
+        self._name = name
+        self._send = start
+        self._metadata = metadata
+        self._payload = payload
+        self._wait = wait
+        self._log = log
+        self.claimed: Callable[[str], None] = lambda _: None
+
+    def take(self, walk: Walk) -> Outcome:
+        """Walk to the end.
+
+        :param walk: from :func:`helmr_provider.identity.walk` or :func:`helmr_provider.identity.attach`.
+        :raises HelmrError: a request failed.
+        :raises IdentityError: the walk found no way.
+        """
+        answer: Seen | None = None
+        while True:
+            try:
+                step = walk.send(answer)
+            except StopIteration as end:
+                outcome: Outcome = end.value
+                return outcome
+            answer = self._step(step)
+
+    def _step(self, step: Step) -> Seen | None:
+        match step:
+            case LookUp(generation):
+                return look_up(self._client, self._name(generation), generation)
+            case Start(generation):
+                return self._start(generation)
+            case Adopt(seen):
+                return self._adopt(seen)
+            case Replace(seen):
+                self._replace(seen)
+                return None
+
+    def _start(self, generation: int) -> Seen | None:
+        from helmr_provider.client.errors import HelmrConflictError
+
+        external_id = self._name(generation)
+        self.claimed(external_id)
+        try:
+            started = self._send(external_id, self._stamp.onto(self._metadata))
+        except HelmrConflictError as error:
+            if error.code in {"session_fingerprint_mismatch", "session_terminal"}:
+                return None
+            raise
+        if started.is_cached:
+            return None
+        return _seen(generation, started.session, started.run.id, started.run.status)
+
+    def _adopt(self, seen: Seen) -> Seen:
+        self.claimed(self._name(seen.generation))
+        session = self._put_stamp(seen)
+        run = self._client.runs.retrieve(seen.run_id)
+        self._log.info("Adopted run %s of session %s instead of starting another.", seen.run_id, seen.session_id)
+        if self._payload is not None and self._payload_differs(seen):
+            self._log.warning(
+                "Run %s was started with another payload than this try would send; it is not started again for that. "
+                "A payload that changes from try to try holds something like the time or the try number.",
+                seen.run_id,
+            )
+        return _seen(seen.generation, session, run.id, run.status)
+
+    def _put_stamp(self, seen: Seen) -> SessionSnapshot:
+        from helmr_provider.client.errors import HelmrConflictError
+
+        session = self._client.sessions.retrieve(seen.session_id)
+        for _ in range(_STAMP_ATTEMPTS):
+            before = stamped(session.metadata, "owner")
+            if before == self._stamp.owner and stamped(session.metadata, "epoch") == self._stamp.epoch:
+                break
+            try:
+                self._client.sessions.update(seen.session_id, metadata=self._stamp.onto(session.metadata))
+            except HelmrConflictError:
+                # The session has ended meanwhile; the run, read next, tells how.
+                break
+            session = self._client.sessions.retrieve(seen.session_id)
+            if stamped(session.metadata, "owner") not in {before, self._stamp.owner}:
+                self._log.warning("Session %s was adopted by another try at the same time.", seen.session_id)
+                break
+        return session
+
+    def _payload_differs(self, seen: Seen) -> bool:
+        from helmr_provider.client.errors import HelmrError
+
+        try:
+            created = next(iter(self._client.runs.events.records(seen.run_id, page_size=1)), None)
+        except HelmrError:
+            return False
+        attributes: Any = None if created is None else created.attributes
+        if not isinstance(attributes, dict) or "payload" not in attributes:
+            return False
+        return _canonical(attributes["payload"]) != _canonical(self._payload)
+
+    def _replace(self, seen: Seen) -> None:
+        self._log.info("Cancelling session %s of an earlier try, because on_retry is 'new'.", seen.session_id)
+        self._client.sessions.open(seen.session_id).cancel(reason="replaced by a new try of the Airflow task")
+        self._wait(seen.run_id)
+
+
+def look_up(client: HelmrClient, external_id: str, generation: int = 1) -> Seen | None:
+    """Look at a session and its first run.
+
+    :param client: of the worker.
+    :param external_id: name of the session.
+    :param generation: what to call it in the answer.
+    :raises HelmrError: a request failed.
+    """
+    from helmr_provider.client.errors import HelmrNotFoundError
+
+    try:
+        session = client.sessions.retrieve(external_id=external_id)
+    except HelmrNotFoundError:
+        return None
+    # Not current_run_id: that becomes the run of a later turn (behaviour.md §4).
+    for run in client.sessions.open(session).runs():
+        if run.turn_index == 0:
+            return _seen(generation, session, run.run_id, run.status)
+    raise IdentityError(f"Session {session.id} shows no first run.", permanent=False)
+
+
+def cancel(client: HelmrClient, claim: Claim, *, reason: str, log: Logger) -> bool:
+    """Cancel what a try answers for, if it still does. Check and cancel are not atomic; an adopter looks again.
+
+    :param client: of the worker.
+    :param claim: of this try.
+    :param reason: goes into the run's events.
+    :param log: of the task.
+    :raises HelmrError: a request failed.
+    """
+    from helmr_provider.client.errors import HelmrConflictError, HelmrNotFoundError
+
+    by_id = {"session": claim.session_id} if claim.session_id else {"external_id": claim.external_id}
+    try:
+        session = client.sessions.retrieve(**by_id)
+    except HelmrNotFoundError:
+        return False
+    if stamped(session.metadata, "owner") != claim.owner:
+        log.info("Session %s belongs to another try now; it is left alone.", session.id)
+        return False
+    if claim.named:
+        try:
+            client.sessions.open(session.id).cancel(reason=reason)
+        except HelmrConflictError:
+            return False
+        log.info("Cancelled session %s.", session.id)
+        return True
+    run_id = claim.run_id or session.current_run_id
+    if run_id is None:
+        return False
+    client.runs.cancel(run_id, reason=reason)
+    log.info("Cancelled run %s.", run_id)
+    if client.sessions.retrieve(session.id).activity != "idle":
+        log.warning(INPUT_PENDING, session.id)
+    return True
+
+
+INPUT_PENDING: Final = (
+    "Session %s has pending input, which starts another run now. It has an external id of your own, so the session "
+    "itself was not cancelled."
+)
+
+
+def _seen(generation: int, session: SessionSnapshot, run_id: str, run_status: str) -> Seen:
+    return Seen(
+        generation=generation,
+        session_id=session.id,
+        run_id=run_id,
+        run_status=run_status,
+        owner=stamped(session.metadata, "owner"),
+        epoch=stamped(session.metadata, "epoch"),
+    )
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)

@@ -1,0 +1,85 @@
+"""Wait for the end of a run without a worker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from helmr_provider.triggers.base import KWARGS_VERSION, HelmrTrigger
+
+if TYPE_CHECKING:
+    from helmr_provider.client import AsyncHelmrClient
+
+
+class HelmrRunTrigger(HelmrTrigger):
+    """Fire when a run has ended, whatever its status.
+
+    The event is ``{"schema": 1, "status": "ended" | "timeout" | "error", "run_id": …}``; whoever is resumed by it reads
+    the run itself. An outage of the control plane is waited out.
+
+    :param helmr_conn_id: Airflow connection of the control plane.
+    :param run_id: the run.
+    :param session_id: its session; needed to cancel.
+    :param deadline: when to give up, in seconds since the epoch.
+    :param owner: the try that answers for the run; the session's stamp must say the same when something is cancelled.
+    :param cancel_on_kill: what to cancel when a user ends the deferred task: the session, if its name is ours, else the
+        run. Nothing by default.
+    """
+
+    def __init__(
+        self,
+        *,
+        helmr_conn_id: str,
+        run_id: str,
+        session_id: str | None = None,
+        deadline: float | None = None,
+        owner: str | None = None,
+        cancel_on_kill: Literal["session", "run"] | None = None,
+        version: int = KWARGS_VERSION,
+    ) -> None:
+        super().__init__(helmr_conn_id=helmr_conn_id, deadline=deadline, version=version)
+        self.run_id = run_id
+        self.session_id = session_id
+        self.owner = owner
+        self.cancel_on_kill = cancel_on_kill
+
+    @property
+    def kills(self) -> bool:
+        """Whether a killed task cancels something."""
+        return None not in {self.cancel_on_kill, self.owner, self.session_id}
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """What every event says besides how the wait ended."""
+        return {"run_id": self.run_id}
+
+    async def watch(self, client: AsyncHelmrClient, *, remaining: float | None) -> None:
+        """Wait for the run.
+
+        :param client: the triggerer's shared client.
+        :param remaining: seconds left until the deadline; ``None`` without one.
+        """
+        await client.waiter.run(self.run_id, timeout=remaining)
+
+    async def kill(self, client: AsyncHelmrClient) -> None:
+        """Cancel the run, if its session still belongs to this try.
+
+        :param client: the triggerer's shared client.
+        """
+        from helmr_provider.claims import INPUT_PENDING
+        from helmr_provider.identity import stamped
+
+        if self.session_id is None:
+            return
+        session = await client.sessions.retrieve(self.session_id)
+        if stamped(session.metadata, "owner") != self.owner:
+            self.log.info("Session %s belongs to another try now; it is left alone.", self.session_id)
+            return
+        reason = "the Airflow task was ended by a user"
+        if self.cancel_on_kill == "session":
+            await client.sessions.open(self.session_id).cancel(reason=reason)
+            self.log.info("Cancelled session %s.", self.session_id)
+            return
+        await client.runs.cancel(self.run_id, reason=reason)
+        self.log.info("Cancelled run %s.", self.run_id)
+        if (await client.sessions.retrieve(self.session_id)).activity != "idle":
+            self.log.warning(INPUT_PENDING, self.session_id)
