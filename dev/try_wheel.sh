@@ -8,7 +8,7 @@ dev=$1
 empty=.venv-wheel
 
 rm -rf dist
-"$dev/bin/python" -m build --no-isolation --outdir dist . >/dev/null
+said=$("$dev/bin/python" -m build --no-isolation --outdir dist . 2>&1) || { echo "$said" >&2; exit 1; }
 wheel=$(ls dist/*.whl)
 
 # Not the development environment: only what the wheel itself asks for, from the versions that we pin.

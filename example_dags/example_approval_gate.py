@@ -1,0 +1,61 @@
+"""An agent's session that starts only after a person's decision; nothing holds a worker slot while it waits.
+
+Runs as it is against the local control plane: ``helmr-local serve``, and a connection ``helmr_default`` to it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from airflow.providers.common.compat.sdk import Param, dag, task
+
+from helmr_provider.hooks.helmr import HelmrHook
+from helmr_provider.operators.session import HelmrStartSessionOperator
+from helmr_provider.operators.token import HelmrCreateTokenOperator
+from helmr_provider.sensors.token import HelmrTokenSensor
+
+log = logging.getLogger(__name__)
+
+
+@dag(
+    schedule=None,
+    params={"thinking_seconds": Param(10, type="number", description="How long the person thinks before deciding.")},
+    tags=["helmr", "example"],
+)
+def example_approval_gate() -> None:
+    """Ask a person, wait for the decision, hand it to an agent, wait for its result, use it."""
+    create_token = HelmrCreateTokenOperator(task_id="create_token", token_timeout="1h")
+
+    @task
+    def tell_reviewer(token_id: str) -> None:
+        log.info("Please decide on token %s", token_id)
+
+    @task
+    def reviewer_decides(token_id: str, params: dict[str, Any]) -> None:
+        # Plays the person, who would use a page or a chat message of yours.
+        time.sleep(params["thinking_seconds"])
+        HelmrHook().client.tokens.complete(token_id, {"approved": True, "comment": "Go ahead."})
+
+    decision = HelmrTokenSensor(task_id="decision", token_id=create_token.output["token_id"], deferrable=True)
+
+    summary = HelmrStartSessionOperator(
+        task_id="summary",
+        target="release-summary",
+        payload={"release": "1.4.0", "decision": decision.output},
+        deferrable=True,
+    )
+
+    @task
+    def publish(result: dict[str, Any]) -> dict[str, Any]:
+        log.info("The agent says: %s", result)
+        return result
+
+    token_id = create_token.output["token_id"]
+    reviewer_decides(token_id)  # type: ignore[call-arg]  # Airflow passes params
+    tell_reviewer(token_id) >> decision >> summary
+    publish(summary.output)
+
+
+example_approval_gate()

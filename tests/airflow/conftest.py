@@ -1,0 +1,129 @@
+"""One real Airflow and one local control plane for all tests of this folder."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dev.stack import ROOT, Stack, poll
+from helmr_provider.client import HelmrClient
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from helmr_provider.client.models.runs import RunSnapshot
+
+HERE = Path(__file__).parent
+ENDED = frozenset({"success", "failed", "upstream_failed"})
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Start every component of Airflow as a program of its own, and the local control plane."""
+    dags = tmp_path_factory.mktemp("dags")
+    for source in [*(HERE / "dags").glob("*.py"), *(ROOT / "example_dags").glob("*.py")]:
+        shutil.copy(source, dags)
+    with Stack(tmp_path_factory.mktemp("stack"), dags=dags, tasks=HERE / "local_tasks.py") as running:
+        yield running
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[HelmrClient]:
+    """Look at the control plane as a person would, and complete tokens."""
+    with HelmrClient(url=stack.control_plane.url, api_key=stack.control_plane.api_key) as connected:
+        yield connected
+
+
+@dataclass
+class Scenario:
+    """One DAG run whose only Helmr task is called ``work``, with the token that lets its session end."""
+
+    stack: Stack
+    client: HelmrClient
+    dag_id: str
+    token_id: str
+    run_id: str
+
+    def task(self, task_id: str = "work") -> dict[str, Any]:
+        return self.stack.airflow.tasks(self.dag_id, self.run_id)[task_id]
+
+    def wait_for(self, *states: str, task_id: str = "work", seconds: float = 90) -> dict[str, Any]:
+        """Wait until the task is in one of these states; another final state ends the wait at once."""
+
+        def there() -> dict[str, Any] | None:
+            self.stack.check()
+            task = self.task(task_id)
+            if task["state"] in states:
+                return task
+            assert task["state"] not in ENDED, f"{task_id} is {task['state']}:\n{self.log(task_id)}"
+            return None
+
+        try:
+            return poll(there, seconds=seconds, waiting_for=f"{self.dag_id}.{task_id} to be {' or '.join(states)}")
+        except Exception as error:
+            error.add_note(f"its state is {self.task(task_id)['state']}; its log:\n{self.log(task_id)}")
+            raise
+
+    def wait_until_ended(self, *, seconds: float = 90) -> str:
+        """Wait until the DAG run is over; returns its state."""
+
+        def over() -> str | None:
+            self.stack.check()
+            state = str(self.stack.airflow.dag_run(self.dag_id, self.run_id)["state"])
+            return state if state in ENDED else None
+
+        return poll(over, seconds=seconds, waiting_for=f"the DAG run of {self.dag_id} to end")
+
+    def open_gate(self, data: str = "go") -> None:
+        self.client.tokens.complete(self.token_id, data)
+
+    def xcom(self, key: str = "return_value", task_id: str = "work") -> Any:
+        return self.stack.airflow.xcom(self.dag_id, self.run_id, task_id, key)
+
+    def log(self, task_id: str = "work", try_number: int | None = None) -> str:
+        number = try_number or max(1, self.task(task_id)["try_number"])
+        return self.stack.airflow.log(self.dag_id, self.run_id, task_id, number)
+
+    def helmr_runs(self) -> list[RunSnapshot]:
+        """Return the runs of all sessions that this DAG run started, oldest first."""
+        sessions = [
+            session
+            for session in self.client.sessions.list(limit=200)
+            if (session.external_id or "").startswith(f"airflow:{self.dag_id}:{self.run_id}:")
+        ]
+        runs = [run for session in sessions for run in self.client.runs.list(status="all", session_id=session.id)]
+        return sorted(runs, key=lambda run: run.created_at)
+
+    def wait_for_helmr_run(self, status: str, *, seconds: float = 60) -> RunSnapshot:
+        """Wait until the last run has this status."""
+
+        def there() -> RunSnapshot | None:
+            last = self.helmr_runs()[-1]
+            return last if last.status == status else None
+
+        return poll(there, seconds=seconds, waiting_for=f"the Helmr run to be {status}")
+
+
+class Scenarios:
+    """Begins scenarios."""
+
+    def __init__(self, stack: Stack, client: HelmrClient) -> None:
+        self._stack = stack
+        self._client = client
+
+    def begin(self, dag_id: str) -> Scenario:
+        """Create the token that opens the gate, and trigger the DAG with it."""
+        self._stack.airflow.wait_for_dag(dag_id)
+        token_id = self._client.tokens.create(timeout="1h").id
+        run_id = self._stack.airflow.trigger(dag_id, token_id=token_id)
+        return Scenario(self._stack, self._client, dag_id, token_id, run_id)
+
+
+@pytest.fixture
+def scenarios(stack: Stack, client: HelmrClient) -> Scenarios:
+    """Give a way to begin scenarios."""
+    return Scenarios(stack, client)

@@ -1,0 +1,26 @@
+"""Tasks of the local control plane under test: each does what a test tells it, when the test says so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from helmr_provider.local import task
+
+if TYPE_CHECKING:
+    from helmr_provider.local import TaskContext
+
+
+@task("gated")
+async def gated(context: TaskContext, payload: dict[str, Any]) -> dict[str, Any]:
+    """Run until the test completes the token that the payload names."""
+    context.log("waiting at the gate\n")
+    opened = await context.wait_for_token(payload["token_id"])
+    return {"opened_with": opened}
+
+
+@task("failing")
+async def failing(context: TaskContext, payload: dict[str, Any]) -> None:
+    """Fail, having said why on stderr."""
+    context.log("compiling\n")
+    context.log("no space left on device\n", stream="stderr")
+    raise RuntimeError("the build broke")
