@@ -22,7 +22,7 @@ demo: setup ## Run the example on a real Airflow with a local control plane (KEE
 
 .PHONY: test
 test: setup lint types dist ## Check everything: lint, types, wheel, unit tests, a real scheduler and triggerer
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 .PHONY: test-fast
 test-fast: setup ## Run the tests that need no running Airflow
@@ -42,7 +42,7 @@ lint: setup ## Check style, import rules, and that generated code is fresh
 .PHONY: types
 types: setup ## Check types with mypy and pyright, both strict
 	@$(BIN)/mypy
-	@$(BIN)/pyright
+	@$(BIN)/pyright --pythonpath $(BIN)/python
 
 .PHONY: format
 format: setup ## Format the code and mend what can be mended

@@ -42,7 +42,7 @@ def example_approval_gate() -> None:
 
     summary = HelmrStartSessionOperator(
         task_id="summary",
-        target="release-summary",
+        task="release-summary",
         payload={"release": "1.4.0", "decision": decision.output},
         deferrable=True,
     )

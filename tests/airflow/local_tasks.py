@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 @task("gated")
 async def gated(context: TaskContext, payload: dict[str, Any]) -> dict[str, Any]:
     """Run until the test completes the token that the payload names."""
-    context.log("waiting at the gate\n")
+    context.log("waiting at the gate")
     opened = await context.wait_for_token(payload["token_id"])
     return {"opened_with": opened}
 
@@ -21,6 +21,6 @@ async def gated(context: TaskContext, payload: dict[str, Any]) -> dict[str, Any]
 @task("failing")
 async def failing(context: TaskContext, payload: dict[str, Any]) -> None:
     """Fail, having said why on stderr."""
-    context.log("compiling\n")
-    context.log("no space left on device\n", stream="stderr")
+    context.log("compiling")
+    context.stderr("no space left on device\n")
     raise RuntimeError("the build broke")

@@ -29,7 +29,7 @@ class DiesBeforeItDefers(HelmrStartSessionOperator):
 @dag(schedule=None)
 def gated_session() -> None:
     """Start a session that ends when the test completes its token, and use its result."""
-    work = HelmrStartSessionOperator(task_id="work", target="gated", payload=PAYLOAD, deferrable=True)
+    work = HelmrStartSessionOperator(task_id="work", task="gated", payload=PAYLOAD, deferrable=True)
 
     @task
     def use(result: dict[str, Any]) -> str:
@@ -49,7 +49,7 @@ def killed_worker() -> None:
     """Start a session, and die before deferring."""
     DiesBeforeItDefers(
         task_id="work",
-        target="gated",
+        task="gated",
         payload=PAYLOAD,
         deferrable=True,
         retries=1,
@@ -60,13 +60,13 @@ def killed_worker() -> None:
 @dag(schedule=None)
 def failing_session() -> None:
     """Start a session whose run fails."""
-    HelmrStartSessionOperator(task_id="work", target="failing", payload=PAYLOAD, deferrable=True)
+    HelmrStartSessionOperator(task_id="work", task="failing", payload=PAYLOAD, deferrable=True)
 
 
 @dag(schedule=None)
 def impatient_session() -> None:
     """Start a session that lasts longer than the task may wait."""
-    HelmrStartSessionOperator(task_id="work", target="gated", payload=PAYLOAD, deferrable=True, timeout=3)
+    HelmrStartSessionOperator(task_id="work", task="gated", payload=PAYLOAD, deferrable=True, timeout=3)
 
 
 gated_session()
