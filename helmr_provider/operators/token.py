@@ -1,0 +1,142 @@
+"""Create and complete Helmr tokens: questions to people or systems, answered once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import BaseOperator, mask_secret
+
+from helmr_provider.failures import told_to_airflow
+from helmr_provider.hooks.helmr import HelmrHook
+from helmr_provider.identity import Stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import timedelta
+
+    from airflow.providers.common.compat.sdk import Context
+
+
+class HelmrCreateTokenOperator(BaseOperator):
+    """Create a token, and return its id.
+
+    A retry returns the same token: the key that makes it so names the task instance and the time between two clears. A
+    cleared task creates a new one.
+
+    The token's public access token and callback URL let anybody complete it; they are masked in logs and stay in the
+    control plane. Tokens are completed with an API key, by :class:`HelmrCompleteTokenOperator`, for example.
+
+    Needs the scope ``tokens:create`` (operation createToken).
+
+    :param timeout: How long the token may be completed (templated): a timedelta, seconds, or text such as ``"90s"``,
+        ``"12h"`` or ``"7d"``. Default: the control plane's, 7 days.
+    :param tags: Tags of the token (templated).
+    :param metadata: JSON object to keep with the token (templated); not for secrets.
+    :param idempotency_key: Key of your own (templated): the same key gives the same token, in every task of the
+        environment. With it, timeout, tags and metadata must be the same as before.
+    :param helmr_conn_id: Airflow connection of the control plane (templated).
+    """
+
+    template_fields: ClassVar[Sequence[str]] = ("timeout", "tags", "metadata", "idempotency_key", "helmr_conn_id")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"metadata": "json"}
+    ui_color = "#e4e9f7"
+
+    def __init__(
+        self,
+        *,
+        timeout: timedelta | float | str | None = None,
+        tags: Sequence[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        helmr_conn_id: str = HelmrHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.timeout = timeout
+        self.tags = tags
+        self.metadata = metadata
+        self.idempotency_key = idempotency_key
+        self.helmr_conn_id = helmr_conn_id
+
+    @cached_property
+    def hook(self) -> HelmrHook:
+        """Return the hook of the connection."""
+        return HelmrHook(self.helmr_conn_id)
+
+    def execute(self, context: Context) -> str:
+        """Create the token.
+
+        :param context: Context of the task.
+        :return: Id of the token.
+        :raises AirflowFailException: The control plane refuses the token for good; among other reasons because an
+            earlier try with the same key asked for another timeout, other tags or other metadata.
+        """
+        with told_to_airflow("create a Helmr token", self.helmr_conn_id):
+            token = self.hook.client.tokens.create(
+                timeout=self.timeout,
+                tags=None if self.tags is None else list(self.tags),
+                metadata=None if self.metadata is None else dict(self.metadata),
+                idempotency_key=self.idempotency_key or self._key(context),
+            )
+        for secret in (token.public_access_token, token.callback_url):
+            if secret:
+                mask_secret(secret)
+        self.log.info("Helmr token %s is %s.", token.id, token.status)
+        return token.id
+
+    def _key(self, context: Context) -> str:
+        stamp = Stamp.of(context["ti"], context["dag_run"])
+        name = stamp.identity(self.hook.settings.session_prefix).external_id(1)
+        return f"airflow:{hashlib.sha256(json.dumps([name, stamp.epoch]).encode()).hexdigest()}"
+
+
+class HelmrCompleteTokenOperator(BaseOperator):
+    """Complete a token with data, and return its id.
+
+    A token that was completed with the same data before counts as done, so that a retry succeeds. Other data, an
+    expired or a cancelled token fail the task for good.
+
+    Needs the scope ``tokens:complete`` (operation completeToken).
+
+    :param token_id: Id of the token (templated).
+    :param data: JSON value that the waiting side receives (templated).
+    :param helmr_conn_id: Airflow connection of the control plane (templated).
+    """
+
+    template_fields: ClassVar[Sequence[str]] = ("token_id", "data", "helmr_conn_id")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"data": "json"}
+    ui_color = "#e4e9f7"
+
+    def __init__(
+        self,
+        *,
+        token_id: str,
+        data: Any = None,
+        helmr_conn_id: str = HelmrHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.token_id = token_id
+        self.data = data
+        self.helmr_conn_id = helmr_conn_id
+
+    @cached_property
+    def hook(self) -> HelmrHook:
+        """Return the hook of the connection."""
+        return HelmrHook(self.helmr_conn_id)
+
+    def execute(self, context: Context) -> str:  # noqa: ARG002
+        """Complete the token.
+
+        :param context: Context of the task.
+        :return: Id of the token.
+        :raises AirflowFailException: The data are not JSON, or the token is expired, cancelled, unknown, or completed
+            with other data.
+        """
+        with told_to_airflow(f"complete Helmr token {self.token_id}", self.helmr_conn_id):
+            completion = self.hook.client.tokens.complete(self.token_id, self.data)
+        self.log.info("Helmr token %s: %s.", self.token_id, completion.status)
+        return self.token_id

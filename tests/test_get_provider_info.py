@@ -1,0 +1,115 @@
+"""What Airflow is told about the provider is true, complete, and valid for the Airflow that is installed."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import pkgutil
+from importlib import metadata, resources
+from types import ModuleType
+from typing import Any
+
+import jsonschema
+import pytest
+from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, BaseOperatorLink
+from airflow.triggers.base import BaseTrigger
+
+import helmr_provider
+from helmr_provider.get_provider_info import CONNECTION_FIELDS, FIELD_BEHAVIOUR, get_provider_info
+from helmr_provider.hooks.settings import EXTRAS
+from helmr_provider.version_compat import AIRFLOW_V_3_0_PLUS
+
+
+def modules_named(section: str) -> set[str]:
+    return {module for entry in get_provider_info()[section] for module in entry["python-modules"]}
+
+
+def public_classes(package: str, base: type) -> set[type]:
+    """The classes below ``base`` that a package defines and a DAG author may import."""
+    found = set()
+    for info in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+        for name, cls in inspect.getmembers(importlib.import_module(info.name), inspect.isclass):
+            if issubclass(cls, base) and cls.__module__ == info.name and not name.startswith("_"):
+                found.add(cls)
+    return found
+
+
+@pytest.mark.parametrize("section", ["operators", "sensors", "triggers", "hooks"])
+def test_every_module_named_exists_and_every_public_class_is_in_a_named_one(section: str) -> None:
+    base = {"operators": BaseOperator, "sensors": BaseOperator, "triggers": BaseTrigger, "hooks": BaseHook}[section]
+    named = modules_named(section)
+    for module in named:
+        assert isinstance(importlib.import_module(module), ModuleType)
+    classes = {cls for cls in public_classes(f"helmr_provider.{section}", base) if not inspect.isabstract(cls)}
+    shared = {"HelmrTrigger"}  # what the triggers have in common is not one itself
+    assert {cls.__module__ for cls in classes if cls.__name__ not in shared} == named
+
+
+def test_every_link_is_named_and_exists() -> None:
+    links = importlib.import_module("helmr_provider.links")
+    public = {
+        f"helmr_provider.links.{name}"
+        for name, cls in inspect.getmembers(links, inspect.isclass)
+        if issubclass(cls, BaseOperatorLink) and cls is not BaseOperatorLink and not name.startswith("_")
+    }
+    assert set(get_provider_info()["extra-links"]) == public
+
+
+def test_the_hook_class_is_the_one_of_the_connection_type() -> None:
+    [connection_type] = get_provider_info()["connection-types"]
+    module, name = connection_type["hook-class-name"].rsplit(".", 1)
+    hook = getattr(importlib.import_module(module), name)
+    assert hook.conn_type == connection_type["connection-type"]
+    assert hook.hook_name == connection_type["hook-name"]
+
+
+def test_the_form_has_a_field_for_every_extra_and_no_other() -> None:
+    assert set(CONNECTION_FIELDS) == EXTRAS
+
+
+def test_the_form_hides_or_keeps_only_fields_that_connections_have() -> None:
+    standard = {"description", "host", "port", "login", "password", "schema", "extra"}
+    assert set(FIELD_BEHAVIOUR["hidden-fields"]) <= standard
+    assert set(FIELD_BEHAVIOUR["relabeling"]) <= standard
+    assert set(FIELD_BEHAVIOUR["placeholders"]) <= standard
+
+
+def schema(name: str) -> dict[str, Any]:
+    return json.loads(resources.files("airflow").joinpath(name).read_text())  # type: ignore[no-any-return]
+
+
+def test_the_info_is_valid_at_run_time() -> None:
+    jsonschema.validate(get_provider_info(), schema("provider_info.schema.json"))
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="Airflow 2 does not ship the schema that describes the form")
+def test_the_form_is_valid_by_the_schema_that_describes_forms() -> None:
+    whole = schema("provider.yaml.schema.json")
+    connection_types = {**whole["properties"]["connection-types"], "definitions": whole.get("definitions", {})}
+    jsonschema.validate(get_provider_info()["connection-types"], connection_types)
+    [connection_type] = get_provider_info()["connection-types"]
+    known = connection_types["items"]["properties"]
+    assert set(connection_type) <= set(known), "a misspelt member would be ignored"
+
+
+@pytest.mark.filterwarnings("ignore:ProvidersManager.hooks is deprecated")  # the successor is not in Airflow 2
+def test_airflow_finds_the_provider_with_its_form_and_links() -> None:
+    from airflow.providers_manager import ProvidersManager
+
+    manager = ProvidersManager()
+    assert manager.providers["airflow-provider-helmr"].version == helmr_provider.__version__
+    assert dict(manager.hooks)["helmr"].hook_class_name == "helmr_provider.hooks.helmr.HelmrHook"
+    assert set(get_provider_info()["extra-links"]) <= set(manager.extra_links_class_names)
+    widgets = manager.connection_form_widgets
+    assert {f"extra__helmr__{name}" for name in CONNECTION_FIELDS} <= set(widgets)
+    assert manager.field_behaviours["helmr"]["relabeling"]["password"] == "API key"
+
+
+def test_the_entry_point_leads_to_the_info() -> None:
+    [entry_point] = [
+        point
+        for point in metadata.distribution("airflow-provider-helmr").entry_points
+        if point.group == "apache_airflow_provider"
+    ]
+    assert entry_point.load() is get_provider_info

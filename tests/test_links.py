@@ -1,0 +1,56 @@
+"""Where the buttons lead, and that they are there while the task runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, BaseOperator
+
+from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, session_url, store_links
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.mark.parametrize("console", ["https://helmr.example/prefix", "https://helmr.example/prefix/"])
+def test_a_page_is_below_the_console_whatever_its_last_character(console: str) -> None:
+    assert session_url(console, "s-1") == "https://helmr.example/prefix/sessions/s-1"
+    assert run_url(console, "s-1", "r-1") == "https://helmr.example/prefix/sessions/s-1/runs/r-1"
+
+
+def test_ids_cannot_lead_elsewhere() -> None:
+    assert session_url("https://helmr.example", "../a?b#c d") == "https://helmr.example/sessions/..%2Fa%3Fb%23c%20d"
+
+
+class StoresLinks(BaseOperator):  # type: ignore[misc,unused-ignore]
+    operator_extra_links = (HelmrSessionLink(), HelmrRunLink())
+
+    def execute(self, context: Any) -> dict[str, str]:
+        store_links(context, console_url="https://helmr.example", session_id="s-1", run_id="r-1")
+        ti = context["ti"]
+        # What the interface shows while the task still runs, on Airflow 3.
+        return {
+            key: ti.xcom_pull(task_ids=ti.task_id, key=key) for key in ("_link_HelmrSessionLink", "_link_HelmrRunLink")
+        }
+
+
+class EndsBefore(StoresLinks):
+    def execute(self, context: Any) -> None:  # type: ignore[override]
+        pass
+
+
+def test_the_buttons_work_while_the_task_runs_and_afterwards(run_dag: Callable[..., Any]) -> None:
+    with DAG("links", schedule=None) as dag:
+        StoresLinks(task_id="starts")
+        EndsBefore(task_id="ends_before")
+    run = run_dag(dag)
+    assert run.state == "success"
+    [ti] = [ti for ti in run.get_task_instances() if ti.task_id == "starts"]
+    expected = {
+        "_link_HelmrSessionLink": "https://helmr.example/sessions/s-1",
+        "_link_HelmrRunLink": "https://helmr.example/sessions/s-1/runs/r-1",
+    }
+    assert ti.xcom_pull(task_ids="starts") == expected
+    assert {key: ti.xcom_pull(task_ids="starts", key=key) for key in expected} == expected
+    assert not any(ti.xcom_pull(task_ids="ends_before", key=key) for key in expected)
