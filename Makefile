@@ -36,7 +36,7 @@ setup: ## Make the environment, once and again when the pinned requirements chan
 lint: setup ## Check style, import rules, and that generated code is fresh
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python dev/unasync.py --check
 
 .PHONY: types
