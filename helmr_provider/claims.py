@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from helmr_provider.identity import Adopt, IdentityError, LookUp, Replace, Seen, Start, stamped
+from helmr_provider.identity import Adopt, IdentityError, LookUp, Replace, Seen, Start, highest_generation, stamped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from logging import Logger
+    from collections.abc import Callable, Generator, Mapping
 
     from helmr_provider.client import HelmrClient
     from helmr_provider.client.models.sessions import SessionSnapshot, SessionStart
     from helmr_provider.identity import Outcome, Stamp, Step, Walk
+
+S = TypeVar("S")
+R = TypeVar("R")
 
 # Somebody else's PATCH can undo a stamp, as nothing compares and swaps; more than a few in a row is no accident.
 _STAMP_ATTEMPTS: Final = 3
@@ -48,6 +50,7 @@ class Starter:
     :param metadata: the author's.
     :param payload: what the author gave, to compare with an adopted run's; left out of the comparison if ``None``.
     :param wait: waits until a run has ended.
+    :param claimed: hears the name of the session that this try is about to answer for.
     :param log: of the task.
     """
 
@@ -61,7 +64,8 @@ class Starter:
         metadata: Mapping[str, Any] | None,
         payload: Any,
         wait: Callable[[str], object],
-        log: Logger,
+        claimed: Callable[[str], None],
+        log: Any,
     ) -> None:
         self._client = client
         self._stamp = stamp
@@ -70,8 +74,8 @@ class Starter:
         self._metadata = metadata
         self._payload = payload
         self._wait = wait
+        self._claimed = claimed
         self._log = log
-        self.claimed: Callable[[str], None] = lambda _: None
 
     def take(self, walk: Walk) -> Outcome:
         """Walk to the end.
@@ -80,14 +84,7 @@ class Starter:
         :raises HelmrError: a request failed.
         :raises IdentityError: the walk found no way.
         """
-        answer: Seen | None = None
-        while True:
-            try:
-                step = walk.send(answer)
-            except StopIteration as end:
-                outcome: Outcome = end.value
-                return outcome
-            answer = self._step(step)
+        return _drive(walk, self._step)
 
     def _step(self, step: Step) -> Seen | None:
         match step:
@@ -105,7 +102,7 @@ class Starter:
         from helmr_provider.client.errors import HelmrConflictError
 
         external_id = self._name(generation)
-        self.claimed(external_id)
+        self._claimed(external_id)
         try:
             started = self._send(external_id, self._stamp.onto(self._metadata))
         except HelmrConflictError as error:
@@ -117,7 +114,7 @@ class Starter:
         return _seen(generation, started.session, started.run.id, started.run.status)
 
     def _adopt(self, seen: Seen) -> Seen:
-        self.claimed(self._name(seen.generation))
+        self._claimed(self._name(seen.generation))
         session = self._put_stamp(seen)
         run = self._client.runs.retrieve(seen.run_id)
         self._log.info("Adopted run %s of session %s instead of starting another.", seen.run_id, seen.session_id)
@@ -187,7 +184,20 @@ def look_up(client: HelmrClient, external_id: str, generation: int = 1) -> Seen 
     raise IdentityError(f"Session {session.id} shows no first run.", permanent=False)
 
 
-def cancel(client: HelmrClient, claim: Claim, *, reason: str, log: Logger) -> bool:
+def find_last(client: HelmrClient, name: Callable[[int], str], *, single: bool = False) -> Seen | None:
+    """Look at the last session that a task instance has started.
+
+    :param client: of the worker.
+    :param name: external id of a generation.
+    :param single: whether there is one name only, an author's.
+    :raises HelmrError: a request failed.
+    """
+    if single:
+        return look_up(client, name(1))
+    return _drive(highest_generation(), lambda step: look_up(client, name(step.generation), step.generation))
+
+
+def cancel(client: HelmrClient, claim: Claim, *, reason: str, log: Any) -> bool:
     """Cancel what a try answers for, if it still does. Check and cancel are not atomic; an adopter looks again.
 
     :param client: of the worker.
@@ -227,6 +237,17 @@ INPUT_PENDING: Final = (
     "Session %s has pending input, which starts another run now. It has an external id of your own, so the session "
     "itself was not cancelled."
 )
+
+
+def _drive(steps: Generator[S, Seen | None, R], perform: Callable[[S], Seen | None]) -> R:
+    answer: Seen | None = None
+    while True:
+        try:
+            step = steps.send(answer)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+        answer = perform(step)
 
 
 def _seen(generation: int, session: SessionSnapshot, run_id: str, run_status: str) -> Seen:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -64,6 +64,26 @@ def is_permanent(error: Exception) -> bool:
         # 202: an equal start is still being served (behaviour.md §3.3).
         return not error.retryable and error.status != 202
     return isinstance(error, (HelmrConfigError, PayloadValidationError, AirflowNotFoundException))
+
+
+def result_of(run: RunSnapshot, what: Literal["output", "snapshot"], *, max_bytes: int | None) -> Any:
+    """Return what a task returns for a run that has succeeded.
+
+    :param run: the run.
+    :param what: its output, or all of it.
+    :param max_bytes: largest size as JSON.
+    :raises AirflowFailException: it is larger.
+    """
+    value = run.output if what == "output" else run.raw
+    if max_bytes is not None:
+        size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+        if size > max_bytes:
+            raise AirflowFailException(
+                f"The {what} of Helmr run {run.id} has {size} bytes as JSON, more than max_result_bytes={max_bytes}. "
+                "Let the Helmr task return a reference, such as a path in its workspace, or raise max_result_bytes "
+                "if your XCom backend can hold it, or set do_xcom_push=False if nobody reads it."
+            )
+    return value
 
 
 def run_failure(client: HelmrClient, run: RunSnapshot, *, url: str, ours: bool = False) -> AirflowException:

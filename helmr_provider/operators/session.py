@@ -1,0 +1,452 @@
+"""Run a Helmr task in a session of its own, and wait for the result."""
+
+from __future__ import annotations
+
+import time
+from enum import Enum
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn
+
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowTaskTimeout,
+    BaseOperator,
+    conf,
+)
+
+from helmr_provider.hooks.helmr import HelmrHook
+from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, store_links
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from datetime import datetime, timedelta
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from helmr_provider.claims import Claim
+    from helmr_provider.client.models.runs import RunSnapshot
+    from helmr_provider.identity import OnRetry, Outcome, Stamp
+
+DEFAULT_MAX_RESULT_BYTES: Final = 48 * 1024
+
+_TRIGGER_FAILED: Final = "__fail__"
+_TRIGGER_TIMED_OUT: Final = "Trigger timeout"
+
+
+class _Payload(Enum):
+    """Stands for a payload that is not there, as ``None`` is one. An enum member stays itself when it is copied."""
+
+    NONE = "no payload"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class HelmrStartSessionOperator(BaseOperator):
+    """Start a session of a Helmr task, wait for its first run, and return the run's output.
+
+    The session is started at most once for a task instance: a retry adopts the run that an earlier try has left
+    running, and takes over a result that came meanwhile; only a run that ended otherwise, or a clear, makes it start
+    the next session. The control plane itself keeps the record, in the session's external id and metadata.
+
+    :param task: id of the deployed Helmr task. (templated)
+    :param payload: its input, a JSON value; ``None`` is sent as null, and nothing if it is not given. (templated)
+    :param external_id: a name of your own for the session, unique in the Helmr environment for ever: if it exists, its
+        run is waited for, if that is live or has succeeded. Without it, the task instance gives the name. (templated)
+    :param helmr_queue: queue of the run, declared by the deployment; ``queue`` is Airflow's. (templated)
+    :param concurrency_key: runs with the same key share the queue's concurrency limit. (templated)
+    :param priority: whole number; higher ones are run first. (templated)
+    :param ttl: how long the run may stay queued; timedelta, seconds, or text such as ``"10m"``. (templated)
+    :param max_duration: how long the run may be executed, 5 seconds to a day; timedelta or seconds. (templated)
+    :param retry: retry policy of the run, such as ``{"maxAttempts": 3}``; these retries are Helmr's. (templated)
+    :param metadata: metadata of the session. The member ``airflow`` is reserved. (templated)
+    :param tags: up to 10 tags of the session. (templated)
+    :param expires_at: when the session takes no more input; an aware datetime or RFC 3339 text. (templated)
+    :param workspace_id: workspace to run in, instead of a new one. (templated)
+    :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
+    :param wait_for_completion: whether to wait for the run; if not, the ids are returned at once.
+    :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
+    :param timeout: limit of the wait, timedelta or seconds from the start of the try; ``execution_timeout`` counts too,
+        also while deferred.
+    :param cancel_on_kill: whether to cancel when the task is ended from outside, deferred or not.
+    :param cancel_on_timeout: whether to cancel when a limit is reached. If not, a retry finds the run again.
+    :param on_retry: ``"reattach"`` to what an earlier try has left running, or cancel that and start a ``"new"`` one.
+    :param result: what to return: the run's ``"output"``, or the whole run as a ``"snapshot"``.
+    :param max_result_bytes: largest result as JSON that may become an XCom; ``None`` for no limit.
+    :raises AirflowFailException: what cannot be helped by trying again: the connection, the request, an unknown task, a
+        run that somebody else has cancelled, a result that is too large.
+    :raises AirflowException: the run failed or expired, or the control plane cannot be reached to start it.
+    """
+
+    template_fields: Sequence[str] = (
+        "task",
+        "payload",
+        "external_id",
+        "helmr_queue",
+        "concurrency_key",
+        "priority",
+        "ttl",
+        "max_duration",
+        "retry",
+        "metadata",
+        "tags",
+        "expires_at",
+        "workspace_id",
+        "helmr_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"payload": "json", "metadata": "json", "retry": "json"}
+    operator_extra_links = (HelmrSessionLink(), HelmrRunLink())
+    ui_color = "#e8e4f8"
+
+    def __init__(
+        self,
+        *,
+        task: str,
+        payload: Any = _Payload.NONE,
+        external_id: str | None = None,
+        helmr_queue: str | None = None,
+        concurrency_key: str | None = None,
+        priority: int | str | None = None,
+        ttl: timedelta | float | str | None = None,
+        max_duration: timedelta | int | str | None = None,
+        retry: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] | None = None,
+        expires_at: datetime | str | None = None,
+        workspace_id: str | None = None,
+        helmr_conn_id: str = HelmrHook.default_conn_name,
+        wait_for_completion: bool = True,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        timeout: timedelta | float | None = None,
+        cancel_on_kill: bool = True,
+        cancel_on_timeout: bool = True,
+        on_retry: OnRetry = "reattach",
+        result: Literal["output", "snapshot"] = "output",
+        max_result_bytes: int | None = DEFAULT_MAX_RESULT_BYTES,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.task = task
+        self.payload = payload
+        self.external_id = external_id
+        self.helmr_queue = helmr_queue
+        self.concurrency_key = concurrency_key
+        self.priority = priority
+        self.ttl = ttl
+        self.max_duration = max_duration
+        self.retry = retry
+        self.metadata = metadata
+        self.tags = tags
+        self.expires_at = expires_at
+        self.workspace_id = workspace_id
+        self.helmr_conn_id = helmr_conn_id
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable
+        self.timeout = timeout
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
+        self.on_retry = on_retry
+        self.result = result
+        self.max_result_bytes = max_result_bytes
+        self.session_id: str | None = None
+        self.run_id: str | None = None
+        self._claim: Claim | None = None
+        self._killed = False
+        if on_retry not in {"reattach", "new"}:
+            raise ValueError("on_retry must be 'reattach' or 'new'")
+        if result not in {"output", "snapshot"}:
+            raise ValueError("result must be 'output' or 'snapshot'")
+        if on_retry == "new" and external_id is not None:
+            raise ValueError("on_retry='new' needs a new name for every session, so it excludes external_id")
+
+    @cached_property
+    def hook(self) -> HelmrHook:
+        """Access to the control plane."""
+        return HelmrHook(self.helmr_conn_id)
+
+    def execute(self, context: Context) -> Any:
+        """Start or adopt the session; then wait, defer, or return its ids.
+
+        :param context: of the task instance.
+        """
+        from helmr_provider.triggers.base import deadline_of
+
+        ti = context["ti"]
+        deadline = deadline_of(ti, timeout=self.timeout, execution_timeout=self.execution_timeout)
+        with self._told_to_airflow(f"start Helmr task {self.task!r}"):
+            outcome = self._start_or_adopt(context, deadline)
+        ids = self._keep_ids(context, outcome)
+        if self._killed:
+            self._cancel("the Airflow task was killed", self.cancel_on_kill)
+            raise AirflowException("The task was killed while its session was being started.")
+        if not self.wait_for_completion:
+            self._claim = None
+            return ids
+        if self.deferrable and outcome.seen.live:
+            self._defer(context, deadline, **ids)
+        return self._wait(deadline)
+
+    def execute_complete(
+        self,
+        context: Context,
+        event: Mapping[str, Any] | None = None,
+        *,
+        session_id: str,
+        run_id: str,
+        external_id: str,
+        deadline: float | None = None,
+    ) -> Any:
+        """Go on when the trigger has fired. What became of the run is asked of the control plane, not of the event.
+
+        :param context: of the task instance.
+        :param event: of the trigger; it can be a stale one.
+        :param session_id: as of the deferral.
+        :param run_id: as of the deferral.
+        :param external_id: as of the deferral.
+        :param deadline: as of the deferral, in seconds since the epoch.
+        """
+        from helmr_provider.client.errors import HelmrError
+        from helmr_provider.failures import is_permanent
+        from helmr_provider.identity import owner_of
+
+        ids = {"session_id": session_id, "run_id": run_id, "external_id": external_id}
+        self._claim_as(owner_of(context["ti"]), external_id, session_id=session_id, run_id=run_id)
+        late = deadline is not None and time.time() >= deadline
+        try:
+            run = self.hook.client.runs.retrieve(run_id)
+        except HelmrError as error:
+            if is_permanent(error):
+                with self._told_to_airflow(f"read run {run_id}"):
+                    raise
+            # An outage is not a failure of the run; the triggerer waits it out.
+            self.log.warning("The control plane cannot be asked for the result: %s", error)
+            run = None
+        if run is not None and run.is_terminal:
+            return self._finish(run)
+        if late:
+            self._give_up()
+        if event is not None and event.get("status") == "error":
+            cancelled = self._cancel_unless_retried(context)
+            raise AirflowException(
+                f"Waiting for run {run_id} in the triggerer failed ({event.get('error')}); its log has the reason. "
+                f"The run {'was cancelled' if cancelled else 'goes on, and a retry finds it again'}."
+            )
+        return self._defer(context, deadline, **ids)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume; also when the trigger was lost or timed out, with nothing left of what was deferred.
+
+        :param next_method: what to resume with.
+        :param next_kwargs: its arguments.
+        :param context: of the task instance.
+        """
+        if next_method == _TRIGGER_FAILED:
+            run = self._find_again(context)
+            if run is not None and run.is_terminal:
+                return self._finish(run)
+            if run is not None and (next_kwargs or {}).get("error") == _TRIGGER_TIMED_OUT:
+                self._give_up()
+            self._cancel_unless_retried(context)
+        return super().resume_execution(next_method, next_kwargs, context)
+
+    def on_kill(self) -> None:
+        """Cancel what this try answers for."""
+        self._killed = True
+        self._cancel("the Airflow task was killed", self.cancel_on_kill)
+
+    def _start_or_adopt(self, context: Context, deadline: float | None) -> Outcome:
+        from helmr_provider.claims import Starter
+        from helmr_provider.identity import attach, walk
+
+        options = self._options()
+        client, stamp = self.hook.client, self._stamp(context)
+        starter = Starter(
+            client,
+            stamp=stamp,
+            name=self._name(stamp),
+            start=lambda external_id, metadata: client.sessions.start(
+                self.task, external_id=external_id, metadata=metadata, **options
+            ),
+            metadata=self.metadata,
+            payload=options.get("payload"),
+            wait=lambda run_id: client.runs.wait(run_id, timeout=_seconds_until(deadline)),
+            claimed=lambda external_id: self._claim_as(stamp.owner, external_id),
+            log=self.log,
+        )
+        if self.external_id is not None:
+            return starter.take(attach())
+        return starter.take(walk(owner=stamp.owner, epoch=stamp.epoch, on_retry=self.on_retry))
+
+    def _options(self) -> dict[str, Any]:
+        """Return the start's options besides name and metadata; whatever would be refused is refused here."""
+        from helmr_provider.client.bodies import NOT_GIVEN, start_body
+        from helmr_provider.identity import refuse_reserved
+
+        options: dict[str, Any] = {
+            "queue": self.helmr_queue,
+            "concurrency_key": self.concurrency_key,
+            "ttl": self.ttl,
+            "tags": self.tags,
+            "expires_at": self.expires_at,
+            "workspace_id": self.workspace_id,
+        }
+        try:
+            # Rendered templates are text.
+            options["priority"] = None if self.priority is None else int(self.priority)
+            options["max_duration"] = (
+                int(self.max_duration) if isinstance(self.max_duration, str) else self.max_duration
+            )
+            options["retry"] = None if self.retry is None else dict(self.retry)
+            refuse_reserved(self.metadata)
+            payload = NOT_GIVEN if self.payload is _Payload.NONE else self.payload
+            start_body(
+                self.task,
+                payload,
+                external_id=self.external_id,
+                metadata=self.metadata,
+                idempotency_key=None,
+                idempotency_key_ttl=None,
+                **options,
+            )
+        except (TypeError, ValueError) as error:
+            raise AirflowFailException(f"Helmr task {self.task!r} was not started: {error}") from None
+        return options if payload is NOT_GIVEN else {"payload": payload, **options}
+
+    def _stamp(self, context: Context) -> Stamp:
+        from helmr_provider.identity import Stamp
+
+        return Stamp.of(context["ti"], context["dag_run"])
+
+    def _name(self, stamp: Stamp) -> Callable[[int], str]:
+        if (external_id := self.external_id) is not None:
+            return lambda _: external_id
+        return stamp.identity(self.hook.settings.session_prefix).external_id
+
+    def _claim_as(
+        self, owner: str, external_id: str, *, session_id: str | None = None, run_id: str | None = None
+    ) -> None:
+        from helmr_provider.claims import Claim
+
+        self.session_id, self.run_id = session_id, run_id
+        self._claim = Claim(
+            external_id=external_id,
+            owner=owner,
+            named=self.external_id is None,
+            session_id=session_id,
+            run_id=run_id,
+        )
+
+    def _keep_ids(self, context: Context, outcome: Outcome) -> dict[str, str]:
+        seen, stamp = outcome.seen, self._stamp(context)
+        external_id = self._name(stamp)(seen.generation)
+        self._claim_as(stamp.owner, external_id, session_id=seen.session_id, run_id=seen.run_id)
+        ids = {"session_id": seen.session_id, "run_id": seen.run_id, "external_id": external_id}
+        console_url = self.hook.settings.console_url
+        if self.do_xcom_push:
+            for key, value in ids.items():
+                context["ti"].xcom_push(key=key, value=value)
+            store_links(context, console_url=console_url, session_id=seen.session_id, run_id=seen.run_id)
+        self.log.info("Helmr run: %s", run_url(console_url, seen.session_id, seen.run_id))
+        return ids
+
+    def _wait(self, deadline: float | None) -> Any:
+        from helmr_provider.client.errors import HelmrTimeoutError
+
+        assert self.run_id is not None  # noqa: S101 - for the type checker
+        try:
+            with self._told_to_airflow(f"wait for run {self.run_id}"):
+                try:
+                    run = self.hook.client.runs.wait(self.run_id, timeout=_seconds_until(deadline))
+                except HelmrTimeoutError:
+                    self._give_up()
+        except AirflowTaskTimeout:
+            # Airflow's own alarm can be a moment earlier than our deadline.
+            self._give_up()
+        return self._finish(run)
+
+    def _defer(self, context: Context, deadline: float | None, **ids: str) -> NoReturn:
+        from helmr_provider.identity import owner_of
+        from helmr_provider.triggers.base import backstop
+        from helmr_provider.triggers.run import HelmrRunTrigger
+
+        cancels: Literal["session", "run"] = "session" if self.external_id is None else "run"
+        self.defer(
+            trigger=HelmrRunTrigger(
+                helmr_conn_id=self.helmr_conn_id,
+                run_id=ids["run_id"],
+                session_id=ids["session_id"],
+                deadline=deadline,
+                owner=owner_of(context["ti"]),
+                cancel_on_kill=cancels if self.cancel_on_kill else None,
+            ),
+            method_name="execute_complete",
+            kwargs=ids if deadline is None else {**ids, "deadline": deadline},
+            timeout=backstop(deadline),
+        )
+
+    def _find_again(self, context: Context) -> RunSnapshot | None:
+        """Find what this try answers for by its name, as far as the control plane can be asked."""
+        from helmr_provider.claims import find_last
+        from helmr_provider.client.errors import HelmrError
+        from helmr_provider.identity import IdentityError
+
+        try:
+            stamp = self._stamp(context)
+            name = self._name(stamp)
+            seen = find_last(self.hook.client, name, single=self.external_id is not None)
+            if seen is None or seen.owner != stamp.owner:
+                return None
+            self._claim_as(stamp.owner, name(seen.generation), session_id=seen.session_id, run_id=seen.run_id)
+            return self.hook.client.runs.retrieve(seen.run_id)
+        except (HelmrError, IdentityError) as error:
+            self.log.warning("What this task has started in Helmr cannot be found: %s", error)
+            return None
+
+    def _finish(self, run: RunSnapshot) -> Any:
+        from helmr_provider.failures import result_of, run_failure
+
+        self._claim = None
+        if run.is_success:
+            limit = self.max_result_bytes if self.do_xcom_push else None
+            return result_of(run, self.result, max_bytes=limit)
+        url = run_url(self.hook.settings.console_url, run.session_id, run.id)
+        raise run_failure(self.hook.client, run, url=url, ours=self._killed)
+
+    def _give_up(self) -> NoReturn:
+        run_id = self.run_id
+        cancelled = self._cancel("the Airflow task has reached its time limit", self.cancel_on_timeout)
+        raise AirflowTaskTimeout(
+            f"Helmr run {run_id} had not ended when the time of this task was over; "
+            f"it {'was cancelled' if cancelled else 'was not cancelled, and a retry finds it again'}."
+        )
+
+    def _cancel_unless_retried(self, context: Context) -> bool:
+        ti = context["ti"]
+        retried = ti.try_number <= ti.max_tries
+        return self._cancel("the Airflow task has failed", self.cancel_on_kill and not retried)
+
+    def _cancel(self, reason: str, wanted: bool) -> bool:  # noqa: FBT001
+        """Cancel if wanted; either way, there is nothing left to answer for."""
+        from helmr_provider.claims import cancel
+
+        claim, self._claim = self._claim, None
+        if claim is None or not wanted:
+            return False
+        try:
+            # Not the hook's client: a signal may have stopped that in the middle of a request, with its locks held.
+            with self.hook.settings.client(max_streams=0) as client:
+                return cancel(client, claim, reason=reason, log=self.log)
+        except Exception:
+            self.log.exception("Could not cancel what this task has started in Helmr")
+            return False
+
+    def _told_to_airflow(self, doing: str) -> AbstractContextManager[None]:
+        from helmr_provider.failures import told_to_airflow
+
+        return told_to_airflow(doing, self.helmr_conn_id)
+
+
+def _seconds_until(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.time())
