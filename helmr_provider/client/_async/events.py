@@ -1,0 +1,122 @@
+"""Run events: pages, streams, and following a run to its end (behaviour.md sections 7 and 9)."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+from typing import TYPE_CHECKING
+
+from helmr_provider.client._shim import AsyncStream, async_sleep
+from helmr_provider.client.answers import read
+from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError, HelmrProtocolError
+from helmr_provider.client.mapping import event_from_record, record_from_frame, record_from_page
+from helmr_provider.client.models.events import EventPage, EventRecord, RunEvent
+from helmr_provider.client.models.runs import RunHandle, RunSnapshot
+from helmr_provider.client.resume import FollowedRun, is_behind
+
+if TYPE_CHECKING:
+    from helmr_provider.client._async.client import AsyncHelmrClient
+
+
+class AsyncRunEvents:
+    """What happened to runs.
+
+    :param client: the client that this namespace belongs to.
+    """
+
+    def __init__(self, client: AsyncHelmrClient) -> None:
+        self._client = client
+        self._transport = client._transport
+
+    async def list(
+        self, run: str | RunHandle, *, cursor: str | None = None, page_size: int | None = None
+    ) -> builtins.list[RunEvent]:
+        """Read all events that are there, as typed events (getRunEvents).
+
+        :param run: run id, or a handle or snapshot.
+        :param cursor: only what lies behind this event.
+        :param page_size: events for each request, 1 to 200.
+        :raises HelmrProtocolError: an event of a known kind does not fit.
+        """
+        return [event_from_record(record) for record in await self.records(run, cursor=cursor, page_size=page_size)]
+
+    async def records(
+        self, run: str | RunHandle, *, cursor: str | None = None, page_size: int | None = None
+    ) -> builtins.list[EventRecord]:
+        """Read all raw records that are there, in order (getRunEvents).
+
+        :param run: run id, or a handle or snapshot.
+        :param cursor: only what lies behind this record.
+        :param page_size: records for each request, 1 to 200.
+        """
+        run_id = run if isinstance(run, str) else run.id
+        records: list[EventRecord] = []
+        while True:
+            value = await self._transport.call(
+                "getRunEvents", path={"run_id": run_id}, query={"cursor": cursor, "limit": page_size}
+            )
+            page = read(EventPage, value, "getRunEvents")
+            records += [record for item in page.events if (record := record_from_page(item)) is not None]
+            # A server that hands out the same page again would otherwise be read for ever.
+            if page.next_cursor is None or not is_behind(page.next_cursor, cursor):
+                return records
+            cursor = page.next_cursor
+
+    async def subscribe(self, run: str | RunHandle, *, cursor: str | None = None) -> AsyncStream[RunEvent]:
+        """Follow a run to its end and yield each event once and in order, over all its attempts.
+
+        Nothing is requested before the iteration begins. Use ``contextlib.aclosing`` around the iterator if you may
+        leave it early: it holds a connection.
+
+        :param run: run id, or a handle or snapshot.
+        :param cursor: only what lies behind this event.
+        :raises HelmrProtocolError: an event of a known kind does not fit, or one without a readable cursor is broken.
+        :raises HelmrNotFoundError: no such run in this environment.
+        """
+        async with contextlib.aclosing(self.follow_records(run, cursor=cursor)) as records:
+            async for record in records:
+                yield event_from_record(record)
+
+    async def follow_records(self, run: str | RunHandle, *, cursor: str | None = None) -> AsyncStream[EventRecord]:
+        """Follow a run to its end and yield each raw record once and in order, over all its attempts.
+
+        :param run: run id, or a handle or snapshot.
+        :param cursor: only what lies behind this record.
+        :raises HelmrProtocolError: a record without a readable cursor is broken, or one is too large.
+        :raises HelmrNotFoundError: no such run in this environment.
+        """
+        run_id = run if isinstance(run, str) else run.id
+        place = FollowedRun(cursor)
+        # Outside the loop, so that a wrong address, key or id is told at once.
+        snapshot: RunSnapshot | None = await self._client.runs.retrieve(run_id)
+        while True:
+            try:
+                snapshot = snapshot or await self._client.runs.retrieve(run_id)
+                if snapshot.is_terminal or place.must_look():
+                    for record in await self.records(run_id, cursor=place.cursor):
+                        if place.is_new(record):
+                            yield record
+                    if place.is_over(snapshot):
+                        return
+                if place.must_look():
+                    pause = place.look_again_in()
+                else:
+                    with self._client.stream_slots.explicit():
+                        async with contextlib.aclosing(self._connection(run_id, place.cursor)) as records:
+                            async for record in records:
+                                if place.is_new(record):
+                                    yield record
+                                if place.must_look():
+                                    break
+                    pause = place.reconnect_in()
+            except (HelmrApiError, HelmrConnectionError, HelmrProtocolError) as error:
+                pause = place.tolerate(error)
+            snapshot = None
+            await async_sleep(pause)
+
+    async def _connection(self, run_id: str, cursor: str | None) -> AsyncStream[EventRecord]:
+        """Yield the records of one connection; ends when the server ends it, and repeats nothing."""
+        frames = self._transport.events("getRunEvents", path={"run_id": run_id}, query={"cursor": cursor})
+        async with contextlib.aclosing(frames):
+            async for frame in frames:
+                yield record_from_frame(frame)

@@ -1,0 +1,76 @@
+"""Output of a run's process (behaviour.md section 10)."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from helmr_provider.client._shim import AsyncStream, async_sleep
+from helmr_provider.client.answers import read
+from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError, HelmrProtocolError
+from helmr_provider.client.mapping import chunk_from_frame
+from helmr_provider.client.models.logs import LogChunk, LogSnapshot
+from helmr_provider.client.models.runs import RunHandle, RunSnapshot
+from helmr_provider.client.resume import Followed
+
+if TYPE_CHECKING:
+    from helmr_provider.client._async.client import AsyncHelmrClient
+
+
+class AsyncRunLogs:
+    """What runs wrote to stdout and stderr.
+
+    :param client: the client that this namespace belongs to.
+    """
+
+    def __init__(self, client: AsyncHelmrClient) -> None:
+        self._client = client
+        self._transport = client._transport
+
+    async def retrieve(self, run: str | RunHandle) -> LogSnapshot:
+        """Retrieve the newest 1 MiB of both streams (getRunLogs).
+
+        :param run: run id, or a handle or snapshot.
+        :raises HelmrNotFoundError: no such run in this environment.
+        """
+        run_id = run if isinstance(run, str) else run.id
+        value = await self._transport.call("getRunLogs", path={"run_id": run_id})
+        return read(LogSnapshot, value, "getRunLogs")
+
+    async def follow(self, run: str | RunHandle, *, cursor: str | None = None) -> AsyncStream[LogChunk]:
+        """Follow both streams until the run is over and everything was sent; each chunk once and in order.
+
+        Use :class:`~helmr_provider.client.models.logs.LogDecoder` for text, and ``contextlib.aclosing`` around the
+        iterator if you may leave it early.
+
+        :param run: run id, or a handle or snapshot.
+        :param cursor: only what lies behind this chunk, or behind a snapshot with this cursor.
+        :raises HelmrProtocolError: a chunk without a readable cursor is broken, or one is too large.
+        :raises HelmrNotFoundError: no such run in this environment.
+        """
+        run_id = run if isinstance(run, str) else run.id
+        place = Followed(cursor)
+        # Outside the loop, so that a wrong address, key or id is told at once.
+        snapshot: RunSnapshot | None = await self._client.runs.retrieve(run_id)
+        while True:
+            try:
+                snapshot = snapshot or await self._client.runs.retrieve(run_id)
+                with self._client.stream_slots.explicit():
+                    async with contextlib.aclosing(self._connection(run_id, place.cursor)) as chunks:
+                        async for chunk in chunks:
+                            if place.advance(chunk.id):
+                                yield chunk
+                # A stream that ended by itself has sent everything of a run that was over before it began.
+                if snapshot.is_terminal:
+                    return
+                pause = place.reconnect_in()
+            except (HelmrApiError, HelmrConnectionError, HelmrProtocolError) as error:
+                pause = place.tolerate(error)
+            snapshot = None
+            await async_sleep(pause)
+
+    async def _connection(self, run_id: str, cursor: str | None) -> AsyncStream[LogChunk]:
+        frames = self._transport.events("getRunLogs", path={"run_id": run_id}, query={"cursor": cursor})
+        async with contextlib.aclosing(frames):
+            async for frame in frames:
+                yield chunk_from_frame(frame)

@@ -1,0 +1,97 @@
+"""From endpoints to answers: builds the request, repeats it where that is safe, reads the answer."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tenacity import AsyncRetrying
+
+from helmr_provider.client._shim import AsyncStream, async_sleep
+from helmr_provider.client.answers import error_from, interpret
+from helmr_provider.client.endpoints import ENDPOINTS
+from helmr_provider.client.errors import HelmrProtocolError
+from helmr_provider.client.requests import build_request
+from helmr_provider.client.retrying import call_options, pending_options
+from helmr_provider.client.sse import EventParser, ServerSentEvent
+
+if TYPE_CHECKING:
+    from helmr_provider.client._http import AsyncHttp
+    from helmr_provider.client.endpoints import Endpoint
+    from helmr_provider.client.requests import Context, Request
+    from helmr_provider.client.secrets import Secret
+
+
+class AsyncTransport:
+    """Calls and streams on behalf of one context.
+
+    :param http: connections, shared between the views of a client.
+    :param context: credential, environment, and how calls are repeated.
+    """
+
+    def __init__(self, http: AsyncHttp, context: Context) -> None:
+        self.http = http
+        self.context = context
+
+    async def call(
+        self,
+        operation: str,
+        *,
+        path: Mapping[str, str] | None = None,
+        query: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+        credential: Secret | None = None,
+        url: Secret | None = None,
+    ) -> Any:
+        """Send one operation and return the JSON value of its answer.
+
+        :raises HelmrApiError: the server refused.
+        :raises HelmrConnectionError: the server was not reached, or did not answer.
+        :raises HelmrProtocolError: the answer is not JSON.
+        """
+        endpoint = ENDPOINTS[operation]
+        request = build_request(
+            self.context, endpoint, path=path or {}, query=query or {}, body=body, credential=credential, url=url
+        )
+        repeatable = endpoint.repeatable(body)
+        if not endpoint.pending:
+            return await self._repeat(endpoint, request, repeatable)
+        again = AsyncRetrying(sleep=async_sleep, **pending_options())
+        return await again(self._repeat, endpoint, request, repeatable)
+
+    async def _repeat(self, endpoint: Endpoint, request: Request, repeatable: bool) -> Any:  # noqa: FBT001 - tenacity passes arguments on by position
+        again = AsyncRetrying(sleep=async_sleep, **call_options(self.context.backoff, repeatable=repeatable))
+        return await again(self._once, endpoint, request)
+
+    async def _once(self, endpoint: Endpoint, request: Request) -> Any:
+        return interpret(endpoint, await self.http.send(request), time.time())
+
+    async def events(
+        self, operation: str, *, path: Mapping[str, str], query: Mapping[str, Any]
+    ) -> AsyncStream[ServerSentEvent]:
+        """Open one stream and yield its events until the server ends it. Nothing is repeated here.
+
+        :raises HelmrApiError: the server refused.
+        :raises HelmrConnectionError: the server was not reached, or the stream broke off or fell silent.
+        :raises HelmrProtocolError: an event is too large, or the answer is not a stream.
+        """
+        endpoint = ENDPOINTS[operation]
+        request = build_request(self.context, endpoint, path=path, query={**query, "follow": "1"}, body=None)
+        async with contextlib.aclosing(await self.http.open(request)) as response:
+            if response.status != 200:
+                raise error_from(endpoint, await response.read(), time.time())
+            if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                raise HelmrProtocolError(
+                    f"{operation} was not answered with an event stream. "
+                    "Check that the address is the one of a Helmr control plane.",
+                    operation=operation,
+                )
+            parser = EventParser()
+            async with contextlib.aclosing(response.chunks()) as chunks:
+                async for chunk in chunks:
+                    for event in parser.feed(chunk):
+                        yield event
+            for event in parser.close():
+                yield event

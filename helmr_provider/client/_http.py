@@ -1,0 +1,305 @@
+"""The wire: the only module that knows httpx, so that a successor of httpx is a change of this module.
+
+HTTP/1.1 only: with HTTP/2 the 101st stream waits for ever behind the first hundred, and events arrive seconds late.
+Redirects are not followed, because they would carry the credential elsewhere. Calls and streams have pools of their
+own: with 2,000 streams open, a call through the same pool costs ten times as much.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+
+from helmr_provider.client.answers import MAX_ERROR_BODY, Answer
+from helmr_provider.client.errors import HelmrConfigError, HelmrConnectionError, HelmrProtocolError
+
+if TYPE_CHECKING:
+    from helmr_provider.client.config import Settings
+    from helmr_provider.client.requests import Request
+    from helmr_provider.client.secrets import Secret
+
+# What the server accepts as a body is what we accept as one.
+MAX_BODY: Final = 128 * 1024 * 1024
+
+_FAILURES = (httpx.RequestError, httpx.InvalidURL, httpx.StreamError)
+# These come before the first byte of the request, so the server cannot have served it.
+_UNDELIVERED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+
+
+class _Bearer(httpx.Auth):
+    """Put the credential on the request at the last moment, so that no frame of ours holds it as text."""
+
+    def __init__(self, credential: Secret) -> None:
+        self._credential = credential
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["Authorization"] = f"Bearer {self._credential.reveal()}"
+        yield request
+
+
+def _options(settings: Settings, tls: ssl.SSLContext, *, silence: float, pool: httpx.Limits) -> dict[str, Any]:
+    return {
+        "http1": True,
+        "http2": False,
+        "follow_redirects": False,
+        "verify": tls,
+        "limits": pool,
+        "timeout": httpx.Timeout(silence, connect=settings.connect_timeout, pool=settings.timeout),
+        "proxy": None if settings.proxy is None else settings.proxy.reveal(),
+        # A proxy from the environment must not see what plain http sends to this machine.
+        "trust_env": not settings.plain,
+    }
+
+
+def _client_options(settings: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
+    tls = _tls(settings.verify)
+    calls = _options(settings, tls, silence=settings.timeout, pool=httpx.Limits(max_connections=100))
+    # The stream budget belongs to the waiter; a caller's own streams are never held back by it.
+    pool = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+    return calls, _options(settings, tls, silence=settings.stream_silence, pool=pool)
+
+
+def _tls(verify: bool | str) -> ssl.SSLContext:
+    if not isinstance(verify, str):
+        return httpx.create_ssl_context(verify=verify)
+    try:
+        if Path(verify).is_dir():
+            return ssl.create_default_context(capath=verify)
+        return ssl.create_default_context(cafile=verify)
+    except (OSError, ssl.SSLError):
+        pass
+    raise HelmrConfigError(f"verify: cannot read certificates from {verify}.")
+
+
+def _send_options(request: Request) -> dict[str, Any]:
+    return {
+        "stream": True,
+        "auth": None if request.credential is None else _Bearer(request.credential),
+    }
+
+
+def _translate(error: Exception, request: Request, settings: Settings) -> HelmrConnectionError:
+    """Say what happened without quoting httpx, whose texts may hold URLs and header values."""
+    host = settings.base_url
+    delivered = not isinstance(error, _UNDELIVERED)
+    if isinstance(error, httpx.ConnectTimeout):
+        what = f"no connection to {host} within {settings.connect_timeout:g} s; check the address and the network"
+    elif isinstance(error, httpx.PoolTimeout):
+        what = "all connections were busy for too long; do less at once, or raise timeout="
+    elif isinstance(error, httpx.TimeoutException):
+        what = f"{host} was silent for too long; the request may have been served all the same"
+    elif isinstance(error, httpx.ProxyError):
+        what = "the proxy refused to connect; check proxy= and the proxy variables of the environment"
+    elif isinstance(error, httpx.ConnectError) and "CERTIFICATE" in str(error).upper():
+        what = f"the certificate of {host} is not trusted; pass the CA bundle as verify="
+    elif isinstance(error, httpx.ConnectError):
+        what = f"cannot connect to {host}; check the address, and that the control plane is running"
+    elif isinstance(error, httpx.DecodingError):
+        what = f"{host} sent an answer whose compression is broken"
+    elif isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol)):
+        what, delivered = "the address is not one that can be requested; check url=", False
+    else:
+        what = f"the connection to {host} broke off"
+    return HelmrConnectionError(
+        f"{request.operation}: {what} ({type(error).__name__}).", operation=request.operation, delivered=delivered
+    )
+
+
+def _limit(status: int) -> int:
+    return MAX_BODY if status < 300 else MAX_ERROR_BODY
+
+
+def _too_large(request: Request) -> HelmrProtocolError:
+    return HelmrProtocolError(
+        f"{request.operation}: the answer is larger than {MAX_BODY} bytes; ask for less, for example with limit=.",
+        operation=request.operation,
+        oversize=True,
+    )
+
+
+def _refused_proxy() -> HelmrConfigError:
+    return HelmrConfigError("proxy must be an http or https URL such as http://proxy.example:3128.")
+
+
+class AsyncResponse:
+    """An answer whose body has not been read.
+
+    :param status: HTTP status.
+    :param headers: lower-case names.
+    """
+
+    def __init__(self, response: httpx.Response, request: Request, settings: Settings) -> None:
+        self._response = response
+        self._request = request
+        self._settings = settings
+        self.status = response.status_code
+        self.headers = dict(response.headers)
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Yield the body as it comes.
+
+        :raises HelmrConnectionError: it broke off, or fell silent.
+        """
+        try:
+            async for chunk in self._response.aiter_bytes():
+                yield chunk
+            return
+        except _FAILURES as error:
+            failure = _translate(error, self._request, self._settings)
+        raise failure
+
+    async def read(self) -> Answer:
+        """Read the body: a success whole, of an error only the beginning.
+
+        :raises HelmrProtocolError: a success is too large.
+        """
+        body, limit = bytearray(), _limit(self.status)
+        async with contextlib.aclosing(self.chunks()) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > limit:
+                    break
+        if len(body) > limit == MAX_BODY:
+            raise _too_large(self._request)
+        return Answer(self.status, self.headers, bytes(body[:limit]))
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it if there is more to read."""
+        with contextlib.suppress(*_FAILURES):
+            await self._response.aclose()
+
+
+class AsyncHttp:
+    """The two pools of one asynchronous client."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        calls, streams = _client_options(settings)
+        try:
+            self._calls, self._streams = httpx.AsyncClient(**calls), httpx.AsyncClient(**streams)
+            return
+        except (ValueError, httpx.InvalidURL):
+            pass
+        raise _refused_proxy()
+
+    async def send(self, request: Request) -> Answer:
+        """Send a call and read the answer.
+
+        :raises HelmrConnectionError: there was no whole answer.
+        """
+        async with contextlib.aclosing(await self._open(self._calls, request)) as response:
+            return await response.read()
+
+    async def open(self, request: Request) -> AsyncResponse:
+        """Send the request of a stream and return with its headers.
+
+        :raises HelmrConnectionError: there were none.
+        """
+        return await self._open(self._streams, request)
+
+    async def _open(self, client: httpx.AsyncClient, request: Request) -> AsyncResponse:
+        try:
+            built = client.build_request(
+                request.method, request.url.reveal(), headers=request.headers, content=request.content
+            )
+            return AsyncResponse(await client.send(built, **_send_options(request)), request, self._settings)
+        except _FAILURES as error:
+            failure = _translate(error, request, self._settings)
+        raise failure
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._calls.aclose()
+        await self._streams.aclose()
+
+
+class Response:
+    """An answer whose body has not been read; see :class:`AsyncResponse`."""
+
+    def __init__(self, response: httpx.Response, request: Request, settings: Settings) -> None:
+        self._response = response
+        self._request = request
+        self._settings = settings
+        self.status = response.status_code
+        self.headers = dict(response.headers)
+
+    def chunks(self) -> Generator[bytes, None, None]:
+        """Yield the body as it comes.
+
+        :raises HelmrConnectionError: it broke off, or fell silent.
+        """
+        try:
+            yield from self._response.iter_bytes()
+            return
+        except _FAILURES as error:
+            failure = _translate(error, self._request, self._settings)
+        raise failure
+
+    def read(self) -> Answer:
+        """Read the body: a success whole, of an error only the beginning.
+
+        :raises HelmrProtocolError: a success is too large.
+        """
+        body, limit = bytearray(), _limit(self.status)
+        with contextlib.closing(self.chunks()) as chunks:
+            for chunk in chunks:
+                body += chunk
+                if len(body) > limit:
+                    break
+        if len(body) > limit == MAX_BODY:
+            raise _too_large(self._request)
+        return Answer(self.status, self.headers, bytes(body[:limit]))
+
+    def close(self) -> None:
+        """Give the connection back, or close it if there is more to read."""
+        with contextlib.suppress(*_FAILURES):
+            self._response.close()
+
+
+class Http:
+    """The two pools of one blocking client."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        calls, streams = _client_options(settings)
+        try:
+            self._calls, self._streams = httpx.Client(**calls), httpx.Client(**streams)
+            return
+        except (ValueError, httpx.InvalidURL):
+            pass
+        raise _refused_proxy()
+
+    def send(self, request: Request) -> Answer:
+        """Send a call and read the answer.
+
+        :raises HelmrConnectionError: there was no whole answer.
+        """
+        with contextlib.closing(self._open(self._calls, request)) as response:
+            return response.read()
+
+    def open(self, request: Request) -> Response:
+        """Send the request of a stream and return with its headers.
+
+        :raises HelmrConnectionError: there were none.
+        """
+        return self._open(self._streams, request)
+
+    def _open(self, client: httpx.Client, request: Request) -> Response:
+        try:
+            built = client.build_request(
+                request.method, request.url.reveal(), headers=request.headers, content=request.content
+            )
+            return Response(client.send(built, **_send_options(request)), request, self._settings)
+        except _FAILURES as error:
+            failure = _translate(error, request, self._settings)
+        raise failure
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._calls.close()
+        self._streams.close()

@@ -1,0 +1,46 @@
+"""The few things that differ between the asynchronous and the blocking client beyond ``await``.
+
+``dev/unasync.py`` turns the first name of each pair into the second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Generator
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from helmr_provider.client._async.client import AsyncHelmrClient
+    from helmr_provider.client._sync.client import HelmrClient
+    from helmr_provider.client.blocking_waiter import BlockingWaiter
+    from helmr_provider.client.waiter import Waiter
+
+T = TypeVar("T")
+
+AsyncStream: TypeAlias = AsyncGenerator[T, None]
+Stream: TypeAlias = Generator[T, None, None]
+
+
+async def async_sleep(seconds: float) -> None:
+    """Sleep without blocking the event loop."""
+    await asyncio.sleep(seconds)
+
+
+def sleep(seconds: float) -> None:
+    """Sleep."""
+    time.sleep(seconds)
+
+
+def build_async_waiter(client: AsyncHelmrClient) -> Waiter:
+    """Build the driver of all waits of an asynchronous client."""
+    from helmr_provider.client.waiter import Waiter
+
+    return Waiter(client)
+
+
+def build_waiter(client: HelmrClient) -> BlockingWaiter:
+    """Build what a blocking client waits with."""
+    from helmr_provider.client.blocking_waiter import BlockingWaiter
+
+    return BlockingWaiter(client)

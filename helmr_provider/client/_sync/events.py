@@ -1,0 +1,123 @@
+# Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
+"""Run events: pages, streams, and following a run to its end (behaviour.md sections 7 and 9)."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+from typing import TYPE_CHECKING
+
+from helmr_provider.client._shim import Stream, sleep
+from helmr_provider.client.answers import read
+from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError, HelmrProtocolError
+from helmr_provider.client.mapping import event_from_record, record_from_frame, record_from_page
+from helmr_provider.client.models.events import EventPage, EventRecord, RunEvent
+from helmr_provider.client.models.runs import RunHandle, RunSnapshot
+from helmr_provider.client.resume import FollowedRun, is_behind
+
+if TYPE_CHECKING:
+    from helmr_provider.client._sync.client import HelmrClient
+
+
+class RunEvents:
+    """What happened to runs.
+
+    :param client: the client that this namespace belongs to.
+    """
+
+    def __init__(self, client: HelmrClient) -> None:
+        self._client = client
+        self._transport = client._transport
+
+    def list(
+        self, run: str | RunHandle, *, cursor: str | None = None, page_size: int | None = None
+    ) -> builtins.list[RunEvent]:
+        """Read all events that are there, as typed events (getRunEvents).
+
+        :param run: run id, or a handle or snapshot.
+        :param cursor: only what lies behind this event.
+        :param page_size: events for each request, 1 to 200.
+        :raises HelmrProtocolError: an event of a known kind does not fit.
+        """
+        return [event_from_record(record) for record in self.records(run, cursor=cursor, page_size=page_size)]
+
+    def records(
+        self, run: str | RunHandle, *, cursor: str | None = None, page_size: int | None = None
+    ) -> builtins.list[EventRecord]:
+        """Read all raw records that are there, in order (getRunEvents).
+
+        :param run: run id, or a handle or snapshot.
+        :param cursor: only what lies behind this record.
+        :param page_size: records for each request, 1 to 200.
+        """
+        run_id = run if isinstance(run, str) else run.id
+        records: list[EventRecord] = []
+        while True:
+            value = self._transport.call(
+                "getRunEvents", path={"run_id": run_id}, query={"cursor": cursor, "limit": page_size}
+            )
+            page = read(EventPage, value, "getRunEvents")
+            records += [record for item in page.events if (record := record_from_page(item)) is not None]
+            # A server that hands out the same page again would otherwise be read for ever.
+            if page.next_cursor is None or not is_behind(page.next_cursor, cursor):
+                return records
+            cursor = page.next_cursor
+
+    def subscribe(self, run: str | RunHandle, *, cursor: str | None = None) -> Stream[RunEvent]:
+        """Follow a run to its end and yield each event once and in order, over all its attempts.
+
+        Nothing is requested before the iteration begins. Use ``contextlib.closing`` around the iterator if you may
+        leave it early: it holds a connection.
+
+        :param run: run id, or a handle or snapshot.
+        :param cursor: only what lies behind this event.
+        :raises HelmrProtocolError: an event of a known kind does not fit, or one without a readable cursor is broken.
+        :raises HelmrNotFoundError: no such run in this environment.
+        """
+        with contextlib.closing(self.follow_records(run, cursor=cursor)) as records:
+            for record in records:
+                yield event_from_record(record)
+
+    def follow_records(self, run: str | RunHandle, *, cursor: str | None = None) -> Stream[EventRecord]:
+        """Follow a run to its end and yield each raw record once and in order, over all its attempts.
+
+        :param run: run id, or a handle or snapshot.
+        :param cursor: only what lies behind this record.
+        :raises HelmrProtocolError: a record without a readable cursor is broken, or one is too large.
+        :raises HelmrNotFoundError: no such run in this environment.
+        """
+        run_id = run if isinstance(run, str) else run.id
+        place = FollowedRun(cursor)
+        # Outside the loop, so that a wrong address, key or id is told at once.
+        snapshot: RunSnapshot | None = self._client.runs.retrieve(run_id)
+        while True:
+            try:
+                snapshot = snapshot or self._client.runs.retrieve(run_id)
+                if snapshot.is_terminal or place.must_look():
+                    for record in self.records(run_id, cursor=place.cursor):
+                        if place.is_new(record):
+                            yield record
+                    if place.is_over(snapshot):
+                        return
+                if place.must_look():
+                    pause = place.look_again_in()
+                else:
+                    with self._client.stream_slots.explicit():
+                        with contextlib.closing(self._connection(run_id, place.cursor)) as records:
+                            for record in records:
+                                if place.is_new(record):
+                                    yield record
+                                if place.must_look():
+                                    break
+                    pause = place.reconnect_in()
+            except (HelmrApiError, HelmrConnectionError, HelmrProtocolError) as error:
+                pause = place.tolerate(error)
+            snapshot = None
+            sleep(pause)
+
+    def _connection(self, run_id: str, cursor: str | None) -> Stream[EventRecord]:
+        """Yield the records of one connection; ends when the server ends it, and repeats nothing."""
+        frames = self._transport.events("getRunEvents", path={"run_id": run_id}, query={"cursor": cursor})
+        with contextlib.closing(frames):
+            for frame in frames:
+                yield record_from_frame(frame)

@@ -1,0 +1,123 @@
+# Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
+"""Runs: retrieve, wait, cancel, list, count (behaviour.md sections 6 and 8)."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+from collections.abc import Iterable
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from helmr_provider.client._shim import Stream
+from helmr_provider.client._sync.events import RunEvents
+from helmr_provider.client._sync.logs import RunLogs
+from helmr_provider.client.answers import read, read_list, same_id
+from helmr_provider.client.bodies import cancel_run_body
+from helmr_provider.client.durations import seconds
+from helmr_provider.client.models.runs import RunCancellation, RunCounts, RunHandle, RunSnapshot
+
+if TYPE_CHECKING:
+    from helmr_provider.client._sync.client import HelmrClient
+
+
+class Runs:
+    """The runs of the client's environment.
+
+    :param client: the client that this namespace belongs to.
+    """
+
+    def __init__(self, client: HelmrClient) -> None:
+        self._client = client
+        self._transport = client._transport
+
+    @cached_property
+    def logs(self) -> RunLogs:
+        """What runs wrote to stdout and stderr."""
+        return RunLogs(self._client)
+
+    @cached_property
+    def events(self) -> RunEvents:
+        """What happened to runs."""
+        return RunEvents(self._client)
+
+    def retrieve(self, run: str | RunHandle) -> RunSnapshot:
+        """Retrieve a run (getRun).
+
+        :param run: run id, or a handle or snapshot.
+        :raises HelmrNotFoundError: no such run in this environment.
+        """
+        run_id = run_id_of(run)
+        value = self._transport.call("getRun", path={"run_id": run_id})
+        snapshot = read(RunSnapshot, value, "getRun")
+        same_id(snapshot.id, run_id, "getRun")
+        return snapshot
+
+    def wait(self, run: str | RunHandle, *, timeout: timedelta | float | None = None) -> RunSnapshot:
+        """Wait until a run is over and return its snapshot; a failed or cancelled run is returned, not raised.
+
+        :param run: run id, or a handle or snapshot.
+        :param timeout: timedelta or seconds; None waits for as long as it takes.
+        :raises HelmrTimeoutError: the deadline passed. The run goes on.
+        :raises HelmrNotFoundError: no such run in this environment.
+        """
+        limit = None if timeout is None else seconds(timeout)
+        return self._client.waiter.run(run_id_of(run), timeout=limit)
+
+    def wait_many(
+        self, runs: Iterable[str | RunHandle], *, timeout: timedelta | float | None = None
+    ) -> Stream[RunSnapshot]:
+        """Yield the snapshot of each run once, as they end. Closing the iterator stops the waits, never the runs.
+
+        :param runs: run ids, handles or snapshots; one that stands twice counts once.
+        :param timeout: timedelta or seconds for all of them; None waits for as long as it takes.
+        :raises HelmrTimeoutError: the deadline passed; ``pending`` has the ids of those that go on.
+        :raises HelmrNotFoundError: a run is missing; raised after the others were yielded.
+        """
+        ids = list(dict.fromkeys(run_id_of(run) for run in runs))
+        limit = None if timeout is None else seconds(timeout)
+        with contextlib.closing(self._client.waiter.run_many(ids, timeout=limit)) as snapshots:
+            for snapshot in snapshots:
+                yield snapshot
+
+    def cancel(
+        self,
+        run: str | RunHandle,
+        *,
+        reason: str | None = None,
+        force: bool | None = None,
+        idempotency_key: str | None = None,
+    ) -> RunCancellation:
+        """Ask for a run's cancellation (cancelRun). A run that is over is answered with a rejected operation.
+
+        :param run: run id, or a handle or snapshot.
+        :param reason: text for the event.
+        :param force: do not wait for the worker to let go.
+        :param idempotency_key: sent as given; the same key with another body is a conflict.
+        :raises HelmrNotFoundError: no such run in this environment.
+        """
+        body = cancel_run_body(reason, force, idempotency_key)
+        value = self._transport.call("cancelRun", path={"run_id": run_id_of(run)}, body=body)
+        return read(RunCancellation, value, "cancelRun")
+
+    def list(
+        self, *, status: str | None = None, limit: int | None = None, session_id: str | None = None
+    ) -> builtins.list[RunSnapshot]:
+        """List runs, newest first (listRuns). There is no cursor: 200 is all that a list can show.
+
+        :param status: a run status, ``"live"`` (the server's default: not terminal) or ``"all"``.
+        :param limit: 1 to 200; the server's default is 100.
+        :param session_id: runs of this session only.
+        """
+        query = {"status": status, "limit": limit, "session_id": session_id}
+        return read_list(RunSnapshot, self._transport.call("listRuns", query=query), "runs", "listRuns")
+
+    def count(self) -> RunCounts:
+        """Count the runs of the environment by status (countRuns)."""
+        return read(RunCounts, self._transport.call("countRuns"), "countRuns")
+
+
+def run_id_of(run: str | RunHandle) -> str:
+    """Return the id that a caller means."""
+    return run if isinstance(run, str) else run.id

@@ -1,0 +1,301 @@
+# Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
+"""Sessions: start, open, retrieve, list, update, close, cancel (behaviour.md sections 3 and 4)."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from helmr_provider.client.address import SessionAddress
+from helmr_provider.client.answers import read, read_list, same_id
+from helmr_provider.client.bodies import NOT_GIVEN, NotGiven, RetryPolicy, reason_body, start_body, update_body
+from helmr_provider.client.durations import seconds
+from helmr_provider.client.errors import HelmrTimeoutError
+from helmr_provider.client.idempotency import IdempotencyKey
+from helmr_provider.client.models.sessions import SessionRun, SessionSnapshot, SessionStart, SessionStartAndWait
+from helmr_provider.client.tasks import Task
+
+if TYPE_CHECKING:
+    from helmr_provider.client._sync.client import HelmrClient
+
+
+class Sessions:
+    """The sessions of the client's environment.
+
+    :param client: the client that this namespace belongs to.
+    """
+
+    def __init__(self, client: HelmrClient) -> None:
+        self._client = client
+        self._transport = client._transport
+
+    def start(
+        self,
+        target: str | Task[Any, Any],
+        payload: Any = NOT_GIVEN,
+        *,
+        external_id: str | None = None,
+        idempotency_key: str | Sequence[str] | IdempotencyKey | None = None,
+        idempotency_key_ttl: timedelta | float | str | None = None,
+        queue: str | None = None,
+        concurrency_key: str | None = None,
+        priority: int | None = None,
+        ttl: timedelta | float | str | None = None,
+        max_duration: timedelta | int | None = None,
+        retry: RetryPolicy | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] | None = None,
+        expires_at: datetime | str | None = None,
+        workspace_id: str | None = None,
+    ) -> SessionStart:
+        """Start a session and its first run, or find the one that has this identity (startSession).
+
+        Give an ``external_id`` to be sure that a start that is sent twice starts once: it holds on every server
+        version. Metadata and payload are copied into events and are no place for secrets.
+
+        :param target: task id, or a typed task.
+        :param payload: any JSON value; left out it is ``{}`` for the task, None is null.
+        :param external_id: names the session in its environment for ever, at most 512 bytes.
+        :param idempotency_key: names this request; text, a list of texts, or a ready key.
+        :param idempotency_key_ttl: how long the key holds; text, timedelta or seconds. 30 days when left out.
+        :param queue: name of a declared queue.
+        :param concurrency_key: runs with the same key take turns, as the queue says.
+        :param priority: higher runs first.
+        :param ttl: how long the run may stay queued; text, timedelta or seconds.
+        :param max_duration: how long the run may take; timedelta or whole seconds, 5 s to a day. Part of the start's
+            identity, as all of these but metadata and tags.
+        :param retry: how often the server repeats a failed run.
+        :param metadata: JSON object, kept with the session.
+        :param tags: at most 10, kept with the session.
+        :param expires_at: when the session expires; an aware datetime or ISO 8601 text.
+        :param workspace_id: attach this workspace instead of creating one.
+        :raises PayloadValidationError: the payload does not fit the task, or is not JSON; nothing was sent.
+        :raises ValueError: another option does not fit; nothing was sent.
+        :raises HelmrConflictError: the task is not deployed, or the identity belongs to another or a finished session.
+        """
+        body = start_body(
+            target,
+            payload,
+            external_id=external_id,
+            idempotency_key=idempotency_key,
+            idempotency_key_ttl=idempotency_key_ttl,
+            queue=queue,
+            concurrency_key=concurrency_key,
+            priority=priority,
+            ttl=ttl,
+            max_duration=max_duration,
+            retry=retry,
+            metadata=metadata,
+            tags=tags,
+            expires_at=expires_at,
+            workspace_id=workspace_id,
+        )
+        return read(SessionStart, self._transport.call("startSession", body=body), "startSession")
+
+    def start_and_wait(
+        self,
+        target: str | Task[Any, Any],
+        payload: Any = NOT_GIVEN,
+        *,
+        timeout: timedelta | float | None = None,
+        external_id: str | None = None,
+        idempotency_key: str | Sequence[str] | IdempotencyKey | None = None,
+        idempotency_key_ttl: timedelta | float | str | None = None,
+        queue: str | None = None,
+        concurrency_key: str | None = None,
+        priority: int | None = None,
+        ttl: timedelta | float | str | None = None,
+        max_duration: timedelta | int | None = None,
+        retry: RetryPolicy | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] | None = None,
+        expires_at: datetime | str | None = None,
+        workspace_id: str | None = None,
+    ) -> SessionStartAndWait:
+        """Start a session as :meth:`start` does, and wait for its run.
+
+        The server's own start-and-wait ignores its timeout and ends after 30 s (behaviour.md section 21), so this
+        starts and then waits, for as long as you say.
+
+        :param target: task id, or a typed task.
+        :param payload: any JSON value.
+        :param timeout: timedelta or seconds for the wait; None waits for as long as it takes. When it passes, the
+            result has ``timed_out`` set and the run as it is; the run goes on.
+        """
+        limit = None if timeout is None else seconds(timeout)
+        started = self.start(
+            target,
+            payload,
+            external_id=external_id,
+            idempotency_key=idempotency_key,
+            idempotency_key_ttl=idempotency_key_ttl,
+            queue=queue,
+            concurrency_key=concurrency_key,
+            priority=priority,
+            ttl=ttl,
+            max_duration=max_duration,
+            retry=retry,
+            metadata=metadata,
+            tags=tags,
+            expires_at=expires_at,
+            workspace_id=workspace_id,
+        )
+        try:
+            run = self._client.runs.wait(started.run, timeout=limit)
+        except HelmrTimeoutError:
+            run = self._client.runs.retrieve(started.run)
+        raw = started.raw | {"run": run.raw, "timed_out": not run.is_terminal}
+        return read(SessionStartAndWait, raw, "startSession")
+
+    def open(
+        self,
+        session: str | SessionSnapshot | SessionHandle | None = None,
+        *,
+        external_id: str | None = None,
+    ) -> SessionHandle:
+        """Return a handle of a session; sends nothing.
+
+        :param session: session id (a plain text is always an id), or a snapshot or handle.
+        :param external_id: the session's external id instead.
+        :raises ValueError: not exactly one of the two is given, or it is blank.
+        """
+        if isinstance(session, SessionHandle):
+            return SessionHandle(self._client, session.address)
+        return SessionHandle(self._client, SessionAddress.of(session, external_id))
+
+    def retrieve(
+        self,
+        session: str | SessionSnapshot | SessionHandle | None = None,
+        *,
+        external_id: str | None = None,
+    ) -> SessionSnapshot:
+        """Retrieve a session (getSession, getSessionByExternalId).
+
+        :param session: session id, snapshot or handle.
+        :param external_id: the session's external id instead.
+        :raises HelmrNotFoundError: no such session in this environment.
+        """
+        return self.open(session, external_id=external_id).retrieve()
+
+    def list(
+        self,
+        *,
+        status: str | None = None,
+        task_id: str | None = None,
+        external_id: str | None = None,
+        limit: int | None = None,
+    ) -> builtins.list[SessionSnapshot]:
+        """List sessions, last updated first (listSessions). There is no cursor.
+
+        :param status: open, closed, cancelled or expired; ``"all"`` and None mean every session.
+        :param task_id: sessions of this task only.
+        :param external_id: the session with exactly this external id.
+        :param limit: 1 to 200; the server's default is 100.
+        """
+        # The server knows no "all" and would answer with an empty list (behaviour.md section 21).
+        wanted = None if status == "all" else status
+        query = {"status": wanted, "task_id": task_id, "external_id": external_id, "limit": limit}
+        value = self._transport.call("listSessions", query=query)
+        return read_list(SessionSnapshot, value, "sessions", "listSessions")
+
+    def update(
+        self,
+        session: str | SessionSnapshot | SessionHandle | None = None,
+        *,
+        external_id: str | None = None,
+        metadata: Mapping[str, Any] | NotGiven = NOT_GIVEN,
+        tags: Sequence[str] | NotGiven = NOT_GIVEN,
+        expires_at: datetime | str | NotGiven = NOT_GIVEN,
+    ) -> SessionSnapshot:
+        """Change a session; see :meth:`SessionHandle.update`.
+
+        :param session: session id, snapshot or handle.
+        :param external_id: the session's external id instead.
+        """
+        handle = self.open(session, external_id=external_id)
+        return handle.update(metadata=metadata, tags=tags, expires_at=expires_at)
+
+
+class SessionHandle:
+    """One session, by id or by external id. Building it sends nothing.
+
+    :param client: the client to speak through.
+    :param address: which session.
+    """
+
+    def __init__(self, client: HelmrClient, address: SessionAddress) -> None:
+        self._transport = client._transport
+        self.address = address
+
+    @property
+    def id(self) -> str | None:
+        """Session id, if the handle was opened by id."""
+        return self.address.id
+
+    @property
+    def external_id(self) -> str | None:
+        """External id, if the handle was opened by it."""
+        return self.address.external_id
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.address})"
+
+    def retrieve(self) -> SessionSnapshot:
+        """Retrieve the session (getSession, getSessionByExternalId).
+
+        :raises HelmrNotFoundError: no such session in this environment.
+        """
+        return self._snapshot("getSession")
+
+    def close(self, *, reason: str | None = None) -> SessionSnapshot:
+        """Close the session, so that it takes no more input (closeSession).
+
+        :param reason: kept as ``terminal_reason``.
+        :raises HelmrConflictError: a run is live or owed, or the session is over.
+        """
+        return self._snapshot("closeSession", reason_body(reason))
+
+    def cancel(self, *, reason: str | None = None) -> SessionSnapshot:
+        """Cancel the session and its current run (cancelSession).
+
+        The server answers with the session as it was before (behaviour.md section 21), so this reads it again.
+
+        :param reason: kept as ``terminal_reason``.
+        :raises HelmrConflictError: the session is closed or expired.
+        """
+        self._snapshot("cancelSession", reason_body(reason))
+        return self.retrieve()
+
+    def runs(self) -> list[SessionRun]:
+        """List all runs of the session, first turn first (listSessionRuns)."""
+        value = self._call("listSessionRuns")
+        return read_list(SessionRun, value, "runs", "listSessionRuns")
+
+    def update(
+        self,
+        *,
+        metadata: Mapping[str, Any] | NotGiven = NOT_GIVEN,
+        tags: Sequence[str] | NotGiven = NOT_GIVEN,
+        expires_at: datetime | str | NotGiven = NOT_GIVEN,
+    ) -> SessionSnapshot:
+        """Change the session (patchSession). Each member is replaced whole; of two writers, the last one wins.
+
+        :param metadata: JSON object.
+        :param tags: at most 10.
+        :param expires_at: only later than the one it has; an aware datetime or ISO 8601 text.
+        :raises ValueError: nothing is given, or a value does not fit; nothing was sent.
+        :raises HelmrConflictError: the session is over.
+        """
+        return self._snapshot("patchSession", update_body(metadata, tags, expires_at))
+
+    def _snapshot(self, operation: str, body: Mapping[str, Any] | None = None) -> SessionSnapshot:
+        snapshot = read(SessionSnapshot, self._call(operation, body), operation)
+        if self.address.id is not None:
+            same_id(snapshot.id, self.address.id, operation)
+        return snapshot
+
+    def _call(self, operation: str, body: Mapping[str, Any] | None = None) -> Any:
+        address = self.address
+        return self._transport.call(address.operation(operation), path=address.path, query=address.query, body=body)

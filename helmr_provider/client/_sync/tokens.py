@@ -1,0 +1,175 @@
+# Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
+"""Tokens: what a run, or a DAG, waits for until somebody answers (behaviour.md section 11)."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from pydantic import PrivateAttr
+
+from helmr_provider.client._shim import Stream
+from helmr_provider.client.answers import read, same_id
+from helmr_provider.client.bodies import encode, token_body
+from helmr_provider.client.config import check_callback_url, check_credential
+from helmr_provider.client.models.tokens import Token, TokenCompletion, TokenPage
+from helmr_provider.client.resume import is_behind
+from helmr_provider.client.secrets import Secret, hide
+
+if TYPE_CHECKING:
+    from helmr_provider.client._sync.client import HelmrClient
+
+
+class TokenHandle(Token):
+    """A token just created, with its two secrets, and what can be done with it."""
+
+    _tokens: Tokens = PrivateAttr()
+
+    def retrieve(self) -> Token:
+        """Retrieve the token as it is now, without its secrets (getToken)."""
+        return self._tokens.retrieve(self)
+
+    def complete(self, data: Any) -> TokenCompletion:
+        """Complete the token; see :meth:`Tokens.complete`."""
+        return self._tokens.complete(self, data)
+
+    def cancel(self) -> Token:
+        """Cancel the token; see :meth:`Tokens.cancel`."""
+        return self._tokens.cancel(self)
+
+
+class Tokens:
+    """The tokens of the client's environment.
+
+    :param client: the client that this namespace belongs to.
+    """
+
+    def __init__(self, client: HelmrClient) -> None:
+        self._transport = client._transport
+
+    def create(
+        self,
+        *,
+        timeout: timedelta | float | str | None = None,
+        idempotency_key: str | None = None,
+        tags: Sequence[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> TokenHandle:
+        """Create a token (createToken).
+
+        :param timeout: how long it may be completed; timedelta, seconds, or text such as ``"24h"`` or ``"7d"``. Seven
+            days when left out.
+        :param idempotency_key: sent as given; the same key and options return the same token.
+        :param tags: at most 10.
+        :param metadata: JSON object.
+        :raises ValueError: an option does not fit; nothing was sent.
+        :raises HelmrConflictError: the key was used with other options.
+        """
+        body = token_body(timeout, idempotency_key, tags, metadata)
+        handle = read(TokenHandle, self._transport.call("createToken", body=body), "createToken")
+        handle._tokens = self
+        return handle
+
+    def retrieve(self, token: str | Token) -> Token:
+        """Retrieve a token, without its secrets (getToken).
+
+        :param token: token id, or a token.
+        :raises HelmrNotFoundError: no such token in this environment.
+        """
+        token_id = token if isinstance(token, str) else token.id
+        found = read(Token, self._transport.call("getToken", path={"token_id": token_id}), "getToken")
+        same_id(found.id, token_id, "getToken")
+        return found
+
+    def list(
+        self, *, status: str | None = None, cursor: str | None = None, limit: int | None = None
+    ) -> builtins.list[Token]:
+        """List one page of tokens, oldest first (listTokens); see :meth:`iter` for all of them.
+
+        :param status: pending, completed, expired or cancelled.
+        :param cursor: ``next_cursor`` of the page before.
+        :param limit: 1 to 500; the server's default is 100.
+        """
+        return builtins.list((self.list_page(status=status, cursor=cursor, limit=limit)).tokens)
+
+    def list_page(self, *, status: str | None = None, cursor: str | None = None, limit: int | None = None) -> TokenPage:
+        """List one page of tokens, oldest first, with the cursor of the next (listTokens).
+
+        :param status: pending, completed, expired or cancelled.
+        :param cursor: ``next_cursor`` of the page before.
+        :param limit: 1 to 500; the server's default is 100.
+        """
+        query = {"status": status, "cursor": cursor, "limit": limit}
+        return read(TokenPage, self._transport.call("listTokens", query=query), "listTokens")
+
+    def iter(self, *, status: str | None = None, cursor: str | None = None, limit: int | None = None) -> Stream[Token]:
+        """Yield all tokens, oldest first, page by page (listTokens).
+
+        :param status: pending, completed, expired or cancelled.
+        :param cursor: begin behind this token.
+        :param limit: tokens for each request, 1 to 500.
+        """
+        while True:
+            page = self.list_page(status=status, cursor=cursor, limit=limit)
+            for token in page.tokens:
+                yield token
+            if page.next_cursor is None or not is_behind(page.next_cursor, cursor):
+                return
+            cursor = page.next_cursor
+
+    def complete(self, token: str | Token, data: Any, *, public_access_token: str | None = None) -> TokenCompletion:
+        """Complete a token (completeToken, publicCompleteToken). The same data again is ``already_completed``.
+
+        :param token: token id, or a token. One that holds its public access token is completed with it.
+        :param data: any JSON value.
+        :param public_access_token: credential to use instead of the API key.
+        :raises PayloadValidationError: the data is not JSON; nothing was sent.
+        :raises HelmrConflictError: it was cancelled, or completed with other data.
+        :raises HelmrGoneError: it is past its timeout.
+        """
+        secret = public_access_token if isinstance(token, str) else public_access_token or token.public_access_token
+        credential, secret, public_access_token = None if secret is None else hide(secret), None, None
+        token_id = token if isinstance(token, str) else token.id
+        if credential is None:
+            return self._complete("completeToken", data, path={"token_id": token_id})
+        check_credential(credential, "The public access token")
+        return self._complete("publicCompleteToken", data, path={"token_id": token_id}, credential=credential)
+
+    def complete_callback(self, url: str, data: Any) -> TokenCompletion:
+        """Complete a token through its callback URL, without further credential (callbackCompleteToken).
+
+        :param url: the callback URL; a secret.
+        :param data: any JSON value.
+        :raises PayloadValidationError: the data is not JSON; nothing was sent.
+        :raises HelmrAuthError: the URL is not one of a token that can be completed.
+        :raises HelmrConflictError: it was completed with other data.
+        """
+        secret, url = hide(url), ""
+        check_callback_url(secret)
+        return self._complete("callbackCompleteToken", data, url=secret)
+
+    def cancel(self, token: str | Token) -> Token:
+        """Cancel a pending token (cancelToken).
+
+        :param token: token id, or a token.
+        :raises HelmrNotFoundError: no such token, or it was completed (behaviour.md section 21).
+        :raises HelmrConflictError: it was cancelled before.
+        :raises HelmrGoneError: it is past its timeout.
+        """
+        token_id = token if isinstance(token, str) else token.id
+        return read(Token, self._transport.call("cancelToken", path={"token_id": token_id}), "cancelToken")
+
+    def _complete(
+        self,
+        operation: str,
+        data: Any,
+        *,
+        path: Mapping[str, str] | None = None,
+        credential: Secret | None = None,
+        url: Secret | None = None,
+    ) -> TokenCompletion:
+        encode(data, "The data")
+        value = self._transport.call(operation, path=path, body={"data": data}, credential=credential, url=url)
+        return read(TokenCompletion, value, operation)

@@ -1,0 +1,96 @@
+# Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
+"""From endpoints to answers: builds the request, repeats it where that is safe, reads the answer."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tenacity import Retrying
+
+from helmr_provider.client._shim import Stream, sleep
+from helmr_provider.client.answers import error_from, interpret
+from helmr_provider.client.endpoints import ENDPOINTS
+from helmr_provider.client.errors import HelmrProtocolError
+from helmr_provider.client.requests import build_request
+from helmr_provider.client.retrying import call_options, pending_options
+from helmr_provider.client.sse import EventParser, ServerSentEvent
+
+if TYPE_CHECKING:
+    from helmr_provider.client._http import Http
+    from helmr_provider.client.endpoints import Endpoint
+    from helmr_provider.client.requests import Context, Request
+    from helmr_provider.client.secrets import Secret
+
+
+class Transport:
+    """Calls and streams on behalf of one context.
+
+    :param http: connections, shared between the views of a client.
+    :param context: credential, environment, and how calls are repeated.
+    """
+
+    def __init__(self, http: Http, context: Context) -> None:
+        self.http = http
+        self.context = context
+
+    def call(
+        self,
+        operation: str,
+        *,
+        path: Mapping[str, str] | None = None,
+        query: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+        credential: Secret | None = None,
+        url: Secret | None = None,
+    ) -> Any:
+        """Send one operation and return the JSON value of its answer.
+
+        :raises HelmrApiError: the server refused.
+        :raises HelmrConnectionError: the server was not reached, or did not answer.
+        :raises HelmrProtocolError: the answer is not JSON.
+        """
+        endpoint = ENDPOINTS[operation]
+        request = build_request(
+            self.context, endpoint, path=path or {}, query=query or {}, body=body, credential=credential, url=url
+        )
+        repeatable = endpoint.repeatable(body)
+        if not endpoint.pending:
+            return self._repeat(endpoint, request, repeatable)
+        again = Retrying(sleep=sleep, **pending_options())
+        return again(self._repeat, endpoint, request, repeatable)
+
+    def _repeat(self, endpoint: Endpoint, request: Request, repeatable: bool) -> Any:  # noqa: FBT001 - tenacity passes arguments on by position
+        again = Retrying(sleep=sleep, **call_options(self.context.backoff, repeatable=repeatable))
+        return again(self._once, endpoint, request)
+
+    def _once(self, endpoint: Endpoint, request: Request) -> Any:
+        return interpret(endpoint, self.http.send(request), time.time())
+
+    def events(self, operation: str, *, path: Mapping[str, str], query: Mapping[str, Any]) -> Stream[ServerSentEvent]:
+        """Open one stream and yield its events until the server ends it. Nothing is repeated here.
+
+        :raises HelmrApiError: the server refused.
+        :raises HelmrConnectionError: the server was not reached, or the stream broke off or fell silent.
+        :raises HelmrProtocolError: an event is too large, or the answer is not a stream.
+        """
+        endpoint = ENDPOINTS[operation]
+        request = build_request(self.context, endpoint, path=path, query={**query, "follow": "1"}, body=None)
+        with contextlib.closing(self.http.open(request)) as response:
+            if response.status != 200:
+                raise error_from(endpoint, response.read(), time.time())
+            if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                raise HelmrProtocolError(
+                    f"{operation} was not answered with an event stream. "
+                    "Check that the address is the one of a Helmr control plane.",
+                    operation=operation,
+                )
+            parser = EventParser()
+            with contextlib.closing(response.chunks()) as chunks:
+                for chunk in chunks:
+                    for event in parser.feed(chunk):
+                        yield event
+            for event in parser.close():
+                yield event

@@ -1,0 +1,73 @@
+"""Typed start targets (behaviour.md section 17)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from helmr_provider.client.durations import whole_seconds
+from helmr_provider.client.errors import PayloadValidationError
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+_TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+# The limit a typed start sends when the task declares none. Part of the start's fingerprint: never change it.
+_DEFAULT_MAX_DURATION = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Task(Generic[In, Out]):
+    """A deployed task with the types of its payload and output.
+
+    :param id: task id.
+    :param payload: type the payload must fit; None for a task that takes none.
+    :param output: type of the output; for the reader only, it is never checked.
+    :param max_duration: timedelta or whole seconds that a run may take, 5 s to a day; 900 s when not given.
+    """
+
+    id: str
+    payload: type[In] | None = None
+    output: type[Out] | None = None
+    max_duration: timedelta | int | None = None
+
+    @property
+    def max_duration_seconds(self) -> int:
+        """The limit as it is sent."""
+        if self.max_duration is None:
+            return _DEFAULT_MAX_DURATION
+        return whole_seconds("max_duration", self.max_duration)
+
+    def validate(self, payload: Any) -> None:
+        """Check a payload against the schema. The original is what is sent, not what validation makes of it.
+
+        :raises PayloadValidationError: it does not fit.
+        """
+        # Only a start needs pydantic: a task may be declared where a DAG is parsed.
+        from pydantic import TypeAdapter, ValidationError
+
+        issues: list[Any] = []
+        try:
+            TypeAdapter(cast("Any", self.payload)).validate_python(payload)
+        except ValidationError as error:
+            issues = list(error.errors(include_url=False, include_input=False, include_context=False))
+        if issues:
+            where = "; ".join(
+                f"{'.'.join(str(p) for p in issue['loc']) or 'payload'}: {issue['msg']}" for issue in issues
+            )
+            raise PayloadValidationError(f"The payload does not fit task {self.id}: {where}", issues=tuple(issues))
+
+
+def check_task_id(task_id: str) -> str:
+    """Return the task id.
+
+    :raises ValueError: the server would refuse it.
+    """
+    if not _TASK_ID.fullmatch(task_id):
+        raise ValueError("A task id is 1 to 128 letters, digits, '.', '_' or '-', and starts with a letter or digit.")
+    return task_id
