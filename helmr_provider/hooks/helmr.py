@@ -93,10 +93,10 @@ class HelmrHook(BaseHook):
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """Return the connection form's own fields, for Airflow before 3.2; later ones read them from provider info."""
-        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
-        from flask_babel import lazy_gettext
-        from wtforms import IntegerField, StringField
-        from wtforms.validators import Optional
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget  # type: ignore[import-not-found, unused-ignore]
+        from flask_babel import lazy_gettext  # type: ignore[import-not-found, unused-ignore]
+        from wtforms import IntegerField, StringField  # type: ignore[import-untyped, import-not-found, unused-ignore]
+        from wtforms.validators import Optional  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
         def widget(field: dict[str, Any]) -> Any:
             # Not a BooleanField for verify: an unticked box would be stored as false, switching checks off unasked.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -85,7 +85,7 @@ class HelmrSettings:
     timeout: float = DEFAULT_TIMEOUT
     connect_timeout: float = DEFAULT_CONNECT_TIMEOUT
     verify: bool | str = True
-    proxy: str | None = field(default=None, repr=False)
+    proxy: Secret | None = None
     project_id: str | None = None
     environment_id: str | None = None
     api_key: Secret
@@ -139,7 +139,7 @@ class HelmrSettings:
 
     def secrets(self) -> tuple[str, ...]:
         """Return what must be masked in logs: the credential and the password inside the proxy's address."""
-        proxy_password = urlsplit(self.proxy).password if self.proxy else None
+        proxy_password = urlsplit(self.proxy.reveal()).password if self.proxy else None
         return tuple(secret for secret in (self.api_key.reveal(), proxy_password) if secret)
 
     def client(self, *, max_streams: int) -> HelmrClient:
@@ -219,11 +219,11 @@ class _Extras:
             self._problems.append("extras ca_bundle and verify=false contradict each other")
         return verify is not False if bundle is None else bundle
 
-    def proxy(self) -> str | None:
+    def proxy(self) -> Secret | None:
         proxy = self.text("proxy")
         if proxy is not None and not re.match(r"(?i)https?://[^/]", proxy):
             self._problems.append("extra proxy must be the address of an HTTP proxy, such as http://proxy.example:3128")
-        return proxy
+        return None if proxy is None else Secret(proxy)
 
 
 def _extras(text: Any, problems: list[str]) -> dict[str, Any]:
@@ -284,9 +284,10 @@ def _console_url(text: str, problems: list[str]) -> str:
     try:
         parts = urlsplit(text)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc
+        usable = usable and not (parts.query or parts.fragment)
     except ValueError:
         usable = False
-    if not usable or parts.query or parts.fragment:
+    if not usable:
         problems.append("extra console_url must be an absolute http or https address without query or fragment")
     return text.rstrip("/")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -49,7 +49,7 @@ class HelmrTokenSensor(BaseSensorOperator):
     :param timeout: Seconds, or a timedelta, until the sensor gives up; an ``execution_timeout`` that is earlier counts.
     """
 
-    template_fields: ClassVar[Sequence[str]] = ("token_id", "helmr_conn_id")
+    template_fields: Sequence[str] = ("token_id", "helmr_conn_id")
     ui_color = "#e4e9f7"
 
     def __init__(

@@ -84,6 +84,6 @@ async def _open(helmr_conn_id: str) -> AsyncHelmrClient:
 
 async def _close(opening: asyncio.Task[AsyncHelmrClient]) -> None:
     opening.cancel()
-    [outcome] = await asyncio.gather(opening, return_exceptions=True)
-    if not isinstance(outcome, BaseException):
-        await outcome.aclose()
+    await asyncio.wait([opening])
+    if not opening.cancelled() and opening.exception() is None:
+        await opening.result().aclose()

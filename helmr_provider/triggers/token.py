@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from helmr_provider.triggers.base import KWARGS_VERSION, HelmrTrigger
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class HelmrTokenTrigger(HelmrTrigger):
     """Fire when a token is not pending any more; all tokens of a connection are polled together.
 
-    The event says how the token ended, never with what data: those are read by the task, from the control plane. The
-    token is not this task's to cancel, whatever happens to the task.
+    The event is ``{"schema": 1, "status": "ended" | "timeout" | "error", "token_id": …}``; whoever is resumed by it
+    reads the token and its data itself. The token is not this task's to cancel, whatever happens to the task.
 
     :param token_id: Id of the token.
     :param helmr_conn_id: Airflow connection of the control plane.
@@ -28,7 +28,15 @@ class HelmrTokenTrigger(HelmrTrigger):
         super().__init__(helmr_conn_id=helmr_conn_id, deadline=deadline, version=version)
         self.token_id = token_id
 
-    async def watch(self, client: AsyncHelmrClient, *, remaining: float | None) -> dict[str, Any]:
-        """Wait until the token is completed, expired or cancelled (behaviour.md section 11)."""
-        token = await client.waiter.token(self.token_id, timeout=remaining)
-        return {"status": "ended", "token_id": self.token_id, "token_status": token.status}
+    @property
+    def ids(self) -> dict[str, str]:
+        """What every event says besides how the wait ended."""
+        return {"token_id": self.token_id}
+
+    async def watch(self, client: AsyncHelmrClient, *, remaining: float | None) -> None:
+        """Wait until the token is completed, expired or cancelled (behaviour.md section 11).
+
+        :param client: The triggerer's shared client.
+        :param remaining: Seconds left until the deadline; ``None`` without one.
+        """
+        await client.waiter.token(self.token_id, timeout=remaining)
