@@ -1,0 +1,63 @@
+"""How many event streams one client holds: followers that were asked for count, and waits use what they leave.
+
+Every followed stream holds one of the control plane's Redis connections, ten per core by default, which the publisher
+of events and the dispatch queue need as well: once followers fill the pool, events stop for everybody
+(contract/capacity.md). Hence a small budget per client.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class StreamSlots:
+    """Count the streams of one client, from whatever thread.
+
+    :param budget: how many streams waits and explicit followers together should hold.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self._lock = threading.Lock()
+        self._explicit = 0
+        self._taken = 0
+        self.changed: Callable[[], None] | None = None
+        """Called, from the thread that made the change, after an explicit follower came or left."""
+
+    @property
+    def for_waits(self) -> int:
+        """How many streams waits may hold beside the explicit followers."""
+        return max(0, self.budget - self._explicit)
+
+    @contextmanager
+    def explicit(self) -> Iterator[None]:
+        """Count a stream that the caller asked for. It is never refused, and waits give way to it."""
+        self._change(+1)
+        try:
+            yield
+        finally:
+            self._change(-1)
+
+    def try_take(self) -> bool:
+        """Take a slot for a wait if one is free; who took one gives it back."""
+        with self._lock:
+            if self._taken >= self.for_waits:
+                return False
+            self._taken += 1
+            return True
+
+    def give_back(self) -> None:
+        """Give back a slot that was taken."""
+        with self._lock:
+            self._taken -= 1
+
+    def _change(self, by: int) -> None:
+        with self._lock:
+            self._explicit += by
+        if self.changed is not None:
+            self.changed()

@@ -1,0 +1,444 @@
+"""The scheduler of many waits: which request or stream is next, and whose wait is over.
+
+Values and a clock go in, actions come out; there is no I/O here and no ``async``, so that the asynchronous and the
+blocking driver share every decision and property tests can ask for all of them. The rules are those of behaviour.md
+sections 7.3, 7.4 and 8 and of contract/capacity.md: a wait is *snapshot, stream, snapshot*, only a snapshot decides,
+and what has no stream is looked at together.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random as _random
+from collections import deque
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING
+
+from helmr_provider.client.following import Following
+from helmr_provider.client.pacing import Backoff, Gate, Pace, Rate
+from helmr_provider.client.survey import Survey
+from helmr_provider.client.token_sweep import TokenSweep
+from helmr_provider.client.wait_actions import (
+    RUN,
+    TOKEN,
+    Counts,
+    Key,
+    ListPendingTokens,
+    ListRuns,
+    Retrieve,
+    StopFollow,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from helmr_provider.client.pacing import Random
+    from helmr_provider.client.wait_actions import Action, Failure, Request
+
+_NEVER = float("-inf")
+_IDLE = float("inf")
+
+
+@dataclass(slots=True, eq=False)
+class _Wait:
+    key: Key
+    pace: Pace
+    backoff: Backoff
+    status: str = ""
+    seen_at: float = _NEVER
+    tried_at: float = _NEVER
+    due: float = _IDLE
+    hasty: int = 0
+    queued: bool = False
+
+
+class Scheduler:
+    """Decide for all waits of one client.
+
+    :param requests: how many requests may be under way at once, streams not counted.
+    :param rate: how many runs a second are looked at singly when lists do not reach them.
+    :param random: source of jitter, a float in [0, 1).
+    """
+
+    TOGETHER = 3
+    """From this many things of a kind without a stream on, lists are cheaper than single looks."""
+    NEWCOMERS = 4
+    """Up to this many new waits are looked at singly; more are worth a list."""
+    CHECK = 15.0
+    """Seconds between snapshots of a followed run: its stream can miss the end (behaviour.md section 21)."""
+    HASTE = (0.1, 0.2, 0.4, 0.8)
+    """Seconds between looks after a terminal record whose snapshot does not show the end yet."""
+
+    def __init__(self, *, requests: int = 8, rate: float = 100.0, random: Random = _random.random) -> None:
+        self._requests = requests
+        self._random = random
+        self._waits: dict[Key, _Wait] = {}
+        self._ids: dict[str, set[str]] = {RUN: set(), TOKEN: set()}
+        self._new: dict[str, dict[str, None]] = {RUN: {}, TOKEN: {}}
+        self._flying: dict[Request, float] = {}
+        self._timers: list[tuple[float, int, _Wait]] = []
+        self._order = count()
+        self._queue: deque[_Wait] = deque()
+        self._suspects: set[Key] = set()
+        self._rate = Rate(rate, burst=requests)
+        self._gate = Gate(random)
+        self._following = Following(random)
+        self._survey = Survey(random)
+        self._sweep = TokenSweep()
+        self._sweep_pace = Pace(1.0, 5.0, 1.5, random)
+        self._sweep_at = _NEVER
+        self._together = {RUN: False, TOKEN: False}
+
+    # Registrations
+
+    def add(self, key: Key, now: float) -> None:
+        """Begin to wait for something; it is looked at as soon as the budget allows."""
+        wait = _Wait(key, Pace(1.0, 5.0, 1.5, self._random), Backoff(1.0, 10.0, self._random))
+        self._waits[key] = wait
+        if key.kind in self._ids:
+            self._ids[key.kind].add(key.id)
+            self._new[key.kind][key.id] = None
+        else:
+            self._look(wait, now, now)
+        if key.kind == RUN:
+            self._following.add(key.id, now)
+
+    def remove(self, key: Key) -> None:
+        """Stop waiting for something. Requests under way for it must still be reported, as dropped if nothing else."""
+        if self._waits.pop(key, None) is None:
+            return
+        self._suspects.discard(key)
+        if key.kind in self._ids:
+            self._ids[key.kind].discard(key.id)
+            self._new[key.kind].pop(key.id, None)
+        if key.kind == RUN:
+            self._following.remove(key.id)
+
+    def streams(self, limit: int) -> None:
+        """Set how many streams waits may hold; those above it are closed."""
+        self._following.budget(limit)
+
+    # What to do
+
+    def actions(self, now: float) -> list[Action]:
+        """Give what is to be started now. Each request is under way until it is answered, failed or dropped."""
+        started: list[Action] = []
+        self._change_modes(now)
+        self._welcome(now)
+        started += self._look_together(now)
+        while self._room(now) and (wait := self._pop_timer(now) or self._pop_queue(now)) is not None:
+            wait.tried_at, wait.due, wait.queued = now, _IDLE, False
+            started.append(self._start(Retrieve(wait.key), now))
+        self._end_pass()
+        if not self._gate.probing:
+            for action in self._following.actions(now):
+                self._change_pace(self._waits[Key(RUN, action.run_id)], now, stopped=isinstance(action, StopFollow))
+                started.append(action)
+        return started
+
+    def wake_at(self, now: float) -> float | None:
+        """Give the time at which ``actions`` may have something new although nothing is reported; None for never."""
+        earliest = _IDLE
+        if len(self._flying) < self._most():
+            wanted = [self._next_timer()]
+            if self._together[RUN]:
+                wanted.append(self._survey.wake_at())
+                if self._new[RUN] and not self._survey.listing:
+                    wanted.append(self._survey.newcomers_at())
+            if self._sweep.page is not None:
+                wanted.append(_IDLE if self._sweep.page in self._flying else _NEVER)
+            elif self._together[TOKEN]:
+                wanted.append(self._sweep_at)
+            if self._queue and not self._suspects:
+                wanted.append(self._rate.free_at(now))
+            earliest = max(min(wanted), self._gate.opens_at)
+        if not self._gate.probing:
+            earliest = min(earliest, self._following.wake_at())
+        return None if earliest == _IDLE else earliest
+
+    # What came of it
+
+    def retrieved(self, action: Retrieve, now: float, *, ended: bool, status: str = "") -> bool:
+        """Take a snapshot.
+
+        :returns: whether it ends a wait, which is then forgotten.
+        """
+        started = self._answered(action)
+        wait = self._waits.get(action.key)
+        if started is None or wait is None:
+            return False
+        self._suspects.discard(action.key)
+        if ended:
+            if action.key.kind == RUN:
+                if wait.seen_at > _NEVER:
+                    self._survey.found()
+                if status != "cancelled":  # A cancelled run's last event comes when its worker lets go, not before.
+                    self._following.beaten(action.key.id, now)
+            elif action.key.kind == TOKEN:
+                self._sweep_pace.reset()
+            self.remove(action.key)
+            return True
+        wait.backoff.reset()
+        self._alive(wait, status, started)
+        self._look(wait, self._next_look(wait, now), now)
+        return False
+
+    def listed(self, action: ListRuns, now: float, statuses: Mapping[str, str], *, full: bool) -> None:
+        """Take a list of runs.
+
+        :param statuses: status by run id.
+        :param full: whether it is as long as lists get.
+        """
+        started = self._answered(action)
+        if started is None:
+            return
+        ours = self._ids[RUN]
+        for run_id, status in statuses.items():
+            if run_id in ours:
+                self._alive(self._waits[Key(RUN, run_id)], status, started)
+        known = {run_id: self._waits[Key(RUN, run_id)].status for run_id in ours}
+        self._suspect(
+            (Key(RUN, run_id) for run_id in self._survey.listed(action, now, statuses, known, full=full)), now
+        )
+
+    def counted(self, action: Counts, now: float, finished: int) -> None:
+        """Take the number of runs of the environment that have ended, ever."""
+        if self._answered(action) is not None:
+            self._survey.counted(now, finished)
+
+    def paged(self, action: ListPendingTokens, now: float, pending: Collection[str], cursor: str | None) -> None:
+        """Take a page of pending tokens and the cursor of the next one."""
+        started = self._answered(action)
+        if started is None:
+            return
+        for token_id in self._ids[TOKEN].intersection(pending):
+            self._alive(self._waits[Key(TOKEN, token_id)], "pending", started)
+        missing = self._sweep.paged(action, pending, cursor)
+        if missing is not None:
+            self._sweep_at = now + self._sweep_pace.next()
+            self._suspect((Key(TOKEN, token_id) for token_id in missing), now)
+
+    def failed(self, action: Request, now: float, failure: Failure) -> list[Key]:
+        """Take a failure.
+
+        :returns: the waits that it ends, which are then forgotten.
+        """
+        started = self._answered(action, failure if failure.outage else None, now)
+        if started is None:
+            return []
+        if isinstance(action, Retrieve):
+            self._suspects.discard(action.key)
+        concerned = self._concerned(action, failure)
+        for key in concerned:
+            self.remove(key)
+        if isinstance(action, Counts | ListRuns):
+            self._survey.failed(action, now, retryable=failure.retryable)
+        elif isinstance(action, ListPendingTokens):
+            self._sweep_at = now + self._sweep_pace.next()
+            self._enqueue(wait for token in self._sweep.give_up() if (wait := self._waits.get(Key(TOKEN, token))))
+        elif (wait := self._waits.get(action.key)) is not None:
+            self._look(wait, now + max(wait.backoff.next(), failure.retry_after or 0.0), now)
+        return concerned
+
+    def dropped(self, action: Request, now: float) -> None:
+        """Note that a request was given up without an answer."""
+        if self._flying.pop(action, None) is None:
+            return
+        if isinstance(action, Counts | ListRuns):
+            self._survey.dropped(action, now)
+        elif isinstance(action, Retrieve) and (wait := self._waits.get(action.key)) is not None:
+            self._suspects.discard(action.key)
+            self._look(wait, now, now)
+
+    def stream_record(self, run_id: str, now: float, cursor: str | None, lag: float | None, *, terminal: bool) -> None:
+        """Take a record of a followed run.
+
+        :param lag: seconds between the event and its arrival; None if it is older than the stream.
+        :param terminal: it reads as the end of the run, which means no more than that the snapshot is read now.
+        """
+        if self._following.record(run_id, now, cursor, lag, terminal=terminal):
+            self._waits[Key(RUN, run_id)].hasty = len(self.HASTE)
+            self._suspect([Key(RUN, run_id)], now)
+
+    def stream_ended(self, run_id: str, now: float, failure: Failure | None = None, cursor: str | None = None) -> None:
+        """Note that a stream is closed, whoever closed it.
+
+        :param failure: why, if neither the server nor the driver meant to.
+        :param cursor: where to go on behind a frame that could not be read.
+        """
+        if self._following.ended(run_id, now, failure, cursor):
+            wait = self._waits[Key(RUN, run_id)]
+            wait.pace.reset()
+            self._look(wait, now, now)
+
+    # How it is decided
+
+    def _most(self) -> int:
+        return 1 if self._gate.probing else self._requests
+
+    def _room(self, now: float) -> bool:
+        return now >= self._gate.opens_at and len(self._flying) < self._most()
+
+    def _start(self, request: Request, now: float) -> Request:
+        self._flying[request] = now
+        return request
+
+    def _answered(self, request: Request, outage: Failure | None = None, now: float = 0.0) -> float | None:
+        started = self._flying.pop(request, None)
+        if started is not None:
+            if outage is not None:
+                self._gate.failed(started, now, outage.retry_after)
+            else:
+                self._gate.succeeded(started)
+        return started
+
+    def _change_modes(self, now: float) -> None:
+        alone = {RUN: self._following.allowed(now), TOKEN: 0}
+        for kind, ids in self._ids.items():
+            together = len(ids) - alone[kind] >= self.TOGETHER
+            if self._together[kind] and not together:
+                if kind == RUN:
+                    self._survey.rest()
+                for wait in (self._waits[Key(kind, id_)] for id_ in ids):
+                    if wait.due == _IDLE and Retrieve(wait.key) not in self._flying:
+                        self._look(wait, now + wait.pace.next(), now)
+            self._together[kind] = together
+
+    def _welcome(self, now: float) -> None:
+        """See to it that what is new gets its first look: few singly, many by lists."""
+        for kind, new in self._new.items():
+            if len(new) > self.NEWCOMERS and self._together[kind]:
+                if kind == TOKEN:
+                    self._sweep_at = now
+                    continue
+                if self._survey.newcomers(now):
+                    continue
+                self._enqueue(self._waits[Key(kind, id_)] for id_ in new)
+            else:
+                for id_ in new:
+                    self._look(self._waits[Key(kind, id_)], now, now)
+            new.clear()
+
+    def _look_together(self, now: float) -> list[Action]:
+        started: list[Action] = []
+        if self._together[RUN]:
+            for request in self._survey.due(now):
+                if self._room(now):
+                    self._survey.started(request)
+                    started.append(self._start(request, now))
+            if self._survey.listing_ended():
+                self._queue_unseen()
+        if self._together[TOKEN] and self._sweep.page is None and now >= self._sweep_at:
+            self._sweep.begin(self._ids[TOKEN])
+            self._sweep_at = _IDLE
+            self._new[TOKEN].clear()
+        page = self._sweep.page
+        if page is not None and page not in self._flying and self._room(now):
+            started.append(self._start(page, now))
+        return started
+
+    def _queue_unseen(self) -> None:
+        began = self._survey.began
+        runs = (self._waits[Key(RUN, run_id)] for run_id in self._ids[RUN])
+        self._enqueue(wait for wait in runs if wait.seen_at < began)
+        self._new[RUN].clear()
+
+    def _enqueue(self, waits: Iterable[_Wait]) -> None:
+        """Queue for single looks within the rate, what was looked at longest ago first."""
+        self._queue.extend(waits)
+        for wait in self._queue:
+            wait.queued = True
+        self._queue = deque(sorted(dict.fromkeys(self._queue), key=lambda wait: wait.tried_at))
+
+    def _pop_queue(self, now: float) -> _Wait | None:
+        # What is suspected of having ended comes first: it may settle what is being looked for.
+        while self._queue and not self._suspects:
+            wait = self._queue[0]
+            sought = wait.seen_at == _NEVER or wait.key.kind != RUN or self._survey.searching
+            if wait.queued and sought and self._is_current(wait) and Retrieve(wait.key) not in self._flying:
+                if not self._rate.take(now):
+                    return None
+                return self._queue.popleft()
+            wait.queued = False
+            self._queue.popleft()
+        return None
+
+    def _end_pass(self) -> None:
+        if self._survey.searching and not (self._survey.listing or self._queue or self._suspects):
+            if not any(isinstance(request, Retrieve) and request.key.kind == RUN for request in self._flying):
+                self._survey.ended()
+
+    def _change_pace(self, wait: _Wait, now: float, *, stopped: bool) -> None:
+        """Look at a run at once when its stream is taken away, and seldom while it has one."""
+        if stopped:
+            self._look(wait, now, now)
+        elif not wait.hasty:
+            wait.due = _IDLE
+            self._look(wait, self._next_look(wait, now), now)
+
+    def _pop_timer(self, now: float) -> _Wait | None:
+        while self._next_timer() <= now:
+            wait = heapq.heappop(self._timers)[2]
+            # One under way may be older than the reason for this look, which is then taken up after its answer.
+            if Retrieve(wait.key) not in self._flying:
+                return wait
+        return None
+
+    def _next_timer(self) -> float:
+        while self._timers:
+            due, _, wait = self._timers[0]
+            if self._is_current(wait) and wait.due == due:
+                return due
+            heapq.heappop(self._timers)
+        return _IDLE
+
+    def _is_current(self, wait: _Wait) -> bool:
+        return self._waits.get(wait.key) is wait
+
+    def _look(self, wait: _Wait, at: float, now: float) -> None:
+        """Have a wait looked at by then at the latest, and not before now."""
+        wait.due = max(now, min(wait.due, at))
+        if wait.due < _IDLE:
+            heapq.heappush(self._timers, (wait.due, next(self._order), wait))
+
+    def _next_look(self, wait: _Wait, now: float) -> float:
+        if wait.hasty:
+            wait.hasty -= 1
+            return now + self.HASTE[-1 - wait.hasty]
+        if wait.key.kind == RUN and self._following.follows(wait.key.id):
+            return now + self.CHECK * (0.8 + 0.4 * self._random())
+        return _IDLE if self._together.get(wait.key.kind) else now + wait.pace.next()
+
+    def _suspect(self, keys: Iterable[Key], now: float) -> None:
+        for key in keys:
+            if (wait := self._waits.get(key)) is not None:
+                self._suspects.add(key)
+                self._look(wait, now, now)
+
+    def _alive(self, wait: _Wait, status: str, started: float) -> None:
+        wait.status = status
+        wait.seen_at = max(wait.seen_at, started)
+        if wait.key.kind in self._new:
+            self._new[wait.key.kind].pop(wait.key.id, None)
+        if wait.key.kind == RUN:
+            self._following.alive(wait.key.id, status, started)
+            wait.queued = wait.queued and wait.seen_at < self._survey.began
+        else:
+            wait.queued = False
+
+    def _concerned(self, action: Request, failure: Failure) -> list[Key]:
+        if failure.credential == "all":
+            return list(self._waits)
+        if failure.credential == "kind":
+            kind = (
+                action.key.kind
+                if isinstance(action, Retrieve)
+                else TOKEN
+                if isinstance(action, ListPendingTokens)
+                else RUN
+            )
+            return [key for key in self._waits if key.kind == kind]
+        if isinstance(action, Retrieve) and not failure.retryable:
+            return [action.key] if action.key in self._waits else []
+        return []
