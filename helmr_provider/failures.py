@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from helmr_provider.client.models.events import EventRecord
     from helmr_provider.client.models.runs import RunSnapshot
 
+DEFAULT_MAX_RESULT_BYTES: Final = 48 * 1024
+
 _STDERR_LINES: Final = 15
 _STDERR_CHARACTERS: Final = 2000
 _DETAIL_CHARACTERS: Final = 1000

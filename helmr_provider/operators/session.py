@@ -15,7 +15,9 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
+from helmr_provider.failures import DEFAULT_MAX_RESULT_BYTES, is_permanent, result_of, run_failure, told_to_airflow
 from helmr_provider.hooks.helmr import HelmrHook
+from helmr_provider.identity import IdentityError, Stamp, attach, owner_of, refuse_reserved, walk
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, store_links
 
 if TYPE_CHECKING:
@@ -27,9 +29,7 @@ if TYPE_CHECKING:
 
     from helmr_provider.claims import Claim
     from helmr_provider.client.models.runs import RunSnapshot
-    from helmr_provider.identity import OnRetry, Outcome, Stamp
-
-DEFAULT_MAX_RESULT_BYTES: Final = 48 * 1024
+    from helmr_provider.identity import OnRetry, Outcome
 
 _TRIGGER_FAILED: Final = "__fail__"
 _TRIGGER_TIMED_OUT: Final = "Trigger timeout"
@@ -208,8 +208,6 @@ class HelmrStartSessionOperator(BaseOperator):
         :param deadline: as of the deferral, in seconds since the epoch.
         """
         from helmr_provider.client.errors import HelmrError
-        from helmr_provider.failures import is_permanent
-        from helmr_provider.identity import owner_of
 
         ids = {"session_id": session_id, "run_id": run_id, "external_id": external_id}
         self._claim_as(owner_of(context["ti"]), external_id, session_id=session_id, run_id=run_id)
@@ -258,7 +256,6 @@ class HelmrStartSessionOperator(BaseOperator):
 
     def _start_or_adopt(self, context: Context, deadline: float | None) -> Outcome:
         from helmr_provider.claims import Starter
-        from helmr_provider.identity import attach, walk
 
         options = self._options()
         client, stamp = self.hook.client, self._stamp(context)
@@ -282,7 +279,6 @@ class HelmrStartSessionOperator(BaseOperator):
     def _options(self) -> dict[str, Any]:
         """Return the start's options besides name and metadata; whatever would be refused is refused here."""
         from helmr_provider.client.bodies import NOT_GIVEN, start_body
-        from helmr_provider.identity import refuse_reserved
 
         options: dict[str, Any] = {
             "queue": self.helmr_queue,
@@ -315,8 +311,6 @@ class HelmrStartSessionOperator(BaseOperator):
         return options if payload is NOT_GIVEN else {"payload": payload, **options}
 
     def _stamp(self, context: Context) -> Stamp:
-        from helmr_provider.identity import Stamp
-
         return Stamp.of(context["ti"], context["dag_run"])
 
     def _name(self, stamp: Stamp) -> Callable[[int], str]:
@@ -367,7 +361,6 @@ class HelmrStartSessionOperator(BaseOperator):
         return self._finish(run)
 
     def _defer(self, context: Context, deadline: float | None, **ids: str) -> NoReturn:
-        from helmr_provider.identity import owner_of
         from helmr_provider.triggers.base import backstop
         from helmr_provider.triggers.run import HelmrRunTrigger
 
@@ -390,7 +383,6 @@ class HelmrStartSessionOperator(BaseOperator):
         """Find what this try answers for by its name, as far as the control plane can be asked."""
         from helmr_provider.claims import find_last
         from helmr_provider.client.errors import HelmrError
-        from helmr_provider.identity import IdentityError
 
         try:
             stamp = self._stamp(context)
@@ -405,8 +397,6 @@ class HelmrStartSessionOperator(BaseOperator):
             return None
 
     def _finish(self, run: RunSnapshot) -> Any:
-        from helmr_provider.failures import result_of, run_failure
-
         self._claim = None
         if run.is_success:
             limit = self.max_result_bytes if self.do_xcom_push else None
@@ -443,8 +433,6 @@ class HelmrStartSessionOperator(BaseOperator):
             return False
 
     def _told_to_airflow(self, doing: str) -> AbstractContextManager[None]:
-        from helmr_provider.failures import told_to_airflow
-
         return told_to_airflow(doing, self.helmr_conn_id)
 
 
