@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import BaseOperator, Context, TaskInstanceKey
+    from airflow.providers.common.compat.sdk import BaseOperator, Context
 
 
 def session_url(console_url: str, session_id: str) -> str:
@@ -34,14 +34,19 @@ class _StoredLink(BaseOperatorLink):
     """A link that the task stores as an XCom as soon as it knows the address.
 
     Airflow 3 stores links only when a task's process ends, and its interface reads only the stored value; storing it
-    earlier is what shows the button while the task runs.
+    earlier is what shows the button while the task runs. Airflow 2 asks the link instead, which reads the same value.
     """
 
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
+    @property
+    def xcom_key(self) -> str:
+        """Return where Airflow 3 looks for the address, by its own convention."""
+        return f"_link_{type(self).__name__}"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ARG002
         """Return the stored address, or nothing when the task never got that far.
 
         :param operator: The operator that the link belongs to.
-        :param ti_key: The task instance.
+        :param ti_key: The task instance, or its key.
         """
         from airflow.providers.common.compat.sdk import XCom
 
@@ -51,15 +56,19 @@ class _StoredLink(BaseOperatorLink):
 class HelmrSessionLink(_StoredLink):
     """Lead to the session's page in the Helmr console."""
 
-    name = "Helmr session"
-    xcom_key = "_link_HelmrSessionLink"
+    @property
+    def name(self) -> str:
+        """Return the button's text."""
+        return "Helmr session"
 
 
 class HelmrRunLink(_StoredLink):
     """Lead to the run's page in the Helmr console."""
 
-    name = "Helmr run"
-    xcom_key = "_link_HelmrRunLink"
+    @property
+    def name(self) -> str:
+        """Return the button's text."""
+        return "Helmr run"
 
 
 def store_links(context: Context, *, console_url: str, session_id: str, run_id: str) -> None:
@@ -71,5 +80,5 @@ def store_links(context: Context, *, console_url: str, session_id: str, run_id: 
     :param run_id: Id of the run.
     """
     ti = context["ti"]
-    ti.xcom_push(key=HelmrSessionLink.xcom_key, value=session_url(console_url, session_id))
-    ti.xcom_push(key=HelmrRunLink.xcom_key, value=run_url(console_url, session_id, run_id))
+    ti.xcom_push(key=HelmrSessionLink().xcom_key, value=session_url(console_url, session_id))
+    ti.xcom_push(key=HelmrRunLink().xcom_key, value=run_url(console_url, session_id, run_id))

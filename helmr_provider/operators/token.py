@@ -40,7 +40,7 @@ class HelmrCreateTokenOperator(BaseOperator):
     :param helmr_conn_id: Airflow connection of the control plane (templated).
     """
 
-    template_fields: Sequence[str] = ("timeout", "tags", "metadata", "idempotency_key", "helmr_conn_id")
+    template_fields = ("timeout", "tags", "metadata", "idempotency_key", "helmr_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"metadata": "json"}
     ui_color = "#e4e9f7"
 
@@ -106,7 +106,7 @@ class HelmrCompleteTokenOperator(BaseOperator):
     :param helmr_conn_id: Airflow connection of the control plane (templated).
     """
 
-    template_fields: Sequence[str] = ("token_id", "data", "helmr_conn_id")
+    template_fields = ("token_id", "data", "helmr_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"data": "json"}
     ui_color = "#e4e9f7"
 

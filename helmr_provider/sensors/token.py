@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,18 +18,13 @@ from airflow.providers.common.compat.sdk import (
 
 from helmr_provider.failures import told_to_airflow
 from helmr_provider.hooks.helmr import HelmrHook
+from helmr_provider.triggers.base import backstop, deadline_of
 from helmr_provider.triggers.token import HelmrTokenTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import NoReturn
+    from collections.abc import Mapping
 
     from airflow.providers.common.compat.sdk import Context
-
-    from helmr_provider.client.models.tokens import Token
-
-# The trigger gives up by itself; Airflow's own limit is for a trigger that does not run at all.
-_TRIGGER_MARGIN = timedelta(minutes=1)
 
 
 class HelmrTokenSensor(BaseSensorOperator):
@@ -49,7 +43,7 @@ class HelmrTokenSensor(BaseSensorOperator):
     :param timeout: Seconds, or a timedelta, until the sensor gives up; an ``execution_timeout`` that is earlier counts.
     """
 
-    template_fields: Sequence[str] = ("token_id", "helmr_conn_id")
+    template_fields = ("token_id", "helmr_conn_id")
     ui_color = "#e4e9f7"
 
     def __init__(
@@ -76,15 +70,24 @@ class HelmrTokenSensor(BaseSensorOperator):
         :param context: Context of the task.
         """
         try:
-            token = self._retrieve()
+            with told_to_airflow(f"read Helmr token {self.token_id}", self.helmr_conn_id):
+                token = self.hook.client.tokens.retrieve(self.token_id)
         except AirflowFailException as error:
             raise self._given_up(error) from None
         except AirflowException as error:
             self.log.warning("%s The sensor goes on.", error)
             return PokeReturnValue(is_done=False)
-        if token.status == "pending":
+        if token.is_pending:
             return PokeReturnValue(is_done=False)
-        return PokeReturnValue(is_done=True, xcom_value=self._data(token))
+        if token.status == "completed":
+            return PokeReturnValue(is_done=True, xcom_value=token.data)
+        if token.status == "expired":
+            why = f"expired: nobody completed it before {token.timeout_at}"
+        elif token.status == "cancelled":
+            why = "was cancelled"
+        else:
+            why = f"ended as {token.status!r}"
+        raise self._given_up(AirflowFailException(f"Helmr token {token.id} {why}."))
 
     def execute(self, context: Context) -> Any:
         """Wait, on the worker or in the triggerer.
@@ -94,69 +97,40 @@ class HelmrTokenSensor(BaseSensorOperator):
         """
         if not self.deferrable:
             return super().execute(context)
-        if (seen := self.poke(context)).is_done:
-            return seen.xcom_value
-        self.log.info("Token %s is pending; waiting for it in the triggerer.", self.token_id)
-        return self._defer(self._deadline(context))
+        deadline = deadline_of(context["ti"], timeout=self.timeout, execution_timeout=self.execution_timeout)
+        return self._finish_or_defer(context, deadline)
 
-    def execute_complete(self, context: Context, event: dict[str, Any], deadline: float | None = None) -> Any:
-        """Read the token and return its data; the event is only a sign to look.
+    def execute_complete(
+        self, context: Context, event: Mapping[str, Any] | None = None, *, deadline: float | None = None
+    ) -> Any:
+        """Go on when the trigger has fired. How the token ended is asked of the control plane, not of the event.
 
         :param context: Context of the task.
-        :param event: From :class:`~helmr_provider.triggers.token.HelmrTokenTrigger`.
-        :param deadline: When to give up, in seconds since the epoch; counted from the first look, not from the last.
+        :param event: From :class:`~helmr_provider.triggers.token.HelmrTokenTrigger`; it can be a stale one.
+        :param deadline: When to give up, in seconds since the epoch, as of the first deferral.
         """
-        try:
-            token = self._retrieve()
-        except AirflowFailException as error:
-            raise self._given_up(error) from None
-        except AirflowException as error:
-            if deadline is None or time.time() >= deadline:
-                raise self._given_up(error) from None
-            # The control plane went down between the event and now: that is no reason to lose the answer.
-            self.log.warning("%s Waiting in the triggerer again.", error)
-            return self._defer(deadline)
-        if token.status != "pending":
-            return self._data(token)
-        match event.get("status"):
-            case "timeout":
-                raise self._given_up(AirflowSensorTimeout(f"Helmr token {self.token_id} was not completed in time."))
-            case "error":
-                raise self._given_up(
-                    AirflowException(f"Waiting for Helmr token {self.token_id} failed with {event.get('error')}.")
+        return self._finish_or_defer(context, deadline, event)
+
+    def _finish_or_defer(self, context: Context, deadline: float | None, event: Mapping[str, Any] | None = None) -> Any:
+        if (seen := self.poke(context)).is_done:
+            return seen.xcom_value
+        if deadline is not None and time.time() >= deadline:
+            raise self._given_up(AirflowSensorTimeout(f"Helmr token {self.token_id} was not completed in time."))
+        if event is not None and event.get("status") == "error":
+            raise self._given_up(
+                AirflowException(
+                    f"Waiting for Helmr token {self.token_id} in the triggerer failed ({event.get('error')}); "
+                    "its log has the reason."
                 )
-        # An event from an earlier deferral, or a control plane that answers from a replica: the token decides.
-        return self._defer(self._deadline(context) if deadline is None else deadline)
-
-    def _retrieve(self) -> Token:
-        with told_to_airflow(f"read Helmr token {self.token_id}", self.helmr_conn_id):
-            return self.hook.client.tokens.retrieve(self.token_id)
-
-    def _data(self, token: Token) -> Any:
-        if token.status == "completed":
-            return token.data
-        if token.status == "expired":
-            why = f"expired: nobody completed it before {token.timeout_at}"
-        elif token.status == "cancelled":
-            why = "was cancelled"
-        else:
-            why = f"ended as {token.status!r}"
-        raise self._given_up(AirflowFailException(f"Helmr token {token.id} {why}."))
+            )
+        self.log.info("Helmr token %s is pending; waiting for it in the triggerer.", self.token_id)
+        return self.defer(
+            trigger=HelmrTokenTrigger(token_id=self.token_id, helmr_conn_id=self.helmr_conn_id, deadline=deadline),
+            method_name="execute_complete",
+            kwargs={"deadline": deadline},
+            timeout=backstop(deadline),
+        )
 
     def _given_up(self, failure: AirflowException) -> AirflowException:
         """Return the failure, or a skip with its text; Airflow's own skip would not say why."""
         return AirflowSkipException(str(failure)) if self.soft_fail or self.never_fail else failure
-
-    def _deadline(self, context: Context) -> float:
-        deadline = time.time() + self.timeout
-        if self.execution_timeout is not None and (started := context["ti"].start_date) is not None:
-            deadline = min(deadline, started.timestamp() + self.execution_timeout.total_seconds())
-        return deadline
-
-    def _defer(self, deadline: float) -> NoReturn:
-        self.defer(
-            trigger=HelmrTokenTrigger(token_id=self.token_id, helmr_conn_id=self.helmr_conn_id, deadline=deadline),
-            method_name="execute_complete",
-            kwargs={"deadline": deadline},
-            timeout=timedelta(seconds=max(deadline - time.time(), 0)) + _TRIGGER_MARGIN,
-        )
