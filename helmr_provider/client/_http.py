@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +18,8 @@ from helmr_provider.client.answers import MAX_ERROR_BODY, Answer
 from helmr_provider.client.errors import HelmrConfigError, HelmrConnectionError, HelmrProtocolError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Generator
+
     from helmr_provider.client.config import Settings
     from helmr_provider.client.requests import Request
     from helmr_provider.client.secrets import Secret
@@ -57,14 +58,14 @@ def _options(settings: Settings, tls: ssl.SSLContext, *, silence: float, pool: h
 
 
 def _client_options(settings: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
-    tls = _tls(settings.verify)
+    tls = _tls(verify=settings.verify)
     calls = _options(settings, tls, silence=settings.timeout, pool=httpx.Limits(max_connections=100))
     # The stream budget belongs to the waiter; a caller's own streams are never held back by it.
     pool = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     return calls, _options(settings, tls, silence=settings.stream_silence, pool=pool)
 
 
-def _tls(verify: bool | str) -> ssl.SSLContext:
+def _tls(*, verify: bool | str) -> ssl.SSLContext:
     if not isinstance(verify, str):
         return httpx.create_ssl_context(verify=verify)
     try:
@@ -74,6 +75,10 @@ def _tls(verify: bool | str) -> ssl.SSLContext:
     except (OSError, ssl.SSLError):
         pass
     raise HelmrConfigError(f"verify: cannot read certificates from {verify}.")
+
+
+def _build(client: httpx.AsyncClient | httpx.Client, request: Request) -> httpx.Request:
+    return client.build_request(request.method, request.url.reveal(), headers=request.headers, content=request.content)
 
 
 def _send_options(request: Request) -> dict[str, Any]:
@@ -123,7 +128,12 @@ def _too_large(request: Request) -> HelmrProtocolError:
 
 
 def _refused_proxy() -> HelmrConfigError:
+    # httpx's own complaint quotes the password in a proxy URL.
     return HelmrConfigError("proxy must be an http or https URL such as http://proxy.example:3128.")
+
+
+# Below, our errors are raised behind the except clauses, so that they have no context: httpx's error holds the request
+# with its credential, and tools that report exceptions walk along the context.
 
 
 class AsyncResponse:
@@ -148,9 +158,10 @@ class AsyncResponse:
         try:
             async for chunk in self._response.aiter_bytes():
                 yield chunk
-            return
         except _FAILURES as error:
             failure = _translate(error, self._request, self._settings)
+        else:
+            return
         raise failure
 
     async def read(self) -> Answer:
@@ -182,10 +193,12 @@ class AsyncHttp:
         calls, streams = _client_options(settings)
         try:
             self._calls, self._streams = httpx.AsyncClient(**calls), httpx.AsyncClient(**streams)
-            return
         except (ValueError, httpx.InvalidURL):
-            pass
-        raise _refused_proxy()
+            refused = True
+        else:
+            refused = False
+        if refused:
+            raise _refused_proxy()
 
     async def send(self, request: Request) -> Answer:
         """Send a call and read the answer.
@@ -204,12 +217,11 @@ class AsyncHttp:
 
     async def _open(self, client: httpx.AsyncClient, request: Request) -> AsyncResponse:
         try:
-            built = client.build_request(
-                request.method, request.url.reveal(), headers=request.headers, content=request.content
-            )
-            return AsyncResponse(await client.send(built, **_send_options(request)), request, self._settings)
+            response = await client.send(_build(client, request), **_send_options(request))
         except _FAILURES as error:
             failure = _translate(error, request, self._settings)
+        else:
+            return AsyncResponse(response, request, self._settings)
         raise failure
 
     async def aclose(self) -> None:
@@ -235,9 +247,10 @@ class Response:
         """
         try:
             yield from self._response.iter_bytes()
-            return
         except _FAILURES as error:
             failure = _translate(error, self._request, self._settings)
+        else:
+            return
         raise failure
 
     def read(self) -> Answer:
@@ -269,10 +282,12 @@ class Http:
         calls, streams = _client_options(settings)
         try:
             self._calls, self._streams = httpx.Client(**calls), httpx.Client(**streams)
-            return
         except (ValueError, httpx.InvalidURL):
-            pass
-        raise _refused_proxy()
+            refused = True
+        else:
+            refused = False
+        if refused:
+            raise _refused_proxy()
 
     def send(self, request: Request) -> Answer:
         """Send a call and read the answer.
@@ -291,12 +306,11 @@ class Http:
 
     def _open(self, client: httpx.Client, request: Request) -> Response:
         try:
-            built = client.build_request(
-                request.method, request.url.reveal(), headers=request.headers, content=request.content
-            )
-            return Response(client.send(built, **_send_options(request)), request, self._settings)
+            response = client.send(_build(client, request), **_send_options(request))
         except _FAILURES as error:
             failure = _translate(error, request, self._settings)
+        else:
+            return Response(response, request, self._settings)
         raise failure
 
     def close(self) -> None:

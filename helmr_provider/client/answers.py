@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
-from helmr_provider.client.errors import HelmrApiError, HelmrProtocolError, api_error_class
+from helmr_provider.client.errors import HelmrProtocolError, api_error_class
 from helmr_provider.client.secrets import scrub
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from helmr_provider.client.endpoints import Endpoint
+    from helmr_provider.client.errors import HelmrApiError
 
 # An error page of a proxy can be anything: enough of it to see what it is.
 MAX_ERROR_BODY = 64 * 1024
@@ -71,7 +73,7 @@ def error_from(endpoint: Endpoint, answer: Answer, now: float) -> HelmrApiError:
         body: Any = json.loads(text)
     except (ValueError, RecursionError):
         body = text[:MAX_RAW]
-    members: Mapping[str, Any] = body if isinstance(body, dict) else {}
+    members = json_object(body) or {}
     said, code = members.get("error"), members.get("code")
     if 300 <= answer.status < 400:
         said = (
@@ -122,17 +124,21 @@ def read(model: type[M], value: Any, operation: str, *, cursor: str | None = Non
     )
 
 
+def json_object(value: Any) -> dict[str, Any] | None:
+    """Return a JSON value if it is an object."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
 def read_list(model: type[M], value: Any, member: str, operation: str) -> list[M]:
     """Read the models in one member of an answer.
 
     :raises HelmrProtocolError: the member is not a list, or an item does not fit.
     """
-    items = value.get(member) if isinstance(value, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    if items is None and isinstance(value, dict):
-        return []
+    answer = json_object(value)
+    items: list[Any] | None = None if answer is None else answer.get(member, [])
     if not isinstance(items, list):
         raise HelmrProtocolError(f"{operation}: the answer has no list {member!r}.", operation=operation)
-    return [read(model, item, operation) for item in items]  # pyright: ignore[reportUnknownVariableType]
+    return [read(model, item, operation) for item in items]
 
 
 def same_id(answered: str, asked: str, operation: str) -> None:

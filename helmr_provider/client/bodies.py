@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
 
+from helmr_provider.client.answers import json_object
 from helmr_provider.client.durations import duration_text, instant_text, whole_seconds
 from helmr_provider.client.errors import PayloadValidationError
-from helmr_provider.client.idempotency import IdempotencyKey, session_key_value
+from helmr_provider.client.idempotency import session_key_value
 from helmr_provider.client.tasks import Task, check_task_id
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime, timedelta
+
+    from helmr_provider.client.idempotency import IdempotencyKey
 
 
 class NotGiven:
@@ -193,7 +197,7 @@ def token_body(
     ) | labels(metadata, tags)
 
 
-def cancel_run_body(reason: str | None, force: bool | None, idempotency_key: str | None) -> dict[str, Any]:
+def cancel_run_body(*, reason: str | None, force: bool | None, idempotency_key: str | None) -> dict[str, Any]:
     """Build the body of cancelRun; ``{}`` when there is nothing to say."""
     return _given(reason=reason, force=force, idempotency_key=idempotency_key)
 
@@ -222,26 +226,25 @@ def check_retry(retry: RetryPolicy) -> RetryPolicy:
     :raises ValueError: a member is unknown or out of range.
     """
     # What the caller wrote need not be what the type says.
-    given: Any = retry
-    if not isinstance(given, dict):
+    members = json_object(retry)
+    if members is None:
         raise TypeError("retry must be a mapping.")
-    members = cast("dict[str, Any]", given)
     if members.get("enabled") is False and set(members) == {"enabled"}:
         return retry
     attempts: Any = members.get("maxAttempts")
-    backoff: Any = members.get("backoff", {})
     if set(members) - {"enabled", "maxAttempts", "backoff"} or members.get("enabled", True) is not True:
         raise ValueError("retry takes enabled, maxAttempts and backoff; {'enabled': False} alone turns retries off.")
     if not _is_whole(attempts) or not 1 <= attempts <= 10:
         raise ValueError("retry.maxAttempts must be a whole number from 1 to 10.")
-    if not isinstance(backoff, dict) or set(backoff) - {"minMs", "maxMs", "factor", "jitter"}:
+    pauses = json_object(members.get("backoff", {}))
+    if pauses is None or set(pauses) - {"minMs", "maxMs", "factor", "jitter"}:
         raise ValueError("retry.backoff takes minMs, maxMs, factor and jitter.")
-    if not all(_is_whole(backoff[name]) and backoff[name] >= 1 for name in ("minMs", "maxMs") if name in backoff):
+    if not all(_is_whole(pauses[name]) and pauses[name] >= 1 for name in ("minMs", "maxMs") if name in pauses):
         raise ValueError("retry.backoff.minMs and maxMs must be whole, positive numbers.")
-    factor = backoff.get("factor", 1)
+    factor: Any = pauses.get("factor", 1)
     if isinstance(factor, bool) or not isinstance(factor, (int, float)) or factor <= 0:
         raise ValueError("retry.backoff.factor must be greater than 0.")
-    if backoff.get("jitter", "none") not in {"none", "full"}:
+    if pauses.get("jitter", "none") not in {"none", "full"}:
         raise ValueError("retry.backoff.jitter must be 'none' or 'full'.")
     return retry
 
@@ -257,7 +260,7 @@ def _given(**members: Any) -> dict[str, Any]:
 def _check_keys(value: Any) -> None:
     # json.dumps turns 1 and None into texts, so two different payloads would be one on the wire.
     if isinstance(value, dict):
-        for key, member in value.items():
+        for key, member in cast("dict[object, Any]", value).items():
             if not isinstance(key, str):
                 raise TypeError(f"the key {key!r} is not text")
             _check_keys(member)

@@ -11,11 +11,13 @@ from urllib.parse import urlsplit
 
 from helmr_provider.client.durations import seconds
 from helmr_provider.client.errors import HelmrConfigError
-from helmr_provider.client.secrets import Secret, hide
+from helmr_provider.client.secrets import hide
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
+
+    from helmr_provider.client.secrets import Secret
 
 logger = logging.getLogger("helmr_provider.client")
 

@@ -21,6 +21,10 @@ def seconds(value: timedelta | float) -> float:
     return number
 
 
+def _is_amount(value: object) -> bool:
+    return isinstance(value, (timedelta, int, float)) and not isinstance(value, bool)
+
+
 def duration_text(name: str, value: timedelta | float | str) -> str:
     """Render a duration for the wire: whole seconds where possible, else milliseconds; text as given.
 
@@ -33,7 +37,7 @@ def duration_text(name: str, value: timedelta | float | str) -> str:
         if not (_DAYS.fullmatch(text) or _GO_DURATION.fullmatch(text)) or not re.search(r"[1-9]", text):
             raise ValueError(f"{name} must be a positive duration such as '90s', '1h30m' or '30d'.")
         return text
-    if isinstance(value, bool) or not isinstance(value, (timedelta, int, float)):
+    if not _is_amount(value):
         raise TypeError(f"{name} must be a timedelta, a number of seconds, or text.")
     milliseconds = round(seconds(value) * 1000)
     if milliseconds <= 0:
@@ -47,7 +51,7 @@ def whole_seconds(name: str, value: timedelta | float | str) -> int:
     :raises ValueError: not a whole positive number of seconds.
     :raises TypeError: text, which such a member does not take.
     """
-    if isinstance(value, (str, bool)) or not isinstance(value, (timedelta, int, float)):
+    if isinstance(value, str) or not _is_amount(value):
         raise TypeError(f"{name} must be a timedelta or a number of seconds.")
     number = seconds(value)
     if number <= 0 or number != int(number):

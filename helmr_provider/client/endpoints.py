@@ -87,8 +87,8 @@ def _component(name: str, value: str) -> str:
     return quote(value, safe=_COMPONENT_SAFE)
 
 
-def _get(operation: str, path: str, *query: str, **more: Any) -> Endpoint:
-    return Endpoint(operation, "GET", path, query, **{"repeat": "always", **more})
+def _get(operation: str, path: str, *query: str, repeat: str = "always", **more: Any) -> Endpoint:
+    return Endpoint(operation, "GET", path, query, repeat=repeat, **more)
 
 
 def _send(operation: str, method: str, path: str, *query: str, **more: Any) -> Endpoint:

@@ -22,7 +22,7 @@ _ADVICE = {
     "token_cancelled": "The token was cancelled; create a new one.",
     "token_expired": "The token is past its timeout; create a new one with a longer timeout.",
     "token_scope_denied": "The public access token does not allow this.",
-    "session_expires_at_not_extendable": "Only an expiry that exists and lies ahead can be moved, and only further out.",
+    "session_expires_at_not_extendable": "Only an expiry that lies ahead can be moved, and only further out.",
     "coordination_unavailable": "A dependency of the control plane is down; try again later.",
 }
 

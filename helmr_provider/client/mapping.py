@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final, cast
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from helmr_provider.client.answers import MAX_RAW, read
+from helmr_provider.client.answers import MAX_RAW, json_object, read
 from helmr_provider.client.errors import HelmrConnectionError, HelmrProtocolError
 from helmr_provider.client.models.events import (
     EventRecord,
     LogEvent,
     RunCancelledEvent,
-    RunEvent,
     RunExpiredEvent,
     RunFailedEvent,
     TaskResultEvent,
@@ -26,6 +26,9 @@ from helmr_provider.client.models.logs import LogChunk
 from helmr_provider.client.secrets import scrub
 
 if TYPE_CHECKING:
+    from helmr_provider.client.models.events import (
+        RunEvent,
+    )
     from helmr_provider.client.sse import ServerSentEvent
 
 _BY_MESSAGE: Final[dict[str, tuple[type[RunEvent], dict[str, Any]]]] = {
@@ -70,13 +73,11 @@ def chunk_from_frame(frame: ServerSentEvent) -> LogChunk:
 def _numbered(frame: ServerSentEvent, operation: str) -> tuple[dict[str, Any], str]:
     cursor = frame.id if _is_position(frame.id) else None
     try:
-        value: Any = json.loads(frame.data)
+        members = json_object(json.loads(frame.data)) or {}
     except (ValueError, RecursionError):
-        value = None
-    if isinstance(value, dict):
-        members = cast("dict[str, Any]", value)
-        if _is_position(members.get("id")):
-            return members, members["id"]
+        members = {}
+    if _is_position(members.get("id")):
+        return members, members["id"]
     if not frame.complete:
         # Not a bad event but half a good one: it comes again on the next connection, and must not be skipped.
         raise HelmrConnectionError(f"{operation}: the stream was cut inside an event.", operation=operation)
@@ -98,7 +99,7 @@ def event_from_record(record: EventRecord) -> RunEvent:
 
     :raises HelmrProtocolError: the kind is known, but its attributes do not fit; the error holds the raw text.
     """
-    attributes: dict[str, Any] = record.attributes if isinstance(record.attributes, dict) else {}
+    attributes = json_object(record.attributes) or {}
     told = attributes.get("run_id")
     shared: dict[str, Any] = {
         "run_id": record.run_id or (told if isinstance(told, str) else ""),
@@ -120,10 +121,8 @@ def event_from_record(record: EventRecord) -> RunEvent:
         if kind in {"token", "stream", "timer"} and isinstance(wait_id, str):
             model, suffix = _WAITS[name]
             more = {"type": f"{kind}{suffix}", "kind": kind, "wait_id": wait_id}
-    try:
+    with suppress(ValidationError):
         return model.model_validate({**given, **more, **shared})
-    except ValidationError:
-        pass
     raise _bad_frame(f"is a {name} that does not fit", "getRunEvents", record.id, json.dumps(record.raw))
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from helmr_provider import __version__
-
 from helmr_provider.client.bodies import encode
 from helmr_provider.client.errors import HelmrConfigError
-from helmr_provider.client.retrying import CALLS, Backoff
+from helmr_provider.client.retrying import CALLS
 from helmr_provider.client.secrets import Secret
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from helmr_provider.client.endpoints import Endpoint
+    from helmr_provider.client.retrying import Backoff
 
 API_VERSION: Final = "2026-06-06"
 _HEADERS: Final = {"Helmr-API-Version": API_VERSION, "Helmr-SDK-Version": f"airflow-provider-helmr/{__version__}"}

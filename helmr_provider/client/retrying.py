@@ -11,11 +11,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from tenacity import RetryCallState, retry_if_exception
+from tenacity import retry_if_exception
 
 from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 _PASSING_STATUSES: Final = frozenset({408, 429, 502, 503, 504})
 
@@ -90,25 +93,27 @@ def call_options(backoff: Backoff, *, repeatable: bool) -> dict[str, Any]:
     """Return what tenacity needs to repeat a plain call."""
 
     def wait(state: RetryCallState) -> float:
-        return backoff.delay(state.attempt_number, getattr(_error(state), "retry_after", None))
+        return backoff.delay(state.attempt_number, _asked(state))
 
-    return {
-        "retry": retry_if_exception(lambda error: may_repeat(error, repeatable=repeatable)),
-        "wait": wait,
-        "stop": lambda state: state.attempt_number >= backoff.attempts,
-        "reraise": True,
-    }
+    def stop(state: RetryCallState) -> bool:
+        return state.attempt_number >= backoff.attempts
+
+    retry = retry_if_exception(lambda error: may_repeat(error, repeatable=repeatable))
+    return {"retry": retry, "wait": wait, "stop": stop, "reraise": True}
 
 
 def pending_options() -> dict[str, Any]:
     """Return what tenacity needs for the 202 protocol: give up once the next delay would pass the budget."""
-    return {
-        "retry": retry_if_exception(is_pending),
-        "wait": lambda state: pending_delay(getattr(_error(state), "retry_after", None)),
-        "stop": lambda state: (state.seconds_since_start or 0.0) + state.upcoming_sleep > PENDING_BUDGET,
-        "reraise": True,
-    }
+
+    def wait(state: RetryCallState) -> float:
+        return pending_delay(_asked(state))
+
+    def stop(state: RetryCallState) -> bool:
+        return (state.seconds_since_start or 0.0) + state.upcoming_sleep > PENDING_BUDGET
+
+    return {"retry": retry_if_exception(is_pending), "wait": wait, "stop": stop, "reraise": True}
 
 
-def _error(state: RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome is not None else None
+def _asked(state: RetryCallState) -> float | None:
+    error = None if state.outcome is None else state.outcome.exception()
+    return error.retry_after if isinstance(error, HelmrApiError) else None

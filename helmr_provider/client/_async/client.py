@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from datetime import timedelta
 from functools import cached_property
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from helmr_provider.client._async.runs import AsyncRuns
@@ -15,16 +12,21 @@ from helmr_provider.client._async.tokens import AsyncTokens
 from helmr_provider.client._async.transport import AsyncTransport
 from helmr_provider.client._http import AsyncHttp
 from helmr_provider.client._shim import build_async_waiter
-from helmr_provider.client.answers import read
+from helmr_provider.client.answers import json_object, read
 from helmr_provider.client.config import MAX_STREAMS, check_scope, resolve_api_key, resolve_settings
 from helmr_provider.client.errors import HelmrApiError
 from helmr_provider.client.models.health import Health
 from helmr_provider.client.requests import Context
 from helmr_provider.client.retrying import ONCE
-from helmr_provider.client.secrets import Secret, hide
+from helmr_provider.client.secrets import hide
 from helmr_provider.client.stream_slots import StreamSlots
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import timedelta
+    from types import TracebackType
+
+    from helmr_provider.client.secrets import Secret
     from helmr_provider.client.waiter import Waiter
 
 
@@ -78,20 +80,20 @@ class AsyncHelmrClient:
         self._set_up(AsyncTransport(AsyncHttp(settings), context), StreamSlots(settings.max_streams))
 
     def _set_up(self, transport: AsyncTransport, slots: StreamSlots) -> None:
-        self._transport = transport
+        self.transport = transport
         self.stream_slots = slots
         self._waiter: Waiter | None = None
 
     def _view(self, context: Context) -> Self:
         view = object.__new__(type(self))
         view._owns_connections = False
-        view._set_up(AsyncTransport(self._transport.http, context), self.stream_slots)
+        view._set_up(AsyncTransport(self.transport.http, context), self.stream_slots)
         return view
 
     @property
     def url(self) -> str:
         """Base URL, without a trailing slash."""
-        return self._transport.context.base_url
+        return self.transport.context.base_url
 
     @property
     def max_streams(self) -> int:
@@ -128,25 +130,28 @@ class AsyncHelmrClient:
         :raises HelmrConfigError: only one of them is given.
         """
         check_scope(project_id, environment_id)
-        context = self._transport.context
+        context = self.transport.context
         return self._view(dataclasses.replace(context, project_id=project_id, environment_id=environment_id))
 
     def single_shot(self) -> Self:
         """Return a view of this client that repeats no call after a failure, for callers with a rhythm of their own."""
-        return self._view(dataclasses.replace(self._transport.context, backoff=ONCE))
+        return self._view(dataclasses.replace(self.transport.context, backoff=ONCE))
 
     async def health(self) -> Health:
         """Ask whether the control plane is up (healthz); needs no credential."""
-        return read(Health, await self._transport.call("healthz"), "healthz")
+        return read(Health, await self.transport.call("healthz"), "healthz")
 
     async def ready(self) -> Health:
-        """Ask whether the control plane is ready (readyz); needs no credential. ``not_ready`` is returned, not raised."""
+        """Ask whether the control plane is ready (readyz); needs no credential.
+
+        ``not_ready`` is returned, not raised.
+        """
         try:
-            value = await self.single_shot()._transport.call("readyz")
+            value = await self.single_shot().transport.call("readyz")
         except HelmrApiError as error:
-            if error.status != 503 or not isinstance(error.body, dict) or "status" not in error.body:
+            value = json_object(error.body)
+            if error.status != 503 or value is None or "status" not in value:
                 raise
-            value = error.body
         return read(Health, value, "readyz")
 
     async def aclose(self) -> None:
@@ -154,7 +159,7 @@ class AsyncHelmrClient:
         if self._waiter is not None:
             await self._waiter.aclose()
         if self._owns_connections:
-            await self._transport.http.aclose()
+            await self.transport.http.aclose()
 
     async def __aenter__(self) -> Self:
         return self

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from helmr_provider.client._shim import AsyncStream, async_sleep
+from helmr_provider.client._shim import async_sleep
 from helmr_provider.client.answers import read
 from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError, HelmrProtocolError
 from helmr_provider.client.mapping import chunk_from_frame
-from helmr_provider.client.models.logs import LogChunk, LogSnapshot
-from helmr_provider.client.models.runs import RunHandle, RunSnapshot
+from helmr_provider.client.models.logs import LogSnapshot
 from helmr_provider.client.resume import Followed
 
 if TYPE_CHECKING:
     from helmr_provider.client._async.client import AsyncHelmrClient
+    from helmr_provider.client._shim import AsyncStream
+    from helmr_provider.client.models.logs import LogChunk
+    from helmr_provider.client.models.runs import RunHandle, RunSnapshot
 
 
 class AsyncRunLogs:
@@ -25,7 +27,7 @@ class AsyncRunLogs:
 
     def __init__(self, client: AsyncHelmrClient) -> None:
         self._client = client
-        self._transport = client._transport
+        self._transport = client.transport
 
     async def retrieve(self, run: str | RunHandle) -> LogSnapshot:
         """Retrieve the newest 1 MiB of both streams (getRunLogs).

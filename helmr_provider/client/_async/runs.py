@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
-from collections.abc import Iterable
-from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._async.events import AsyncRunEvents
 from helmr_provider.client._async.logs import AsyncRunLogs
-from helmr_provider.client._shim import AsyncStream
 from helmr_provider.client.answers import read, read_list, same_id
 from helmr_provider.client.bodies import cancel_run_body
 from helmr_provider.client.durations import seconds
-from helmr_provider.client.models.runs import RunCancellation, RunCounts, RunHandle, RunSnapshot
+from helmr_provider.client.models.runs import RunCancellation, RunCounts, RunSnapshot
 
 if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Iterable
+    from datetime import timedelta
+
     from helmr_provider.client._async.client import AsyncHelmrClient
+    from helmr_provider.client._shim import AsyncStream
+    from helmr_provider.client.models.runs import RunHandle
 
 
 class AsyncRuns:
@@ -29,7 +31,7 @@ class AsyncRuns:
 
     def __init__(self, client: AsyncHelmrClient) -> None:
         self._client = client
-        self._transport = client._transport
+        self._transport = client.transport
 
     @cached_property
     def logs(self) -> AsyncRunLogs:
@@ -53,7 +55,12 @@ class AsyncRuns:
         same_id(snapshot.id, run_id, "getRun")
         return snapshot
 
-    async def wait(self, run: str | RunHandle, *, timeout: timedelta | float | None = None) -> RunSnapshot:
+    async def wait(
+        self,
+        run: str | RunHandle,
+        *,
+        timeout: timedelta | float | None = None,  # noqa: ASYNC109 - the public name, as in asyncio.wait
+    ) -> RunSnapshot:
         """Wait until a run is over and return its snapshot; a failed or cancelled run is returned, not raised.
 
         :param run: run id, or a handle or snapshot.
@@ -65,7 +72,10 @@ class AsyncRuns:
         return await self._client.waiter.run(run_id_of(run), timeout=limit)
 
     async def wait_many(
-        self, runs: Iterable[str | RunHandle], *, timeout: timedelta | float | None = None
+        self,
+        runs: Iterable[str | RunHandle],
+        *,
+        timeout: timedelta | float | None = None,  # noqa: ASYNC109 - the public name, as in asyncio.wait
     ) -> AsyncStream[RunSnapshot]:
         """Yield the snapshot of each run once, as they end. Closing the iterator stops the waits, never the runs.
 
@@ -96,7 +106,7 @@ class AsyncRuns:
         :param idempotency_key: sent as given; the same key with another body is a conflict.
         :raises HelmrNotFoundError: no such run in this environment.
         """
-        body = cancel_run_body(reason, force, idempotency_key)
+        body = cancel_run_body(reason=reason, force=force, idempotency_key=idempotency_key)
         value = await self._transport.call("cancelRun", path={"run_id": run_id_of(run)}, body=body)
         return read(RunCancellation, value, "cancelRun")
 

@@ -4,10 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from datetime import timedelta
 from functools import cached_property
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from helmr_provider.client._http import Http
@@ -16,17 +13,22 @@ from helmr_provider.client._sync.runs import Runs
 from helmr_provider.client._sync.sessions import Sessions
 from helmr_provider.client._sync.tokens import Tokens
 from helmr_provider.client._sync.transport import Transport
-from helmr_provider.client.answers import read
+from helmr_provider.client.answers import json_object, read
 from helmr_provider.client.config import MAX_STREAMS, check_scope, resolve_api_key, resolve_settings
 from helmr_provider.client.errors import HelmrApiError
 from helmr_provider.client.models.health import Health
 from helmr_provider.client.requests import Context
 from helmr_provider.client.retrying import ONCE
-from helmr_provider.client.secrets import Secret, hide
+from helmr_provider.client.secrets import hide
 from helmr_provider.client.stream_slots import StreamSlots
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import timedelta
+    from types import TracebackType
+
     from helmr_provider.client.blocking_waiter import BlockingWaiter
+    from helmr_provider.client.secrets import Secret
 
 
 class HelmrClient:
@@ -79,20 +81,20 @@ class HelmrClient:
         self._set_up(Transport(Http(settings), context), StreamSlots(settings.max_streams))
 
     def _set_up(self, transport: Transport, slots: StreamSlots) -> None:
-        self._transport = transport
+        self.transport = transport
         self.stream_slots = slots
         self._waiter: BlockingWaiter | None = None
 
     def _view(self, context: Context) -> Self:
         view = object.__new__(type(self))
         view._owns_connections = False
-        view._set_up(Transport(self._transport.http, context), self.stream_slots)
+        view._set_up(Transport(self.transport.http, context), self.stream_slots)
         return view
 
     @property
     def url(self) -> str:
         """Base URL, without a trailing slash."""
-        return self._transport.context.base_url
+        return self.transport.context.base_url
 
     @property
     def max_streams(self) -> int:
@@ -129,25 +131,28 @@ class HelmrClient:
         :raises HelmrConfigError: only one of them is given.
         """
         check_scope(project_id, environment_id)
-        context = self._transport.context
+        context = self.transport.context
         return self._view(dataclasses.replace(context, project_id=project_id, environment_id=environment_id))
 
     def single_shot(self) -> Self:
         """Return a view of this client that repeats no call after a failure, for callers with a rhythm of their own."""
-        return self._view(dataclasses.replace(self._transport.context, backoff=ONCE))
+        return self._view(dataclasses.replace(self.transport.context, backoff=ONCE))
 
     def health(self) -> Health:
         """Ask whether the control plane is up (healthz); needs no credential."""
-        return read(Health, self._transport.call("healthz"), "healthz")
+        return read(Health, self.transport.call("healthz"), "healthz")
 
     def ready(self) -> Health:
-        """Ask whether the control plane is ready (readyz); needs no credential. ``not_ready`` is returned, not raised."""
+        """Ask whether the control plane is ready (readyz); needs no credential.
+
+        ``not_ready`` is returned, not raised.
+        """
         try:
-            value = self.single_shot()._transport.call("readyz")
+            value = self.single_shot().transport.call("readyz")
         except HelmrApiError as error:
-            if error.status != 503 or not isinstance(error.body, dict) or "status" not in error.body:
+            value = json_object(error.body)
+            if error.status != 503 or value is None or "status" not in value:
                 raise
-            value = error.body
         return read(Health, value, "readyz")
 
     def close(self) -> None:
@@ -155,7 +160,7 @@ class HelmrClient:
         if self._waiter is not None:
             self._waiter.close()
         if self._owns_connections:
-            self._transport.http.close()
+            self.transport.http.close()
 
     def __enter__(self) -> Self:
         return self

@@ -3,20 +3,23 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 from typing import TYPE_CHECKING
 
-from helmr_provider.client._shim import Stream, sleep
+from helmr_provider.client._shim import sleep
 from helmr_provider.client.answers import read
 from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError, HelmrProtocolError
 from helmr_provider.client.mapping import event_from_record, record_from_frame, record_from_page
-from helmr_provider.client.models.events import EventPage, EventRecord, RunEvent
-from helmr_provider.client.models.runs import RunHandle, RunSnapshot
+from helmr_provider.client.models.events import EventPage
 from helmr_provider.client.resume import FollowedRun, is_behind
 
 if TYPE_CHECKING:
+    import builtins
+
+    from helmr_provider.client._shim import Stream
     from helmr_provider.client._sync.client import HelmrClient
+    from helmr_provider.client.models.events import EventRecord, RunEvent
+    from helmr_provider.client.models.runs import RunHandle, RunSnapshot
 
 
 class RunEvents:
@@ -27,7 +30,7 @@ class RunEvents:
 
     def __init__(self, client: HelmrClient) -> None:
         self._client = client
-        self._transport = client._transport
+        self._transport = client.transport
 
     def list(
         self, run: str | RunHandle, *, cursor: str | None = None, page_size: int | None = None

@@ -6,16 +6,18 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from helmr_provider.client._shim import Stream, sleep
+from helmr_provider.client._shim import sleep
 from helmr_provider.client.answers import read
 from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError, HelmrProtocolError
 from helmr_provider.client.mapping import chunk_from_frame
-from helmr_provider.client.models.logs import LogChunk, LogSnapshot
-from helmr_provider.client.models.runs import RunHandle, RunSnapshot
+from helmr_provider.client.models.logs import LogSnapshot
 from helmr_provider.client.resume import Followed
 
 if TYPE_CHECKING:
+    from helmr_provider.client._shim import Stream
     from helmr_provider.client._sync.client import HelmrClient
+    from helmr_provider.client.models.logs import LogChunk
+    from helmr_provider.client.models.runs import RunHandle, RunSnapshot
 
 
 class RunLogs:
@@ -26,7 +28,7 @@ class RunLogs:
 
     def __init__(self, client: HelmrClient) -> None:
         self._client = client
-        self._transport = client._transport
+        self._transport = client.transport
 
     def retrieve(self, run: str | RunHandle) -> LogSnapshot:
         """Retrieve the newest 1 MiB of both streams (getRunLogs).

@@ -3,23 +3,25 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
-from collections.abc import Iterable
-from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from helmr_provider.client._shim import Stream
 from helmr_provider.client._sync.events import RunEvents
 from helmr_provider.client._sync.logs import RunLogs
 from helmr_provider.client.answers import read, read_list, same_id
 from helmr_provider.client.bodies import cancel_run_body
 from helmr_provider.client.durations import seconds
-from helmr_provider.client.models.runs import RunCancellation, RunCounts, RunHandle, RunSnapshot
+from helmr_provider.client.models.runs import RunCancellation, RunCounts, RunSnapshot
 
 if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Iterable
+    from datetime import timedelta
+
+    from helmr_provider.client._shim import Stream
     from helmr_provider.client._sync.client import HelmrClient
+    from helmr_provider.client.models.runs import RunHandle
 
 
 class Runs:
@@ -30,7 +32,7 @@ class Runs:
 
     def __init__(self, client: HelmrClient) -> None:
         self._client = client
-        self._transport = client._transport
+        self._transport = client.transport
 
     @cached_property
     def logs(self) -> RunLogs:
@@ -54,7 +56,12 @@ class Runs:
         same_id(snapshot.id, run_id, "getRun")
         return snapshot
 
-    def wait(self, run: str | RunHandle, *, timeout: timedelta | float | None = None) -> RunSnapshot:
+    def wait(
+        self,
+        run: str | RunHandle,
+        *,
+        timeout: timedelta | float | None = None,  # noqa: ASYNC109 - the public name, as in asyncio.wait
+    ) -> RunSnapshot:
         """Wait until a run is over and return its snapshot; a failed or cancelled run is returned, not raised.
 
         :param run: run id, or a handle or snapshot.
@@ -66,7 +73,10 @@ class Runs:
         return self._client.waiter.run(run_id_of(run), timeout=limit)
 
     def wait_many(
-        self, runs: Iterable[str | RunHandle], *, timeout: timedelta | float | None = None
+        self,
+        runs: Iterable[str | RunHandle],
+        *,
+        timeout: timedelta | float | None = None,  # noqa: ASYNC109 - the public name, as in asyncio.wait
     ) -> Stream[RunSnapshot]:
         """Yield the snapshot of each run once, as they end. Closing the iterator stops the waits, never the runs.
 
@@ -97,7 +107,7 @@ class Runs:
         :param idempotency_key: sent as given; the same key with another body is a conflict.
         :raises HelmrNotFoundError: no such run in this environment.
         """
-        body = cancel_run_body(reason, force, idempotency_key)
+        body = cancel_run_body(reason=reason, force=force, idempotency_key=idempotency_key)
         value = self._transport.call("cancelRun", path={"run_id": run_id_of(run)}, body=body)
         return read(RunCancellation, value, "cancelRun")
 

@@ -3,22 +3,24 @@
 
 from __future__ import annotations
 
-import builtins
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from helmr_provider.client.address import SessionAddress
 from helmr_provider.client.answers import read, read_list, same_id
-from helmr_provider.client.bodies import NOT_GIVEN, NotGiven, RetryPolicy, reason_body, start_body, update_body
+from helmr_provider.client.bodies import NOT_GIVEN, reason_body, start_body, update_body
 from helmr_provider.client.durations import seconds
-from helmr_provider.client.errors import HelmrTimeoutError
-from helmr_provider.client.idempotency import IdempotencyKey
+from helmr_provider.client.errors import HelmrError, HelmrTimeoutError
 from helmr_provider.client.models.sessions import SessionRun, SessionSnapshot, SessionStart, SessionStartAndWait
-from helmr_provider.client.tasks import Task
 
 if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime, timedelta
+
     from helmr_provider.client._sync.client import HelmrClient
+    from helmr_provider.client.bodies import NotGiven, RetryPolicy
+    from helmr_provider.client.idempotency import IdempotencyKey
+    from helmr_provider.client.tasks import Task
 
 
 class Sessions:
@@ -29,7 +31,7 @@ class Sessions:
 
     def __init__(self, client: HelmrClient) -> None:
         self._client = client
-        self._transport = client._transport
+        self._transport = client.transport
 
     def start(
         self,
@@ -99,7 +101,7 @@ class Sessions:
         target: str | Task[Any, Any],
         payload: Any = NOT_GIVEN,
         *,
-        timeout: timedelta | float | None = None,
+        timeout: timedelta | float | None = None,  # noqa: ASYNC109 - the public name, as in asyncio.wait
         external_id: str | None = None,
         idempotency_key: str | Sequence[str] | IdempotencyKey | None = None,
         idempotency_key_ttl: timedelta | float | str | None = None,
@@ -226,7 +228,7 @@ class SessionHandle:
     """
 
     def __init__(self, client: HelmrClient, address: SessionAddress) -> None:
-        self._transport = client._transport
+        self._transport = client.transport
         self.address = address
 
     @property
@@ -260,13 +262,17 @@ class SessionHandle:
     def cancel(self, *, reason: str | None = None) -> SessionSnapshot:
         """Cancel the session and its current run (cancelSession).
 
-        The server answers with the session as it was before (behaviour.md section 21), so this reads it again.
+        The server answers with the session as it was before (behaviour.md section 21), so this reads it again; should
+        that fail, the answer stands as it is, because the session is cancelled all the same.
 
         :param reason: kept as ``terminal_reason``.
         :raises HelmrConflictError: the session is closed or expired.
         """
-        self._snapshot("cancelSession", reason_body(reason))
-        return self.retrieve()
+        before = self._snapshot("cancelSession", reason_body(reason))
+        try:
+            return self.retrieve()
+        except HelmrError:
+            return before
 
     def runs(self) -> list[SessionRun]:
         """List all runs of the session, first turn first (listSessionRuns)."""

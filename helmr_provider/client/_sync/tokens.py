@@ -4,28 +4,35 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from pydantic import PrivateAttr
 
-from helmr_provider.client._shim import Stream
 from helmr_provider.client.answers import read, same_id
 from helmr_provider.client.bodies import encode, token_body
 from helmr_provider.client.config import check_callback_url, check_credential
 from helmr_provider.client.models.tokens import Token, TokenCompletion, TokenPage
 from helmr_provider.client.resume import is_behind
-from helmr_provider.client.secrets import Secret, hide
+from helmr_provider.client.secrets import hide
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import timedelta
+
+    from helmr_provider.client._shim import Stream
     from helmr_provider.client._sync.client import HelmrClient
+    from helmr_provider.client.secrets import Secret
 
 
 class TokenHandle(Token):
     """A token just created, with its two secrets, and what can be done with it."""
 
     _tokens: Tokens = PrivateAttr()
+
+    def bound_to(self, tokens: Tokens) -> TokenHandle:
+        """Set the namespace that the methods below use."""
+        self._tokens = tokens
+        return self
 
     def retrieve(self) -> Token:
         """Retrieve the token as it is now, without its secrets (getToken)."""
@@ -47,12 +54,12 @@ class Tokens:
     """
 
     def __init__(self, client: HelmrClient) -> None:
-        self._transport = client._transport
+        self._transport = client.transport
 
     def create(
         self,
         *,
-        timeout: timedelta | float | str | None = None,
+        timeout: timedelta | float | str | None = None,  # noqa: ASYNC109 - how long the token lives, not the call
         idempotency_key: str | None = None,
         tags: Sequence[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -69,8 +76,7 @@ class Tokens:
         """
         body = token_body(timeout, idempotency_key, tags, metadata)
         handle = read(TokenHandle, self._transport.call("createToken", body=body), "createToken")
-        handle._tokens = self
-        return handle
+        return handle.bound_to(self)
 
     def retrieve(self, token: str | Token) -> Token:
         """Retrieve a token, without its secrets (getToken).

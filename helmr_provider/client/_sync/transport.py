@@ -5,24 +5,27 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tenacity import Retrying
 
-from helmr_provider.client._shim import Stream, sleep
+from helmr_provider.client._shim import sleep
 from helmr_provider.client.answers import error_from, interpret
 from helmr_provider.client.endpoints import ENDPOINTS
 from helmr_provider.client.errors import HelmrProtocolError
 from helmr_provider.client.requests import build_request
 from helmr_provider.client.retrying import call_options, pending_options
-from helmr_provider.client.sse import EventParser, ServerSentEvent
+from helmr_provider.client.sse import EventParser
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from helmr_provider.client._http import Http
+    from helmr_provider.client._shim import Stream
     from helmr_provider.client.endpoints import Endpoint
     from helmr_provider.client.requests import Context, Request
     from helmr_provider.client.secrets import Secret
+    from helmr_provider.client.sse import ServerSentEvent
 
 
 class Transport:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ModelWrapValidatorHandler, PrivateAttr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, model_validator
+
+if TYPE_CHECKING:
+    from pydantic import ModelWrapValidatorHandler
 
 
 class WireModel(BaseModel):
@@ -31,10 +34,13 @@ class WireModel(BaseModel):
     def _keep_raw(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if not isinstance(value, dict):
             return handler(value)
-        raw: dict[str, Any] = value
+        raw = cast("dict[str, Any]", value)
         model = handler({name: member for name, member in raw.items() if member is not None or name in cls.nullable})
-        model._raw = raw
-        return model
+        return model._with_raw(raw)  # noqa: SLF001 - its own
+
+    def _with_raw(self, raw: dict[str, Any]) -> Self:
+        self._raw = raw
+        return self
 
 
 def _blank_is_absent(value: Any) -> Any:

@@ -51,9 +51,8 @@ def _number_or_none(value: Any) -> Any:
 
 
 def _all_text_or_empty(value: Any) -> Any:
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):  # pyright: ignore[reportUnknownVariableType]
-        return value  # pyright: ignore[reportUnknownVariableType]
-    return ()
+    items: list[Any] | None = value
+    return items if isinstance(items, list) and all(isinstance(item, str) for item in items) else ()
 
 
 _Text = Annotated[str | None, BeforeValidator(_text_or_none)]
@@ -93,8 +92,8 @@ class WaitEvent(RunEvent):
     type: Literal["token_wait", "stream_wait", "timer_wait"]
     wait_id: str
     kind: WaitKind
-    params: dict[str, Any] = {}
-    metadata: dict[str, Any] = {}
+    params: dict[str, Any] = Field(default_factory=dict[str, Any])
+    metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
     tags: _Tags = ()
     timeout: _Number = None
 

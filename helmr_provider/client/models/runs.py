@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from helmr_provider.client.models.base import WireModel
 
 TERMINAL_STATUSES = frozenset({"succeeded", "failed", "cancelled", "expired"})
@@ -38,7 +40,7 @@ class RunSnapshot(RunHandle):
     deployment_id: str
     deployment_task_id: str
     status: str
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
     attempt_number: int | None = None
     exit_code: int | None = None
     output: Any = None

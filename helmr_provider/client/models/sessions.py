@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from helmr_provider.client.models.base import OptionalText, WireModel
 from helmr_provider.client.models.runs import TERMINAL_STATUSES, RunSnapshot
 
@@ -33,7 +35,7 @@ class SessionSnapshot(WireModel):
     can_close: bool = False
     current_run_id: OptionalText = None
     workspace_id: OptionalText = None
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
     tags: tuple[str, ...] = ()
     result: Any = None
     error: Any = None

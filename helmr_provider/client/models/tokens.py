@@ -28,7 +28,7 @@ class Token(WireModel):
     timeout_at: datetime | None = None
     data: Any = None
     tags: tuple[str, ...] = ()
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
 
     @property
     def has_data(self) -> bool:
