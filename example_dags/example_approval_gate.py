@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
+from typing import Any, cast
 
 from airflow.providers.common.compat.sdk import Param, dag, task
 
@@ -26,19 +26,20 @@ log = logging.getLogger(__name__)
 )
 def example_approval_gate() -> None:
     """Ask a person, wait for the decision, hand it to an agent, wait for its result, use it."""
-    create_token = HelmrCreateTokenOperator(task_id="create_token", token_timeout="1h")
+    create_token = HelmrCreateTokenOperator(task_id="create_token", timeout="1h")
+    token_id = cast("str", create_token.output)  # what Airflow makes of it when the DAG runs
 
     @task
     def tell_reviewer(token_id: str) -> None:
         log.info("Please decide on token %s", token_id)
 
     @task
-    def reviewer_decides(token_id: str, params: dict[str, Any]) -> None:
+    def reviewer_decides(token_id: str, thinking_seconds: str) -> None:
         # Plays the person, who would use a page or a chat message of yours.
-        time.sleep(params["thinking_seconds"])
+        time.sleep(float(thinking_seconds))
         HelmrHook().client.tokens.complete(token_id, {"approved": True, "comment": "Go ahead."})
 
-    decision = HelmrTokenSensor(task_id="decision", token_id=create_token.output["token_id"], deferrable=True)
+    decision = HelmrTokenSensor(task_id="decision", token_id=token_id, deferrable=True)
 
     summary = HelmrStartSessionOperator(
         task_id="summary",
@@ -52,10 +53,9 @@ def example_approval_gate() -> None:
         log.info("The agent says: %s", result)
         return result
 
-    token_id = create_token.output["token_id"]
-    reviewer_decides(token_id)  # type: ignore[call-arg]  # Airflow passes params
-    tell_reviewer(token_id) >> decision >> summary
-    publish(summary.output)
+    reviewer_decides(token_id, "{{ params.thinking_seconds }}")
+    tell_reviewer(token_id) >> decision
+    publish(cast("dict[str, Any]", summary.output))
 
 
 example_approval_gate()
