@@ -1,0 +1,34 @@
+"""The local control plane: the Helmr API on this machine, for tests, examples and trying things out.
+
+It shares no code with the client and knows nothing of Airflow. What it does not have it answers with 501.
+"""
+
+from __future__ import annotations
+
+from helmr_provider.local import faults
+from helmr_provider.local.auth import SCOPES
+from helmr_provider.local.context import TaskContext, TaskToken, TokenCancelled, TokenExpired, WaitTimedOut
+from helmr_provider.local.control_plane import LocalControlPlane
+from helmr_provider.local.example_tasks import EXAMPLE_TASKS
+from helmr_provider.local.faults import Fault
+from helmr_provider.local.journal import JournalEntry
+from helmr_provider.local.settings import Settings
+from helmr_provider.local.tasks import TaskDefinition, TaskFailure, task
+
+__all__ = [
+    "EXAMPLE_TASKS",
+    "SCOPES",
+    "Fault",
+    "JournalEntry",
+    "LocalControlPlane",
+    "Settings",
+    "TaskContext",
+    "TaskDefinition",
+    "TaskFailure",
+    "TaskToken",
+    "TokenCancelled",
+    "TokenExpired",
+    "WaitTimedOut",
+    "faults",
+    "task",
+]

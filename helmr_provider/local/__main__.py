@@ -1,0 +1,72 @@
+"""The command `helmr-local`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from helmr_provider.local.database import DatabaseError
+from helmr_provider.local.example_tasks import EXAMPLE_TASKS
+from helmr_provider.local.server import Server
+from helmr_provider.local.tasks import load_tasks
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status.
+
+    :param arguments: the command line without the command's name; that of the process if absent.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        server = Server(
+            EXAMPLE_TASKS if options.tasks is None else load_tasks(options.tasks),
+            db=options.db,
+            host=options.host,
+            port=options.port,
+            api_key=options.api_key or os.environ.get("HELMR_LOCAL_API_KEY") or None,
+            allow_remote=options.allow_remote,
+        )
+        return asyncio.run(_serve(server))
+    except (OSError, ValueError, DatabaseError) as error:
+        sys.stderr.write(f"helmr-local: {error}\n")
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="helmr-local", description="The Helmr API on this machine.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    serve = commands.add_parser("serve", help="serve the API until interrupted")
+    serve.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
+    serve.add_argument("--port", type=int, default=0, help="port, 0 for a free one (default: %(default)s)")
+    serve.add_argument("--db", type=Path, help="database file (default: in memory)")
+    serve.add_argument("--tasks", type=Path, help="Python file that defines the tasks (default: the example tasks)")
+    serve.add_argument(
+        "--api-key",
+        help="the API key with all scopes, hlmr_sk_… (default: HELMR_LOCAL_API_KEY, else one that the database keeps)",
+    )
+    serve.add_argument(
+        "--allow-remote", action="store_true", help="allow an address that others can reach: they can run the tasks"
+    )
+    return parser
+
+
+async def _serve(server: Server) -> int:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    await server.start()
+    sys.stdout.write(f"export HELMR_API_URL={server.url}\nexport HELMR_API_KEY={server.api_key}\n")
+    sys.stdout.flush()
+    await stopped.wait()
+    await server.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""What tests and people in front of this control plane need beyond the API: faults, journal, keys, the worker's pause.
+
+It stands under `/_local`, never under `/api`, and answers only to this machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from helmr_provider.local.auth import create_key
+from helmr_provider.local.core import DEFAULT_ENVIRONMENT, Core
+from helmr_provider.local.faults import Fault
+from helmr_provider.local.listener import is_loopback
+from helmr_provider.local.worker import Worker
+
+_Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def routes(core: Core, worker: Worker) -> list[Route]:
+    """Return the routes of the administration.
+
+    - `GET /_local/health`
+    - `GET`, `DELETE /_local/journal`
+    - `GET`, `POST`, `DELETE /_local/faults`; a fault is planted as
+      `{"operation": operationId or "*", "fault": {"kind": …}, "times": 1}`
+    - `POST /_local/keys` with `{"scopes"?: […], "environment"?: name}`
+    - `POST /_local/worker/pause`, `POST /_local/worker/resume`
+    """
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"status": "ok", "tasks": sorted(core.deployment.tasks)})
+
+    async def read_journal(_: Request) -> Response:
+        return JSONResponse({"requests": [entry.as_dict() for entry in core.journal.entries()]})
+
+    async def clear_journal(_: Request) -> Response:
+        core.journal.clear()
+        return Response(status_code=204)
+
+    async def read_faults(_: Request) -> Response:
+        return JSONResponse({"faults": core.faults.pending()})
+
+    async def plant_fault(request: Request) -> Response:
+        body = await _object(request)
+        fault = Fault.from_dict(body["fault"])
+        core.faults.plant(str(body["operation"]), fault, int(body.get("times", 1)))
+        return JSONResponse({"faults": core.faults.pending()}, 201)
+
+    async def clear_faults(_: Request) -> Response:
+        core.faults.clear()
+        return Response(status_code=204)
+
+    async def add_key(request: Request) -> Response:
+        body = await _object(request)
+        key = create_key(core, scopes=body.get("scopes"), environment=str(body.get("environment", DEFAULT_ENVIRONMENT)))
+        return JSONResponse({"key": key}, 201)
+
+    async def pause(_: Request) -> Response:
+        worker.pause()
+        return Response(status_code=204)
+
+    async def resume(_: Request) -> Response:
+        worker.resume()
+        return Response(status_code=204)
+
+    table: list[tuple[str, str, _Endpoint]] = [
+        ("GET", "health", health),
+        ("GET", "journal", read_journal),
+        ("DELETE", "journal", clear_journal),
+        ("GET", "faults", read_faults),
+        ("POST", "faults", plant_fault),
+        ("DELETE", "faults", clear_faults),
+        ("POST", "keys", add_key),
+        ("POST", "worker/pause", pause),
+        ("POST", "worker/resume", resume),
+    ]
+    return [Route(f"/_local/{path}", _guarded(endpoint), methods=[method]) for method, path, endpoint in table]
+
+
+def _guarded(endpoint: _Endpoint) -> _Endpoint:
+    async def respond(request: Request) -> Response:
+        if request.client is None or not is_loopback(request.client.host):
+            return JSONResponse({"error": "the administration answers only to this machine"}, 403)
+        try:
+            return await endpoint(request)
+        except (ValueError, KeyError, TypeError) as error:
+            return JSONResponse({"error": f"{type(error).__name__}: {error}"}, 400)
+
+    return respond
+
+
+async def _object(request: Request) -> dict[str, Any]:
+    body = await request.json()
+    if not isinstance(body, dict):
+        raise TypeError("a JSON object is needed")
+    return body

@@ -1,0 +1,137 @@
+"""A request as an operation's handler sees it, and how its parts are read."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.datastructures import Headers, QueryParams
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope
+
+from helmr_provider.local.auth import Caller
+from helmr_provider.local.core import Core
+from helmr_provider.local.errors import ApiError
+from helmr_provider.local.gojson import DecodeError, Struct, parse
+from helmr_provider.local.ids import is_uuid
+from helmr_provider.local.state.starting import Starter
+
+SCOPE_WITH_KEY = "project_id and environment_id are not accepted with API keys"
+TOO_LARGE = "request body is too large"
+
+Handler = Callable[["ApiRequest"], Awaitable[ASGIApp]]
+
+
+@dataclass
+class ApiRequest:
+    """One request.
+
+    :param core: the control plane's state.
+    :param starter: starts sessions.
+    :param scope: the ASGI scope.
+    :param params: what the path's placeholders stand for.
+    :param caller: who asks; on public routes a caller without environment and scopes.
+    :param note_body: tells the journal the parsed body.
+    """
+
+    core: Core
+    starter: Starter
+    scope: Scope
+    receive: Receive
+    params: Mapping[str, str]
+    caller: Caller
+    note_body: Callable[[Any], None]
+
+    def __post_init__(self) -> None:
+        self.headers = Headers(scope=self.scope)
+        self.query = QueryParams(self.scope["query_string"])
+
+    @property
+    def environment_id(self) -> str:
+        """The caller's environment."""
+        return self.caller.environment_id
+
+    @property
+    def follows(self) -> bool:
+        """Whether a stream is asked for instead of a page."""
+        return wants_stream(self.headers, self.query)
+
+    def uuid(self, name: str, shown_as: str | None = None) -> str:
+        """Return a path's id.
+
+        :param name: the placeholder.
+        :param shown_as: what the server calls it in its refusal.
+        :raises ApiError: 400 unless it is a UUID.
+        """
+        value = self.params[name]
+        if not is_uuid(value):
+            raise ApiError(400, f"{shown_as or name} must be a UUID")
+        return value.lower()
+
+    def limit(self, default: int, most: int) -> int:
+        """Return the `limit` of a list.
+
+        :raises ApiError: 400 unless it is a whole number from 1 to `most`.
+        """
+        text = self.query.get("limit", "")
+        if not text:
+            return default
+        if text.isascii() and text.isdigit() and 1 <= int(text) <= most:
+            return int(text)
+        raise ApiError(400, f"limit must be an integer between 1 and {most}")
+
+    def text(self, name: str) -> str | None:
+        """Return a query member, trimmed; None if it is absent or empty."""
+        return self.query.get(name, "").strip() or None
+
+    def refuse_project_query(self) -> None:
+        """Refuse the query members that only user sessions may send.
+
+        :raises ApiError: 400.
+        """
+        if self.query.get("project_id") or self.query.get("environment_id"):
+            raise ApiError(400, SCOPE_WITH_KEY)
+
+    async def body(self, what: str, struct: Struct) -> dict[str, Any]:
+        """Read and decode the JSON body.
+
+        :param what: what error texts call it.
+        :param struct: the Go struct that it is decoded into.
+        :raises ApiError: 400 or 413.
+        """
+        try:
+            value = parse(await self.raw_body())
+            self.note_body(value)
+            return struct.read(value)
+        except DecodeError as error:
+            raise ApiError(400, f"invalid {what} JSON: {error}") from None
+
+    async def raw_body(self) -> bytes:
+        """Read the body.
+
+        :raises ApiError: 413 past the limit.
+        """
+        content = bytearray()
+        while True:
+            message = await self.receive()
+            content += message.get("body", b"")
+            if len(content) > self.core.settings.max_body:
+                raise ApiError(413, TOO_LARGE, headers={"connection": "close"})
+            if message["type"] == "http.disconnect" or not message.get("more_body"):
+                return bytes(content)
+
+
+def wants_stream(headers: Headers, query: QueryParams) -> bool:
+    """Tell whether a stream is asked for, by `follow=1` or by the Accept header."""
+    return query.get("follow") == "1" or "text/event-stream" in headers.get("accept", "")
+
+
+def answer(body: object, status: int = 200) -> Response:
+    """Answer with JSON."""
+    return JSONResponse(body, status)
+
+
+def refused(error: ApiError) -> Response:
+    """Answer with an error."""
+    return JSONResponse(error.body(), error.status, headers=error.headers)

@@ -1,0 +1,157 @@
+"""startSession and startSessionAndWait."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from starlette.types import ASGIApp
+
+from helmr_provider.local import gojson
+from helmr_provider.local.api import values
+from helmr_provider.local.api.request import SCOPE_WITH_KEY, ApiRequest, answer
+from helmr_provider.local.clock import DAY
+from helmr_provider.local.durations import parse_duration
+from helmr_provider.local.errors import ApiError
+from helmr_provider.local.ids import is_uuid
+from helmr_provider.local.retries import read_policy
+from helmr_provider.local.state import events, runs, starting
+from helmr_provider.local.tasks import TASK_ID
+
+_BODY = "session start request"
+_DEFAULT_KEY_TTL = 30 * DAY
+_MIN_SECONDS, _MAX_SECONDS = 5, 86_400
+_REFUSED = {
+    "options": "options wrapper is not accepted for session start",
+    "bundle": "bundle is not accepted for session start",
+    "source": "source is not accepted for session start",
+    "deployment_id": "deployment_id is not accepted for session start",
+    "version": "version is not accepted for session start",
+}
+_QUEUE = gojson.Struct("api.RunQueueOption", {"name": gojson.string})
+
+
+def _queue(value: Any, path: str) -> dict[str, Any]:
+    return _QUEUE.read(value, path)
+
+
+_START = gojson.Struct(
+    "sessionStartWire",
+    {
+        "project_id": gojson.string,
+        "environment_id": gojson.string,
+        "task_id": gojson.string,
+        "payload": gojson.raw,
+        "external_id": gojson.string,
+        "queue": _queue,
+        "concurrency_key": gojson.string,
+        "priority": gojson.int32,
+        "ttl": gojson.string,
+        "max_duration_seconds": gojson.int32,
+        "retry": gojson.raw,
+        "metadata": gojson.raw,
+        "tags": gojson.strings,
+        "idempotency_key": gojson.string,
+        "idempotency_key_ttl": gojson.string,
+        "expires_at": gojson.instant,
+        "workspace_id": gojson.string,
+        **dict.fromkeys(_REFUSED, gojson.raw),
+    },
+    strict=False,
+)
+
+
+async def start_session(request: ApiRequest) -> ASGIApp:
+    """Start or reuse a session (startSession)."""
+    started = await _start(request)
+    return answer(starting.answer(request.core, request.environment_id, started), 200 if started.is_cached else 201)
+
+
+async def start_session_and_wait(request: ApiRequest) -> ASGIApp:
+    """Start or reuse a session and wait for its run (startSessionAndWait); how long is not the request's choice."""
+    core = request.core
+    started = await _start(request)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + core.settings.start_and_wait
+    while (live := runs.reread(core, started.run_id)["status"] in runs.LIVE) and loop.time() < deadline:
+        await core.hub.wait(events.topic(started.run_id), deadline - loop.time())
+    return answer(starting.answer(core, request.environment_id, started, timed_out=live))
+
+
+async def _start(request: ApiRequest) -> starting.Started:
+    members = await request.body(_BODY, _START)
+    for name, text in _REFUSED.items():
+        if name in members:
+            raise ApiError(400, f"invalid {_BODY} JSON: {text}")
+    if members.get("project_id") or members.get("environment_id"):
+        raise ApiError(400, SCOPE_WITH_KEY)
+    return await request.starter.start(
+        request.environment_id, _checked(members, request.headers.get("helmr-sdk-version"))
+    )
+
+
+def _checked(members: dict[str, Any], sdk_version: str | None) -> starting.StartRequest:
+    task_id = members.get("task_id") or ""
+    if TASK_ID.fullmatch(task_id) is None:
+        raise ApiError(400, f'task_id "{task_id}" must match ^{TASK_ID.pattern}$')
+    ttl = members.get("ttl") or None
+    seconds = members.get("max_duration_seconds") or None
+    if seconds is not None and seconds < _MIN_SECONDS:
+        raise ApiError(400, f"max_duration_seconds must be >= {_MIN_SECONDS}")
+    if seconds is not None and seconds > _MAX_SECONDS:
+        raise ApiError(400, f"max_duration_seconds must be <= {_MAX_SECONDS}")
+    concurrency_key = (members.get("concurrency_key") or "").strip() or None
+    if concurrency_key is not None and len(concurrency_key) > values.MAX_KEY:
+        raise ApiError(400, "concurrency_key must be 512 characters or less")
+    external_id = values.external_id(members.get("external_id"))
+    key = values.idempotency_key(members.get("idempotency_key"))
+    key_ttl = members.get("idempotency_key_ttl") or None
+    key_us = _DEFAULT_KEY_TTL if key_ttl is None else _duration(key_ttl, "idempotency_key_ttl")
+    # The server fails on these three where it should refuse them (behaviour.md section 21).
+    if (key_ttl is not None and key is None) or "\0" in (external_id or "") or _breaks_tags(members.get("tags")):
+        raise ApiError(500, "start task")
+    return starting.StartRequest(
+        task_id=task_id,
+        payload=members.get("payload", {}),
+        external_id=external_id,
+        queue=(members.get("queue") or {}).get("name") or None,
+        concurrency_key=concurrency_key,
+        priority=members.get("priority") or 0,
+        ttl=ttl,
+        ttl_us=None if ttl is None else _duration(ttl, "ttl"),
+        max_duration_seconds=seconds,
+        retry=_retry(members),
+        metadata=values.metadata(members.get("metadata", {})),
+        tags=values.tags(members.get("tags")),
+        idempotency_key=key,
+        idempotency_key_us=key_us,
+        expires_at=members.get("expires_at"),
+        workspace_id=_workspace_id(members.get("workspace_id") or None),
+        sdk_version=(sdk_version or "").strip() or None,
+    )
+
+
+def _duration(text: str, name: str) -> int:
+    parsed = parse_duration(text)
+    if parsed is None:
+        raise ApiError(400, f"{name} must be a positive duration")
+    return parsed
+
+
+def _retry(members: dict[str, Any]) -> dict[str, Any] | None:
+    if "retry" not in members:
+        return None
+    try:
+        return read_policy(members["retry"])
+    except ValueError as error:
+        raise ApiError(400, str(error)) from None
+
+
+def _workspace_id(value: str | None) -> str | None:
+    if value is None or is_uuid(value):
+        return value
+    raise ApiError(400, f"workspace_id is invalid: invalid UUID length: {len(value.encode())}")
+
+
+def _breaks_tags(tags: list[str] | None) -> bool:
+    return tags is not None and (len(tags) > 10 or any(not tag.strip() for tag in tags))

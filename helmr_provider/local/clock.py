@@ -1,0 +1,81 @@
+"""Time as the control plane counts it: whole microseconds since the epoch, written the way Go writes them."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime, timedelta
+
+SECOND = 1_000_000
+DAY = 86_400 * SECOND
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)([.,]\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_LAYOUT = "2006-01-02T15:04:05Z07:00"
+_LAYOUT_PARTS = (
+    ("2006", r"\d{4}"),
+    ("-", "-"),
+    ("01", r"\d\d"),
+    ("-", "-"),
+    ("02", r"\d\d"),
+    ("T", "T"),
+    ("15", r"\d\d"),
+    (":", ":"),
+    ("04", r"\d\d"),
+    (":", ":"),
+    ("05", r"\d\d(?:[.,]\d+)?"),
+    ("Z07:00", r"Z|[+-]\d\d:\d\d"),
+)
+
+
+class Clock:
+    """The clock that everything in one control plane reads; a test's clock takes its place by overriding :meth:`now`."""
+
+    def now(self) -> int:
+        """Return the present in microseconds since the epoch."""
+        return time.time_ns() // 1000
+
+
+def rfc3339(instant: int) -> str:
+    """Write an instant as Go does: UTC, `Z`, up to six decimals without trailing zeros."""
+    moment = _EPOCH + timedelta(microseconds=instant)
+    text = moment.strftime("%Y-%m-%dT%H:%M:%S")
+    fraction = f"{moment.microsecond:06d}".rstrip("0")
+    return f"{text}.{fraction}Z" if fraction else f"{text}Z"
+
+
+def postgres_text(instant: int) -> str:
+    """Write an instant as PostgreSQL's JSON functions do, as some event attributes hold it."""
+    return rfc3339(instant).removesuffix("Z") + "+00:00"
+
+
+def parse_rfc3339(text: str) -> int:
+    """Read a timestamp.
+
+    :raises ValueError: with the text of Go's `time.Parse`.
+    """
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        raise ValueError(_complaint(text))
+    year, month, day, hour, minute, second = (int(match[index]) for index in range(1, 7))
+    micros = int(match[7][1:7].ljust(6, "0")) if match[7] else 0
+    try:
+        moment = datetime(year, month, day, hour, minute, second, micros, tzinfo=UTC)
+    except ValueError as error:
+        part = str(error).split()[0]
+        raise ValueError(f'parsing time "{text}": {part} out of range') from None
+    offset = timedelta()
+    if match[8] != "Z":
+        hours, minutes = match[8][1:].split(":")
+        offset = timedelta(hours=int(hours), minutes=int(minutes)) * (-1 if match[8][0] == "-" else 1)
+    return (moment - offset - _EPOCH) // timedelta(microseconds=1)
+
+
+def _complaint(text: str) -> str:
+    rest = text
+    for layout, pattern in _LAYOUT_PARTS:
+        match = re.match(pattern, rest, re.ASCII)
+        if match is None:
+            return f'parsing time "{text}" as "{_LAYOUT}": cannot parse "{rest}" as "{layout}"'
+        rest = rest[match.end() :]
+    return f'parsing time "{text}": extra text: "{rest}"'

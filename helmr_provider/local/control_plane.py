@@ -1,0 +1,203 @@
+"""The local control plane as tests and examples use it: a context manager around a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from helmr_provider.local.auth import create_key
+from helmr_provider.local.core import DEFAULT_ENVIRONMENT
+from helmr_provider.local.example_tasks import EXAMPLE_TASKS
+from helmr_provider.local.faults import Fault
+from helmr_provider.local.faults import status as status_fault
+from helmr_provider.local.journal import JournalEntry
+from helmr_provider.local.server import Server
+from helmr_provider.local.settings import Settings
+from helmr_provider.local.sweeper import sweep
+from helmr_provider.local.tasks import TaskDefinition, load_tasks
+
+_START_SECONDS = 10.0
+_Result = TypeVar("_Result")
+
+
+class LocalControlPlane:
+    """A control plane on this machine, in a thread of its own, as long as the `with` block lasts.
+
+    ``with LocalControlPlane() as server: …`` gives `server.url`, `server.api_key` and `server.env`.
+
+    :param tasks: the deployed tasks, or a Python file that defines them; the example tasks if absent.
+    :param db: the database file; in memory if absent. State survives in a file, also a `kill -9`.
+    :param port: the port, 0 for a free one.
+    :param host: the address to bind, one of this machine's own.
+    :param api_key: the key with all scopes, beginning with `hlmr_sk_`; one that the database keeps if absent.
+    :param settings: times and sizes that a test wants shorter.
+    """
+
+    def __init__(
+        self,
+        tasks: Iterable[TaskDefinition] | str | Path | None = None,
+        db: str | Path | None = None,
+        port: int = 0,
+        *,
+        host: str = "127.0.0.1",
+        api_key: str | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        if tasks is None:
+            tasks = EXAMPLE_TASKS
+        elif isinstance(tasks, str | Path):
+            tasks = load_tasks(Path(tasks))
+        self._make: Callable[[], Server] = lambda: Server(
+            tasks, db=None if db is None else Path(db), host=host, port=port, api_key=api_key, settings=settings
+        )
+        self._server: Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        """Start it; return once it answers."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop it."""
+        self.stop()
+
+    def start(self) -> None:
+        """Start it; return once it answers.
+
+        :raises OSError: if the port is taken.
+        :raises DatabaseError: if the database file cannot be used.
+        """
+        if self._server is not None:
+            return
+        server = self._make()
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever, name="helmr-local", daemon=True)
+        thread.start()
+        self._loop, self._thread = loop, thread
+        try:
+            self._run(server.start())
+        except BaseException:
+            server.core.close()
+            self._end_loop()
+            raise
+        self._server = server
+
+    def stop(self) -> None:
+        """Stop it. Runs are left as the end of a process would leave them."""
+        server, self._server = self._server, None
+        if server is not None:
+            try:
+                self._run(server.stop())
+            finally:
+                self._end_loop()
+
+    @property
+    def url(self) -> str:
+        """The base URL."""
+        return self._running.url
+
+    @property
+    def api_key(self) -> str:
+        """An API key with all scopes, of the default environment."""
+        return self._running.api_key
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment variables that a client reads."""
+        return {"HELMR_API_URL": self.url, "HELMR_API_KEY": self.api_key}
+
+    @property
+    def journal(self) -> list[JournalEntry]:
+        """The requests below `/api` since the start or the last :meth:`clear_journal`, with secrets removed."""
+        return self._running.core.journal.entries()
+
+    @property
+    def pending_faults(self) -> list[dict[str, Any]]:
+        """The planted faults that have not fired."""
+        return self._running.core.faults.pending()
+
+    def create_key(self, scopes: Iterable[str] | None = None, *, environment: str = DEFAULT_ENVIRONMENT) -> str:
+        """Make an API key.
+
+        :param scopes: what it may do; everything if absent.
+        :param environment: the name of its environment, made at its first use.
+        :raises ValueError: for an unknown scope.
+        """
+
+        async def create() -> str:
+            return create_key(self._running.core, scopes=scopes, environment=environment)
+
+        return self._run(create())
+
+    def clear_journal(self) -> None:
+        """Forget the requests seen so far."""
+        self._running.core.journal.clear()
+
+    def fail_next(self, operation: str, fault: Fault | int, times: int = 1) -> None:
+        """Plant a fault for the next requests of an operation.
+
+        :param operation: its operationId, or `*` for any.
+        :param fault: what goes wrong, made by :mod:`helmr_provider.local.faults`; a number is an answer's status.
+        :param times: how many requests meet it, one after the other.
+        """
+        planted = status_fault(fault) if isinstance(fault, int) else fault
+        self._running.core.faults.plant(operation, planted, times)
+
+    def clear_faults(self) -> None:
+        """Forget the faults that have not fired."""
+        self._running.core.faults.clear()
+
+    def stop_listening(self) -> None:
+        """Refuse connections and reset the open ones; runs go on."""
+        self._run(self._running.listener.close())
+
+    def listen_again(self) -> None:
+        """Listen at the same port again."""
+        self._run(self._running.listener.open())
+
+    def pause_worker(self) -> None:
+        """Execute nothing more: new, retried and resumed runs stay `queued`."""
+        self._call(self._running.worker.pause)
+
+    def resume_worker(self) -> None:
+        """Execute again."""
+        self._call(self._running.worker.resume)
+
+    def sweep(self) -> None:
+        """Do what is due now without waiting for the next sweep."""
+        self._call(lambda: sweep(self._running.core))
+
+    @property
+    def _running(self) -> Server:
+        if self._server is None:
+            raise RuntimeError("this control plane is not running; use it in a with block")
+        return self._server
+
+    def _call(self, function: Callable[[], None]) -> None:
+        async def call() -> None:
+            function()
+
+        self._run(call())
+
+    def _run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        if self._loop is None:
+            work.close()
+            raise RuntimeError("this control plane is not running; use it in a with block")
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_START_SECONDS)
+
+    def _end_loop(self) -> None:
+        if self._loop is None or self._thread is None:
+            return
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_START_SECONDS)
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+        self._loop = self._thread = None

@@ -1,0 +1,95 @@
+"""What every part of one control plane shares."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from helmr_provider.local.clock import Clock
+from helmr_provider.local.database import Database
+from helmr_provider.local.faults import FaultBook
+from helmr_provider.local.hub import Hub
+from helmr_provider.local.ids import derived_secret, stable_uuid
+from helmr_provider.local.journal import Journal
+from helmr_provider.local.settings import Settings
+from helmr_provider.local.tasks import TaskDefinition
+
+API_VERSION = "2026-06-06"
+DEFAULT_ENVIRONMENT = "production"
+
+
+class Core:
+    """The state of one control plane: database, clock, deployment, faults, journal.
+
+    :param tasks: the deployed tasks.
+    :param db: the database file, or None for memory.
+    :param settings: times and sizes.
+    :param clock: where the present comes from.
+    """
+
+    def __init__(
+        self,
+        tasks: Iterable[TaskDefinition],
+        db: Path | None,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        self.clock = clock or Clock()
+        self.db = Database(db)
+        self.hub = Hub()
+        self.faults = FaultBook()
+        self.journal = Journal()
+        self.public_url = ""
+        self.cancel_execution: Callable[[str], None] = _nothing_executes
+        self.deployment = Deployment(tasks)
+        self.installation_key = self._installation_key()
+
+    def close(self) -> None:
+        """Close the database."""
+        self.db.close()
+
+    def default_api_key(self) -> str:
+        """Return the key that this database always has, the same after every restart."""
+        return derived_secret(self.installation_key, "hlmr_sk_", "default")
+
+    def _installation_key(self) -> bytes:
+        row = self.db.one("SELECT value FROM meta WHERE name = 'installation_key'")
+        if row is not None:
+            return bytes(row["value"])
+        key = secrets.token_bytes(32)
+        self.db.insert("meta", name="installation_key", value=key)
+        return key
+
+
+class Deployment:
+    """The deployed tasks and the streams that they declare.
+
+    :param tasks: definitions with distinct ids.
+    """
+
+    id = stable_uuid("deployment")
+    version = "20260101.1"
+    build_version = "0.9.0"
+
+    def __init__(self, tasks: Iterable[TaskDefinition]) -> None:
+        self.tasks: dict[str, TaskDefinition] = {}
+        for definition in tasks:
+            if definition.id in self.tasks:
+                raise ValueError(f"two tasks have the id {definition.id!r}")
+            self.tasks[definition.id] = definition
+        self.streams = {
+            "input": sorted({name for definition in self.tasks.values() for name in definition.inputs}),
+            "output": sorted({name for definition in self.tasks.values() for name in definition.outputs}),
+        }
+        self.queues = {name for definition in self.tasks.values() for name in definition.queues}
+
+    def declares(self, direction: str, name: str) -> bool:
+        """Tell whether a stream exists in this direction."""
+        return name in self.streams[direction]
+
+
+def _nothing_executes(run_id: str) -> None:
+    """Stand in for the worker's own answer to a cancelled run until there is a worker."""
+    del run_id

@@ -1,0 +1,121 @@
+"""Tasks to try things with: one for each thing that a run can do."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from helmr_provider.local.context import TaskContext
+from helmr_provider.local.tasks import TaskFailure, task
+
+_CHANGES = ("Retry the export once when the connection drops", "Show the owner in the list of runs", "Fix two typos")
+
+
+@task("release-summary", inputs=("approval",), outputs=("progress",))
+async def release_summary(ctx: TaskContext, payload: Any) -> dict[str, Any]:
+    """Summarise a release and publish it if a human agrees.
+
+    Payload: `repository`; and one of `decision` (taken as it is), `token_id` (the token that brings the decision), or
+    neither (the task makes a token of its own and names it in the run's metadata). `wait_seconds` bounds that wait.
+    """
+    asked = payload if isinstance(payload, dict) else {}
+    repository = str(asked.get("repository", "acme/web"))
+    ctx.log(f"Reading what changed in {repository} since the last release")
+    await asyncio.sleep(float(asked.get("work_seconds", 0.2)))
+    await ctx.set_metadata(changes=len(_CHANGES))
+    await ctx.publish("progress", {"step": "read", "changes": len(_CHANGES)})
+    for number, change in enumerate(_CHANGES, 1):
+        ctx.log(f"  {number}. {change}")
+    decision = asked.get("decision")
+    if decision is None:
+        decision = await _decision(ctx, asked)
+    approved = _is_approval(decision)
+    ctx.log(
+        "The summary is approved: publishing it" if approved else "The summary is not approved: nothing is published"
+    )
+    await ctx.publish("progress", {"step": "decided", "approved": approved})
+    return {
+        "repository": repository,
+        "summary": f"{len(_CHANGES)} changes: " + "; ".join(_CHANGES),
+        "approved": approved,
+        "decision": decision,
+    }
+
+
+@task("wait-for-input", inputs=("messages", "approval"), outputs=("messages", "progress"))
+async def wait_for_input(ctx: TaskContext, payload: Any) -> dict[str, Any]:
+    """Take one record of the input stream `messages`, echo it on the output stream, and return it."""
+    del payload
+    ctx.log("Waiting for a message")
+    message = await ctx.wait_for_input("messages")
+    ctx.log("A message came")
+    await ctx.publish("messages", message)
+    return {"message": message, "turn": ctx.turn_index}
+
+
+@task("echo")
+async def echo(ctx: TaskContext, payload: Any) -> Any:
+    """Return the payload."""
+    ctx.log("Returning the payload as it came")
+    return payload
+
+
+@task("fail")
+async def fail(ctx: TaskContext, payload: Any) -> None:
+    """Fail. Payload: `message`, `failure_kind`, `exit_code`, all optional."""
+    asked = payload if isinstance(payload, dict) else {}
+    message = str(asked.get("message", "the example task fails on purpose"))
+    ctx.log("About to fail")
+    ctx.stderr(f"{message}\n")
+    exit_code = asked.get("exit_code")
+    raise TaskFailure(
+        message,
+        failure_kind=str(asked.get("failure_kind", "worker_failed")),
+        exit_code=exit_code if isinstance(exit_code, int) else None,
+    )
+
+
+@task("retry-once", retry={"maxAttempts": 2, "backoff": {"minMs": 200, "maxMs": 200, "factor": 1, "jitter": "none"}})
+async def retry_once(ctx: TaskContext, payload: Any) -> dict[str, Any]:
+    """Fail the first attempt and succeed with the second."""
+    del payload
+    ctx.log(f"Attempt {ctx.attempt_number}")
+    if ctx.attempt_number == 1:
+        ctx.stderr("the first attempt fails on purpose\n")
+        raise TaskFailure("the first attempt fails on purpose")
+    return {"attempt": ctx.attempt_number}
+
+
+@task("work")
+async def work(ctx: TaskContext, payload: Any) -> dict[str, Any]:
+    """Take a given time. Payload: `seconds` (1 if absent); `waiting: true` sleeps on a timer, the run is `waiting`."""
+    asked = payload if isinstance(payload, dict) else {}
+    seconds = float(asked.get("seconds", 1.0))
+    ctx.log(f"Working for {seconds:g} s")
+    if asked.get("waiting"):
+        await ctx.sleep(seconds)
+    else:
+        await asyncio.sleep(seconds)
+    ctx.log("Done")
+    return {"seconds": seconds}
+
+
+EXAMPLE_TASKS = (release_summary, wait_for_input, echo, fail, retry_once, work)
+
+
+async def _decision(ctx: TaskContext, asked: dict[str, Any]) -> Any:
+    token_id = asked.get("token_id")
+    if not isinstance(token_id, str):
+        token_id = (await ctx.create_token(timeout="1h", tags=["release-summary"])).id
+        await ctx.set_metadata(token_id=token_id)
+    ctx.log(f"Waiting for a decision on token {token_id}")
+    seconds = asked.get("wait_seconds")
+    decision = await ctx.wait_for_token(token_id, timeout=float(seconds) if seconds is not None else None)
+    ctx.log("The decision has come")
+    return decision
+
+
+def _is_approval(decision: Any) -> bool:
+    if isinstance(decision, dict):
+        return bool(decision.get("approved"))
+    return decision is True or decision in ("approve", "approved", "yes")

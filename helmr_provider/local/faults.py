@@ -1,0 +1,156 @@
+"""Faults that a test plants: what goes wrong, at which operation, how often. Each is consumed by one request."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+FaultKind = Literal[
+    "status",
+    "reset",
+    "hang_up",
+    "refuse",
+    "lose_answer",
+    "delay",
+    "close_stream",
+    "reset_stream",
+    "half_frame",
+    "malformed_frame",
+    "oversize_frame",
+    "silent_stream",
+]
+STREAM_KINDS = frozenset(
+    ("close_stream", "reset_stream", "half_frame", "malformed_frame", "oversize_frame", "silent_stream")
+)
+ANY_OPERATION = "*"
+_OVERSIZE = 1_200_000
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that goes wrong. Build it with the functions of this module.
+
+    :param kind: what happens.
+    :param status: the status answered, for `status`.
+    :param retry_after: the `Retry-After` header with it, verbatim.
+    :param code: the error code with it.
+    :param seconds: how long, for `delay` and `refuse`.
+    :param after: how many event frames pass before a stream goes wrong.
+    :param size: how many characters an oversize frame has.
+    """
+
+    kind: FaultKind
+    status: int = 503
+    retry_after: str | None = None
+    code: str | None = None
+    seconds: float = 0.0
+    after: int = 0
+    size: int = _OVERSIZE
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(FaultKind):
+            raise ValueError(f"unknown fault kind {self.kind!r}; known are {', '.join(get_args(FaultKind))}")
+
+    @classmethod
+    def from_dict(cls, members: dict[str, Any]) -> Fault:
+        """Read a fault from JSON.
+
+        :raises ValueError: for an unknown kind or member.
+        """
+        unknown = set(members) - {field.name for field in fields(cls)}
+        if unknown or "kind" not in members:
+            raise ValueError(f"a fault has a kind and no member {', '.join(sorted(unknown)) or 'else'}")
+        return cls(**members)
+
+
+def status(code: int, *, retry_after: float | str | None = None, error_code: str | None = None) -> Fault:
+    """Answer with this status instead of handling the request."""
+    return Fault("status", status=code, retry_after=None if retry_after is None else str(retry_after), code=error_code)
+
+
+def reset() -> Fault:
+    """Reset the connection (RST) instead of handling the request."""
+    return Fault("reset")
+
+
+def hang_up() -> Fault:
+    """Close the connection (FIN) without an answer instead of handling the request."""
+    return Fault("hang_up")
+
+
+def refuse(seconds: float) -> Fault:
+    """Reset the connection and refuse new ones for so many seconds."""
+    return Fault("refuse", seconds=seconds)
+
+
+def lose_answer() -> Fault:
+    """Handle the request, then reset the connection instead of answering."""
+    return Fault("lose_answer")
+
+
+def delay(seconds: float) -> Fault:
+    """Handle the request and answer, but so many seconds later."""
+    return Fault("delay", seconds=seconds)
+
+
+def close_stream(after: int = 0) -> Fault:
+    """End the stream properly after so many events."""
+    return Fault("close_stream", after=after)
+
+
+def reset_stream(after: int = 0) -> Fault:
+    """Reset the connection after so many events."""
+    return Fault("reset_stream", after=after)
+
+
+def half_frame(after: int = 0) -> Fault:
+    """Send half of the next frame after so many events, then end the stream properly."""
+    return Fault("half_frame", after=after)
+
+
+def malformed_frame(after: int = 0) -> Fault:
+    """Send the next frame after so many events with data that is no JSON, then go on."""
+    return Fault("malformed_frame", after=after)
+
+
+def oversize_frame(after: int = 0, size: int = _OVERSIZE) -> Fault:
+    """Send a frame of so many characters in place of the next one after so many events, then go on."""
+    return Fault("oversize_frame", after=after, size=size)
+
+
+def silent_stream(after: int = 0) -> Fault:
+    """Send nothing more after so many events, not even comments, and keep the connection open."""
+    return Fault("silent_stream", after=after)
+
+
+class FaultBook:
+    """The planted faults that are still to fire. Tests plant from their own thread."""
+
+    def __init__(self) -> None:
+        self._planted: list[tuple[str, Fault]] = []
+        self._lock = threading.Lock()
+
+    def plant(self, operation: str, fault: Fault, times: int = 1) -> None:
+        """Let the next so many requests of an operation meet a fault; `*` stands for any operation."""
+        with self._lock:
+            self._planted.extend([(operation, fault)] * times)
+
+    def take(self, operation: str, *, streaming: bool) -> Fault | None:
+        """Consume the oldest fault that a request meets; faults of streams wait for a request that follows one."""
+        with self._lock:
+            for index, (planted, fault) in enumerate(self._planted):
+                if planted in (operation, ANY_OPERATION) and (streaming or fault.kind not in STREAM_KINDS):
+                    del self._planted[index]
+                    return fault
+        return None
+
+    def pending(self) -> list[dict[str, Any]]:
+        """List what has not fired yet."""
+        with self._lock:
+            return [{"operation": operation, "fault": asdict(fault)} for operation, fault in self._planted]
+
+    def clear(self) -> None:
+        """Forget what has not fired yet."""
+        with self._lock:
+            self._planted.clear()

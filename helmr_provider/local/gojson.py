@@ -1,0 +1,152 @@
+"""Request bodies, read as Go's decoder reads them, with its error texts.
+
+Clients show these texts to people, so an emulator that says something else hides what the real one would say.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from helmr_provider.local.clock import parse_rfc3339
+from helmr_provider.local.gosyntax import syntax_complaint
+
+INT32 = range(-(2**31), 2**31)
+
+_WHITESPACE = " \t\r\n"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class DecodeError(ValueError):
+    """What Go's decoder says about a body."""
+
+
+@dataclass(frozen=True)
+class Struct:
+    """A Go struct that a body is decoded into.
+
+    :param name: its Go name as error texts write it, for example `api.CreateTokenRequest`.
+    :param fields: a reader for each member, by JSON name.
+    :param strict: refuse members of unknown name.
+    """
+
+    name: str
+    fields: Mapping[str, Callable[[Any, str], Any]] = field(repr=False)
+    strict: bool = True
+
+    def read(self, value: Any, path: str | None = None) -> dict[str, Any]:
+        """Decode an object's members, in its order; the first complaint wins.
+
+        :raises DecodeError: with Go's text.
+        """
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            kind = _kind(value)
+            where = f"value of type {self.name}" if path is None else f"struct field {path} of type {self.name}"
+            raise DecodeError(f"json: cannot unmarshal {kind} into Go {where}")
+        short = self.name.rpartition(".")[2]
+        result: dict[str, Any] = {}
+        for name, item in value.items():
+            known = name if name in self.fields else name.casefold()
+            reader = self.fields.get(known)
+            if reader is not None:
+                result[known] = reader(item, f"{path or short}.{known}")
+            elif self.strict:
+                raise DecodeError(f'json: unknown field "{name}"')
+        return result
+
+
+def parse(raw: bytes) -> Any:
+    """Parse exactly one JSON value.
+
+    :raises DecodeError: with Go's text.
+    """
+    text = raw.decode("utf-8", "replace")
+    start = len(text) - len(text.lstrip(_WHITESPACE))
+    try:
+        value, end = _DECODER.raw_decode(text, start)
+    except RecursionError:
+        raise DecodeError("exceeded max depth") from None
+    except ValueError:
+        raise DecodeError(syntax_complaint(text)) from None
+    if text[end:].strip(_WHITESPACE):
+        raise DecodeError("request body must contain a single JSON value")
+    return _mended(value) if "\\u" in text else value
+
+
+def raw(value: Any, path: str) -> Any:
+    """Take any value, null included."""
+    del path
+    return value
+
+
+def string(value: Any, path: str) -> str | None:
+    """Take a string; null leaves the member unset."""
+    return _typed(value, path, str, "string")
+
+
+def boolean(value: Any, path: str) -> bool | None:
+    """Take a boolean; null leaves the member unset."""
+    return _typed(value, path, bool, "bool")
+
+
+def int32(value: Any, path: str) -> int | None:
+    """Take a 32-bit integer; null leaves the member unset."""
+    if isinstance(value, bool) or not isinstance(value, int | None) or (value is not None and value not in INT32):
+        raise DecodeError(f"json: cannot unmarshal {_kind(value)} into Go struct field {path} of type int32")
+    return value
+
+
+def strings(value: Any, path: str) -> list[str] | None:
+    """Take a list of strings; null leaves the member unset."""
+    items = _typed(value, path, list, "[]string")
+    return None if items is None else [_typed(item, path, str, "string") or "" for item in items]
+
+
+def instant(value: Any, path: str) -> int | None:
+    """Take an RFC 3339 timestamp, in microseconds; null leaves the member unset."""
+    del path
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise DecodeError("Time.UnmarshalJSON: input is not a JSON string")
+    try:
+        return parse_rfc3339(value)
+    except ValueError as error:
+        raise DecodeError(str(error)) from None
+
+
+def _typed(value: Any, path: str, kind: type, go_type: str) -> Any:
+    if value is None or isinstance(value, kind):
+        return value
+    raise DecodeError(f"json: cannot unmarshal {_kind(value)} into Go struct field {path} of type {go_type}")
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int | float):
+        return f"number {value!r}"
+    return {str: "string", list: "array", dict: "object"}.get(type(value), "null")
+
+
+def _mended(value: Any) -> Any:
+    """Replace lone surrogates, which Go's decoder turns into U+FFFD and which no UTF-8 answer could carry."""
+    if isinstance(value, str):
+        return _SURROGATE.sub("�", value)
+    if isinstance(value, list):
+        return [_mended(item) for item in value]
+    if isinstance(value, dict):
+        return {_mended(name): _mended(item) for name, item in value.items()}
+    return value
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

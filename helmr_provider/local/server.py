@@ -1,0 +1,104 @@
+"""A control plane in a running event loop: state, worker, sweeper, listener, and the order in which they start and end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from helmr_provider.local import admin, console
+from helmr_provider.local.api.app import Api
+from helmr_provider.local.auth import create_key
+from helmr_provider.local.core import Core
+from helmr_provider.local.listener import Listener, is_loopback
+from helmr_provider.local.settings import Settings
+from helmr_provider.local.sweeper import sweep_forever
+from helmr_provider.local.tasks import TaskDefinition
+from helmr_provider.local.worker import Worker
+
+
+class Server:
+    """One control plane.
+
+    :param tasks: the deployed tasks.
+    :param db: the database file, or None for memory.
+    :param host: the address to bind; only this machine's own unless `allow_remote`.
+    :param port: the port, 0 for a free one.
+    :param api_key: a key with all scopes, in place of the one that the database brings.
+    :param settings: times and sizes.
+    :param allow_remote: allow an address that others can reach. Whoever reaches it runs the deployed tasks.
+    :raises ValueError: for a host that others can reach, without `allow_remote`.
+    """
+
+    def __init__(
+        self,
+        tasks: Iterable[TaskDefinition],
+        *,
+        db: Path | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        api_key: str | None = None,
+        settings: Settings | None = None,
+        allow_remote: bool = False,
+    ) -> None:
+        if not allow_remote and not is_loopback(host):
+            raise ValueError(f"{host} is not a loopback address; whoever reaches it could run the deployed tasks")
+        self.core = Core(tasks, db, settings)
+        self.api_key = create_key(self.core, key=api_key or self.core.default_api_key())
+        self.worker = Worker(self.core)
+        self.listener = Listener(self._answer, host, port)
+        self._api = Api(self.core, self.listener)
+        self._site: ASGIApp = Starlette(
+            routes=[
+                Route("/healthz", _health("ok")),
+                Route("/readyz", _health("ready")),
+                *console.routes(self.core),
+                *admin.routes(self.core, self.worker),
+            ]
+        )
+        self._background: set[asyncio.Task[None]] = set()
+
+    @property
+    def url(self) -> str:
+        """The base URL."""
+        host = f"[{self.listener.host}]" if ":" in self.listener.host else self.listener.host
+        return f"http://{host}:{self.listener.port}"
+
+    async def start(self) -> None:
+        """Deal with what an earlier process left, then serve."""
+        self.worker.recover()
+        await self.listener.open()
+        self.core.public_url = self.url
+        for work in (self.worker.dispatch(), sweep_forever(self.core)):
+            self._in_background(work)
+
+    async def stop(self) -> None:
+        """Stop serving, drop what runs, close the database."""
+        await self.listener.close()
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self.worker.stop()
+        self.core.close()
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        application = self._api if path == "/api" or path.startswith("/api/") else self._site
+        await application(scope, receive, send)
+
+
+def _health(status: str) -> ASGIApp:
+    async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+        await JSONResponse({"status": status})(scope, receive, send)
+
+    return respond

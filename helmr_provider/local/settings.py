@@ -1,0 +1,28 @@
+"""The times and sizes of a local control plane; the defaults are those of the real one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a test may want shorter than the truth.
+
+    :param start_and_wait: seconds that start-and-wait waits; a request cannot change it (behaviour.md section 21).
+    :param keep_alive: seconds of silence after which an event stream sends a comment.
+    :param log_poll: seconds between two looks of a log stream, each followed by a comment.
+    :param stream_limit: seconds after which any stream is ended.
+    :param sweep: seconds between two looks for what has come due: timeouts, expiries, timers, retries, follow-up runs.
+    :param start_latency: seconds during which a start holds the claim on its idempotency key, so that another start
+        with the same key is answered 202.
+    :param max_body: bytes of a request body.
+    """
+
+    start_and_wait: float = 30.0
+    keep_alive: float = 25.0
+    log_poll: float = 1.0
+    stream_limit: float = 1800.0
+    sweep: float = 0.25
+    start_latency: float = 0.0
+    max_body: int = 128 * 1024 * 1024
