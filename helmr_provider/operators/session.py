@@ -21,7 +21,7 @@ from helmr_provider.identity import IdentityError, Stamp, attach, owner_of, refu
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, store_links
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime, timedelta
 
@@ -80,7 +80,7 @@ class HelmrStartSessionOperator(BaseOperator):
     :raises AirflowException: the run failed or expired, or the control plane cannot be reached to start it.
     """
 
-    template_fields: Sequence[str] = (
+    template_fields: Collection[str] = (
         "task",
         "payload",
         "external_id",
@@ -147,8 +147,8 @@ class HelmrStartSessionOperator(BaseOperator):
         self.timeout = timeout
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
-        self.on_retry = on_retry
-        self.result = result
+        self.on_retry: OnRetry = on_retry
+        self.result: Literal["output", "snapshot"] = result
         self.max_result_bytes = max_result_bytes
         self.session_id: str | None = None
         self.run_id: str | None = None

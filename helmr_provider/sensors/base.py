@@ -116,7 +116,7 @@ class HelmrSensor(BaseSensorOperator):
                 raise AirflowSensorTimeout(f"{self.awaited} had not ended when the time of this sensor was over.")
             if event is not None and event.get("status") == "error":
                 raise AirflowException(
-                    f"Waiting for {self.awaited} in the triggerer failed ({event.get('error')}); the log has the reason."
+                    f"Waiting for {self.awaited} in the triggerer failed ({event.get('error')}); see its log."
                 )
         return self.defer(
             trigger=self.trigger(deadline),

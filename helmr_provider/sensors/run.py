@@ -11,7 +11,7 @@ from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, store_
 from helmr_provider.sensors.base import HelmrSensor
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -37,7 +37,7 @@ class HelmrRunSensor(HelmrSensor):
     :raises AirflowSensorTimeout: it had not ended in time.
     """
 
-    template_fields: Sequence[str] = ("run_id", "helmr_conn_id")
+    template_fields: Collection[str] = ("run_id", "helmr_conn_id")
     operator_extra_links = (HelmrSessionLink(), HelmrRunLink())
     ui_color = "#e8e4f8"
 
@@ -53,7 +53,7 @@ class HelmrRunSensor(HelmrSensor):
         super().__init__(**kwargs)
         self.run_id = run_id
         self.fail_on = fail_on
-        self.result = result
+        self.result: Literal["output", "snapshot"] = result
         self.max_result_bytes = max_result_bytes
         if unknown := set(fail_on) - set(UNSUCCESSFUL):
             raise ValueError(f"fail_on takes {', '.join(UNSUCCESSFUL)}, but not {', '.join(sorted(unknown))}")
