@@ -7,13 +7,16 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helmr_provider.local.database import DatabaseError
 from helmr_provider.local.example_tasks import EXAMPLE_TASKS
 from helmr_provider.local.server import Server
 from helmr_provider.local.tasks import load_tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,17 +6,21 @@ It stands under `/_local`, never under `/api`, and answers only to this machine.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from helmr_provider.local.auth import create_key
-from helmr_provider.local.core import DEFAULT_ENVIRONMENT, Core
+from helmr_provider.local.core import DEFAULT_ENVIRONMENT
 from helmr_provider.local.faults import Fault
+from helmr_provider.local.jsontext import as_object
 from helmr_provider.local.listener import is_loopback
-from helmr_provider.local.worker import Worker
+
+if TYPE_CHECKING:
+    from helmr_provider.local.core import Core
+    from helmr_provider.local.worker import Worker
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -95,7 +99,7 @@ def _guarded(endpoint: _Endpoint) -> _Endpoint:
 
 
 async def _object(request: Request) -> dict[str, Any]:
-    body = await request.json()
-    if not isinstance(body, dict):
+    body = as_object(await request.json())
+    if body is None:
         raise TypeError("a JSON object is needed")
     return body

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from helmr_provider.local.core import DEFAULT_ENVIRONMENT, Core
+from helmr_provider.local.core import DEFAULT_ENVIRONMENT
 from helmr_provider.local.errors import ApiError
 from helmr_provider.local.ids import hashed, new_secret, stable_uuid
 from helmr_provider.local.jsontext import dumps, loads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from helmr_provider.local.core import Core
 
 API_KEY_PREFIX = "hlmr_sk_"
 SCOPES = (

@@ -29,7 +29,7 @@ _LAYOUT_PARTS = (
 
 
 class Clock:
-    """The clock that everything in one control plane reads; a test's clock takes its place by overriding :meth:`now`."""
+    """The clock that everything in one control plane reads; another takes its place by overriding :meth:`now`."""
 
     def now(self) -> int:
         """Return the present in microseconds since the epoch."""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from html import escape
+from typing import TYPE_CHECKING
 
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
 from helmr_provider.local.clock import rfc3339
-from helmr_provider.local.core import Core
-from helmr_provider.local.database import Row
 from helmr_provider.local.state import events, logs, runs, sessions
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from helmr_provider.local.core import Core
+    from helmr_provider.local.database import Row
 
 _LOG_BYTES = 64 * 1024
 _EVENTS = 500

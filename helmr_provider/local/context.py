@@ -16,29 +16,31 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from helmr_provider.local.clock import SECOND
-from helmr_provider.local.core import Core
-from helmr_provider.local.database import Row
 from helmr_provider.local.durations import token_timeout
 from helmr_provider.local.jsontext import jsonb, loads
 from helmr_provider.local.state import events, logs, runs, streams, tokens
 from helmr_provider.local.tasks import TaskFailure
 
+if TYPE_CHECKING:
+    from helmr_provider.local.core import Core
+    from helmr_provider.local.database import Row
+
 Resumption = Callable[[], "asyncio.Future[None]"]
-_DEFAULT_TOKEN_TIMEOUT = "168h"
+_DEFAULT_TIMEOUT = "168h"
 
 
-class TokenCancelled(Exception):
+class TokenCancelled(Exception):  # noqa: N818 - named after what happened to the wait
     """The token that the task waited for was cancelled."""
 
 
-class TokenExpired(Exception):
+class TokenExpired(Exception):  # noqa: N818 - named after what happened to the wait
     """The token that the task waited for was not completed in time."""
 
 
-class WaitTimedOut(Exception):
+class WaitTimedOut(Exception):  # noqa: N818 - named after what happened to the wait
     """Nothing came before the wait's own timeout."""
 
 
@@ -112,7 +114,7 @@ class TaskContext:
 
         def create(run: Row) -> str:
             limit = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-            milliseconds = limit * 1000 if isinstance(limit, int | float) else limit or _DEFAULT_TOKEN_TIMEOUT
+            milliseconds = limit * 1000 if isinstance(limit, int | float) else limit or _DEFAULT_TIMEOUT
             new = tokens.NewToken(token_timeout(milliseconds), sorted(set(tags or [])), metadata or {}, None, "")
             token, _ = tokens.create(self._core, run["environment_id"], new)
             return str(token["id"])
@@ -187,8 +189,8 @@ class TaskContext:
         """Append a record to an output stream and return its sequence."""
         self._require_stream("output", stream)
 
-        def append(_: Row) -> int:
-            opened = streams.opened(self._core, self.session_id, "output", stream)
+        def append(run: Row) -> int:
+            opened = streams.opened(self._core, run["session_id"], "output", stream)
             record, _ = streams.append(self._core, opened, streams.NewRecord(data, correlation_id))
             return int(record["sequence"])
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from helmr_provider.local.auth import create_key
 from helmr_provider.local.core import DEFAULT_ENVIRONMENT
 from helmr_provider.local.example_tasks import EXAMPLE_TASKS
-from helmr_provider.local.faults import Fault
 from helmr_provider.local.faults import status as status_fault
-from helmr_provider.local.journal import JournalEntry
 from helmr_provider.local.server import Server
-from helmr_provider.local.settings import Settings
 from helmr_provider.local.sweeper import sweep
-from helmr_provider.local.tasks import TaskDefinition, load_tasks
+from helmr_provider.local.tasks import load_tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+    from types import TracebackType
+
+    from helmr_provider.local.faults import Fault
+    from helmr_provider.local.journal import JournalEntry
+    from helmr_provider.local.settings import Settings
+    from helmr_provider.local.tasks import TaskDefinition
 
 _START_SECONDS = 10.0
 _Result = TypeVar("_Result")

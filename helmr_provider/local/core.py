@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helmr_provider.local.clock import Clock
 from helmr_provider.local.database import Database
@@ -13,7 +12,12 @@ from helmr_provider.local.hub import Hub
 from helmr_provider.local.ids import derived_secret, stable_uuid
 from helmr_provider.local.journal import Journal
 from helmr_provider.local.settings import Settings
-from helmr_provider.local.tasks import TaskDefinition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from helmr_provider.local.tasks import TaskDefinition
 
 API_VERSION = "2026-06-06"
 DEFAULT_ENVIRONMENT = "production"

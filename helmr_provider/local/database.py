@@ -8,11 +8,14 @@ plane on the same file is refused instead of running every task twice.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helmr_provider.local.schema import SCRIPTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from pathlib import Path
 
 Row = sqlite3.Row
 
@@ -73,7 +76,7 @@ class Database:
             action()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> Generator[None]:
         """Commit all of a block's statements or none; an inner block belongs to the outer one."""
         self._depth += 1
         if self._depth == 1:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from helmr_provider.local.clock import DAY, SECOND
+from helmr_provider.local.jsontext import as_object
 
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _TERM = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
@@ -42,15 +44,19 @@ def token_timeout(value: object) -> int:
         if parsed is None:
             raise ValueError("timeout must be a positive duration")
         return parsed
-    if isinstance(value, bool) or not isinstance(value, int | float | dict):
+    members = as_object(value)
+    if members is not None:
+        total = _parts(members)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        total = int(value * 1000)
+    else:
         raise ValueError("timeout must be a duration string, number, or object")
-    total = _parts(value) if isinstance(value, dict) else int(value * 1000)
     if total <= 0:
         raise ValueError("timeout must be positive")
     return total
 
 
-def _parts(value: dict[str, object]) -> int:
+def _parts(value: dict[str, Any]) -> int:
     total = 0.0
     for name, unit in (("milliseconds", 1000), ("seconds", SECOND), ("minutes", 60 * SECOND), ("hours", 3600 * SECOND)):
         part = value.get(name)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local.context import TaskContext
+from helmr_provider.local.jsontext import as_object
 from helmr_provider.local.tasks import TaskFailure, task
+
+if TYPE_CHECKING:
+    from helmr_provider.local.context import TaskContext
 
 _CHANGES = ("Retry the export once when the connection drops", "Show the owner in the list of runs", "Fix two typos")
 
@@ -18,7 +21,7 @@ async def release_summary(ctx: TaskContext, payload: Any) -> dict[str, Any]:
     Payload: `repository`; and one of `decision` (taken as it is), `token_id` (the token that brings the decision), or
     neither (the task makes a token of its own and names it in the run's metadata). `wait_seconds` bounds that wait.
     """
-    asked = payload if isinstance(payload, dict) else {}
+    asked = as_object(payload) or {}
     repository = str(asked.get("repository", "acme/web"))
     ctx.log(f"Reading what changed in {repository} since the last release")
     await asyncio.sleep(float(asked.get("work_seconds", 0.2)))
@@ -63,7 +66,7 @@ async def echo(ctx: TaskContext, payload: Any) -> Any:
 @task("fail")
 async def fail(ctx: TaskContext, payload: Any) -> None:
     """Fail. Payload: `message`, `failure_kind`, `exit_code`, all optional."""
-    asked = payload if isinstance(payload, dict) else {}
+    asked = as_object(payload) or {}
     message = str(asked.get("message", "the example task fails on purpose"))
     ctx.log("About to fail")
     ctx.stderr(f"{message}\n")
@@ -89,7 +92,7 @@ async def retry_once(ctx: TaskContext, payload: Any) -> dict[str, Any]:
 @task("work")
 async def work(ctx: TaskContext, payload: Any) -> dict[str, Any]:
     """Take a given time. Payload: `seconds` (1 if absent); `waiting: true` sleeps on a timer, the run is `waiting`."""
-    asked = payload if isinstance(payload, dict) else {}
+    asked = as_object(payload) or {}
     seconds = float(asked.get("seconds", 1.0))
     ctx.log(f"Working for {seconds:g} s")
     if asked.get("waiting"):
@@ -116,6 +119,7 @@ async def _decision(ctx: TaskContext, asked: dict[str, Any]) -> Any:
 
 
 def _is_approval(decision: Any) -> bool:
-    if isinstance(decision, dict):
-        return bool(decision.get("approved"))
+    members = as_object(decision)
+    if members is not None:
+        return bool(members.get("approved"))
     return decision is True or decision in ("approve", "approved", "yes")

@@ -6,13 +6,18 @@ import asyncio
 import re
 import socket
 import struct
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from helmr_provider.local.faults import STREAM_KINDS, Fault
+from helmr_provider.local.faults import STREAM_KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from helmr_provider.local.faults import Fault
 
 _EVENT_FRAME = re.compile(rb"id: (\d+)\nevent: (\w+)\n")
 # Lingering for zero seconds makes the close a reset.
@@ -27,32 +32,33 @@ class Connections(Protocol):
         ...
 
 
-class _Cut(Exception):
+class _Cut(Exception):  # noqa: N818 - an event, not an error
     """The stream has gone wrong as planted; nothing else is to be sent."""
 
 
-async def misbehave(
-    fault: Fault, connections: Connections, app: ASGIApp, scope: Scope, receive: Receive, send: Send
-) -> None:
-    """Answer a request as the fault has it."""
-    if fault.kind in STREAM_KINDS:
-        await _stream(fault, app, scope, receive, send)
-        return
-    if fault.kind == "status":
-        await _status(fault)(scope, receive, send)
-    elif fault.kind == "delay":
-        await asyncio.sleep(fault.seconds)
-        await app(scope, receive, send)
-    elif fault.kind == "lose_answer":
-        await app(scope, receive, _nowhere)
-        await reset(scope, receive)
-    elif fault.kind == "hang_up":
-        transport(scope).close()
-        await _until_left(receive)
-    else:
-        if fault.kind == "refuse":
-            connections.refuse_for(fault.seconds)
-        await reset(scope, receive)
+def misbehaving(fault: Fault, connections: Connections, app: ASGIApp) -> ASGIApp:
+    """Return an application that answers one request as the fault has it."""
+
+    async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+        if fault.kind in STREAM_KINDS:
+            await _stream(fault, app, scope, receive, send)
+        elif fault.kind == "status":
+            await _status(fault)(scope, receive, send)
+        elif fault.kind == "delay":
+            await asyncio.sleep(fault.seconds)
+            await app(scope, receive, send)
+        elif fault.kind == "lose_answer":
+            await app(scope, receive, _nowhere)
+            await reset(scope, receive)
+        elif fault.kind == "hang_up":
+            transport(scope).close()
+            await _until_left(receive)
+        else:
+            if fault.kind == "refuse":
+                connections.refuse_for(fault.seconds)
+            await reset(scope, receive)
+
+    return respond
 
 
 def transport(scope: Scope) -> asyncio.Transport:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from helmr_provider.local.clock import parse_rfc3339
 from helmr_provider.local.gosyntax import syntax_complaint
+from helmr_provider.local.jsontext import as_list, as_object
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 INT32 = range(-(2**31), 2**31)
 
@@ -44,13 +47,14 @@ class Struct:
         """
         if value is None:
             return {}
-        if not isinstance(value, dict):
+        members = as_object(value)
+        if members is None:
             kind = _kind(value)
             where = f"value of type {self.name}" if path is None else f"struct field {path} of type {self.name}"
             raise DecodeError(f"json: cannot unmarshal {kind} into Go {where}")
         short = self.name.rpartition(".")[2]
         result: dict[str, Any] = {}
-        for name, item in value.items():
+        for name, item in members.items():
             known = name if name in self.fields else name.casefold()
             reader = self.fields.get(known)
             if reader is not None:
@@ -86,25 +90,33 @@ def raw(value: Any, path: str) -> Any:
 
 def string(value: Any, path: str) -> str | None:
     """Take a string; null leaves the member unset."""
-    return _typed(value, path, str, "string")
+    if value is None or isinstance(value, str):
+        return value
+    raise _mistyped(value, path, "string")
 
 
 def boolean(value: Any, path: str) -> bool | None:
     """Take a boolean; null leaves the member unset."""
-    return _typed(value, path, bool, "bool")
+    if value is None or isinstance(value, bool):
+        return value
+    raise _mistyped(value, path, "bool")
 
 
 def int32(value: Any, path: str) -> int | None:
     """Take a 32-bit integer; null leaves the member unset."""
     if isinstance(value, bool) or not isinstance(value, int | None) or (value is not None and value not in INT32):
-        raise DecodeError(f"json: cannot unmarshal {_kind(value)} into Go struct field {path} of type int32")
+        raise _mistyped(value, path, "int32")
     return value
 
 
 def strings(value: Any, path: str) -> list[str] | None:
     """Take a list of strings; null leaves the member unset."""
-    items = _typed(value, path, list, "[]string")
-    return None if items is None else [_typed(item, path, str, "string") or "" for item in items]
+    items = as_list(value)
+    if items is not None:
+        return [string(item, path) or "" for item in items]
+    if value is None:
+        return None
+    raise _mistyped(value, path, "[]string")
 
 
 def instant(value: Any, path: str) -> int | None:
@@ -120,10 +132,8 @@ def instant(value: Any, path: str) -> int | None:
         raise DecodeError(str(error)) from None
 
 
-def _typed(value: Any, path: str, kind: type, go_type: str) -> Any:
-    if value is None or isinstance(value, kind):
-        return value
-    raise DecodeError(f"json: cannot unmarshal {_kind(value)} into Go struct field {path} of type {go_type}")
+def _mistyped(value: Any, path: str, go_type: str) -> DecodeError:
+    return DecodeError(f"json: cannot unmarshal {_kind(value)} into Go struct field {path} of type {go_type}")
 
 
 def _kind(value: Any) -> str:
@@ -131,18 +141,19 @@ def _kind(value: Any) -> str:
         return "bool"
     if isinstance(value, int | float):
         return f"number {value!r}"
-    return {str: "string", list: "array", dict: "object"}.get(type(value), "null")
+    if isinstance(value, str):
+        return "string"
+    return "array" if isinstance(value, list) else "object"
 
 
 def _mended(value: Any) -> Any:
     """Replace lone surrogates, which Go's decoder turns into U+FFFD and which no UTF-8 answer could carry."""
     if isinstance(value, str):
         return _SURROGATE.sub("�", value)
-    if isinstance(value, list):
-        return [_mended(item) for item in value]
-    if isinstance(value, dict):
-        return {_mended(name): _mended(item) for name, item in value.items()}
-    return value
+    members, items = as_object(value), as_list(value)
+    if members is not None:
+        return {_mended(name): _mended(item) for name, item in members.items()}
+    return value if items is None else [_mended(item) for item in items]
 
 
 def _refuse_constant(name: str) -> Any:

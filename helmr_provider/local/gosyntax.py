@@ -7,11 +7,11 @@ _HEX = "0123456789abcdefABCDEF"
 _DIGITS = "0123456789"
 
 
-class _CutShort(Exception):
+class _CutShort(Exception):  # noqa: N818 - an event, not an error
     """The text ended inside a value."""
 
 
-class _Unexpected(Exception):
+class _Unexpected(Exception):  # noqa: N818 - an event, not an error
     """A character stands where it may not."""
 
     def __init__(self, character: str, context: str) -> None:

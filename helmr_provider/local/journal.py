@@ -7,6 +7,8 @@ from collections import deque
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from helmr_provider.local.jsontext import as_list, as_object
+
 _SECRET = re.compile(r"hlmr_[a-z_]+_[A-Za-z0-9_-]+")
 _KEPT = 20_000
 
@@ -69,8 +71,7 @@ def without_secrets(value: Any) -> Any:
     """Replace whatever looks like a Helmr secret, however deep it stands."""
     if isinstance(value, str):
         return _SECRET.sub("<secret>", value)
-    if isinstance(value, list):
-        return [without_secrets(item) for item in value]
-    if isinstance(value, dict):
-        return {without_secrets(name): without_secrets(item) for name, item in value.items()}
-    return value
+    members, items = as_object(value), as_list(value)
+    if members is not None:
+        return {without_secrets(name): without_secrets(item) for name, item in members.items()}
+    return value if items is None else [without_secrets(item) for item in items]

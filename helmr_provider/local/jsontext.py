@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def dumps(value: object) -> str:
@@ -27,13 +30,21 @@ def fingerprint(value: object) -> str:
     return hashlib.sha256(jsonb(value).encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def as_object(value: object) -> dict[str, Any] | None:
+    """Return a value that is a JSON object as one, None for any other."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+def as_list(value: object) -> Sequence[Any] | None:
+    """Return a value that is a JSON list as one, None for any other."""
+    return cast("Sequence[Any]", value) if isinstance(value, list) else None
+
+
 def _ordered(value: object) -> object:
-    if isinstance(value, dict):
-        names = sorted(value, key=_jsonb_key)
-        return {name: _ordered(value[name]) for name in names}
-    if isinstance(value, list | tuple):
-        return [_ordered(item) for item in value]
-    return value
+    members, items = as_object(value), as_list(value)
+    if members is not None:
+        return {name: _ordered(members[name]) for name in sorted(members, key=_jsonb_key)}
+    return value if items is None else [_ordered(item) for item in items]
 
 
 def _jsonb_key(name: str) -> tuple[int, bytes]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from starlette.types import ASGIApp
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 _BACKLOG = 2048
 _IDLE_SECONDS = 75
@@ -80,8 +82,7 @@ class Listener:
                 timer.cancel()
         self._stop_accepting()
         for connection in list(self._state.connections):
-            if connection.transport is not None:
-                connection.transport.abort()
+            connection.transport.abort()
         tasks = list(self._state.tasks)
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=_STOP_SECONDS)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
 from helmr_provider.local.api import runs, sessions, starts, streams, tokens
-from helmr_provider.local.api.request import Handler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from helmr_provider.local.api.request import Handler
 
 PUBLIC = "public"
 BY_EXTERNAL_ID = "ByExternalId"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from helmr_provider.local.jsontext import as_object
+
 DISABLED: dict[str, Any] = {"enabled": False}
 
 _MAX_ATTEMPTS = 10
@@ -19,24 +21,25 @@ def read_policy(value: object) -> dict[str, Any]:
     :param value: the policy as sent, camelCase (behaviour.md section 6).
     :raises ValueError: with the control plane's text.
     """
-    if not isinstance(value, dict):
+    members = as_object(value)
+    if members is None:
         raise ValueError("retry must be an object")
-    unknown = [name for name in value if name not in ("enabled", "maxAttempts", "backoff")]
+    unknown = [name for name in members if name not in ("enabled", "maxAttempts", "backoff")]
     if unknown:
         raise ValueError(f"retry.{unknown[0]} is not supported")
-    enabled = value.get("enabled", True)
+    enabled = members.get("enabled", True)
     if not isinstance(enabled, bool):
-        raise ValueError("retry.enabled must be a boolean")
+        raise ValueError("retry.enabled must be a boolean")  # noqa: TRY004 - one kind of refusal for all
     if not enabled:
-        if len(value) > 1:
+        if len(members) > 1:
             raise ValueError("retry.enabled false must not be combined with other options")
         return dict(DISABLED)
-    attempts = value.get("maxAttempts")
+    attempts = members.get("maxAttempts", 0)
     if not _whole(attempts) or not 1 <= attempts <= _MAX_ATTEMPTS:
         raise ValueError("retry.maxAttempts must be an integer between 1 and 10")
     policy: dict[str, Any] = {"enabled": True, "maxAttempts": attempts}
-    if "backoff" in value:
-        policy["backoff"] = _read_backoff(value["backoff"])
+    if "backoff" in members:
+        policy["backoff"] = _read_backoff(members["backoff"])
     return policy
 
 
@@ -53,9 +56,10 @@ def delay_ms(policy: dict[str, Any], attempt: int) -> int | None:
 
 
 def _read_backoff(value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
+    members = as_object(value)
+    if members is None:
         raise ValueError("retry.backoff must be an object")
-    for name, part in value.items():
+    for name, part in members.items():
         if name in ("minMs", "maxMs"):
             if not _whole(part) or part < 1:
                 raise ValueError(f"retry.backoff.{name} must be a positive integer")
@@ -67,7 +71,7 @@ def _read_backoff(value: object) -> dict[str, Any]:
                 raise ValueError("retry.backoff.jitter must be none or full")
         else:
             raise ValueError(f"retry.backoff.{name} is not supported")
-    return dict(value)
+    return dict(members)
 
 
 def _whole(value: object) -> bool:

@@ -1,26 +1,30 @@
-"""A control plane in a running event loop: state, worker, sweeper, listener, and the order in which they start and end."""
+"""A control plane in a running event loop: its parts, and the order in which they start and end."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from helmr_provider.local import admin, console
 from helmr_provider.local.api.app import Api
 from helmr_provider.local.auth import create_key
 from helmr_provider.local.core import Core
 from helmr_provider.local.listener import Listener, is_loopback
-from helmr_provider.local.settings import Settings
 from helmr_provider.local.sweeper import sweep_forever
-from helmr_provider.local.tasks import TaskDefinition
 from helmr_provider.local.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable
+    from pathlib import Path
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from helmr_provider.local.settings import Settings
+    from helmr_provider.local.tasks import TaskDefinition
 
 
 class Server:

@@ -6,8 +6,12 @@ timeout while completing it is refused already.
 
 from __future__ import annotations
 
-from helmr_provider.local.core import Core
+from typing import TYPE_CHECKING
+
 from helmr_provider.local.state import runs, sessions, tokens
+
+if TYPE_CHECKING:
+    from helmr_provider.local.core import Core
 
 
 async def sweep_forever(core: Core) -> None:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helmr_provider.local.retries import read_policy
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from pathlib import Path
+
     from helmr_provider.local.context import TaskContext
 
 TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 DEFAULT_MAX_DURATION = 900.0
 
 
-class TaskFailure(Exception):
+class TaskFailure(Exception):  # noqa: N818 - what the task raises to say that it failed
     """Fail the present attempt with a chosen kind, exit code and detail.
 
     Any other exception that a task lets out is a `task_failed` with exit code 1, as of a process that died of it.

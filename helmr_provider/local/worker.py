@@ -13,14 +13,20 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from typing import TYPE_CHECKING, Any
 
 from helmr_provider.local.clock import SECOND
 from helmr_provider.local.context import TaskContext
-from helmr_provider.local.core import Core
-from helmr_provider.local.database import Row
 from helmr_provider.local.jsontext import jsonb, loads
 from helmr_provider.local.state import logs, runs
-from helmr_provider.local.tasks import TaskDefinition, TaskFailure
+from helmr_provider.local.tasks import TaskFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from helmr_provider.local.core import Core
+    from helmr_provider.local.database import Row
+    from helmr_provider.local.tasks import TaskDefinition
 
 _LOOK_AGAIN = 3600.0
 _STOP_SECONDS = 1.0
@@ -165,7 +171,7 @@ class _Execution:
             if current is not None:
                 runs.succeed(self._core, current, output)
 
-    def _failed(self, failure_kind: str, detail: dict[str, object], exit_code: int | None) -> None:
+    def _failed(self, failure_kind: str, detail: Mapping[str, Any], exit_code: int | None) -> None:
         current = self._still_mine()
         if current is not None:
             runs.fail(self._core, current, failure_kind, detail, exit_code)

@@ -6,21 +6,27 @@ Body size, API version, path and method, credentials, scope, then the operation 
 from __future__ import annotations
 
 import json
-from typing import Any
-from urllib.parse import parse_qsl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from helmr_provider.local.api.request import TOO_LARGE, ApiRequest, refused, wants_stream
 from helmr_provider.local.auth import Caller, authenticate
-from helmr_provider.local.core import API_VERSION, Core
+from helmr_provider.local.core import API_VERSION
 from helmr_provider.local.errors import ApiError
-from helmr_provider.local.faulty import Connections, misbehave
+from helmr_provider.local.faulty import misbehaving
 from helmr_provider.local.journal import Journal, JournalEntry
-from helmr_provider.local.operations import OPERATIONS, PUBLIC, Match, Operation, Router
+from helmr_provider.local.operations import OPERATIONS, PUBLIC, Router
 from helmr_provider.local.state.starting import Starter
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from helmr_provider.local.core import Core
+    from helmr_provider.local.faulty import Connections
+    from helmr_provider.local.operations import Match, Operation
 
 _SCOPED = "/api/projects/"
 _NOBODY = Caller("", frozenset())
@@ -41,73 +47,59 @@ class Api:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        path = scope["raw_path"].decode("ascii", "replace")
-        headers = Headers(scope=scope)
-        match = self._router.match(scope["method"], path)
-        operation = match.operation if match is not None else None
-        slot = self._core.journal.open(
-            JournalEntry(
-                method=scope["method"],
-                path=path,
-                query=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
-                operation=operation.name if operation is not None else None,
-                last_event_id=headers.get("last-event-id"),
-            )
-        )
-        size = headers.get("content-length", "0")
-        declared_too_large = size.isdigit() and int(size) > self._core.settings.max_body
+        asked = _Asked.read(scope, self._router)
+        slot = self._core.journal.open(asked.entry())
+        too_large = asked.declared_size > self._core.settings.max_body
 
         async def versioned(message: Message) -> None:
             if message["type"] == "http.response.start":
                 Journal.amend(slot, status=message["status"])
-                if not declared_too_large:
+                # The limit on bodies stands in front of the API: its refusal alone names no version.
+                if not too_large:
                     version = (b"helmr-api-version", API_VERSION.encode())
                     message = {**message, "headers": [*message.get("headers", ()), version]}
             await send(message)
 
         async def respond(scope: Scope, receive: Receive, send: Send) -> None:
             try:
-                if declared_too_large:
-                    raise ApiError(413, TOO_LARGE, headers={"connection": "close"})
-                application = await self._respond(scope, receive, headers, path, match, slot)
+                application = await self._application(asked, receive, slot)
             except ApiError as error:
                 application = refused(error)
             await application(scope, receive, send)
 
         fault = None
-        if operation is not None:
-            streaming = wants_stream(headers, QueryParams(scope["query_string"]))
-            fault = self._core.faults.take(operation.name, streaming=streaming)
+        if asked.operation is not None:
+            fault = self._core.faults.take(asked.operation.name, streaming=wants_stream(asked.headers, asked.query))
         if fault is None:
             await respond(scope, receive, versioned)
         else:
             Journal.amend(slot, fault=fault.kind)
-            await misbehave(fault, self._connections, respond, scope, receive, versioned)
+            await misbehaving(fault, self._connections, respond)(scope, receive, versioned)
 
-    async def _respond(
-        self, scope: Scope, receive: Receive, headers: Headers, path: str, match: Match | None, slot: list[JournalEntry]
-    ) -> ASGIApp:
-        version = headers.get("helmr-api-version", "").strip()
+    async def _application(self, asked: _Asked, receive: Receive, slot: list[JournalEntry]) -> ASGIApp:
+        if asked.declared_size > self._core.settings.max_body:
+            raise ApiError(413, TOO_LARGE, headers={"connection": "close"})
+        version = asked.headers.get("helmr-api-version", "").strip()
         if version not in ("", API_VERSION):
             quoted = json.dumps(version, ensure_ascii=False)
             raise ApiError(400, f"unsupported Helmr-API-Version {quoted}; current version is {API_VERSION}")
-        if path.startswith(_SCOPED):
-            authenticate(self._core, headers.get("authorization"))
+        if asked.path.startswith(_SCOPED):
+            authenticate(self._core, asked.headers.get("authorization"))
             raise ApiError(401, "session authentication is required")
-        if match is None:
+        if asked.match is None:
             raise ApiError(404, "not found")
-        if match.operation is None:
-            return Response(status_code=405, headers={"allow": ", ".join(match.methods)})
-        caller = self._admitted(match.operation, headers)
-        if match.operation.handler is None:
-            text = f"{match.operation.name} is not part of the local control plane yet"
-            raise ApiError(501, text)
+        if asked.operation is None:
+            return Response(status_code=405, headers={"allow": ", ".join(asked.match.methods)})
+        caller = self._admitted(asked.operation, asked.headers)
+        if asked.operation.handler is None:
+            raise ApiError(501, f"{asked.operation.name} is not part of the local control plane yet")
 
         def note_body(value: Any) -> None:
             Journal.amend(slot, body=value)
 
-        request = ApiRequest(self._core, self._starter, scope, receive, match.params, caller, note_body)
-        return await match.operation.handler(request)
+        return await asked.operation.handler(
+            ApiRequest(self._core, self._starter, asked.scope, receive, asked.match.params, caller, note_body)
+        )
 
     def _admitted(self, operation: Operation, headers: Headers) -> Caller:
         if operation.scope == PUBLIC:
@@ -116,3 +108,39 @@ class Api:
         if operation.scope is not None:
             caller.require(operation.scope)
         return caller
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request before anything is decided about it."""
+
+    scope: Scope
+    path: str
+    headers: Headers
+    query: QueryParams
+    match: Match | None
+
+    @classmethod
+    def read(cls, scope: Scope, router: Router) -> _Asked:
+        path = scope["raw_path"].decode("ascii", "replace")
+        return cls(
+            scope, path, Headers(scope=scope), QueryParams(scope["query_string"]), router.match(scope["method"], path)
+        )
+
+    @property
+    def operation(self) -> Operation | None:
+        return None if self.match is None else self.match.operation
+
+    @property
+    def declared_size(self) -> int:
+        size = self.headers.get("content-length", "")
+        return int(size) if size.isdigit() else 0
+
+    def entry(self) -> JournalEntry:
+        return JournalEntry(
+            method=self.scope["method"],
+            path=self.path,
+            query=dict(self.query),
+            operation=None if self.operation is None else self.operation.name,
+            last_event_id=self.headers.get("last-event-id"),
+        )

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers, QueryParams
-from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Receive, Scope
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp
 
-from helmr_provider.local.auth import Caller
-from helmr_provider.local.core import Core
 from helmr_provider.local.errors import ApiError
-from helmr_provider.local.gojson import DecodeError, Struct, parse
+from helmr_provider.local.gojson import DecodeError, parse
 from helmr_provider.local.ids import is_uuid
-from helmr_provider.local.state.starting import Starter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.responses import Response
+    from starlette.types import Receive, Scope
+
+    from helmr_provider.local.auth import Caller
+    from helmr_provider.local.core import Core
+    from helmr_provider.local.gojson import Struct
+    from helmr_provider.local.state.starting import Starter
 
 SCOPE_WITH_KEY = "project_id and environment_id are not accepted with API keys"
 TOO_LARGE = "request body is too large"

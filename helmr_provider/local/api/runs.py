@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from starlette.types import ASGIApp
+from typing import TYPE_CHECKING
 
 from helmr_provider.local import gojson
 from helmr_provider.local.api import sse, values
-from helmr_provider.local.api.request import ApiRequest, answer
-from helmr_provider.local.database import Row
+from helmr_provider.local.api.request import answer
 from helmr_provider.local.errors import ApiError
 from helmr_provider.local.ids import is_uuid
 from helmr_provider.local.jsontext import loads
 from helmr_provider.local.state import cancelling, events, logs, runs
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from helmr_provider.local.api.request import ApiRequest
+    from helmr_provider.local.database import Row
 
 _CANCEL = gojson.Struct(
     "api.CancelRunRequest",
@@ -23,13 +28,8 @@ async def list_runs(request: ApiRequest) -> ASGIApp:
     """List runs, live ones unless another status is asked for (listRuns)."""
     request.refuse_project_query()
     status = request.text("status") or "live"
-    if status == "live":
-        statuses = runs.LIVE
-    elif status == "all":
-        statuses = runs.STATUSES
-    elif status in runs.STATUSES:
-        statuses = (status,)
-    else:
+    statuses = {"live": runs.LIVE, "all": runs.STATUSES}.get(status, (status,))
+    if not set(statuses) <= set(runs.STATUSES):
         raise ApiError(400, "status must be live, all, or a run status")
     limit = request.limit(100, 200)
     session_id = request.text("session_id")

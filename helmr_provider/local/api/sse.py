@@ -7,15 +7,19 @@ with the first comment.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
-from starlette.types import Receive, Scope, Send
-
-from helmr_provider.local.core import Core
-from helmr_provider.local.database import Row
 from helmr_provider.local.jsontext import dumps
 from helmr_provider.local.state import events, logs, runs
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from starlette.types import Receive, Scope, Send
+
+    from helmr_provider.local.core import Core
+    from helmr_provider.local.database import Row
 
 KEEP_ALIVE = b": keep-alive\n\n"
 _PAGE = 200
@@ -93,7 +97,7 @@ async def run_events(core: Core, run_id: str, cursor: int) -> AsyncGenerator[byt
 
 
 async def run_logs(core: Core, run_id: str, cursor: int) -> AsyncGenerator[bytes]:
-    """Yield the frames of a run's log chunks after a cursor: one look and one comment per interval, until it is over."""
+    """Yield the frames of a run's log chunks after a cursor: a look and a comment per interval, until it is over."""
     while True:
         run = runs.reread(core, run_id)
         while rows := logs.after(core, run_id, cursor, _PAGE):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
-
-from starlette.types import ASGIApp
+from typing import TYPE_CHECKING, Any
 
 from helmr_provider.local import gojson
 from helmr_provider.local.api import values
-from helmr_provider.local.api.request import SCOPE_WITH_KEY, ApiRequest, answer
+from helmr_provider.local.api.request import SCOPE_WITH_KEY, answer
 from helmr_provider.local.clock import DAY
 from helmr_provider.local.durations import parse_duration
 from helmr_provider.local.errors import ApiError
@@ -17,6 +15,11 @@ from helmr_provider.local.ids import is_uuid
 from helmr_provider.local.retries import read_policy
 from helmr_provider.local.state import events, runs, starting
 from helmr_provider.local.tasks import TASK_ID
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from helmr_provider.local.api.request import ApiRequest
 
 _BODY = "session start request"
 _DEFAULT_KEY_TTL = 30 * DAY
@@ -114,7 +117,7 @@ def _checked(members: dict[str, Any], sdk_version: str | None) -> starting.Start
         task_id=task_id,
         payload=members.get("payload", {}),
         external_id=external_id,
-        queue=(members.get("queue") or {}).get("name") or None,
+        queue=members["queue"].get("name") or None if "queue" in members else None,
         concurrency_key=concurrency_key,
         priority=members.get("priority") or 0,
         ttl=ttl,

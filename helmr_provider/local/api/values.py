@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from helmr_provider.local.errors import ApiError
+from helmr_provider.local.jsontext import as_object
 
 MAX_KEY = 512
 _MAX_TAGS = 10
@@ -18,9 +19,10 @@ def metadata(value: Any) -> dict[str, Any]:
 
     :raises ApiError: 400 unless it is an object.
     """
-    if not isinstance(value, dict):
+    members = as_object(value)
+    if members is None:
         raise ApiError(400, "metadata must be a JSON object")
-    return value
+    return members
 
 
 def tags(values: list[str] | None) -> list[str]:

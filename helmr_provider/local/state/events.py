@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from helmr_provider.local.clock import rfc3339
-from helmr_provider.local.core import Core
-from helmr_provider.local.database import Row
 from helmr_provider.local.jsontext import dumps, jsonb, loads
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from helmr_provider.local.core import Core
+    from helmr_provider.local.database import Row
 
 TERMINAL_KINDS = frozenset(("run.completed", "run.failed", "run.cancelled", "run.expired"))
 

@@ -1,25 +1,29 @@
 """Runs: what they are on the wire, how they are found, and every change of their state (behaviour.md section 6).
 
-Two columns tell where a run stands: `status` is what the API calls it; `execution` is what the worker has to do with it,
-and outlives the status only while a worker still holds a run that is cancelled already (`pending_cancel`).
+Two columns tell where a run stands: `status` is what the API calls it; `execution` is what the worker has to do with
+it, and outlives the status only while a worker still holds a run that is cancelled already (`pending_cancel`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from helmr_provider.local.clock import SECOND, postgres_text, rfc3339
-from helmr_provider.local.core import API_VERSION, Core
-from helmr_provider.local.database import Row
+from helmr_provider.local.core import API_VERSION
 from helmr_provider.local.errors import run_not_found
 from helmr_provider.local.ids import span_id, stable_uuid, trace_id, uuid7
 from helmr_provider.local.jsontext import jsonb, loads
 from helmr_provider.local.retries import delay_ms
 from helmr_provider.local.state import events
 
-STATUSES = ("queued", "running", "waiting", "succeeded", "failed", "cancelled", "expired")
-LIVE = ("queued", "running", "waiting")
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from helmr_provider.local.core import Core
+    from helmr_provider.local.database import Row
+
+STATUSES: tuple[str, ...] = ("queued", "running", "waiting", "succeeded", "failed", "cancelled", "expired")
+LIVE: tuple[str, ...] = ("queued", "running", "waiting")
 
 _NO_WAIT = {"wait_step": None, "wait_kind": None, "wait_ref": None, "wait_correlation": None, "wait_due": None}
 _NO_LEASE = {"lease_id": None, "lease_span": None, "lease_at": None}
@@ -43,7 +47,7 @@ def create(
 ) -> None:
     """Queue a session's run for its first attempt.
 
-    :param options: `retry`, `priority`, `ttl`, `ttl_us`, `max_duration_us` and `sdk_version` as the session's start set them.
+    :param options: `retry`, `priority`, `ttl`, `ttl_us`, `max_duration_us`, `sdk_version`, as the start set them.
     :param cause: the input record that caused a later turn, as its `run.created` event names it.
     """
     core.db.insert(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from helmr_provider.local.clock import rfc3339
-from helmr_provider.local.core import Core
-from helmr_provider.local.database import Row
 from helmr_provider.local.errors import ApiError, session_terminal
 from helmr_provider.local.ids import hashed, uuid7
 from helmr_provider.local.jsontext import fingerprint, jsonb
 from helmr_provider.local.retries import DISABLED, read_policy
 from helmr_provider.local.state import runs, sessions
+
+if TYPE_CHECKING:
+    from helmr_provider.local.core import Core
+    from helmr_provider.local.database import Row
 
 
 @dataclass(frozen=True)

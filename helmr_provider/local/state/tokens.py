@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hmac
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from helmr_provider.local.clock import rfc3339
-from helmr_provider.local.core import Core
-from helmr_provider.local.database import Row
 from helmr_provider.local.errors import ApiError, token_not_found
 from helmr_provider.local.ids import derived_secret, hashed, uuid7
 from helmr_provider.local.jsontext import fingerprint, jsonb, loads
 from helmr_provider.local.state import runs
+
+if TYPE_CHECKING:
+    from helmr_provider.local.core import Core
+    from helmr_provider.local.database import Row
 
 STATUSES = ("pending", "completed", "expired", "cancelled")
 PUBLIC_PREFIX = "hlmr_public_access_"
@@ -96,8 +98,9 @@ def has_callback_secret(token: Row, secret: str) -> bool:
 def listed(core: Core, environment_id: str, status: str | None, after: str | None, limit: int) -> list[Row]:
     """Return tokens oldest first, after the token with the id `after`."""
     return core.db.all(
-        "SELECT * FROM tokens WHERE environment_id = ? AND (? IS NULL OR status = ?) AND (? IS NULL OR (created_at, id) >"
-        " (SELECT created_at, id FROM tokens WHERE id = ? AND environment_id = ?)) ORDER BY created_at, id LIMIT ?",
+        "SELECT * FROM tokens WHERE environment_id = ? AND (? IS NULL OR status = ?) AND (? IS NULL OR"
+        " (created_at, id) > (SELECT created_at, id FROM tokens WHERE id = ? AND environment_id = ?))"
+        " ORDER BY created_at, id LIMIT ?",
         environment_id,
         status,
         status,
