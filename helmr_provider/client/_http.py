@@ -8,6 +8,7 @@ own: with 2,000 streams open, a call through the same pool costs ten times as mu
 from __future__ import annotations
 
 import contextlib
+import functools
 import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -65,9 +66,15 @@ def _client_options(settings: Settings) -> tuple[dict[str, Any], dict[str, Any]]
     return calls, _options(settings, tls, silence=settings.stream_silence, pool=pool)
 
 
+@functools.cache
+def _system_tls(*, verify: bool) -> ssl.SSLContext:
+    # Reading the certificates takes longer than anything else about a client, and they are the same for all.
+    return httpx.create_ssl_context(verify=verify)
+
+
 def _tls(*, verify: bool | str) -> ssl.SSLContext:
     if not isinstance(verify, str):
-        return httpx.create_ssl_context(verify=verify)
+        return _system_tls(verify=verify)
     try:
         if Path(verify).is_dir():
             return ssl.create_default_context(capath=verify)

@@ -47,9 +47,9 @@ class Settings:
     """
 
     base_url: str
-    timeout: float = 30.0
-    connect_timeout: float = 5.0
-    stream_silence: float = STREAM_SILENCE
+    timeout: float
+    connect_timeout: float
+    stream_silence: float
     verify: bool | str = True
     proxy: Secret | None = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
@@ -88,6 +88,7 @@ def resolve_settings(
         base_url=check_base_url(given),
         timeout=limits["timeout"],
         connect_timeout=limits["connect_timeout"],
+        stream_silence=max(STREAM_SILENCE, limits["timeout"]),
         verify=verify,
         proxy=None if proxy is None else hide(proxy),
         headers=_check_headers(headers or {}),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from helmr_provider import __version__
 from helmr_provider.client.bodies import encode
 from helmr_provider.client.errors import HelmrConfigError
-from helmr_provider.client.retrying import CALLS
+from helmr_provider.client.retrying import CALLS, STREAMS
 from helmr_provider.client.secrets import Secret
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ class Context:
     :param environment_id: environment of the scoped form.
     :param headers: more request headers.
     :param backoff: how plain calls are repeated.
+    :param reconnects: pauses between the streams of a follower.
+    :param silence: seconds that a call or a stream may be silent, if less than the client's own limits.
     """
 
     base_url: str
@@ -39,6 +41,8 @@ class Context:
     environment_id: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     backoff: Backoff = CALLS
+    reconnects: Backoff = STREAMS
+    silence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ class Request:
     :param headers: without the credential.
     :param content: body.
     :param credential: bearer.
+    :param silence: seconds without a byte, if less than the client's own limit.
     """
 
     operation: str
@@ -59,6 +64,7 @@ class Request:
     headers: dict[str, str] = field(repr=False)
     content: bytes | None = field(default=None, repr=False)
     credential: Secret | None = None
+    silence: float | None = None
 
 
 def build_request(
@@ -97,4 +103,4 @@ def build_request(
     if endpoint.sends:
         content = encode(body or {}, f"The body of {endpoint.operation}")
         headers["Content-Type"] = "application/json"
-    return Request(endpoint.operation, endpoint.method, url, headers, content, credential)
+    return Request(endpoint.operation, endpoint.method, url, headers, content, credential, context.silence)

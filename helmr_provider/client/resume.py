@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from helmr_provider.client.errors import HelmrApiError, HelmrProtocolError
-from helmr_provider.client.retrying import STREAMS, Backoff, is_transient
+from helmr_provider.client.retrying import Backoff, is_transient
 
 if TYPE_CHECKING:
     from helmr_provider.client.models.events import EventRecord
@@ -42,7 +42,7 @@ class Followed:
     :param backoff: pauses after failures, and after streams that brought nothing.
     """
 
-    def __init__(self, cursor: str | None = None, *, backoff: Backoff = STREAMS) -> None:
+    def __init__(self, cursor: str | None, backoff: Backoff) -> None:
         self.cursor = cursor
         self._backoff = backoff
         self._failures = 0
@@ -81,8 +81,8 @@ class Followed:
 class FollowedRun(Followed):
     """Where a follower of a run's records stands."""
 
-    def __init__(self, cursor: str | None = None, *, backoff: Backoff = STREAMS) -> None:
-        super().__init__(cursor, backoff=backoff)
+    def __init__(self, cursor: str | None, backoff: Backoff) -> None:
+        super().__init__(cursor, backoff)
         self._looks = 0
         self._reads_as_over = False
         self._cancel_requested = False

@@ -89,7 +89,7 @@ class AsyncRunEvents:
         :raises HelmrNotFoundError: no such run in this environment.
         """
         run_id = run if isinstance(run, str) else run.id
-        place = FollowedRun(cursor)
+        place = FollowedRun(cursor, self._transport.context.reconnects)
         # Outside the loop, so that a wrong address, key or id is told at once.
         snapshot: RunSnapshot | None = await self._client.runs.retrieve(run_id)
         while True:

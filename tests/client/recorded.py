@@ -1,0 +1,93 @@
+"""The recorded exchanges, and which operation of the client each belongs to."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from helmr_provider.client.endpoints import ENDPOINTS, Endpoint
+from tests.client.wire import NOTHING, Reply
+from tests.conftest import CONTRACT
+
+RECORDINGS = CONTRACT / "recordings"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One exchange."""
+
+    name: str
+    endpoint: Endpoint
+    path: dict[str, str]
+    request: dict[str, Any]
+    response: dict[str, Any]
+
+    @property
+    def query(self) -> dict[str, str]:
+        """Query members."""
+        return self.request.get("query", {})
+
+    @property
+    def body(self) -> Any:
+        """JSON body; NOTHING when there was none."""
+        return self.request.get("json", NOTHING)
+
+    @property
+    def status(self) -> int:
+        """Answered status."""
+        status: int = self.response["status"]
+        return status
+
+    @property
+    def frames(self) -> list[str] | None:
+        """Server-sent frames, if the answer was a stream."""
+        if "frames" not in self.response:
+            return None
+        return [frame["text"] for frame in self.response["frames"]]
+
+    @property
+    def reply(self) -> Reply:
+        """The answer, to be said again."""
+        headers = {
+            name: value
+            for name, value in self.response["headers"].items()
+            if name not in {"content-length", "transfer-encoding"}
+        }
+        if self.frames is not None:
+            return Reply(self.status, frames=tuple(self.frames), headers=headers)
+        if "json" in self.response:
+            return Reply(self.status, json=self.response["json"], headers=headers)
+        return Reply(self.status, body=self.response.get("text", "").encode(), headers=headers)
+
+
+@cache
+def all_recordings() -> tuple[Recording, ...]:
+    """Read every recording of an operation that the client knows; empty where the contract is absent."""
+    patterns = [
+        (endpoint, re.compile("^" + re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", endpoint.path) + "$"))
+        for endpoint in sorted(ENDPOINTS.values(), key=lambda endpoint: endpoint.path.count("{"))
+    ]
+    found: list[Recording] = []
+    for file in sorted(RECORDINGS.glob("*.json")):
+        exchange = json.loads(file.read_text())
+        request = exchange["request"]
+        for endpoint, pattern in patterns:
+            match = pattern.match(request["path"])
+            if match and endpoint.method == request["method"]:
+                found.append(Recording(file.stem, endpoint, match.groupdict(), request, exchange["response"]))
+                break
+    return tuple(found)
+
+
+def recordings(*operations: str) -> list[Recording]:
+    """Choose the recordings of some operations, by-external-id forms included."""
+    wanted = {*operations, *(f"{operation}ByExternalId" for operation in operations)}
+    return [recording for recording in all_recordings() if recording.endpoint.operation in wanted]
+
+
+def recording(number: int) -> Recording:
+    """Find one recording by its number."""
+    return next(found for found in all_recordings() if found.name.startswith(f"{number:03}-"))
