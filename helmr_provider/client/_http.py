@@ -85,7 +85,12 @@ def _tls(*, verify: bool | str) -> ssl.SSLContext:
 
 
 def _build(client: httpx.AsyncClient | httpx.Client, request: Request) -> httpx.Request:
-    return client.build_request(request.method, request.url.reveal(), headers=request.headers, content=request.content)
+    limits, silence = client.timeout, request.silence
+    if silence is not None:
+        limits = httpx.Timeout(**{name: min(limit or silence, silence) for name, limit in limits.as_dict().items()})
+    return client.build_request(
+        request.method, request.url.reveal(), headers=request.headers, content=request.content, timeout=limits
+    )
 
 
 def _send_options(request: Request) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from helmr_provider.client.models.events import TERMINAL_KINDS
 from helmr_provider.client.pacing import Backoff
 from helmr_provider.client.resume import is_behind
 from helmr_provider.client.wait_actions import Follow, StopFollow
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 
 _NEVER = float("-inf")
 _RANKS = {"running": 0, "waiting": 2}
+
+
+_HINTS = TERMINAL_KINDS | {"run.cancel_requested", "run.dead_lettered"}
+
+
+def is_hint(kind: str, message: str) -> bool:
+    """Whether a record is a reason to read the snapshot: it reads as the end, or its stream may stay open after it."""
+    return kind in _HINTS or message in _HINTS
 
 
 class StreamTrust:
@@ -170,7 +179,7 @@ class Following:
         run.status = status
         run.seen_at = max(run.seen_at, started)
 
-    def record(self, run_id: str, now: float, cursor: str | None, lag: float | None, *, terminal: bool) -> bool:
+    def record(self, run_id: str, now: float, cursor: str | None, lag: float | None, *, hint: bool) -> bool:
         """Note a record that a stream delivered.
 
         :returns: whether it means that the snapshot should be read now.
@@ -182,13 +191,13 @@ class Following:
             run.progressed = True
             run.backoff.reset()
         run.advance(cursor)
-        run.told = run.told or terminal
+        run.told = run.told or hint
         if lag is not None and lag > StreamTrust.LATE:
             self._trust.halve(self._limit, now)
             self._review_at = _NEVER
         elif lag is not None:
             self._trust.delivered()
-        return terminal
+        return hint
 
     def beaten(self, run_id: str, now: float) -> None:
         """Note that a snapshot showed a followed run's end: a strike if its stream has not said so by now."""
@@ -196,11 +205,14 @@ class Following:
         if run is not None and not run.told and now > run.opened_at + self.YOUNG:
             self._trust.strike(self._limit, now)
 
-    def ended(self, run_id: str, now: float, failure: Failure | None, cursor: str | None) -> bool:
+    def ended(
+        self, run_id: str, now: float, failure: Failure | None, cursor: str | None, *, paused: bool = False
+    ) -> bool:
         """Note that a stream is closed.
 
         :param failure: why, unless the server or the driver closed it.
         :param cursor: where the run can be followed on, if a frame was to blame.
+        :param paused: the driver closed it to open it again.
         :returns: whether the run was being followed.
         """
         self._review_at = _NEVER
@@ -209,6 +221,8 @@ class Following:
         if run is None:
             return False
         run.ended_at = now
+        if paused:
+            return True
         advanced = run.advance(cursor)
         silent = failure is None and not run.progressed and now < run.opened_at + self.YOUNG
         if (silent or failure is not None) and not advanced:
@@ -226,7 +240,7 @@ class Following:
         out: list[Follow | StopFollow] = []
         allowed = self.allowed(now)
         while len(self._open) > allowed:
-            out.append(self._stop(max(self._open.values(), key=lambda run: (run.rank, run.since))))
+            out.append(self._stop(max(self._open.values(), key=lambda run: (run.rank, run.since)), now))
         candidates = sorted(self._candidates(now), key=lambda run: (run.rank, run.since))
         out.extend([self._follow(run, now) for run in candidates[: max(0, allowed - len(self))]])
         out += self._give_way(candidates[max(0, allowed - len(self)) :], now)
@@ -242,9 +256,8 @@ class Following:
 
     def _ready(self, run: _Run) -> bool:
         # A finished run followed from its end never ends by itself, so a snapshot comes first (behaviour.md 7.4).
-        return (
-            run.id not in self._open and run.id not in self._closing and not run.refused and run.seen_at > run.ended_at
-        )
+        seen = run.seen_at > _NEVER and run.seen_at >= run.ended_at
+        return seen and not run.refused and run.id not in self._open and run.id not in self._closing
 
     def _follow(self, run: _Run, now: float) -> Follow:
         self._open[run.id] = run
@@ -252,10 +265,10 @@ class Following:
         run.told = run.progressed = False
         return Follow(run.id, run.cursor)
 
-    def _stop(self, run: _Run) -> StopFollow:
+    def _stop(self, run: _Run, now: float) -> StopFollow:
         del self._open[run.id]
         self._closing.add(run.id)
-        run.ended_at = run.seen_at
+        run.ended_at = now
         return StopFollow(run.id)
 
     def _give_way(self, candidates: list[_Run], now: float) -> list[StopFollow]:
@@ -264,7 +277,7 @@ class Following:
         if not candidates or not held or self._closing:
             return []
         worst = max(held, key=lambda run: (run.rank, run.since))
-        return [self._stop(worst)] if candidates[0].rank < worst.rank else []
+        return [self._stop(worst, now)] if candidates[0].rank < worst.rank else []
 
     def _next_review(self, now: float) -> float:
         times = [run.not_before for run in self._runs.values() if self._ready(run) and run.not_before > now]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
 
 class StreamSlots:
@@ -26,16 +26,18 @@ class StreamSlots:
         self._lock = threading.Lock()
         self._explicit = 0
         self._taken = 0
-        self.changed: Callable[[], None] | None = None
-        """Called, from the thread that made the change, after an explicit follower came or left."""
+        self.watchers: set[Callable[[], None]] = set()
+        """Called, in the thread that made the change, after an explicit follower came or left."""
 
-    @property
-    def for_waits(self) -> int:
-        """How many streams waits may hold beside the explicit followers."""
-        return max(0, self.budget - self._explicit)
+    def for_waits(self, mine: int = 0) -> int:
+        """Give how many streams a waiter may hold beside all others.
+
+        :param mine: how many it has taken.
+        """
+        return max(0, self.budget - self._explicit - (self._taken - mine))
 
     @contextmanager
-    def explicit(self) -> Iterator[None]:
+    def explicit(self) -> Generator[None]:
         """Count a stream that the caller asked for. It is never refused, and waits give way to it."""
         self._change(+1)
         try:
@@ -46,10 +48,15 @@ class StreamSlots:
     def try_take(self) -> bool:
         """Take a slot for a wait if one is free; who took one gives it back."""
         with self._lock:
-            if self._taken >= self.for_waits:
+            if self.for_waits() == 0:
                 return False
             self._taken += 1
             return True
+
+    def take(self) -> None:
+        """Take a slot that ``for_waits`` has just shown to be free."""
+        with self._lock:
+            self._taken += 1
 
     def give_back(self) -> None:
         """Give back a slot that was taken."""
@@ -59,5 +66,5 @@ class StreamSlots:
     def _change(self, by: int) -> None:
         with self._lock:
             self._explicit += by
-        if self.changed is not None:
-            self.changed()
+        for watcher in tuple(self.watchers):
+            watcher()

@@ -113,9 +113,10 @@ class Survey:
 
     def dropped(self, action: Counts | ListRuns, now: float) -> None:
         """Note that nothing will be heard of a request."""
-        self._under_way.discard(action)  # type: ignore[arg-type]
         if isinstance(action, Counts):
             self._tick_at = now
+        else:
+            self._under_way.discard(action)
 
     def begin(self, now: float, *, thorough: bool = False) -> None:
         """Begin a pass."""

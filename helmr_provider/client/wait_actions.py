@@ -8,6 +8,11 @@ from typing import Final, NamedTuple
 RUN: Final = "run"
 TOKEN: Final = "token"  # noqa: S105 - the kind of thing, not a secret
 
+FULL_LIST: Final = 200
+"""Runs that a list holds at most: one this long may have left something out."""
+TOKEN_PAGE: Final = 500
+"""Tokens that a page holds at most."""
+
 
 class Key(NamedTuple):
     """What is waited for: its kind (``run``, ``token``, or any other that is looked at singly) and its id."""

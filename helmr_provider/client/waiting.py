@@ -251,23 +251,32 @@ class Scheduler:
             self._suspects.discard(action.key)
             self._look(wait, now, now)
 
-    def stream_record(self, run_id: str, now: float, cursor: str | None, lag: float | None, *, terminal: bool) -> None:
+    def stream_record(self, run_id: str, now: float, cursor: str | None, lag: float | None, *, hint: bool) -> None:
         """Take a record of a followed run.
 
         :param lag: seconds between the event and its arrival; None if it is older than the stream.
-        :param terminal: it reads as the end of the run, which means no more than that the snapshot is read now.
+        :param hint: it reads as the end of the run, which means no more than that the snapshot is read now.
         """
-        if self._following.record(run_id, now, cursor, lag, terminal=terminal):
+        if self._following.record(run_id, now, cursor, lag, hint=hint):
             self._waits[Key(RUN, run_id)].hasty = len(self.HASTE)
             self._suspect([Key(RUN, run_id)], now)
 
-    def stream_ended(self, run_id: str, now: float, failure: Failure | None = None, cursor: str | None = None) -> None:
+    def stream_ended(
+        self,
+        run_id: str,
+        now: float,
+        failure: Failure | None = None,
+        cursor: str | None = None,
+        *,
+        paused: bool = False,
+    ) -> None:
         """Note that a stream is closed, whoever closed it.
 
         :param failure: why, if neither the server nor the driver meant to.
         :param cursor: where to go on behind a frame that could not be read.
+        :param paused: the driver closed it to do something else in between.
         """
-        if self._following.ended(run_id, now, failure, cursor):
+        if self._following.ended(run_id, now, failure, cursor, paused=paused):
             wait = self._waits[Key(RUN, run_id)]
             wait.pace.reset()
             self._look(wait, now, now)
@@ -365,9 +374,9 @@ class Scheduler:
         return None
 
     def _end_pass(self) -> None:
-        if self._survey.searching and not (self._survey.listing or self._queue or self._suspects):
-            if not any(isinstance(request, Retrieve) and request.key.kind == RUN for request in self._flying):
-                self._survey.ended()
+        looking = self._survey.listing or self._queue or self._suspects
+        if self._survey.searching and not looking and not any(isinstance(one, Retrieve) for one in self._flying):
+            self._survey.ended()
 
     def _change_pace(self, wait: _Wait, now: float, *, stopped: bool) -> None:
         """Look at a run at once when its stream is taken away, and seldom while it has one."""

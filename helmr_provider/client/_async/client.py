@@ -133,9 +133,12 @@ class AsyncHelmrClient:
         context = self.transport.context
         return self._view(dataclasses.replace(context, project_id=project_id, environment_id=environment_id))
 
-    def single_shot(self) -> Self:
-        """Return a view of this client that repeats no call after a failure, for callers with a rhythm of their own."""
-        return self._view(dataclasses.replace(self.transport.context, backoff=ONCE))
+    def single_shot(self, *, silence: float | None = None) -> Self:
+        """Return a view of this client that repeats no call after a failure, for callers with a rhythm of their own.
+
+        :param silence: seconds that its calls and streams may be silent, if less than this client's own limits.
+        """
+        return self._view(dataclasses.replace(self.transport.context, backoff=ONCE, silence=silence))
 
     async def health(self) -> Health:
         """Ask whether the control plane is up (healthz); needs no credential."""
