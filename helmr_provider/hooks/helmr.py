@@ -68,6 +68,12 @@ class HelmrHook(BaseHook):
         """
         return self.settings.client(max_streams=0)
 
+    def close(self) -> None:
+        """Close the client that blocks, if there is one; its next use makes a new one."""
+        client: HelmrClient | None = vars(self).pop("client", None)
+        if client is not None:
+            client.close()
+
     def get_conn(self) -> HelmrClient:
         """Return the client that blocks."""
         return self.client

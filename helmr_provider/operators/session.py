@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn
@@ -171,6 +172,10 @@ class HelmrStartSessionOperator(BaseOperator):
 
         :param context: of the task instance.
         """
+        with closing(self.hook):
+            return self._execute(context)
+
+    def _execute(self, context: Context) -> Any:
         from helmr_provider.triggers.base import deadline_of
 
         ti = context["ti"]
@@ -240,14 +245,15 @@ class HelmrStartSessionOperator(BaseOperator):
         :param next_kwargs: its arguments.
         :param context: of the task instance.
         """
-        if next_method == _TRIGGER_FAILED:
-            run = self._find_again(context)
-            if run is not None and run.is_terminal:
-                return self._finish(run)
-            if run is not None and (next_kwargs or {}).get("error") == _TRIGGER_TIMED_OUT:
-                self._give_up()
-            self._cancel_unless_retried(context)
-        return super().resume_execution(next_method, next_kwargs, context)
+        with closing(self.hook):
+            if next_method == _TRIGGER_FAILED:
+                run = self._find_again(context)
+                if run is not None and run.is_terminal:
+                    return self._finish(run)
+                if run is not None and (next_kwargs or {}).get("error") == _TRIGGER_TIMED_OUT:
+                    self._give_up()
+                self._cancel_unless_retried(context)
+            return super().resume_execution(next_method, next_kwargs, context)
 
     def on_kill(self) -> None:
         """Cancel what this try answers for."""

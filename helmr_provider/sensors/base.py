@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -87,12 +87,13 @@ class HelmrSensor(BaseSensorOperator):
 
         :param context: of the task instance.
         """
-        if not self.deferrable:
-            return super().execute(context)
         from helmr_provider.triggers.base import deadline_of
 
-        deadline = deadline_of(context["ti"], timeout=self.timeout, execution_timeout=self.execution_timeout)
-        return self._return_or_defer(context, deadline)
+        with closing(self.hook):
+            if not self.deferrable:
+                return super().execute(context)
+            deadline = deadline_of(context["ti"], timeout=self.timeout, execution_timeout=self.execution_timeout)
+            return self._return_or_defer(context, deadline)
 
     def execute_complete(
         self, context: Context, event: Mapping[str, Any] | None = None, deadline: float | None = None
@@ -103,7 +104,8 @@ class HelmrSensor(BaseSensorOperator):
         :param event: of the trigger; it can be a stale one.
         :param deadline: as of the deferral, in seconds since the epoch.
         """
-        return self._return_or_defer(context, deadline, event or {})
+        with closing(self.hook):
+            return self._return_or_defer(context, deadline, event or {})
 
     def _return_or_defer(self, context: Context, deadline: float | None, event: Mapping[str, Any] | None = None) -> Any:
         from helmr_provider.triggers.base import backstop
