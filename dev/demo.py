@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import signal
 import sys
@@ -26,7 +27,7 @@ LIMIT = 180.0  # seconds that the DAG run may take before the demo gives it up
 
 WHERE = {
     "running": "on a worker slot",
-    "deferred": "in the triggerer, no worker slot",
+    "deferred": "waits in the triggerer, no worker slot",
     "success": "",
     "failed": "",
     "up_for_retry": "",
@@ -45,8 +46,8 @@ class Screen:
         """Print one event."""
         seconds = time.monotonic() - self._began
         self._out.print(f"{seconds:6.1f} s  ", style="dim", end="")
-        self._out.print(f"{who:<16}", end="", markup=False)
-        self._out.print(f"{what:<18}" if note else what, style=style, end="", markup=False)
+        self._out.print(f"{who:<18}", end="", markup=False)
+        self._out.print(f"{what:<16}" if note else what, style=style, end="", markup=False)
         self._out.print(note, style="dim", markup=False)
 
     def title(self, text: str) -> None:
@@ -67,17 +68,15 @@ class Watch:
     run_id: str
     states: dict[str, str | None] = field(default_factory=dict)
     deferred: dict[str, list[float]] = field(default_factory=dict)
-    busiest: int = 0
     cursors: dict[str, str] = field(default_factory=dict)
+    printed: dict[str, int] = field(default_factory=dict)
 
     def changes(self) -> Iterator[tuple[str, str, str]]:
         """Look once; yield who changed, to what, and where it is now."""
         now = time.monotonic()
         tasks = self.stack.airflow.tasks(DAG_ID, self.run_id)
-        waiting = False
         for task_id, task in sorted(tasks.items(), key=lambda item: item[1].get("start_date") or "~"):
             state = task["state"]
-            waiting |= state == "deferred"
             if state == self.states.get(task_id):
                 continue
             if state == "deferred":
@@ -87,16 +86,26 @@ class Watch:
             self.states[task_id] = state
             if state in WHERE:
                 yield task_id, state, WHERE[state]
-        if waiting:
-            pool = self.stack.airflow.call("GET", "/pools/default_pool")
-            self.busiest = max(self.busiest, pool["deferred_slots"])
         yield from self._run_events()
 
     def _run_events(self) -> Iterator[tuple[str, str, str]]:
         for run in self.client.runs.list(status="all"):
+            who = f"run …{run.id[-6:]}"
             for event in self.client.runs.events.records(run.id, cursor=self.cursors.get(run.id)):
                 self.cursors[run.id] = event.id
-                yield f"run …{run.id[-6:]}", event.kind, f"session task {run.task_id}"
+                if event.kind == "run.created":
+                    yield who, event.kind, f"task {run.task_id}, session …{run.session_id[-6:]}"
+                elif not event.kind.startswith("log."):
+                    yield who, event.kind, ""
+                elif event.kind == "log.stdout":
+                    yield from self._new_lines(who, run.id)
+
+    def _new_lines(self, who: str, run_id: str) -> Iterator[tuple[str, str, str]]:
+        # An event only says that there is output; its text is in the log.
+        lines = self.client.runs.logs.retrieve(run_id).stdout.splitlines()
+        for line in lines[self.printed.get(run_id, 0) :]:
+            yield who, "says", line.strip()
+        self.printed[run_id] = len(lines)
 
 
 def main() -> int:
@@ -105,6 +114,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave Airflow and the control plane running")
     keep: bool = parser.parse_args().keep
     signal.signal(signal.SIGTERM, _interrupted)
+    logging.getLogger("helmr_provider").setLevel(logging.ERROR)  # that the loopback interface is plain HTTP
     screen = Screen()
     screen.title("An approval-gated agent session, on a real Airflow and a local control plane")
     stack = Stack(FOLDER, dags=ROOT / "example_dags", standalone=True)
@@ -172,10 +182,12 @@ def run(stack: Stack, screen: Screen) -> bool:
 def summary(stack: Stack, screen: Screen, watch: Watch) -> None:
     """Print the result and how long each wait took."""
     result = stack.airflow.xcom(DAG_ID, watch.run_id, "publish")
-    screen.title(f"Result: {json.dumps(result, ensure_ascii=False)}")
+    screen.title("Result")
+    for name, value in result.items():
+        screen.plain(f"  {name:<10}  {value if isinstance(value, str) else json.dumps(value)}")
+    screen.title("Waits, none of them on a worker slot")
     for task_id, waits in watch.deferred.items():
-        screen.plain(f"  {task_id} waited {sum(waits):.1f} s in the triggerer")
-    screen.plain(f"  at most {watch.busiest} deferred at once; a deferred task holds no worker slot")
+        screen.plain(f"  {task_id:<10}  {sum(waits):.1f} s in the triggerer")
 
 
 def explain(stack: Stack, screen: Screen, watch: Watch) -> None:
@@ -200,7 +212,9 @@ def _errors(log: str) -> list[str]:
     for entry in entries:
         if entry.get("level") in {"error", "critical"}:
             why = [each.get("exc_value", "") for each in entry.get("error_detail") or []]
-            said.append(" ".join([str(entry.get("event")), *why]))
+            text = " ".join([str(entry.get("event")), *why])
+            # Of a traceback in the text, the last line says what happened.
+            said.append(text.strip().splitlines()[-1])
     return said[-3:]
 
 

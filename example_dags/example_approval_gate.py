@@ -44,7 +44,7 @@ def example_approval_gate() -> None:
     summary = HelmrStartSessionOperator(
         task_id="summary",
         task="release-summary",
-        payload={"release": "1.4.0", "decision": decision.output},
+        payload={"repository": "acme/web", "decision": decision.output, "work_seconds": 3},
         deferrable=True,
     )
 
