@@ -10,7 +10,7 @@ from importlib import metadata, resources
 from types import ModuleType
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped, unused-ignore]
 import pytest
 from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, BaseOperatorLink
 from airflow.triggers.base import BaseTrigger
@@ -97,7 +97,7 @@ def test_the_form_is_valid_by_the_schema_that_describes_forms() -> None:
 def test_airflow_finds_the_provider_with_its_form_and_links() -> None:
     from airflow.providers_manager import ProvidersManager
 
-    manager = ProvidersManager()
+    manager: Any = ProvidersManager()  # type: ignore[no-untyped-call, unused-ignore]
     assert manager.providers["airflow-provider-helmr"].version == helmr_provider.__version__
     assert dict(manager.hooks)["helmr"].hook_class_name == "helmr_provider.hooks.helmr.HelmrHook"
     assert set(get_provider_info()["extra-links"]) <= set(manager.extra_links_class_names)

@@ -7,7 +7,7 @@ import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import BaseOperator, mask_secret
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, mask_secret
 
 from helmr_provider.failures import told_to_airflow
 from helmr_provider.hooks.helmr import HelmrHook
@@ -74,14 +74,18 @@ class HelmrCreateTokenOperator(BaseOperator):
         :raises AirflowFailException: The control plane refuses the token for good; among other reasons because an
             earlier try with the same key asked for another timeout, other tags or other metadata.
         """
-        with told_to_airflow("create a Helmr token", self.helmr_conn_id):
-            token = self.hook.client.tokens.create(
-                timeout=self.timeout,
-                tags=None if self.tags is None else list(self.tags),
-                metadata=None if self.metadata is None else dict(self.metadata),
-                idempotency_key=self.idempotency_key or self._key(context),
-            )
-        for secret in (token.public_access_token, token.callback_url):
+        try:
+            with told_to_airflow("create a Helmr token", self.helmr_conn_id):
+                token = self.hook.client.tokens.create(
+                    timeout=self.timeout,
+                    tags=self.tags,
+                    metadata=self.metadata,
+                    idempotency_key=self.idempotency_key or self._key(context),
+                )
+        except (TypeError, ValueError) as error:
+            raise AirflowFailException(f"The Helmr token was not created: {error}") from None
+        # The callback URL is a secret by its last part alone.
+        for secret in (token.public_access_token, (token.callback_url or "").rsplit("/", 1)[-1]):
             if secret:
                 mask_secret(secret)
         self.log.info("Helmr token %s is %s.", token.id, token.status)

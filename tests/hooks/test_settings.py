@@ -23,6 +23,10 @@ def parse(*, extra: dict[str, Any] | str | None = None, **members: Any) -> Helmr
     return HelmrSettings.parse(Connection(extra=text, **given))
 
 
+def from_uri(uri: str) -> Any:
+    return Connection(conn_id="c", uri=uri)  # type: ignore[call-arg, unused-ignore]
+
+
 def problems(**members: Any) -> str:
     with pytest.raises(HelmrConfigError) as refused:
         parse(**members)
@@ -62,14 +66,14 @@ def test_the_address_is_host_schema_and_port_or_a_full_url_in_host(members: dict
     ],
 )
 def test_the_connection_may_be_written_as_a_uri(uri: str, url: str) -> None:
-    assert HelmrSettings.parse(Connection(conn_id="c", uri=uri)).url == url
+    assert HelmrSettings.parse(from_uri(uri)).url == url
 
 
 def test_a_full_url_survives_the_uri_form_that_airflow_stores_connections_in() -> None:
     connection = Connection(
         conn_id="c", conn_type="helmr", host="https://helmr.example:8443/a/b", password=KEY, extra='{"streams": 2}'
     )
-    again = Connection(conn_id="c", uri=connection.get_uri())
+    again = from_uri(connection.get_uri())
     assert HelmrSettings.parse(again) == HelmrSettings.parse(connection)
 
 

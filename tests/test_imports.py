@@ -1,0 +1,64 @@
+"""Parsing a DAG file stays cheap: what is heavy is imported when a task runs, not before."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+# What every DAG file imports anyway; only what our modules add to it counts.
+_AIRFLOW = """
+import airflow.providers.common.compat.sdk as compat
+from airflow.triggers.base import BaseTrigger
+compat.BaseOperator, compat.BaseSensorOperator, compat.BaseHook, compat.BaseOperatorLink, compat.Connection
+compat.XCom, compat.PokeReturnValue, compat.AirflowException, compat.mask_secret, compat.conf
+import airflow.providers.common.compat.connection
+"""
+
+_HEAVY = (
+    "httpx",
+    "httpcore",
+    "pydantic",
+    "starlette",
+    "uvicorn",
+    "sqlalchemy",
+    "wtforms",
+    "flask_appbuilder",
+    "tenacity",
+)
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        "helmr_provider.operators.session, helmr_provider.operators.token",
+        "helmr_provider.sensors.run, helmr_provider.sensors.token",
+        "helmr_provider.triggers.run, helmr_provider.triggers.token",
+        "helmr_provider.hooks.helmr, helmr_provider.links, helmr_provider.get_provider_info",
+    ],
+)
+def test_importing_what_dag_files_name_adds_nothing_heavy(modules: str) -> None:
+    program = f"""
+import sys
+{_AIRFLOW}
+before = set(sys.modules)
+import {modules}
+added = set(sys.modules) - before
+heavy = {_HEAVY!r}
+print(sorted(name for name in added if name.split(".")[0] in heavy
+             or name.startswith(("helmr_provider.client.models", "helmr_provider.client._", "helmr_provider.local"))))
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_provider_info_is_read_without_importing_airflow() -> None:
+    program = """
+import sys
+from helmr_provider.get_provider_info import get_provider_info
+get_provider_info()
+print("airflow" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "False"
