@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,10 @@ class HelmrHook(BaseHook):
         It waits without event streams: every waiting worker is a process of its own, and together they would exhaust
         the control plane's streams.
         """
-        return self.settings.client(max_streams=0)
+        client = self.settings.client(max_streams=0)
+        # Airflow never says that a task is done with its hook, and the client may outlive the hook.
+        weakref.finalize(client, client.transport.http.close)
+        return client
 
     def close(self) -> None:
         """Close the client that blocks, if there is one; its next use makes a new one."""

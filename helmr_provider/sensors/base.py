@@ -144,7 +144,9 @@ class HelmrSensor(BaseSensorOperator):
         try:
             yield
         except (AirflowSensorTimeout, AirflowFailException) as error:
-            # The base class would skip as well, but not say why, and not on Airflow 2 after a deferral.
+            # The base class would skip as well, but not say why (after a deferral it replaces even this text), and on
+            # Airflow 2 not after a deferral.
             if self.soft_fail or self.never_fail:
+                self.log.info("Skipping: %s", error)
                 raise AirflowSkipException(str(error)) from None
             raise
