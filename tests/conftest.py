@@ -17,6 +17,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from helmr_provider.client import HelmrClient
     from helmr_provider.local import LocalControlPlane
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,6 +43,22 @@ def control_plane() -> Iterator[LocalControlPlane]:
 
 
 @pytest.fixture
+def client(control_plane: LocalControlPlane) -> Iterator[HelmrClient]:
+    """A client of the local control plane, for what somebody else does meanwhile."""
+    from helmr_provider.client import HelmrClient
+
+    with HelmrClient(url=control_plane.url, api_key=control_plane.api_key, max_streams=0) as client:
+        yield client
+
+
+@pytest.fixture
+def task_log(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    """What was logged so far: Airflow 3 writes tasks' logs to stdout here, Airflow 2 through ``logging``."""
+    caplog.set_level("INFO")
+    return lambda: capsys.readouterr().out + caplog.text
+
+
+@pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Define an Airflow connection in the environment and return its id."""
 
@@ -57,6 +74,12 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 def helmr_connection(connect: Callable[..., str], control_plane: LocalControlPlane) -> str:
     """The id of a connection to the local control plane, with a key that has all scopes."""
     return connect(host=control_plane.url, password=control_plane.api_key)
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """What was logged; some versions of Airflow print, others log as Python does."""
+    return lambda: caplog.text + "".join(capfd.readouterr())
 
 
 @pytest.fixture(scope="session")

@@ -103,13 +103,13 @@ async def test_a_bad_connection_says_all_that_is_wrong_both_ways(connect: Callab
 
 
 def test_extras_that_mean_nothing_are_warned_of_by_name_only(
-    connect: Callable[..., str], caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    connect: Callable[..., str], logged: Callable[[], str]
 ) -> None:
     hook = HelmrHook(connect(host="https://helmr.example", password=KEY, extra={"regoin": "eu-west-17"}))
     _ = hook.settings
-    logged = caplog.text + "".join(capsys.readouterr())
-    assert "regoin" in logged
-    assert "eu-west-17" not in logged
+    text = logged()
+    assert "regoin" in text
+    assert "eu-west-17" not in text
 
 
 def test_older_airflow_gets_the_form_from_the_hook() -> None:

@@ -7,13 +7,15 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, redact
+from airflow.providers.common.compat.sdk import DAG, AirflowException, AirflowFailException, redact
 
 from helmr_provider.client import HelmrClient
 from helmr_provider.operators.token import HelmrCompleteTokenOperator, HelmrCreateTokenOperator
+from helmr_provider.sensors.token import HelmrTokenSensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from helmr_provider.local import LocalControlPlane
 
@@ -117,17 +119,18 @@ def test_a_retry_that_asks_for_something_else_fails_for_good(helmr_connection: s
 
 
 def test_the_secrets_are_masked_and_only_the_id_is_returned(
-    helmr_connection: str, client: HelmrClient, caplog: pytest.LogCaptureFixture
+    helmr_connection: str, client: HelmrClient, logged: Callable[[], str]
 ) -> None:
-    with caplog.at_level("DEBUG"):
-        token_id = create(idempotency_key="shown-again")
+    token_id = create(idempotency_key="shown-again")
+    said = logged()
+    assert token_id in said
     again = client.tokens.create(idempotency_key="shown-again")
     assert again.id == token_id
     secret, callback = again.public_access_token, again.callback_url
     assert secret
     assert callback
     for text in (secret, callback, callback.rsplit("/", 1)[-1]):
-        assert text not in caplog.text
+        assert text not in said
         assert text not in str(redact(f"see {text} there"))
 
 
@@ -230,3 +233,36 @@ def test_data_that_are_not_json_are_refused_before_anything_is_sent(
     with pytest.raises(AirflowFailException, match="not JSON"):
         complete("00000000-0000-7000-8000-000000000000", data)
     assert control_plane.journal == []
+
+
+@pytest.mark.usefixtures("helmr_connection")
+def test_in_a_dag_the_answer_travels_and_the_secrets_do_not(
+    control_plane: LocalControlPlane,
+    client: HelmrClient,
+    run_dag: Callable[..., Any],
+    airflow_db: Path,
+    logged: Callable[[], str],
+) -> None:
+    with DAG("tokens", schedule=None) as dag:
+        ask = HelmrCreateTokenOperator(task_id="ask", idempotency_key="in-a-dag", timeout="{{ 60 * 60 }}s")
+        answer = HelmrCompleteTokenOperator(
+            task_id="answer", token_id="{{ ti.xcom_pull('ask') }}", data={"approved": True, "of": "{{ dag.dag_id }}"}
+        )
+        wait = HelmrTokenSensor(
+            task_id="wait", token_id="{{ ti.xcom_pull('ask') }}", deferrable=True, poke_interval=0.1
+        )
+        ask >> answer >> wait
+    run = run_dag(dag)
+    text = logged()
+    assert run.state == "success"
+    [ti] = [ti for ti in run.get_task_instances() if ti.task_id == "wait"]
+    assert ti.xcom_pull(task_ids="wait") == {"approved": True, "of": "tokens"}
+    token = client.tokens.create(idempotency_key="in-a-dag", timeout="3600s")
+    assert ti.xcom_pull(task_ids="ask") == ti.xcom_pull(task_ids="answer") == token.id
+    stored = b"".join(path.read_bytes() for path in airflow_db.parent.glob("airflow.db*"))
+    assert token.id.encode() in stored
+    secrets = (control_plane.api_key, token.public_access_token, (token.callback_url or "").rsplit("/", 1)[-1])
+    for secret in secrets:
+        assert secret
+        assert secret.encode() not in stored
+        assert secret not in text

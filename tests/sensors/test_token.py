@@ -39,12 +39,6 @@ def token_id(client: HelmrClient, helmr_connection: str) -> str:
     return client.tokens.create().id
 
 
-@pytest.fixture
-def logged(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
-    """What was logged; some versions of Airflow print, others log as Python does."""
-    return lambda: caplog.text + "".join(capsys.readouterr())
-
-
 def start(token_id: str, **options: Any) -> Try:
     """Start a sensor's first try."""
     options = {"poke_interval": 0.01, "timeout": 60, **options}
