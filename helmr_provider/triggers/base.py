@@ -102,15 +102,16 @@ class HelmrTrigger(BaseTrigger):
             await self._kill(unless_deferred=False)
 
     async def _outcome(self) -> dict[str, str]:
-        from helmr_provider.client.errors import HelmrError, HelmrTimeoutError
-        from helmr_provider.triggers.shared_client import shared_client
+        from helmr_provider.client.errors import HelmrAuthError, HelmrError, HelmrTimeoutError
 
         if self._past_deadline():
             return {"status": "timeout"}
-        remaining = None if self.deadline is None else self.deadline - time.time()
         try:
-            async with shared_client(self.helmr_conn_id) as client:
-                await self.watch(client, remaining=remaining)
+            try:
+                await self._watch_shared()
+            except HelmrAuthError:
+                # The shared client can be older than the key. It is retired now; the next one fetches the connection.
+                await self._watch_shared()
         except HelmrTimeoutError:
             return {"status": "timeout"}
         except HelmrError as error:
@@ -118,6 +119,12 @@ class HelmrTrigger(BaseTrigger):
             self.log.error("Waiting on connection %s is over: %s", self.helmr_conn_id, error)  # noqa: TRY400 - no traceback in a user's log
             return {"status": "error", "error": type(error).__name__}
         return {"status": "ended"}
+
+    async def _watch_shared(self) -> None:
+        from helmr_provider.triggers.shared_client import shared_client
+
+        async with shared_client(self.helmr_conn_id) as client:
+            await self.watch(client, remaining=None if self.deadline is None else self.deadline - time.time())
 
     def _past_deadline(self) -> bool:
         return self.deadline is not None and time.time() >= self.deadline

@@ -10,6 +10,7 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from helmr_provider.client import AsyncHelmrClient
+from helmr_provider.triggers.shared_client import shared_client
 from helmr_provider.triggers.token import HelmrTokenTrigger
 
 if TYPE_CHECKING:
@@ -110,6 +111,23 @@ async def test_a_wrong_key_is_an_error_that_shows_no_key(
     [event] = await events(HelmrTokenTrigger(token_id="t", helmr_conn_id=connection))
     assert (event["status"], event["error"]) == ("error", "HelmrAuthError")
     assert "hlmr_sk_" not in caplog.text
+
+
+async def test_a_key_that_was_rotated_is_fetched_again_by_those_who_wait(
+    control_plane: LocalControlPlane, connect: Callable[..., str], client: AsyncHelmrClient
+) -> None:
+    token_id = (await client.tokens.create()).id
+    connection = connect(host=control_plane.url, password="hlmr_sk_revokedrevokedrevoked")
+    async with shared_client(connection) as stale:
+        connect(host=control_plane.url, password=control_plane.api_key)
+        waits = [events(HelmrTokenTrigger(token_id=token_id, helmr_conn_id=connection)) for _ in range(3)]
+        waiting = asyncio.gather(*waits)
+        while not any(entry.operation == "getToken" and entry.status == 200 for entry in control_plane.journal):  # noqa: ASYNC110 - the journal is filled by another thread
+            await asyncio.sleep(0.01)
+        await complete(client, token_id)
+        assert {event["status"] for [event] in await waiting} == {"ended"}
+        async with shared_client(connection) as current:
+            assert current is not stale
 
 
 async def test_being_cancelled_leaves_the_token_alone(
