@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 _BACKLOG = 2048
 _IDLE_SECONDS = 75
@@ -40,8 +41,9 @@ class Listener:
     def __init__(self, app: ASGIApp, host: str, port: int) -> None:
         self.host = host
         self.port = port
+        self._app = app
         self._config = Config(
-            app,
+            self._answer,
             interface="asgi3",
             lifespan="off",
             ws="none",
@@ -84,15 +86,20 @@ class Listener:
         for connection in list(self._state.connections):
             connection.transport.abort()
         tasks = list(self._state.tasks)
+        for task in tasks:
+            task.cancel()
         if tasks:
-            _, late = await asyncio.wait(tasks, timeout=_STOP_SECONDS)
-            for task in late:
-                task.cancel()
+            await asyncio.wait(tasks, timeout=_STOP_SECONDS)
 
     def refuse_for(self, seconds: float) -> None:
         """Refuse new connections for so many seconds; open ones stay."""
         self._stop_accepting()
         self._reopening = asyncio.get_running_loop().call_later(seconds, self._reopen)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Only :meth:`close` cancels a request, and there is nobody left to answer.
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._app(scope, receive, send)
 
     def _reopen(self) -> None:
         self._opening = asyncio.ensure_future(self.open())

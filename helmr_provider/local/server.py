@@ -18,9 +18,11 @@ from helmr_provider.local.sweeper import sweep_forever
 from helmr_provider.local.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
     from pathlib import Path
 
+    from starlette.requests import Request
+    from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from helmr_provider.local.settings import Settings
@@ -101,8 +103,5 @@ class Server:
         await application(scope, receive, send)
 
 
-def _health(status: str) -> ASGIApp:
-    async def respond(scope: Scope, receive: Receive, send: Send) -> None:
-        await JSONResponse({"status": status})(scope, receive, send)
-
-    return respond
+def _health(status: str) -> Callable[[Request], Response]:
+    return lambda _: JSONResponse({"status": status})

@@ -6,6 +6,7 @@ Body size, API version, path and method, credentials, scope, then the operation 
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,15 @@ if TYPE_CHECKING:
     from helmr_provider.local.faulty import Connections
     from helmr_provider.local.operations import Match, Operation
 
+_log = logging.getLogger(__name__)
+
 _SCOPED = "/api/projects/"
+_PUBLIC = "/api/v1/"
+_PREFLIGHT = (
+    (b"access-control-allow-headers", b"authorization, content-type, Helmr-API-Version"),
+    (b"access-control-allow-methods", b"POST, OPTIONS"),
+    (b"access-control-max-age", b"600"),
+)
 _NOBODY = Caller("", frozenset())
 
 
@@ -55,9 +64,8 @@ class Api:
             if message["type"] == "http.response.start":
                 Journal.amend(slot, status=message["status"])
                 # The limit on bodies stands in front of the API: its refusal alone names no version.
-                if not too_large:
-                    version = (b"helmr-api-version", API_VERSION.encode())
-                    message = {**message, "headers": [*message.get("headers", ()), version]}
+                added = [] if too_large else [(b"helmr-api-version", API_VERSION.encode()), *self._cors(asked)]
+                message = {**message, "headers": [*message.get("headers", ()), *added]}
             await send(message)
 
         async def respond(scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,6 +73,9 @@ class Api:
                 application = await self._application(asked, receive, slot)
             except ApiError as error:
                 application = refused(error)
+            except Exception:  # noqa: BLE001 - whatever it is, the caller gets an answer and the log the traceback
+                _log.exception("%s failed", asked.operation.name if asked.operation is not None else "a request")
+                application = refused(ApiError(500, "internal error of the local control plane"))
             await application(scope, receive, send)
 
         fault = None
@@ -88,6 +99,8 @@ class Api:
             raise ApiError(401, "session authentication is required")
         if asked.match is None:
             raise ApiError(404, "not found")
+        if asked.is_preflight:
+            return Response(status_code=204)
         if asked.operation is None:
             return Response(status_code=405, headers={"allow": ", ".join(asked.match.methods)})
         caller = self._admitted(asked.operation, asked.headers)
@@ -100,6 +113,16 @@ class Api:
         return await asked.operation.handler(
             ApiRequest(self._core, self._starter, asked.scope, receive, asked.match.params, caller, note_body)
         )
+
+    def _cors(self, asked: _Asked) -> list[tuple[bytes, bytes]]:
+        """Return the headers with which public routes allow the console's own pages, and nobody else's."""
+        origin = asked.headers.get("origin")
+        if not asked.path.startswith(_PUBLIC) or origin != self._core.public_url:
+            return []
+        allowed = [(b"access-control-allow-origin", origin.encode()), (b"vary", b"origin")]
+        if asked.is_preflight:
+            allowed += _PREFLIGHT
+        return allowed
 
     def _admitted(self, operation: Operation, headers: Headers) -> Caller:
         if operation.scope == PUBLIC:
@@ -135,6 +158,10 @@ class _Asked:
     def declared_size(self) -> int:
         size = self.headers.get("content-length", "")
         return int(size) if size.isdigit() else 0
+
+    @property
+    def is_preflight(self) -> bool:
+        return self.scope["method"] == "OPTIONS" and self.path.startswith(_PUBLIC)
 
     def entry(self) -> JournalEntry:
         return JournalEntry(

@@ -1,0 +1,77 @@
+"""The local control plane answers what the real one answered: recordings played against it, topic by topic."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from helmr_provider.local import LocalControlPlane
+from tests.conftest import CONTRACT
+from tests.local.conftest import SCORES
+from tests.local.replay import Replay
+from tests.local.scenes import SCENES, play_topic
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RECORDINGS = CONTRACT / "recordings"
+
+pytestmark = pytest.mark.skipif(not RECORDINGS.is_dir(), reason="the recordings are not on this machine")
+
+# What the topics below contain and this control plane does not do, with the reason.
+NOT_PLAYED = {
+    10: "the console's pages are served here; the recorded server was built without them",
+    28: "browser sessions do not exist here",
+    29: "browser sessions do not exist here",
+    30: "browser sessions do not exist here",
+    31: "browser sessions do not exist here",
+    32: "browser sessions do not exist here",
+    35: "workspaces are not built yet",
+    165: "a Python task always has an output; None is null",
+    892: "the recorded claim was put in place by hand and left no session behind",
+}
+TOPICS = (range(1, 60), range(60, 240), range(240, 300), range(310, 420), range(420, 500), range(890, 907))
+MORE = {920, 921, 922}
+
+
+@pytest.mark.parametrize("topic", SCENES)
+def test_recordings_are_reproduced(topic: str, request: pytest.FixtureRequest) -> None:
+    problems = play_topic(topic, RECORDINGS)
+    failed = {name: found for name, found in problems.items() if found}
+    scores = request.config.stash.setdefault(SCORES, {})
+    scores[topic] = f"{len(problems) - len(failed)} of {len(problems)}"
+    _played.update(int(name[:3]) for name in problems)
+    assert failed == {}
+
+
+_played: set[int] = set()
+
+
+def test_every_recording_of_these_topics_is_played_or_left_out_with_a_reason() -> None:
+    if len(_played) < len(SCENES):
+        pytest.skip("only meaningful after the topics were played")
+    recorded = {int(path.name[:3]) for path in RECORDINGS.glob("[0-9]*.json")}
+    wanted = {number for number in recorded if any(number in topic for topic in TOPICS)} | MORE
+    assert wanted - _played - set(NOT_PLAYED) == set()
+    assert _played & set(NOT_PLAYED) == set()
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "complaint"),
+    [
+        ("status", 201, "status"),
+        ("headers", {"content-type": "text/plain", "helmr-api-version": "2026-06-06"}, "header content-type"),
+        ("json", {"queued": 0, "running": 0}, "members"),
+        ("json", {"runs": []}, "members"),
+    ],
+)
+def test_the_comparison_sees_a_difference(member: str, value: object, complaint: str, tmp_path: Path) -> None:
+    recording = json.loads((RECORDINGS / "395-runs-counts-staging.json").read_text())
+    recording["response"][member] = value
+    (tmp_path / "000-changed.json").write_text(json.dumps(recording))
+    with LocalControlPlane() as server:
+        replay = Replay(server, tmp_path, "2026-11-23T17:30:44Z")
+        replay.play("000-changed")
+    assert any(problem.lstrip(": ").startswith(complaint) for problem in replay.problems["000-changed"])

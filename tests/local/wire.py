@@ -1,0 +1,154 @@
+"""A client that hides nothing: plain sockets, whole answers, frames as they arrive."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping
+
+    from helmr_provider.local import LocalControlPlane
+
+_SECONDS = 15.0
+LIVE = ("queued", "running", "waiting")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One HTTP answer."""
+
+    status: int
+    headers: dict[str, str]
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+class Wire:
+    """Speaks to one local control plane with one key."""
+
+    def __init__(self, server: LocalControlPlane, key: str | None = None) -> None:
+        self.server = server
+        self.key = server.api_key if key is None else key
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        raw: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send a request and read the whole answer; `headers` replaces the usual ones."""
+        connection = self._connection()
+        try:
+            content = raw if body is None else json.dumps(body).encode()
+            connection.request(method, _target(path, query), content, self._headers(headers))
+            response = connection.getresponse()
+            text = response.read().decode()
+            return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, text)
+        finally:
+            connection.close()
+
+    def get(self, path: str, **query: str) -> Any:
+        answer = self.request("GET", path, query=query)
+        assert answer.status == 200, answer
+        return answer.json
+
+    def post(self, path: str, body: object, status: int = 200) -> Any:
+        answer = self.request("POST", path, body)
+        assert answer.status == status, answer
+        return answer.json
+
+    def start(self, task_id: str, payload: object = None, status: int = 201, **options: object) -> Any:
+        """Start a session."""
+        body: dict[str, object] = {"task_id": task_id, **options}
+        if payload is not None:
+            body["payload"] = payload
+        return self.post("/api/sessions", body, status)
+
+    def until(self, run_id: str, *statuses: str) -> Any:
+        """Follow a run's changes until it has one of the statuses; return it."""
+        while True:
+            run = self.get(f"/api/runs/{run_id}")
+            if run["status"] in statuses:
+                return run
+            assert run["status"] in LIVE, run
+            self._next_change()
+
+    def ended(self, run_id: str) -> Any:
+        """Wait for a run's end; return it."""
+        return self.until(run_id, "succeeded", "failed", "cancelled", "expired")
+
+    def kinds(self, run_id: str) -> list[str]:
+        return [event["kind"] for event in self.get(f"/api/runs/{run_id}/events")["events"]]
+
+    @contextmanager
+    def stream(
+        self, path: str, *, query: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+    ) -> Generator[Stream, None, None]:
+        """Open a stream; the block's end closes it."""
+        connection = self._connection()
+        try:
+            sent = {"Accept": "text/event-stream", **self._headers(headers)}
+            connection.request("GET", _target(path, query), headers=sent)
+            yield Stream(connection)
+        finally:
+            connection.close()
+
+    def _next_change(self) -> None:
+        # Statuses have no event of their own, so there is nothing to follow but the run itself.
+        time.sleep(0.005)
+
+    def _headers(self, headers: Mapping[str, str] | None) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"} if headers is None else dict(headers)
+
+    def _connection(self) -> http.client.HTTPConnection:
+        address = urlsplit(self.server.url)
+        return http.client.HTTPConnection(str(address.hostname), address.port, timeout=_SECONDS)
+
+
+class Stream:
+    """A stream of server-sent events as it arrives."""
+
+    def __init__(self, connection: http.client.HTTPConnection) -> None:
+        self._connection = connection
+        self._response: http.client.HTTPResponse | None = None
+
+    @property
+    def response(self) -> http.client.HTTPResponse:
+        if self._response is None:
+            self._response = self._connection.getresponse()
+        return self._response
+
+    def frames(self) -> Iterator[str]:
+        """Yield whole frames, comments included, until the server ends the stream; then what is left."""
+        frame = b""
+        while line := self.response.readline():
+            frame += line
+            if line == b"\n":
+                yield frame.decode()
+                frame = b""
+        if frame:
+            yield frame.decode()
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yield the data of every frame that has some."""
+        for frame in self.frames():
+            data = [line[6:] for line in frame.splitlines() if line.startswith("data: ")]
+            if data:
+                yield json.loads(data[0])
+
+
+def _target(path: str, query: Mapping[str, str] | None) -> str:
+    return f"{path}?{urlencode(query)}" if query else path
