@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn
@@ -155,6 +155,7 @@ class HelmrStartSessionOperator(BaseOperator):
         self.run_id: str | None = None
         self._claim: Claim | None = None
         self._killed = False
+        self._cancelled = False
         if on_retry not in {"reattach", "new"}:
             raise ValueError("on_retry must be 'reattach' or 'new'")
         if result not in {"output", "snapshot"}:
@@ -354,17 +355,11 @@ class HelmrStartSessionOperator(BaseOperator):
     def _wait(self, deadline: float | None) -> Any:
         from helmr_provider.client.errors import HelmrTimeoutError
 
-        assert self.run_id is not None  # noqa: S101 - for the type checker
-        try:
-            with self._told_to_airflow(f"wait for run {self.run_id}"):
-                try:
-                    run = self.hook.client.runs.wait(self.run_id, timeout=_seconds_until(deadline))
-                except HelmrTimeoutError:
-                    self._give_up()
-        except AirflowTaskTimeout:
-            # Airflow's own alarm can be a moment earlier than our deadline.
-            self._give_up()
-        return self._finish(run)
+        run, run_id = None, self.run_id or ""
+        # Airflow's own alarm can be a moment earlier than our deadline.
+        with suppress(AirflowTaskTimeout), self._told_to_airflow(f"wait for run {run_id}"), suppress(HelmrTimeoutError):
+            run = self.hook.client.runs.wait(run_id, timeout=_seconds_until(deadline))
+        return self._give_up() if run is None else self._finish(run)
 
     def _defer(self, context: Context, deadline: float | None, **ids: str) -> NoReturn:
         from helmr_provider.triggers.base import backstop
@@ -408,7 +403,7 @@ class HelmrStartSessionOperator(BaseOperator):
             limit = self.max_result_bytes if self.do_xcom_push else None
             return result_of(run, self.result, max_bytes=limit)
         url = run_url(self.hook.settings.console_url, run.session_id, run.id)
-        raise run_failure(self.hook.client, run, url=url, ours=self._killed)
+        raise run_failure(self.hook.client, run, url=url, ours=self._cancelled)
 
     def _give_up(self) -> NoReturn:
         run_id = self.run_id
@@ -433,10 +428,10 @@ class HelmrStartSessionOperator(BaseOperator):
         try:
             # Not the hook's client: a signal may have stopped that in the middle of a request, with its locks held.
             with self.hook.settings.client(max_streams=0) as client:
-                return cancel(client, claim, reason=reason, log=self.log)
+                self._cancelled |= cancel(client, claim, reason=reason, log=self.log)
         except Exception:
             self.log.exception("Could not cancel what this task has started in Helmr")
-            return False
+        return self._cancelled
 
     def _told_to_airflow(self, doing: str) -> AbstractContextManager[None]:
         return told_to_airflow(doing, self.helmr_conn_id)
