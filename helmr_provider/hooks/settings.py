@@ -111,31 +111,23 @@ class HelmrSettings:
                 "extras project_id and environment_id are for user-session credentials only: "
                 "an API key belongs to one environment already, so remove them"
             )
-        console_url = read.text("console_url")
-        if console_url is not None:
-            console_url = _console_url(console_url, problems)
-        session_prefix = read.text("session_prefix") or DEFAULT_SESSION_PREFIX
-        if ":" in session_prefix or len(session_prefix) > 64 or not session_prefix.isprintable():
-            problems.append("extra session_prefix must be 1 to 64 printable characters without a colon")
-        settings = {
-            "session_prefix": session_prefix,
-            "streams": read.number("streams", DEFAULT_STREAMS, int, at_least=0),
-            "timeout": read.number("timeout", DEFAULT_TIMEOUT, float, above=0),
-            "connect_timeout": read.number("connect_timeout", DEFAULT_CONNECT_TIMEOUT, float, above=0),
-            "verify": read.verify(),
-            "proxy": read.proxy(),
-        }
-        if problems:
-            raise HelmrConfigError(f"Connection {connection.conn_id!r} is not usable: {'; '.join(problems)}.")
-        return cls(
+        settings = cls(
             url=url,
-            console_url=console_url or url,
+            console_url=_console_url(read.text("console_url"), problems) or url,
+            session_prefix=_session_prefix(read.text("session_prefix"), problems),
+            streams=read.number("streams", DEFAULT_STREAMS, int, at_least=0),
+            timeout=read.number("timeout", DEFAULT_TIMEOUT, float, above=0),
+            connect_timeout=read.number("connect_timeout", DEFAULT_CONNECT_TIMEOUT, float, above=0),
+            verify=read.verify(),
+            proxy=read.proxy(),
             project_id=project_id,
             environment_id=environment_id,
             api_key=Secret(api_key),
-            unknown_extras=tuple(sorted(str(name) for name in extras.keys() - EXTRAS)),
-            **settings,  # type: ignore[arg-type]
+            unknown_extras=tuple(sorted(extras.keys() - EXTRAS)),
         )
+        if problems:
+            raise HelmrConfigError(f"Connection {connection.conn_id!r} is not usable: {'; '.join(problems)}.")
+        return settings
 
     def secrets(self) -> tuple[str, ...]:
         """Return what must be masked in logs: the credential and the password inside the proxy's address."""
@@ -280,7 +272,9 @@ def _checked(parts: SplitResult, problems: list[str]) -> str:
         return ""
 
 
-def _console_url(text: str, problems: list[str]) -> str:
+def _console_url(text: str | None, problems: list[str]) -> str:
+    if text is None:
+        return ""
     try:
         parts = urlsplit(text)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc
@@ -290,6 +284,14 @@ def _console_url(text: str, problems: list[str]) -> str:
     if not usable:
         problems.append("extra console_url must be an absolute http or https address without query or fragment")
     return text.rstrip("/")
+
+
+def _session_prefix(text: str | None, problems: list[str]) -> str:
+    prefix = text or DEFAULT_SESSION_PREFIX
+    # A colon separates the parts of a session's external id.
+    if ":" in prefix or len(prefix) > 64 or not prefix.isprintable():
+        problems.append("extra session_prefix must be 1 to 64 printable characters without a colon")
+    return prefix
 
 
 def _credential(connection: ConnectionLike, problems: list[str]) -> str:
