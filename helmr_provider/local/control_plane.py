@@ -200,8 +200,8 @@ class LocalControlPlane:
     def _end_loop(self) -> None:
         if self._loop is None or self._thread is None:
             return
+        self._run(self._loop.shutdown_asyncgens())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_START_SECONDS)
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
         self._loop = self._thread = None

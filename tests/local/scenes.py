@@ -63,9 +63,9 @@ def sessions(stage: Stage) -> None:
     session = stage.wire.get("/api/sessions/by-external-id", external_id="exp:9ed099")["id"]
     until(lambda: stage.wire.get(f"/api/sessions/{session}")["status"] == "expired")
     stage.play(*range(158, 162))
-    stage.play(162, meanwhile=lambda: _end_next(stage, {"answer": 42}))
+    stage.play(162, meanwhile=_end_next(stage, {"answer": 42}))
     stage.play(163)
-    stage.play(164, meanwhile=lambda: _fail_next(stage))
+    stage.play(164, meanwhile=_fail_next(stage))
     stage.server.pause_worker()
     stage.play(166, 167)
     stage.play(920, 921, 922)
@@ -387,16 +387,24 @@ async def _waits_for_its_token(ctx: Any) -> None:
     await ctx.wait_for_token(await ctx.create_token())
 
 
-def _end_next(stage: Stage, output: Any) -> None:
+def _end_next(stage: Stage, output: Any) -> Callable[[], None]:
     before = stage.newest_run()
-    until(lambda: stage.newest_run() != before)
-    stage.end(stage.newest_run(), output)
+
+    def end() -> None:
+        until(lambda: stage.newest_run() != before)
+        stage.end(stage.newest_run(), output)
+
+    return end
 
 
-def _fail_next(stage: Stage) -> None:
+def _fail_next(stage: Stage) -> Callable[[], None]:
     before = stage.newest_run()
-    until(lambda: stage.newest_run() != before)
-    stage.fail(stage.newest_run(), TaskFailure("boom"))
+
+    def fail() -> None:
+        until(lambda: stage.newest_run() != before)
+        stage.fail(stage.newest_run(), TaskFailure("boom"))
+
+    return fail
 
 
 def _new_token(stage: Stage, **options: Any) -> Any:
