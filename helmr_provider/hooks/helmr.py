@@ -68,8 +68,9 @@ class HelmrHook(BaseHook):
         the control plane's streams.
         """
         client = self.settings.client(max_streams=0)
-        # Airflow never says that a task is done with its hook, and the client may outlive the hook.
-        weakref.finalize(client, client.transport.http.close)
+        # Airflow never says that a task is done with its hook, and the client may outlive the hook; its namespaces may
+        # outlive the client, as in HelmrHook().client.tokens.create(), and hold its transport.
+        weakref.finalize(client.transport, client.transport.http.close)
         return client
 
     def close(self) -> None:

@@ -134,3 +134,8 @@ print([name for name in ("wtforms", "flask_appbuilder") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_namespace_of_the_client_outlives_hook_and_client(helmr_connection: str) -> None:
+    token = HelmrHook(helmr_connection).client.tokens.create()
+    assert token.retrieve().status == "pending"
