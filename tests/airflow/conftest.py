@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dev.stack import ROOT, Stack, poll
+from dev.stack import ROOT, Stack, StackError, poll
 from helmr_provider.client import HelmrClient
 
 if TYPE_CHECKING:
@@ -56,17 +56,29 @@ class Scenario:
 
         def there() -> dict[str, Any] | None:
             self.stack.check()
-            task = self.task(task_id)
-            if task["state"] in states:
-                return task
-            assert task["state"] not in ENDED, f"{task_id} is {task['state']}:\n{self.log(task_id)}"
+            tasks = self.stack.airflow.tasks(self.dag_id, self.run_id)
+            if tasks[task_id]["state"] in states:
+                return tasks[task_id]
+            over = [other for other in tasks if tasks[other]["state"] == "failed" or other == task_id]
+            for other in over:
+                state = tasks[other]["state"]
+                assert state not in ENDED, f"{other} is {state}:\n{self.log(other)}"
             return None
 
         try:
             return poll(there, seconds=seconds, waiting_for=f"{self.dag_id}.{task_id} to be {' or '.join(states)}")
-        except Exception as error:
+        except StackError as error:
             error.add_note(f"its state is {self.task(task_id)['state']}; its log:\n{self.log(task_id)}")
             raise
+
+    def wait_until_watched(self) -> dict[str, Any]:
+        """Wait until the task is deferred and a triggerer has taken up its trigger."""
+
+        def there() -> dict[str, Any] | None:
+            task = self.wait_for("deferred")
+            return task if task["triggerer_job"] else None
+
+        return poll(there, seconds=60, waiting_for="a triggerer to take the trigger")
 
     def wait_until_ended(self, *, seconds: float = 90) -> str:
         """Wait until the DAG run is over; returns its state."""
@@ -78,15 +90,22 @@ class Scenario:
 
         return poll(over, seconds=seconds, waiting_for=f"the DAG run of {self.dag_id} to end")
 
-    def open_gate(self, data: str = "go") -> None:
+    def succeeds(self, *, seconds: float = 90) -> None:
+        """Wait until the DAG run is over, and show the logs of what failed unless it succeeded."""
+        if self.wait_until_ended(seconds=seconds) != "success":
+            tasks = self.stack.airflow.tasks(self.dag_id, self.run_id)
+            failed = [task_id for task_id, task in tasks.items() if task["state"] == "failed"]
+            pytest.fail("\n".join(f"{task_id} failed:\n{self.log(task_id)}" for task_id in failed))
+
+    def open_gate(self, data: Any = "go") -> None:
         self.client.tokens.complete(self.token_id, data)
 
     def xcom(self, key: str = "return_value", task_id: str = "work") -> Any:
         return self.stack.airflow.xcom(self.dag_id, self.run_id, task_id, key)
 
     def log(self, task_id: str = "work", try_number: int | None = None) -> str:
-        number = try_number or max(1, self.task(task_id)["try_number"])
-        return self.stack.airflow.log(self.dag_id, self.run_id, task_id, number)
+        number = try_number or self.task(task_id)["try_number"]
+        return self.stack.airflow.log(self.dag_id, self.run_id, task_id, number) if number else "(it never ran)"
 
     def helmr_runs(self) -> list[RunSnapshot]:
         """Return the runs of all sessions that this DAG run started, oldest first."""

@@ -54,6 +54,6 @@ def test_the_result_arrives_once(
     if moment in {while_starting, while_deferred}:
         scenario.open_gate()
     # A scheduler that is killed takes its workers with it; their tasks are given up after their heartbeat's timeout.
-    assert scenario.wait_until_ended(seconds=420) == "success"
+    scenario.succeeds(seconds=420)
     assert [run.status for run in scenario.helmr_runs()] == ["succeeded"]
     assert scenario.xcom(task_id="use") == "used go"

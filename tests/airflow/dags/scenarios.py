@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from airflow.sdk import dag, task
 
@@ -35,7 +35,7 @@ def gated_session() -> None:
     def use(result: dict[str, Any]) -> str:
         return f"used {result['opened_with']}"
 
-    use(work.output)
+    use(cast("dict[str, Any]", work.output))
 
 
 @dag(schedule=None)
