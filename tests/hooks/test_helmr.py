@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, redact
 from helmr_provider.client.errors import HelmrConfigError
 from helmr_provider.get_provider_info import CONNECTION_FIELDS, FIELD_BEHAVIOUR
 from helmr_provider.hooks.helmr import HelmrHook
+from helmr_provider.version_compat import AIRFLOW_V_3_0_PLUS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,37 +23,38 @@ if TYPE_CHECKING:
 KEY = "hlmr_sk_abcdefghijklmnopqrstuvwxyz"
 
 
-class CountingHook(HelmrHook):
-    """Counts how often Airflow is asked for the connection."""
+@pytest.fixture
+def fetches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids that Airflow is asked for."""
+    asked: list[str] = []
+    get = HelmrHook.get_connection
 
-    fetches = 0
+    def get_connection(conn_id: str) -> Any:
+        asked.append(conn_id)
+        return get(conn_id)
 
-    @classmethod
-    def get_connection(cls, conn_id: str) -> Any:
-        cls.fetches += 1
-        return super().get_connection(conn_id)
+    monkeypatch.setattr(HelmrHook, "get_connection", staticmethod(get_connection))
+    if AIRFLOW_V_3_0_PLUS:
+        aget = HelmrHook.aget_connection
 
-    @classmethod
-    async def aget_connection(cls, conn_id: str) -> Any:
-        cls.fetches += 1
-        return await super().aget_connection(conn_id)
+        async def aget_connection(conn_id: str) -> Any:
+            asked.append(conn_id)
+            return await aget(conn_id)
 
-
-@pytest.fixture(autouse=True)
-def no_fetches() -> None:
-    CountingHook.fetches = 0
+        monkeypatch.setattr(HelmrHook, "aget_connection", staticmethod(aget_connection))
+    return asked
 
 
 async def test_one_fetched_connection_builds_both_clients(
-    helmr_connection: str, control_plane: LocalControlPlane
+    helmr_connection: str, control_plane: LocalControlPlane, fetches: list[str]
 ) -> None:
-    hook = CountingHook(helmr_connection)
+    hook = HelmrHook(helmr_connection)
     async with await hook.get_async_client() as client:
         assert (await client.runs.count()).running == 0
     assert await asyncio.to_thread(lambda: hook.client.runs.count().running) == 0
     hook.client.close()
     assert hook.settings is await hook.aget_settings()
-    assert CountingHook.fetches == 1
+    assert fetches == [helmr_connection]
     assert [entry.operation for entry in control_plane.journal] == ["countRuns", "countRuns"]
 
 

@@ -58,6 +58,8 @@ class User:
     def __init__(self, conn_id: str) -> None:
         self._leave = asyncio.Event()
         self._entered: asyncio.Future[AsyncHelmrClient] = asyncio.get_running_loop().create_future()
+        # Not every test asks how entering went.
+        self._entered.add_done_callback(lambda entered: entered.cancelled() or entered.exception())
         self.task = asyncio.create_task(self._stay(conn_id))
 
     async def _stay(self, conn_id: str) -> None:
