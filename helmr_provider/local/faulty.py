@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
-import struct
 from typing import TYPE_CHECKING, Protocol
 
 from starlette.responses import JSONResponse
 
+from helmr_provider.local import sockets
 from helmr_provider.local.faults import STREAM_KINDS
 
 if TYPE_CHECKING:
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from helmr_provider.local.faults import Fault
 
 _EVENT_FRAME = re.compile(rb"id: (\d+)\nevent: (\w+)\n")
-# Lingering for zero seconds makes the close a reset.
-_RESET = struct.pack("ii", 1, 0)
 
 
 class Connections(Protocol):
@@ -49,31 +46,16 @@ def misbehaving(fault: Fault, connections: Connections, app: ASGIApp) -> ASGIApp
             await app(scope, receive, send)
         elif fault.kind == "lose_answer":
             await app(scope, receive, _nowhere)
-            await reset(scope, receive)
+            await _reset(scope, receive)
         elif fault.kind == "hang_up":
-            transport(scope).close()
+            _transport(scope).close()
             await _until_left(receive)
         else:
             if fault.kind == "refuse":
                 connections.refuse_for(fault.seconds)
-            await reset(scope, receive)
+            await _reset(scope, receive)
 
     return respond
-
-
-def transport(scope: Scope) -> asyncio.Transport:
-    """Return the transport of a request's connection."""
-    found: Callable[[], asyncio.Transport] = scope["state"]["transport"]
-    return found()
-
-
-async def reset(scope: Scope, receive: Receive) -> None:
-    """Reset a request's connection."""
-    connection = transport(scope)
-    raw: socket.socket = connection.get_extra_info("socket")
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    connection.abort()
-    await _until_left(receive)
 
 
 async def _stream(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,7 +115,7 @@ async def _end(fault: Fault, scope: Scope, receive: Receive, send: Send, *, star
     if fault.kind == "silent_stream":
         await _until_left(receive)
     elif fault.kind == "reset_stream":
-        await reset(scope, receive)
+        await _reset(scope, receive)
     else:
         if not started:
             headers = [(b"cache-control", b"no-cache"), (b"content-type", b"text/event-stream")]
@@ -155,3 +137,13 @@ async def _nowhere(message: Message) -> None:
 async def _until_left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def _reset(scope: Scope, receive: Receive) -> None:
+    sockets.reset(_transport(scope))
+    await _until_left(receive)
+
+
+def _transport(scope: Scope) -> asyncio.Transport:
+    found: Callable[[], asyncio.Transport] = scope["state"]["transport"]
+    return found()

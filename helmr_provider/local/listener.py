@@ -12,6 +12,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from helmr_provider.local import sockets
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -84,7 +86,7 @@ class Listener:
                 timer.cancel()
         self._stop_accepting()
         for connection in list(self._state.connections):
-            connection.transport.abort()
+            sockets.reset(connection.transport)
         tasks = list(self._state.tasks)
         for task in tasks:
             task.cancel()

@@ -7,13 +7,12 @@ import json
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
 
-    from helmr_provider.local import LocalControlPlane
 
 _SECONDS = 15.0
 LIVE = ("queued", "running", "waiting")
@@ -32,10 +31,19 @@ class Answer:
         return json.loads(self.text)
 
 
+class Address(Protocol):
+    """Where a control plane is and what opens it."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def api_key(self) -> str: ...
+
+
 class Wire:
     """Speaks to one local control plane with one key."""
 
-    def __init__(self, server: LocalControlPlane, key: str | None = None) -> None:
+    def __init__(self, server: Address, key: str | None = None) -> None:
         self.server = server
         self.key = server.api_key if key is None else key
 
