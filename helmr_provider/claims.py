@@ -39,6 +39,12 @@ class Claim:
     session_id: str | None = None
     run_id: str | None = None
 
+    @property
+    def ids(self) -> dict[str, str]:
+        """What is handed on: to XComs, to whoever does not wait, and over a deferral."""
+        known = {"session_id": self.session_id, "run_id": self.run_id, "external_id": self.external_id}
+        return {name: value for name, value in known.items() if value is not None}
+
 
 class Starter:
     """Take a walk's steps on a control plane.
@@ -64,7 +70,7 @@ class Starter:
         metadata: Mapping[str, Any] | None,
         payload: Any,
         wait: Callable[[str], object],
-        claimed: Callable[[str], None],
+        claimed: Callable[[str], object],
         log: Any,
     ) -> None:
         self._client = client

@@ -177,21 +177,18 @@ class HelmrStartSessionOperator(BaseOperator):
             return self._execute(context)
 
     def _execute(self, context: Context) -> Any:
-        from helmr_provider.triggers.base import deadline_of
-
-        ti = context["ti"]
-        deadline = deadline_of(ti, timeout=self.timeout, execution_timeout=self.execution_timeout)
+        deadline = self._deadline(context)
         with self._told_to_airflow(f"start Helmr task {self.task!r}"):
             outcome = self._start_or_adopt(context, deadline)
-        ids = self._keep_ids(context, outcome)
+        claim = self._keep(context, outcome)
         if self._killed:
             self._cancel("the Airflow task was killed", self.cancel_on_kill)
             raise AirflowException("The task was killed while its session was being started.")
         if not self.wait_for_completion:
             self._claim = None
-            return ids
+            return claim.ids
         if self.deferrable and outcome.seen.live:
-            self._defer(context, deadline, **ids)
+            self._defer(claim, deadline)
         return self._wait(deadline)
 
     def execute_complete(
@@ -199,45 +196,39 @@ class HelmrStartSessionOperator(BaseOperator):
         context: Context,
         event: Mapping[str, Any] | None = None,
         *,
-        session_id: str,
-        run_id: str,
-        external_id: str,
+        session_id: str | None = None,
+        run_id: str | None = None,
+        external_id: str | None = None,
         deadline: float | None = None,
     ) -> Any:
         """Go on when the trigger has fired. What became of the run is asked of the control plane, not of the event.
 
         :param context: of the task instance.
         :param event: of the trigger; it can be a stale one.
-        :param session_id: as of the deferral.
+        :param session_id: as of the deferral, like the others. ``dag.test()`` hands on nothing but the event.
         :param run_id: as of the deferral.
         :param external_id: as of the deferral.
         :param deadline: as of the deferral, in seconds since the epoch.
         """
-        from helmr_provider.client.errors import HelmrError
-
-        ids = {"session_id": session_id, "run_id": run_id, "external_id": external_id}
-        self._claim_as(owner_of(context["ti"]), external_id, session_id=session_id, run_id=run_id)
-        late = deadline is not None and time.time() >= deadline
-        try:
-            run = self.hook.client.runs.retrieve(run_id)
-        except HelmrError as error:
-            if is_permanent(error):
-                with self._told_to_airflow(f"read run {run_id}"):
-                    raise
-            # An outage is not a failure of the run; the triggerer waits it out.
-            self.log.warning("The control plane cannot be asked for the result: %s", error)
-            run = None
+        if external_id is None or session_id is None or run_id is None:
+            run = self._find_again(context)
+        else:
+            self._claim_as(owner_of(context["ti"]), external_id, session_id=session_id, run_id=run_id)
+            run = self._read(run_id)
         if run is not None and run.is_terminal:
             return self._finish(run)
-        if late:
+        if deadline is None:
+            deadline = self._deadline(context)
+        if deadline is not None and time.time() >= deadline:
             self._give_up()
-        if event is not None and event.get("status") == "error":
+        told = dict(event or {})
+        if told.get("status") == "error" or self._claim is None:
             cancelled = self._cancel_unless_retried(context)
             raise AirflowException(
-                f"Waiting for run {run_id} in the triggerer failed ({event.get('error')}); its log has the reason. "
+                f"Waiting for run {self.run_id} in the triggerer failed ({told.get('error')}); the log has the reason. "
                 f"The run {'was cancelled' if cancelled else 'goes on, and a retry finds it again'}."
             )
-        return self._defer(context, deadline, **ids)
+        return self._defer(self._claim, deadline)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume; also when the trigger was lost or timed out, with nothing left of what was deferred.
@@ -327,7 +318,7 @@ class HelmrStartSessionOperator(BaseOperator):
 
     def _claim_as(
         self, owner: str, external_id: str, *, session_id: str | None = None, run_id: str | None = None
-    ) -> None:
+    ) -> Claim:
         from helmr_provider.claims import Claim
 
         self.session_id, self.run_id = session_id, run_id
@@ -338,19 +329,37 @@ class HelmrStartSessionOperator(BaseOperator):
             session_id=session_id,
             run_id=run_id,
         )
+        return self._claim
 
-    def _keep_ids(self, context: Context, outcome: Outcome) -> dict[str, str]:
+    def _keep(self, context: Context, outcome: Outcome) -> Claim:
         seen, stamp = outcome.seen, self._stamp(context)
-        external_id = self._name(stamp)(seen.generation)
-        self._claim_as(stamp.owner, external_id, session_id=seen.session_id, run_id=seen.run_id)
-        ids = {"session_id": seen.session_id, "run_id": seen.run_id, "external_id": external_id}
+        name = self._name(stamp)(seen.generation)
+        claim = self._claim_as(stamp.owner, name, session_id=seen.session_id, run_id=seen.run_id)
         console_url = self.hook.settings.console_url
         if self.do_xcom_push:
-            for key, value in ids.items():
+            for key, value in claim.ids.items():
                 context["ti"].xcom_push(key=key, value=value)
             store_links(context, console_url=console_url, session_id=seen.session_id, run_id=seen.run_id)
         self.log.info("Helmr run: %s", run_url(console_url, seen.session_id, seen.run_id))
-        return ids
+        return claim
+
+    def _deadline(self, context: Context) -> float | None:
+        from helmr_provider.triggers.base import deadline_of
+
+        return deadline_of(context["ti"], timeout=self.timeout, execution_timeout=self.execution_timeout)
+
+    def _read(self, run_id: str) -> RunSnapshot | None:
+        """Read the run; ``None`` during an outage, which is not a failure of the run."""
+        from helmr_provider.client.errors import HelmrError
+
+        with self._told_to_airflow(f"read run {run_id}"):
+            try:
+                return self.hook.client.runs.retrieve(run_id)
+            except HelmrError as error:
+                if is_permanent(error):
+                    raise
+                self.log.warning("The control plane cannot be asked for the result: %s", error)
+                return None
 
     def _wait(self, deadline: float | None) -> Any:
         from helmr_provider.client.errors import HelmrTimeoutError
@@ -361,22 +370,21 @@ class HelmrStartSessionOperator(BaseOperator):
             run = self.hook.client.runs.wait(run_id, timeout=_seconds_until(deadline))
         return self._give_up() if run is None else self._finish(run)
 
-    def _defer(self, context: Context, deadline: float | None, **ids: str) -> NoReturn:
+    def _defer(self, claim: Claim, deadline: float | None) -> NoReturn:
         from helmr_provider.triggers.base import backstop
         from helmr_provider.triggers.run import HelmrRunTrigger
 
-        cancels: Literal["session", "run"] = "session" if self.external_id is None else "run"
         self.defer(
             trigger=HelmrRunTrigger(
                 helmr_conn_id=self.helmr_conn_id,
-                run_id=ids["run_id"],
-                session_id=ids["session_id"],
+                run_id=claim.ids["run_id"],
+                session_id=claim.session_id,
                 deadline=deadline,
-                owner=owner_of(context["ti"]),
-                cancel_on_kill=cancels if self.cancel_on_kill else None,
+                owner=claim.owner,
+                cancel_on_kill=("session" if claim.named else "run") if self.cancel_on_kill else None,
             ),
             method_name="execute_complete",
-            kwargs=ids if deadline is None else {**ids, "deadline": deadline},
+            kwargs=claim.ids if deadline is None else {**claim.ids, "deadline": deadline},
             timeout=backstop(deadline),
         )
 

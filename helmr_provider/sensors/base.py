@@ -87,29 +87,28 @@ class HelmrSensor(BaseSensorOperator):
 
         :param context: of the task instance.
         """
-        from helmr_provider.triggers.base import deadline_of
-
         with closing(self.hook):
-            if not self.deferrable:
-                return super().execute(context)
-            deadline = deadline_of(context["ti"], timeout=self.timeout, execution_timeout=self.execution_timeout)
-            return self._return_or_defer(context, deadline)
+            return self._return_or_defer(context) if self.deferrable else super().execute(context)
 
     def execute_complete(
-        self, context: Context, event: Mapping[str, Any] | None = None, deadline: float | None = None
+        self, context: Context, event: Mapping[str, Any] | None = None, *, deadline: float | None = None
     ) -> Any:
         """Go on when the trigger has fired. How things stand is asked of the control plane, not of the event.
 
         :param context: of the task instance.
         :param event: of the trigger; it can be a stale one.
-        :param deadline: as of the deferral, in seconds since the epoch.
+        :param deadline: as of the deferral, in seconds since the epoch. ``dag.test()`` hands on nothing but the event.
         """
         with closing(self.hook):
-            return self._return_or_defer(context, deadline, event or {})
+            return self._return_or_defer(context, event or {}, deadline)
 
-    def _return_or_defer(self, context: Context, deadline: float | None, event: Mapping[str, Any] | None = None) -> Any:
-        from helmr_provider.triggers.base import backstop
+    def _return_or_defer(
+        self, context: Context, event: Mapping[str, Any] | None = None, deadline: float | None = None
+    ) -> Any:
+        from helmr_provider.triggers.base import backstop, deadline_of
 
+        if deadline is None:
+            deadline = deadline_of(context["ti"], timeout=self.timeout, execution_timeout=self.execution_timeout)
         late = event is not None and deadline is not None and time.time() >= deadline
         with self._failing_softly():
             if (seen := self._look(context)).is_done:
