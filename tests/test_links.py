@@ -8,6 +8,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, BaseOperator
 
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, session_url, store_links
+from helmr_provider.version_compat import AIRFLOW_V_3_0_PLUS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,3 +55,16 @@ def test_the_buttons_work_while_the_task_runs_and_afterwards(run_dag: Callable[.
     assert ti.xcom_pull(task_ids="starts") == expected
     assert {key: ti.xcom_pull(task_ids="starts", key=key) for key in expected} == expected
     assert not any(ti.xcom_pull(task_ids="ends_before", key=key) for key in expected)
+    shown = stored(dag).get_task("starts")
+    assert shown.get_extra_links(ti, "Helmr session") == expected["_link_HelmrSessionLink"]
+    assert shown.get_extra_links(ti, "Helmr run") == expected["_link_HelmrRunLink"]
+    [early] = [ti for ti in run.get_task_instances() if ti.task_id == "ends_before"]
+    assert not stored(dag).get_task("ends_before").get_extra_links(early, "Helmr run")
+
+
+def stored(dag: Any) -> Any:
+    """The DAG as the web server reads it: without our classes, unless provider info names them."""
+    from airflow.serialization import serialized_objects
+
+    form: Any = getattr(serialized_objects, "DagSerialization" if AIRFLOW_V_3_0_PLUS else "SerializedDAG")
+    return form.from_dict(form.to_dict(dag))
