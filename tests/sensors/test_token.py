@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import time_machine
 from airflow.providers.common.compat.sdk import (
+    DAG,
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
@@ -248,3 +251,27 @@ def test_a_sensor_that_was_killed_leaves_the_token_alone(client: HelmrClient, to
 def test_the_deadline_counts_from_the_start_of_the_try(token_id: str) -> None:
     sensor = start(token_id, deferrable=True, timeout=90)
     assert deferred(sensor).trigger.deadline == sensor.ti.start_date.timestamp() + 90
+
+
+@pytest.mark.usefixtures("helmr_connection")
+@pytest.mark.parametrize("mode", ["poke", "reschedule"])
+def test_in_a_dag_the_answer_is_waited_for(
+    mode: str, control_plane: LocalControlPlane, client: HelmrClient, run_dag: Callable[..., Any]
+) -> None:
+    token_id = client.tokens.create().id
+
+    def answer_once_asked() -> None:
+        while not any(entry.operation == "getToken" for entry in control_plane.journal):
+            time.sleep(0.01)
+        client.tokens.complete(token_id, ANSWER)
+
+    with DAG(f"waits_{mode}", schedule=None) as dag:
+        HelmrTokenSensor(task_id="wait", token_id=token_id, mode=mode, poke_interval=0.2, timeout=60, deferrable=False)
+    person = threading.Thread(target=answer_once_asked, daemon=True)
+    person.start()
+    run = run_dag(dag)
+    person.join(timeout=10)
+    assert run.state == "success"
+    [ti] = run.get_task_instances()
+    assert ti.xcom_pull(task_ids="wait") == ANSWER
+    assert len([entry for entry in control_plane.journal if entry.operation == "getToken"]) > 1
