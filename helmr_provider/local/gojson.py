@@ -76,9 +76,10 @@ def parse(raw: bytes) -> Any:
     except RecursionError:
         raise DecodeError("exceeded max depth") from None
     except ValueError:
-        raise DecodeError(syntax_complaint(text)) from None
+        raise DecodeError(syntax_complaint(text) or "invalid JSON") from None
     if text[end:].strip(_WHITESPACE):
-        raise DecodeError("request body must contain a single JSON value")
+        # Python takes `1.x` for a number with something behind it, Go for a number that is broken.
+        raise DecodeError(syntax_complaint(text) or "request body must contain a single JSON value")
     return _mended(value) if "\\u" in text else value
 
 

@@ -19,8 +19,8 @@ class _Unexpected(Exception):  # noqa: N818 - an event, not an error
         super().__init__(f"invalid character {shown} {context}")
 
 
-def syntax_complaint(text: str) -> str:
-    """Say what is wrong with the first JSON value of a text, in Go's words."""
+def syntax_complaint(text: str) -> str | None:
+    """Say what is wrong with the first JSON value of a text, in Go's words; None if nothing is."""
     if not text.strip(_WHITESPACE):
         return "EOF"
     scanner = _Scanner(text)
@@ -32,7 +32,7 @@ def syntax_complaint(text: str) -> str:
         return "exceeded max depth"
     except _Unexpected as error:
         return str(error)
-    return "invalid JSON"
+    return None
 
 
 class _Scanner:

@@ -10,7 +10,6 @@ import pytest
 
 from helmr_provider.local import (
     LocalControlPlane,
-    TaskContext,
     TaskFailure,
     TokenCancelled,
     TokenExpired,
@@ -24,6 +23,9 @@ from tests.local.wire import Wire
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from helmr_provider.local import (
+        TaskContext,
+    )
     from tests.local.scripted import Director
 
 
@@ -89,7 +91,8 @@ def test_the_example_that_retries_succeeds_with_its_second_attempt(examples: Wir
 
 
 def test_echo_returns_falsy_payloads_as_they_are(examples: Wire) -> None:
-    for payload in (0, False, "", [], {}):
+    payloads: tuple[Any, ...] = (0, False, "", [], {})
+    for payload in payloads:
         run = examples.ended(examples.start("echo", payload)["run"]["id"])
         assert run["output"] == payload
         assert type(run["output"]) is type(payload)

@@ -1,0 +1,104 @@
+"""`helmr-local serve` as a person or a script uses it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from helmr_provider.local.__main__ import main
+from tests.local.wire import Wire
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_COMMAND = [sys.executable, "-W", "error", "-m", "helmr_provider.local"]
+
+
+class _Address:
+    def __init__(self, lines: list[str]) -> None:
+        members = dict(line.removeprefix("export ").split("=", 1) for line in lines)
+        self.url, self.api_key = members["HELMR_API_URL"], members["HELMR_API_KEY"]
+
+
+def _serve(*options: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*_COMMAND, "serve", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+def _read(process: subprocess.Popen[str]) -> _Address:
+    assert process.stdout is not None
+    return _Address([process.stdout.readline().strip() for _ in range(2)])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_prints_what_a_shell_needs_and_ends_cleanly_with_runs_and_followers(number: signal.Signals) -> None:
+    with _serve() as process:
+        wire = Wire(_read(process))
+        run_id = wire.start("work", {"seconds": 600})["run"]["id"]
+        wire.until(run_id, "running")
+        with wire.stream(f"/api/runs/{run_id}/events") as stream:
+            next(stream.frames())
+            process.send_signal(number)
+            output, errors = process.communicate(timeout=10)
+        assert (process.returncode, output, errors) == (0, "", "")
+
+
+def test_the_key_can_be_given_on_the_command_line_or_by_the_environment() -> None:
+    for options, environment in (
+        (["--api-key", "hlmr_sk_demo"], {}),
+        ([], {"HELMR_LOCAL_API_KEY": "hlmr_sk_demo"}),
+    ):
+        with _serve(*options, **environment) as process:
+            address = _read(process)
+            assert address.api_key == "hlmr_sk_demo"
+            assert Wire(address).get("/api/runs") == {"runs": []}
+            process.terminate()
+            process.communicate(timeout=10)
+
+
+def test_an_address_that_others_can_reach_needs_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--host", "0.0.0.0"]) == 1
+    assert "not a loopback address" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_named_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert main(["serve", "--port", str(taken.getsockname()[1])]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("helmr-local: ")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--api-key", "secret"], "begins with hlmr_sk_"),
+        (["--tasks", "no/such/file.py"], "file.py"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_one_line(
+    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", *options]) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_a_broken_database_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "state.db").write_bytes(b"this is not a database " * 100)
+    assert main(["serve", "--db", str(tmp_path / "state.db")]) == 1
+    assert "not a database" in capsys.readouterr().err
