@@ -281,7 +281,7 @@ class Following:
 
     def _next_review(self, now: float) -> float:
         times = [run.not_before for run in self._runs.values() if self._ready(run) and run.not_before > now]
-        if (recovery := self._trust.recovers_at()) is not None:
+        if self._runs and (recovery := self._trust.recovers_at()) is not None:
             times.append(recovery)
         if len(self._runs) > len(self._open):
             times += [run.opened_at + self.HOLD for run in self._open.values() if run.opened_at + self.HOLD > now]

@@ -23,7 +23,7 @@ class Survey:
     """Decide when runs are counted and listed.
 
     A *pass* begins when something may have ended: every run must then be shown alive, by a list or singly, by a request
-    that started after the beginning of the pass.
+    that started after the beginning of the pass. It is over early when as many ended runs were found as were counted.
 
     :param random: source of jitter.
     """
@@ -45,9 +45,13 @@ class Survey:
         self._owed = 0
         self._found_meanwhile = 0
         self._began = _NEVER
+        self._later = 0
         self._thorough = False
+        # Whether it is unknown how many ends a pass looks for, so that those it finds settle nothing.
+        self._blind = False
+        self._listed_at = _NEVER
         self._lists: list[ListRuns] = []
-        self._under_way: set[ListRuns] = set()
+        self._under_way: set[Counts | ListRuns] = set()
         self._listing = False
         self._poor_until: dict[str | None, float] = {}
 
@@ -69,93 +73,83 @@ class Survey:
     def due(self, now: float) -> list[Counts | ListRuns]:
         """Give the requests to make now. Each stays due until it is said to be under way."""
         due: list[Counts | ListRuns] = [listing for listing in self._lists if listing not in self._under_way]
-        if now >= self._tick_at:
+        if now >= self._tick_at and Counts() not in self._under_way:
             due.append(Counts())
         return due
 
     def wake_at(self) -> float:
         """Give the time at which something is due."""
-        return _NEVER if self.due(_NEVER) else self._tick_at
+        if any(listing not in self._under_way for listing in self._lists):
+            return _NEVER
+        return float("inf") if Counts() in self._under_way else self._tick_at
 
     def started(self, action: Counts | ListRuns) -> None:
         """Note that a request is under way."""
+        self._under_way.add(action)
         if isinstance(action, Counts):
-            self._tick_at = float("inf")
             self._found_meanwhile = 0
         else:
             self._lists.remove(action)
-            self._under_way.add(action)
 
     def counted(self, now: float, finished: int) -> None:
         """Take how many runs of the environment have ended, ever, and begin a pass if one of ours may be among them."""
-        known = self._finished is not None and finished >= self._finished
-        grown = finished - self._finished if self._finished is not None and known else 1
-        self._finished = finished
+        self._under_way.discard(Counts())
+        last, self._finished = self._finished, finished
+        if last is None or finished < last:
+            self._grew(now, 1, blind=True)
+        elif finished > last or now >= self._safety_at:
+            self._grew(now, finished - last, blind=False)
         # An end that was found before it was counted is no debt; one that was found earlier must be in this count.
-        self._owed = max(self._owed + grown, -self._found_meanwhile)
-        if grown:
-            self._pace.reset()
+        self._owed = max(self._owed, -self._found_meanwhile)
         self._tick_at = now + self._pace.next()
-        thorough = not known or now >= self._safety_at
-        if self._owed > 0 or thorough:
-            self.begin(now, thorough=thorough)
 
     def failed(self, action: Counts | ListRuns, now: float, *, retryable: bool) -> None:
         """Note that a request failed: what it would have said is looked for without it."""
+        self._under_way.discard(action)
         if isinstance(action, Counts):
             self._finished = None
+            self._grew(now, 1, blind=True)
             self._tick_at = now + self._pace.next()
-            self.begin(now, thorough=True)
-            return
-        if not retryable:
+        elif not retryable:
             self._poor_until[action.status] = now + self.POOR_FOR
+
+    def dropped(self, action: Counts | ListRuns) -> None:
+        """Note that nothing will be heard of a request."""
         self._under_way.discard(action)
 
-    def dropped(self, action: Counts | ListRuns, now: float) -> None:
-        """Note that nothing will be heard of a request."""
-        if isinstance(action, Counts):
-            self._tick_at = now
-        else:
-            self._under_way.discard(action)
-
-    def begin(self, now: float, *, thorough: bool = False) -> None:
-        """Begin a pass."""
-        if thorough:
-            self._safety_at = now + self.SAFETY
-        self._thorough = self._thorough or thorough
-        self._began = now
-        self._listing = True
-        # A list of an earlier pass that is still under way is asked for again: it may be older than what was counted.
-        self._lists = [] if self._is_poor(None, now) else [ListRuns()]
-
     def newcomers(self, now: float) -> bool:
-        """Take note that there are many new runs: begin a pass for them, now or a moment after the last one.
+        """Take note that there are many new runs: list for them, now or a moment after the last list.
 
         :returns: whether lists will answer for them; otherwise they are to be looked at singly.
         """
         if not self._listing and self._is_poor(None, now):
             return False
         if not self._listing and now >= self.newcomers_at():
-            self.begin(now)
+            self._list(now)
         return True
 
     def newcomers_at(self) -> float:
-        """Give the earliest time at which a pass for newcomers begins."""
-        return self._began + self.SPACING
+        """Give the earliest time at which lists are made for newcomers."""
+        return self._listed_at + self.SPACING
 
-    def found(self) -> None:
-        """Note that a run of ours that was seen alive before was found ended."""
-        # What a thorough pass finds may have ended before or after the count that began it: it settles no debt.
-        if not self._thorough:
-            self._owed -= 1
-            self._found_meanwhile += 1
+    def found(self, seen_at: float) -> None:
+        """Note that a run of ours was found ended.
+
+        :param seen_at: when the last request started that had shown it alive.
+        """
         self._pace.reset()
+        self._found_meanwhile += 1
+        if not self._blind:
+            self._owed -= 1
+        if seen_at >= self._began:
+            self._later -= 1
 
     def rest(self) -> None:
         """Forget what was counted, because from now on nobody looks."""
         self._finished = None
         self._lists = []
-        self._listing = self._thorough = False
+        self._listing = self._thorough = self._blind = False
+        self._owed = 0
         self._tick_at = _NEVER
 
     def listed(
@@ -185,15 +179,46 @@ class Survey:
 
     def listing_ended(self) -> bool:
         """Whether all lists of a pass have answered: said once for each pass."""
-        if not self._listing or self._lists or self._under_way:
+        if not self._listing or self._lists or self._under_way - {Counts()}:
             return False
         self._listing = False
         return True
 
-    def ended(self) -> None:
-        """Note that every run was seen since the pass began: what ended besides was not ours."""
-        self._owed = 0
-        self._thorough = False
+    def ended(self, now: float) -> None:
+        """Note that every run was seen since the pass began: what ended before it and is still owed was not ours."""
+        owed = self._later if self._blind else min(self._owed, self._later)
+        self._owed = max(owed, -self._found_meanwhile)
+        self._thorough = self._blind = False
+        if self._owed > 0:
+            self._begin(now)
+
+    def _grew(self, now: float, by: int, *, blind: bool) -> None:
+        if by:
+            self._pace.reset()
+        under_way = self.searching
+        self._owed += by
+        self._later += by
+        if under_way:
+            # The pass goes on, or one of many runs would never end; what ended since is looked for in the next one.
+            if by:
+                self._list(now)
+            return
+        if blind or now >= self._safety_at:
+            self._safety_at = now + self.SAFETY
+            self._thorough, self._blind = True, blind
+        if self._owed > 0 or self._thorough:
+            self._begin(now)
+
+    def _begin(self, now: float) -> None:
+        self._began = now
+        self._later = 0
+        self._list(now)
+
+    def _list(self, now: float) -> None:
+        self._listing = True
+        self._listed_at = now
+        # A list that is still under way is asked for again: it may be older than what was counted.
+        self._lists = [] if self._is_poor(None, now) else [ListRuns()]
 
     def _is_poor(self, status: str | None, now: float) -> bool:
         return now < self._poor_until.get(status, _NEVER)

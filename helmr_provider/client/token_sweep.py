@@ -47,6 +47,12 @@ class TokenSweep:
             return None
         return self.give_up()
 
+    def forget(self, token: str) -> None:
+        """Look for a token no more."""
+        self._unseen.discard(token)
+        if not self._unseen:
+            self._next = None
+
     def give_up(self) -> set[str]:
         """End the sweep.
 

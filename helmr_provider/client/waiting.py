@@ -88,6 +88,7 @@ class Scheduler:
         self._sweep = TokenSweep()
         self._sweep_pace = Pace(1.0, 5.0, 1.5, random)
         self._sweep_at = _NEVER
+        self._singles_first = False
         self._together = {RUN: False, TOKEN: False}
 
     # Registrations
@@ -114,6 +115,8 @@ class Scheduler:
             self._new[key.kind].pop(key.id, None)
         if key.kind == RUN:
             self._following.remove(key.id)
+        elif key.kind == TOKEN:
+            self._sweep.forget(key.id)
 
     def streams(self, limit: int) -> None:
         """Set how many streams waits may hold; those above it are closed."""
@@ -126,11 +129,13 @@ class Scheduler:
         started: list[Action] = []
         self._change_modes(now)
         self._welcome(now)
+        # With one request at a time and slow answers, counts and lists would always be due again before a single look.
+        started += self._look_singly(now, most=int(self._singles_first))
         started += self._look_together(now)
-        while self._room(now) and (wait := self._pop_timer(now) or self._pop_queue(now)) is not None:
-            wait.tried_at, wait.due, wait.queued = now, _IDLE, False
-            started.append(self._start(Retrieve(wait.key), now))
-        self._end_pass()
+        singles = self._look_singly(now, most=self._requests)
+        self._singles_first = bool(started) and not singles if started or singles else self._singles_first
+        started += singles
+        self._end_pass(now)
         if not self._gate.probing:
             for action in self._following.actions(now):
                 self._change_pace(self._waits[Key(RUN, action.run_id)], now, stopped=isinstance(action, StopFollow))
@@ -172,7 +177,7 @@ class Scheduler:
         if ended:
             if action.key.kind == RUN:
                 if wait.seen_at > _NEVER:
-                    self._survey.found()
+                    self._survey.found(wait.seen_at)
                 if status != "cancelled":  # A cancelled run's last event comes when its worker lets go, not before.
                     self._following.beaten(action.key.id, now)
             elif action.key.kind == TOKEN:
@@ -246,7 +251,7 @@ class Scheduler:
         if self._flying.pop(action, None) is None:
             return
         if isinstance(action, Counts | ListRuns):
-            self._survey.dropped(action, now)
+            self._survey.dropped(action)
         elif isinstance(action, Retrieve) and (wait := self._waits.get(action.key)) is not None:
             self._suspects.discard(action.key)
             self._look(wait, now, now)
@@ -340,11 +345,21 @@ class Scheduler:
                 self._queue_unseen()
         if self._together[TOKEN] and self._sweep.page is None and now >= self._sweep_at:
             self._sweep.begin(self._ids[TOKEN])
-            self._sweep_at = _IDLE
+            self._sweep_at = now + self._sweep_pace.next()
             self._new[TOKEN].clear()
         page = self._sweep.page
         if page is not None and page not in self._flying and self._room(now):
             started.append(self._start(page, now))
+        return started
+
+    def _look_singly(self, now: float, *, most: int) -> list[Action]:
+        started: list[Action] = []
+        while len(started) < most and self._room(now):
+            wait = self._pop_timer(now) or self._pop_queue(now)
+            if wait is None:
+                break
+            wait.tried_at, wait.due, wait.queued = now, _IDLE, False
+            started.append(self._start(Retrieve(wait.key), now))
         return started
 
     def _queue_unseen(self) -> None:
@@ -373,10 +388,10 @@ class Scheduler:
             self._queue.popleft()
         return None
 
-    def _end_pass(self) -> None:
+    def _end_pass(self, now: float) -> None:
         looking = self._survey.listing or self._queue or self._suspects
         if self._survey.searching and not looking and not any(isinstance(one, Retrieve) for one in self._flying):
-            self._survey.ended()
+            self._survey.ended(now)
 
     def _change_pace(self, wait: _Wait, now: float, *, stopped: bool) -> None:
         """Look at a run at once when its stream is taken away, and seldom while it has one."""
