@@ -54,3 +54,10 @@ def token_not_found() -> ApiError:
 def stream_not_found() -> ApiError:
     """Build the answer for a stream that the deployment does not declare in this direction."""
     return ApiError(404, "stream not found", "stream_not_found")
+
+
+def fingerprint_mismatch() -> ApiError:
+    """Build the answer to an idempotency key that was used with another request."""
+    return ApiError(
+        409, "idempotency key was already used with different request parameters", "idempotency_fingerprint_mismatch"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from helmr_provider.local.clock import rfc3339
-from helmr_provider.local.errors import ApiError, stream_not_found
+from helmr_provider.local.errors import fingerprint_mismatch, stream_not_found
 from helmr_provider.local.ids import uuid7
 from helmr_provider.local.jsontext import fingerprint, jsonb, loads
 from helmr_provider.local.state import runs
@@ -70,11 +70,7 @@ def append(core: Core, stream: Row, new: NewRecord) -> tuple[Row, bool]:
             )
             if earlier is not None:
                 if earlier["fingerprint"] != new.fingerprint():
-                    raise ApiError(
-                        409,
-                        "idempotency key was already used with different request parameters",
-                        "idempotency_fingerprint_mismatch",
-                    )
+                    raise fingerprint_mismatch()
                 return earlier, False
         now = core.clock.now()
         numbered = core.db.one(

@@ -6,7 +6,7 @@ import hmac
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from helmr_provider.local.clock import rfc3339
-from helmr_provider.local.errors import ApiError, token_not_found
+from helmr_provider.local.errors import ApiError, fingerprint_mismatch, token_not_found
 from helmr_provider.local.ids import derived_secret, hashed, uuid7
 from helmr_provider.local.jsontext import fingerprint, jsonb, loads
 from helmr_provider.local.state import runs
@@ -44,11 +44,7 @@ def create(core: Core, environment_id: str, new: NewToken) -> tuple[Row, bool]:
             )
             if earlier is not None:
                 if earlier["fingerprint"] != new.request_fingerprint:
-                    raise ApiError(
-                        409,
-                        "idempotency key was already used with different request parameters",
-                        "idempotency_fingerprint_mismatch",
-                    )
+                    raise fingerprint_mismatch()
                 return earlier, False
         now = core.clock.now()
         token_id = uuid7(now)
