@@ -54,17 +54,11 @@ async def shared_client(helmr_conn_id: str) -> AsyncIterator[AsyncHelmrClient]:
             del clients[helmr_conn_id]
 
     try:
-        try:
-            # A user who is cancelled must not take the fetch away from the others.
-            client = await asyncio.shield(shared.opening)
-        except Exception:
-            retire()
-            raise
-        try:
-            yield client
-        except HelmrAuthError:
-            retire()
-            raise
+        # A user who is cancelled must not take the fetch away from the others.
+        yield await asyncio.shield(shared.opening)
+    except HelmrAuthError:
+        retire()
+        raise
     finally:
         shared.users -= 1
         if not shared.users:

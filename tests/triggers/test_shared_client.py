@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
+import threading
 from typing import TYPE_CHECKING, Any
 
+import certifi
 import pytest
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
@@ -233,6 +236,23 @@ async def test_nothing_blocks_the_event_loop(helmr_connection: str, control_plan
         async with shared_client(helmr_connection) as client:
             seen = await client.tokens.retrieve(token)
     assert seen.is_pending
+
+
+async def test_certificates_are_not_read_on_the_event_loop(
+    connect: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_loop: list[bool] = []
+    create = ssl.create_default_context
+
+    def create_default_context(*args: Any, **kwargs: Any) -> ssl.SSLContext:
+        on_loop.append(threading.current_thread() is threading.main_thread())
+        return create(*args, **kwargs)
+
+    monkeypatch.setattr(ssl, "create_default_context", create_default_context)
+    members = {"host": "https://helmr.example", "password": "hlmr_sk_0123456789"}
+    async with shared_client(connect(**members, extra={"ca_bundle": certifi.where()})):
+        pass
+    assert set(on_loop) == {False}
 
 
 def create_token(control_plane: LocalControlPlane) -> str:
