@@ -6,6 +6,7 @@ timeout while completing it is refused already.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from helmr_provider.local.state import runs, sessions, tokens
@@ -14,10 +15,16 @@ if TYPE_CHECKING:
     from helmr_provider.local.core import Core
 
 
+_log = logging.getLogger(__name__)
+
+
 async def sweep_forever(core: Core) -> None:
     """Sweep, wait, and sweep again, until cancelled."""
     while True:
-        sweep(core)
+        try:
+            sweep(core)
+        except Exception:  # noqa: BLE001 - one thing that cannot be done must not stop all that comes due later
+            _log.exception("a sweep failed")
         await core.hub.wait("sweep", core.settings.sweep)
 
 

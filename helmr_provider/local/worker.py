@@ -12,6 +12,7 @@ What a restart finds (behaviour.md section 6):
 from __future__ import annotations
 
 import asyncio
+import logging
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 _LOOK_AGAIN = 3600.0
 _STOP_SECONDS = 1.0
+_LEFT_A_WAIT = "the task left a wait before it ended: a run waits for one thing at a time; use the wait's own timeout"
+_log = logging.getLogger(__name__)
 
 
 class Worker:
@@ -98,6 +101,9 @@ class Worker:
     def _executed(self, run_id: str, execution: _Execution) -> None:
         if self._executions.get(run_id) is execution:
             del self._executions[run_id]
+        failure = None if execution.task.cancelled() else execution.task.exception()
+        if failure is not None:
+            _log.error("run %s could not be executed", run_id, exc_info=failure)
         if not self._stopping:
             execution.release()
             self._core.hub.notify("dispatch")
@@ -145,12 +151,13 @@ class _Execution:
             return
         if run["execution"] == "pending_cancel":
             runs.let_go(self._core, run)
+        elif self._limit_passed:
+            detail = {"message": "run exceeded max duration", "limit_seconds": run["max_duration_us"] // SECOND}
+            runs.fail(self._core, run, "max_duration", detail)
         elif run["execution"] == "executing":
-            if self._limit_passed:
-                detail = {"message": "run exceeded max duration", "limit_seconds": run["max_duration_us"] // SECOND}
-                runs.fail(self._core, run, "max_duration", detail)
-            else:
-                runs.fail(self._core, run, "worker_failed", {"message": "the task gave up without a result"})
+            runs.fail(self._core, run, "worker_failed", {"message": "the task gave up without a result"})
+        elif run["execution"] == "waiting" and not self._dropped:
+            runs.fail(self._core, run, "worker_failed", {"message": _LEFT_A_WAIT})
 
     async def _attempt(self, context: TaskContext, run: Row) -> None:
         definition: TaskDefinition | None = self._core.deployment.tasks.get(run["task_id"])
@@ -163,6 +170,8 @@ class _Execution:
             output = jsonb(result)
         except TaskFailure as failure:
             self._failed(failure.failure_kind, failure.detail, failure.exit_code)
+        except SystemExit as leaving:
+            self._exited(leaving)
         except Exception as error:  # noqa: BLE001 - whatever a task lets out is its run's failure
             self._log_traceback(error)
             self._failed("task_failed", {"message": f"{type(error).__name__}: {error}", "exit_code": 1}, 1)
@@ -170,6 +179,17 @@ class _Execution:
             current = self._still_mine()
             if current is not None:
                 runs.succeed(self._core, current, output)
+
+    def _exited(self, leaving: SystemExit) -> None:
+        """Take `sys.exit` as the end of the task's process: status 0 is a success without output."""
+        current = self._still_mine()
+        if current is None:
+            return
+        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+        if code:
+            runs.fail(self._core, current, "task_failed", {"exit_code": code}, code)
+        else:
+            runs.succeed(self._core, current, None)
 
     def _failed(self, failure_kind: str, detail: Mapping[str, Any], exit_code: int | None) -> None:
         current = self._still_mine()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,7 @@ def sessions(stage: Stage) -> None:
     stage.play(162, meanwhile=_end_next(stage, {"answer": 42}))
     stage.play(163)
     stage.play(164, meanwhile=_fail_next(stage))
+    stage.play(165, meanwhile=_exit_next(stage))
     stage.server.pause_worker()
     stage.play(166, 167)
     stage.play(920, 921, 922)
@@ -405,6 +407,16 @@ def _fail_next(stage: Stage) -> Callable[[], None]:
         stage.fail(stage.newest_run(), TaskFailure("boom"))
 
     return fail
+
+
+def _exit_next(stage: Stage) -> Callable[[], None]:
+    before = stage.newest_run()
+
+    def leave() -> None:
+        until(lambda: stage.newest_run() != before)
+        stage.director.end(stage.newest_run(), sys.exit)
+
+    return leave
 
 
 def _new_token(stage: Stage, **options: Any) -> Any:

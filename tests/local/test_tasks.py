@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -118,6 +120,30 @@ def test_an_exception_is_a_failed_task_with_its_traceback_on_stderr(wire: Wire, 
     assert attributes["failure_kind"] == "task_failed"
     assert attributes["detail"] == {"message": "LookupError: nothing there", "exit_code": 1}
     assert _logs(wire, run_id)[1].rstrip().endswith("LookupError: nothing there")
+
+
+@pytest.mark.parametrize(("code", "status", "exit_code"), [(0, "succeeded", 0), (3, "failed", 3), ("why", "failed", 1)])
+def test_leaving_the_process_is_the_end_of_the_run_only(
+    wire: Wire, director: Director, code: int | str, status: str, exit_code: int
+) -> None:
+    run_id = wire.start("scripted")["run"]["id"]
+    director.end(run_id, lambda: sys.exit(code))
+    run = wire.ended(run_id)
+    assert (run["status"], run["exit_code"]) == (status, exit_code)
+    assert "output" not in run
+
+
+def test_a_task_that_leaves_a_wait_behind_fails_with_advice(wire: Wire, director: Director) -> None:
+    run_id = wire.start("scripted")["run"]["id"]
+
+    async def impatient(ctx: TaskContext) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ctx.sleep(3600), timeout=0.05)
+        ctx.log("never written")
+
+    director.tell(run_id, impatient)
+    assert wire.ended(run_id)["status"] == "failed"
+    assert "timeout" in _last_event(wire, run_id)["attributes"]["detail"]["message"]
 
 
 def test_a_result_that_is_no_json_fails_the_run(wire: Wire, director: Director) -> None:

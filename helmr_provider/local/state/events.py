@@ -49,17 +49,17 @@ def append(
     :param kind: the event's kind, which is its message too.
     :param attributes: ignored for the kinds whose attributes the server redacts.
     :param at: when it happened.
-    :param leased: name the worker's lease.
-    :param worker_span: belong to the lease's span, not to the run's.
+    :param leased: name the worker's lease, if there is one.
+    :param worker_span: belong to the lease's span, if there is one, not to the run's.
     :param severity: another severity than the kind's usual one.
     """
     row = core.db.one("UPDATE runs SET last_event = last_event + 1 WHERE id = ? RETURNING last_event", run["id"])
     sequence: int = row["last_event"] if row is not None else 1
     category, usual_severity, source = _KINDS[kind]
     redacted = kind in _REDACTED
-    span = run["lease_span"] if worker_span else run["span_id"]
+    span = run["lease_span"] if worker_span and run["lease_span"] is not None else run["span_id"]
     record: dict[str, Any] = {"id": str(sequence), "run_id": run["id"]}
-    if leased:
+    if leased and run["lease_id"] is not None:
         record["run_lease_id"] = run["lease_id"]
     record |= {
         "attempt_id": run["attempt_id"],
