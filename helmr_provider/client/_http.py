@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import ssl
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,12 +27,30 @@ if TYPE_CHECKING:
     from helmr_provider.client.requests import Request
     from helmr_provider.client.secrets import Secret
 
+logger = logging.getLogger("helmr_provider.client")
+
 # What the server accepts as a body is what we accept as one.
 MAX_BODY: Final = 128 * 1024 * 1024
 
 _FAILURES = (httpx.RequestError, httpx.InvalidURL, httpx.StreamError)
 # These come before the first byte of the request, so the server cannot have served it.
 _UNDELIVERED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+
+
+_speaking: ContextVar[bool] = ContextVar("helmr_speaking", default=False)
+
+
+class _NotOurs(logging.Filter):
+    """Keep httpx from logging our requests: at INFO it writes whole URLs, and one form of them holds a secret.
+
+    It would also write a line for every look at a run, into every task's log.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - the interface of logging
+        return not _speaking.get()
+
+
+logging.getLogger("httpx").addFilter(_NotOurs())
 
 
 class _Bearer(httpx.Auth):
@@ -228,12 +248,16 @@ class AsyncHttp:
         return await self._open(self._streams, request)
 
     async def _open(self, client: httpx.AsyncClient, request: Request) -> AsyncResponse:
+        _speaking.set(True)
         try:
             response = await client.send(_build(client, request), **_send_options(request))
         except _FAILURES as error:
             failure = _translate(error, request, self._settings)
         else:
+            logger.debug("%s was answered %d", request.operation, response.status_code)
             return AsyncResponse(response, request, self._settings)
+        finally:
+            _speaking.set(False)
         raise failure
 
     async def aclose(self) -> None:
@@ -317,12 +341,16 @@ class Http:
         return self._open(self._streams, request)
 
     def _open(self, client: httpx.Client, request: Request) -> Response:
+        _speaking.set(True)
         try:
             response = client.send(_build(client, request), **_send_options(request))
         except _FAILURES as error:
             failure = _translate(error, request, self._settings)
         else:
+            logger.debug("%s was answered %d", request.operation, response.status_code)
             return Response(response, request, self._settings)
+        finally:
+            _speaking.set(False)
         raise failure
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -36,7 +36,7 @@ class Answer:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes = field(repr=False)
 
 
 def interpret(endpoint: Endpoint, answer: Answer, now: float) -> Any:
@@ -116,11 +116,13 @@ def read(model: type[M], value: Any, operation: str, *, cursor: str | None = Non
     except ValidationError as error:
         issues = error.errors(include_url=False, include_input=False, include_context=False)
     where = ", ".join(sorted({".".join(str(part) for part in issue["loc"]) for issue in issues}))
+    # The answer may hold a token's secrets: what the traceback of this frame shows of it is without them.
+    value = scrub(json.dumps(value))[:MAX_RAW]
     raise HelmrProtocolError(
         f"{operation}: the answer does not fit the contract ({model.__name__}: {where or 'not an object'}).",
         operation=operation,
         cursor=cursor,
-        raw=scrub(json.dumps(value))[:MAX_RAW],
+        raw=value,
     )
 
 

@@ -110,6 +110,16 @@ class FollowedRun(Followed):
         """
         return run.is_terminal and not self._cancel_requested
 
+    def stream_ended(self, run: RunSnapshot) -> float:
+        """Return the pause before the next stream, after one that the server ended.
+
+        :param run: the snapshot from before that stream. If it was over by then, nothing more is waited for: a worker
+            that is lost may never let go.
+        """
+        if run.is_terminal:
+            self._cancel_requested = False
+        return self.reconnect_in()
+
     def look_again_in(self) -> float:
         """Return the pause before the next look at a run that reads as over."""
         self._looks += 1

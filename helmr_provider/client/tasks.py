@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, cast
+
+from typing_extensions import TypeVar
 
 from helmr_provider.client.durations import whole_seconds
 from helmr_provider.client.errors import PayloadValidationError
@@ -12,8 +14,8 @@ from helmr_provider.client.errors import PayloadValidationError
 if TYPE_CHECKING:
     from datetime import timedelta
 
-In = TypeVar("In")
-Out = TypeVar("Out")
+In = TypeVar("In", default=Any)
+Out = TypeVar("Out", default=Any)
 
 _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -21,7 +23,7 @@ _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _DEFAULT_MAX_DURATION = 900
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Task(Generic[In, Out]):
     """A deployed task with the types of its payload and output.
 

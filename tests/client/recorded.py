@@ -6,11 +6,14 @@ import json
 import re
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from helmr_provider.client.endpoints import ENDPOINTS, Endpoint
+from helmr_provider.client.endpoints import ENDPOINTS
 from tests.client.wire import NOTHING, Reply
 from tests.conftest import CONTRACT
+
+if TYPE_CHECKING:
+    from helmr_provider.client.endpoints import Endpoint
 
 RECORDINGS = CONTRACT / "recordings"
 
@@ -28,7 +31,8 @@ class Recording:
     @property
     def query(self) -> dict[str, str]:
         """Query members."""
-        return self.request.get("query", {})
+        query: dict[str, str] = self.request.get("query", {})
+        return query
 
     @property
     def body(self) -> Any:

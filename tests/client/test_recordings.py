@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,9 +18,12 @@ from helmr_provider.client import (
     HelmrPermissionError,
     IdempotencyKey,
 )
-from tests.client.recorded import Recording, recordings
+from tests.client.recorded import recordings
 from tests.client.wire import NOTHING, VARIANTS, Wire, drive
 from tests.conftest import CONTRACT
+
+if TYPE_CHECKING:
+    from tests.client.recorded import Recording
 
 pytestmark = pytest.mark.skipif(not CONTRACT.is_dir(), reason="the recordings of the control plane are not here")
 
@@ -55,6 +58,8 @@ ERRORS = {
     409: HelmrConflictError,
     410: HelmrGoneError,
 }
+Call = Callable[[Any], Any]
+
 # How a request came to be that a client of ours never sends: not JSON, or not one value.
 HAND_MADE = "body_text"
 
@@ -118,7 +123,7 @@ def test_an_operation_is_sent_as_recorded_and_its_answer_becomes_the_value_or_th
         assert body["error"].rstrip(".") in str(error)
 
 
-def start_call(found: Recording) -> Callable[[Any], Any] | None:
+def start_call(found: Recording) -> Call | None:
     body = dict(found.body)
     if not isinstance(body.get("task_id"), str):
         return None
@@ -149,7 +154,7 @@ def session_of(found: Recording) -> dict[str, str]:
     return {"session": found.path["session_id"]} if found.path else {"external_id": found.query["external_id"]}
 
 
-def simple_call(method: Callable[[Any], Callable[..., Any]], found: Recording, *args: Any, **known: str) -> Any:
+def simple_call(method: Callable[[Any], Callable[..., Any]], found: Recording, *args: Any, **known: str) -> Call | None:
     """Pass the query, else the body, as options of the same name."""
     given = dict(found.query) if found.endpoint.method == "GET" else dict(found.body)
     if set(given) - set(known) or None in given.values():
@@ -158,14 +163,14 @@ def simple_call(method: Callable[[Any], Callable[..., Any]], found: Recording, *
     return lambda client: method(client)(*args, **options)
 
 
-def patch_call(found: Recording) -> Callable[[Any], Any] | None:
+def patch_call(found: Recording) -> Call | None:
     # An update that changes nothing is refused here, though the server answers it.
     if not found.body or set(found.body) - {"metadata", "tags", "expires_at"} or None in found.body.values():
         return None
     return lambda client: client.sessions.update(**session_of(found), **found.body)
 
 
-def complete_call(found: Recording) -> Callable[[Any], Any] | None:
+def complete_call(found: Recording) -> Call | None:
     # Leaving the data out is the same as null for the server; ours always says it.
     if not isinstance(found.body, dict) or set(found.body) != {"data"}:
         return None
@@ -179,7 +184,71 @@ def complete_call(found: Recording) -> Callable[[Any], Any] | None:
     return lambda client: client.tokens.complete_callback(client.url + found.request["path"], data)
 
 
-def public_call(found: Recording) -> Callable[[Any], Any] | None:
+def list_sessions_call(found: Recording) -> Call | None:
+    # There is no "all" on the server, and the client does not send it.
+    if found.query.get("status") == "all":
+        return None
+    known = {name: name for name in ("status", "task_id", "external_id", "limit")}
+    return simple_call(lambda client: client.sessions.list, found, **known)
+
+
+def create_token_call(found: Recording) -> Call | None:
+    # A bare number is milliseconds on the wire and seconds here; the object form is not offered.
+    if not isinstance(found.body.get("timeout", ""), str):
+        return None
+    known = {name: name for name in ("timeout", "idempotency_key", "tags", "metadata")}
+    return simple_call(lambda client: client.tokens.create, found, **known)
+
+
+def close_call(found: Recording) -> Call | None:
+    return simple_call(lambda client: client.sessions.open(**session_of(found)).close, found, reason="reason")
+
+
+def list_runs_call(found: Recording) -> Call | None:
+    known = {name: name for name in ("status", "limit", "session_id")}
+    return simple_call(lambda client: client.runs.list, found, **known)
+
+
+def cancel_run_call(found: Recording) -> Call | None:
+    known = {name: name for name in ("reason", "force", "idempotency_key")}
+    return simple_call(lambda client: client.runs.cancel, found, found.path["run_id"], **known)
+
+
+def events_call(found: Recording) -> Call | None:
+    known = {"cursor": "cursor", "limit": "page_size"}
+    return simple_call(lambda client: client.runs.events.records, found, found.path["run_id"], **known)
+
+
+def list_tokens_call(found: Recording) -> Call | None:
+    known = {name: name for name in ("status", "cursor", "limit")}
+    return simple_call(lambda client: client.tokens.list_page, found, **known)
+
+
+PUBLIC_CALLS: dict[str, Callable[[Recording], Call | None]] = {
+    "startSession": start_call,
+    "listSessions": list_sessions_call,
+    "getSession": lambda found: lambda client: client.sessions.retrieve(**session_of(found)),
+    "patchSession": patch_call,
+    "closeSession": close_call,
+    "listSessionRuns": lambda found: lambda client: client.sessions.open(**session_of(found)).runs(),
+    "listRuns": list_runs_call,
+    "countRuns": lambda _: lambda client: client.runs.count(),
+    "getRun": lambda found: lambda client: client.runs.retrieve(found.path["run_id"]),
+    "cancelRun": cancel_run_call,
+    "getRunEvents": events_call,
+    "getRunLogs": lambda found: lambda client: client.runs.logs.retrieve(found.path["run_id"]),
+    "createToken": create_token_call,
+    "listTokens": list_tokens_call,
+    "getToken": lambda found: lambda client: client.tokens.retrieve(found.path["token_id"]),
+    "completeToken": complete_call,
+    "publicCompleteToken": complete_call,
+    "callbackCompleteToken": complete_call,
+    "cancelToken": lambda found: lambda client: client.tokens.cancel(found.path["token_id"]),
+    "healthz": lambda _: lambda client: client.health(),
+}
+
+
+def public_call(found: Recording) -> Call | None:
     """Turn a recorded request into the public call that sends it; None when no call of ours does."""
     operation = found.endpoint.operation.removesuffix("ByExternalId")
     if found.endpoint.sends and not isinstance(found.body, dict):
@@ -188,57 +257,7 @@ def public_call(found: Recording) -> Callable[[Any], Any] | None:
         return None
     if operation != found.endpoint.operation and "external_id" not in found.query:
         return None
-    path = found.path
-    match operation:
-        case "startSession":
-            return start_call(found)
-        case "listSessions":
-            known = {"status": "status", "task_id": "task_id", "external_id": "external_id", "limit": "limit"}
-            return None if found.query.get("status") == "all" else simple_call(
-                lambda client: client.sessions.list, found, **known
-            )  # fmt: skip
-        case "getSession":
-            return lambda client: client.sessions.retrieve(**session_of(found))
-        case "patchSession":
-            return patch_call(found)
-        case "closeSession":
-            return simple_call(lambda client: client.sessions.open(**session_of(found)).close, found, reason="reason")
-        case "listSessionRuns":
-            return lambda client: client.sessions.open(**session_of(found)).runs()
-        case "listRuns":
-            known = {"status": "status", "limit": "limit", "session_id": "session_id"}
-            return simple_call(lambda client: client.runs.list, found, **known)
-        case "countRuns":
-            return lambda client: client.runs.count()
-        case "getRun":
-            return None if found.query else lambda client: client.runs.retrieve(path["run_id"])
-        case "cancelRun":
-            known = {"reason": "reason", "force": "force", "idempotency_key": "idempotency_key"}
-            return simple_call(lambda client: client.runs.cancel, found, path["run_id"], **known)
-        case "getRunEvents":
-            known = {"cursor": "cursor", "limit": "page_size"}
-            return simple_call(lambda client: client.runs.events.records, found, path["run_id"], **known)
-        case "getRunLogs":
-            return lambda client: client.runs.logs.retrieve(path["run_id"])
-        case "createToken":
-            # A bare number is milliseconds on the wire and seconds here; the object form is not offered.
-            if not isinstance(found.body.get("timeout", ""), str):
-                return None
-            known = {name: name for name in ("timeout", "idempotency_key", "tags", "metadata")}
-            return simple_call(lambda client: client.tokens.create, found, **known)
-        case "listTokens":
-            known = {"status": "status", "cursor": "cursor", "limit": "limit"}
-            return simple_call(lambda client: client.tokens.list_page, found, **known)
-        case "getToken":
-            return lambda client: client.tokens.retrieve(path["token_id"])
-        case "completeToken" | "publicCompleteToken" | "callbackCompleteToken":
-            return complete_call(found)
-        case "cancelToken":
-            return lambda client: client.tokens.cancel(path["token_id"])
-        case "healthz":
-            return lambda client: client.health()
-        case _:
-            return None
+    return PUBLIC_CALLS[operation](found) if operation in PUBLIC_CALLS else None
 
 
 def public_calls() -> list[Recording]:

@@ -9,13 +9,16 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from helmr_provider.client import AsyncHelmrClient, HelmrClient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 API_KEY = "hlmr_sk_wire0wire0wire0wire0wire0wire0wire0wire0"
 VARIANTS = ("blocking", "asynchronous")
@@ -113,7 +116,7 @@ class Wire:
                 if reply.frames is not None:
                     headers["transfer-encoding"] = "chunked"
                 else:
-                    headers["content-length"] = str(len(body) + (1 if reply.end in {"cut", "silent"} else 0))
+                    headers["content-length"] = str(len(body) + (reply.end != "complete"))
                 for name, value in headers.items():
                     self.send_header(name, value)
                 self.end_headers()
@@ -142,7 +145,7 @@ class Wire:
     def _next(self, _: Asked) -> Reply:
         return self._replies.pop(0) if len(self._replies) > 1 else self._replies[0]
 
-    def __enter__(self) -> Wire:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -6,10 +6,16 @@ import dataclasses
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
+from helmr_provider.client._async.auth import AsyncAuth
+from helmr_provider.client._async.deployed import AsyncSandboxes, AsyncTasks
+from helmr_provider.client._async.deployments import AsyncDeployments
 from helmr_provider.client._async.runs import AsyncRuns
+from helmr_provider.client._async.schedules import AsyncSchedules
+from helmr_provider.client._async.secrets import AsyncSecrets
 from helmr_provider.client._async.sessions import AsyncSessions
 from helmr_provider.client._async.tokens import AsyncTokens
 from helmr_provider.client._async.transport import AsyncTransport
+from helmr_provider.client._async.workspaces import AsyncWorkspaces
 from helmr_provider.client._http import AsyncHttp
 from helmr_provider.client._shim import build_async_waiter
 from helmr_provider.client.answers import json_object, read
@@ -115,6 +121,41 @@ class AsyncHelmrClient:
         """Tokens."""
         return AsyncTokens(self)
 
+    @cached_property
+    def auth(self) -> AsyncAuth:
+        """Public access tokens."""
+        return AsyncAuth(self)
+
+    @cached_property
+    def workspaces(self) -> AsyncWorkspaces:
+        """Workspaces."""
+        return AsyncWorkspaces(self)
+
+    @cached_property
+    def schedules(self) -> AsyncSchedules:
+        """Schedules."""
+        return AsyncSchedules(self)
+
+    @cached_property
+    def tasks(self) -> AsyncTasks:
+        """Deployed tasks."""
+        return AsyncTasks(self)
+
+    @cached_property
+    def sandboxes(self) -> AsyncSandboxes:
+        """Deployed sandboxes."""
+        return AsyncSandboxes(self)
+
+    @cached_property
+    def deployments(self) -> AsyncDeployments:
+        """Deployments."""
+        return AsyncDeployments(self)
+
+    @cached_property
+    def secrets(self) -> AsyncSecrets:
+        """Secrets of the environment."""
+        return AsyncSecrets(self)
+
     @property
     def waiter(self) -> Waiter:
         """What all waits of this client share; built by the first."""
@@ -173,4 +214,6 @@ class AsyncHelmrClient:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(url={self.url!r})"
+        # A debugger may ask while the constructor is still at work.
+        transport: AsyncTransport | None = vars(self).get("transport")
+        return f"{type(self).__name__}(url={transport and transport.context.base_url!r})"

@@ -111,7 +111,7 @@ class AsyncRunEvents:
                                     yield record
                                 if place.must_look():
                                     break
-                    pause = place.reconnect_in()
+                    pause = place.stream_ended(snapshot)
             except (HelmrApiError, HelmrConnectionError, HelmrProtocolError) as error:
                 pause = place.tolerate(error)
             snapshot = None

@@ -182,5 +182,9 @@ class AsyncTokens:
         url: Secret | None = None,
     ) -> TokenCompletion:
         encode(data, "The data")
-        value = await self._transport.call(operation, path=path, body={"data": data}, credential=credential, url=url)
-        return read(TokenCompletion, value, operation)
+        body = {"data": data}
+        return read(
+            TokenCompletion,
+            await self._transport.call(operation, path=path, body=body, credential=credential, url=url),
+            operation,
+        )

@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING, Self
 
 from helmr_provider.client._http import Http
 from helmr_provider.client._shim import build_waiter
+from helmr_provider.client._sync.auth import Auth
+from helmr_provider.client._sync.deployed import Sandboxes, Tasks
+from helmr_provider.client._sync.deployments import Deployments
 from helmr_provider.client._sync.runs import Runs
+from helmr_provider.client._sync.schedules import Schedules
+from helmr_provider.client._sync.secrets import Secrets
 from helmr_provider.client._sync.sessions import Sessions
 from helmr_provider.client._sync.tokens import Tokens
 from helmr_provider.client._sync.transport import Transport
+from helmr_provider.client._sync.workspaces import Workspaces
 from helmr_provider.client.answers import json_object, read
 from helmr_provider.client.config import MAX_STREAMS, check_scope, resolve_api_key, resolve_settings
 from helmr_provider.client.errors import HelmrApiError
@@ -116,6 +122,41 @@ class HelmrClient:
         """Tokens."""
         return Tokens(self)
 
+    @cached_property
+    def auth(self) -> Auth:
+        """Public access tokens."""
+        return Auth(self)
+
+    @cached_property
+    def workspaces(self) -> Workspaces:
+        """Workspaces."""
+        return Workspaces(self)
+
+    @cached_property
+    def schedules(self) -> Schedules:
+        """Schedules."""
+        return Schedules(self)
+
+    @cached_property
+    def tasks(self) -> Tasks:
+        """Deployed tasks."""
+        return Tasks(self)
+
+    @cached_property
+    def sandboxes(self) -> Sandboxes:
+        """Deployed sandboxes."""
+        return Sandboxes(self)
+
+    @cached_property
+    def deployments(self) -> Deployments:
+        """Deployments."""
+        return Deployments(self)
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """Secrets of the environment."""
+        return Secrets(self)
+
     @property
     def waiter(self) -> BlockingWaiter:
         """What all waits of this client share; built by the first."""
@@ -174,4 +215,6 @@ class HelmrClient:
         self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(url={self.url!r})"
+        # A debugger may ask while the constructor is still at work.
+        transport: Transport | None = vars(self).get("transport")
+        return f"{type(self).__name__}(url={transport and transport.context.base_url!r})"

@@ -177,5 +177,9 @@ class Tokens:
         url: Secret | None = None,
     ) -> TokenCompletion:
         encode(data, "The data")
-        value = self._transport.call(operation, path=path, body={"data": data}, credential=credential, url=url)
-        return read(TokenCompletion, value, operation)
+        body = {"data": data}
+        return read(
+            TokenCompletion,
+            self._transport.call(operation, path=path, body=body, credential=credential, url=url),
+            operation,
+        )

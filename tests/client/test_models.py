@@ -1,0 +1,250 @@
+"""Reading what the server says: tolerant of what is new, clear about what is missing."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from helmr_provider.client import (
+    EventRecord,
+    HelmrConnectionError,
+    HelmrProtocolError,
+    LogChunk,
+    LogDecoder,
+    RunFailedEvent,
+    RunSnapshot,
+    SessionSnapshot,
+    TaskResultEvent,
+    Token,
+    UnknownEvent,
+    WaitCompletedEvent,
+    WaitEvent,
+    WaitTimedOutEvent,
+)
+from helmr_provider.client.answers import read, read_list, retry_after, same_id
+from helmr_provider.client.mapping import event_from_record, record_from_frame, record_from_page
+from helmr_provider.client.models.events import EventPage
+from helmr_provider.client.sse import ServerSentEvent
+from tests.client.recorded import recording
+from tests.conftest import CONTRACT
+
+RUN = {
+    "id": "r",
+    "task_id": "t",
+    "session_id": "s",
+    "project_id": "p",
+    "environment_id": "e",
+    "deployment_id": "d",
+    "deployment_task_id": "dt",
+    "status": "succeeded",
+    "created_at": "2026-11-23T17:28:10.35579Z",
+    "updated_at": "2026-11-23T17:28:10.355790123Z",
+}
+EVENT = {"id": "4", "kind": "run.created", "message": "run.created", "at": "2026-11-23T17:28:10Z"}
+
+
+def event(message: str, attributes: Any = None, **more: Any) -> Any:
+    return event_from_record(EventRecord.model_validate(EVENT | {"message": message, "attributes": attributes} | more))
+
+
+def test_unknown_members_are_ignored_and_kept_in_raw_and_unknown_statuses_stay_text() -> None:
+    received = RUN | {"status": "hibernating", "mood": "good"}
+    run = RunSnapshot.model_validate(received)
+    assert run.status == "hibernating"
+    assert not any([run.is_terminal, run.is_running, run.is_success])
+    assert run.raw == received
+
+
+def test_an_output_that_is_null_is_not_an_output_that_is_absent() -> None:
+    absent, null = RunSnapshot.model_validate(RUN), RunSnapshot.model_validate(RUN | {"output": None})
+    assert (absent.output, absent.has_output) == (None, False)
+    assert (null.output, null.has_output) == (None, True)
+
+
+@pytest.mark.parametrize(
+    ("status", "flags"),
+    [
+        ("queued", {"is_queued"}),
+        ("running", {"is_running"}),
+        ("waiting", {"is_waiting"}),
+        ("succeeded", {"is_success", "is_terminal"}),
+        ("failed", {"is_failed", "is_terminal"}),
+        ("cancelled", {"is_cancelled", "is_terminal"}),
+        ("expired", {"is_expired", "is_terminal"}),
+    ],
+)
+def test_each_status_has_its_flags(status: str, flags: set[str]) -> None:
+    run = RunSnapshot.model_validate(RUN | {"status": status})
+    names = {
+        "is_queued",
+        "is_running",
+        "is_waiting",
+        "is_success",
+        "is_failed",
+        "is_cancelled",
+        "is_expired",
+        "is_terminal",
+    }
+    assert {name for name in names if getattr(run, name)} == flags
+
+
+def test_records_are_frozen() -> None:
+    run: Any = RunSnapshot.model_validate(RUN)
+    with pytest.raises(ValidationError):
+        run.status = "failed"
+
+
+@pytest.mark.skipif(not CONTRACT.is_dir(), reason="the recordings of the control plane are not here")
+def test_blank_and_null_members_count_as_absent() -> None:
+    received = recording(60).response["json"]["session"]
+    session = SessionSnapshot.model_validate(
+        received | {"external_id": "", "metadata": None, "tags": None, "expires_at": None}
+    )
+    assert (session.external_id, session.metadata, session.tags, session.expires_at) == (None, {}, (), None)
+
+
+def test_a_missing_member_is_a_protocol_error_that_names_it_and_the_operation() -> None:
+    with pytest.raises(HelmrProtocolError, match=r"getRun: .*RunSnapshot: status") as caught:
+        read(RunSnapshot, {name: value for name, value in RUN.items() if name != "status"}, "getRun")
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+def test_a_list_is_a_list() -> None:
+    assert read_list(RunSnapshot, {}, "runs", "listRuns") == []
+    answers: list[Any] = [[], {"runs": "none"}, None]
+    for value in answers:
+        with pytest.raises(HelmrProtocolError, match="listRuns"):
+            read_list(RunSnapshot, value, "runs", "listRuns")
+
+
+def test_an_answer_about_something_else_is_noticed() -> None:
+    same_id("0A", "0a", "getRun")
+    with pytest.raises(HelmrProtocolError, match="asked for a, but the answer is about b"):
+        same_id("b", "a", "getRun")
+
+
+def test_a_wait_event_takes_either_name_of_its_id() -> None:
+    for name in ("run_wait_id", "wait_id"):
+        waiting = event("run_wait.created", {name: "w", "kind": "token", "tags": ["a", 1], "timeout": "x"})
+        assert isinstance(waiting, WaitEvent)
+        assert (waiting.type, waiting.wait_id, waiting.tags, waiting.timeout) == ("token_wait", "w", (), None)
+    done = event("run_wait.completed", {"run_wait_id": "w", "kind": "stream", "payload": {"a": 1}})
+    assert isinstance(done, WaitCompletedEvent)
+    assert (done.type, done.payload) == ("stream_wait_completed", {"a": 1})
+    late = event("run_wait.timed_out", {"run_wait_id": "w", "kind": "timer"})
+    assert isinstance(late, WaitTimedOutEvent)
+    assert late.type == "timer_wait_timed_out"
+
+
+@pytest.mark.parametrize("attributes", [{}, {"kind": "token"}, {"run_wait_id": "w", "kind": "moon"}, None])
+def test_a_wait_that_cannot_be_told_becomes_unknown_with_its_record(attributes: Any) -> None:
+    unknown = event("run_wait.created", attributes)
+    assert isinstance(unknown, UnknownEvent)
+    assert unknown.raw.attributes == attributes
+
+
+def test_defaults_of_events_are_the_contracts() -> None:
+    assert event("run.completed", {}).exit_code == 0
+    assert event("run.failed", {}).failure_kind == "task_failed"
+    log = event("log.stdout", {"redacted": True})
+    assert (log.stream, log.bytes, log.observed_seq) == ("stdout", 0, 0)
+    assert event("run.cancelled", {"reason": 3}).reason is None
+    assert event("run.created", None).run_id == ""
+    assert event("run.created", {"run_id": "r"}).run_id == "r"
+
+
+def test_a_message_that_is_no_known_name_gives_way_to_the_kind() -> None:
+    assert isinstance(event("the run is done", {}, kind="run.completed"), TaskResultEvent)
+    assert isinstance(event("run.failed", {}, kind="anything"), RunFailedEvent)
+    other = event("hello", {}, kind="run.mood")
+    assert isinstance(other, UnknownEvent)
+    assert other.kind == "run.mood"
+
+
+def test_a_known_kind_that_does_not_fit_is_an_error_with_the_raw_text() -> None:
+    with pytest.raises(HelmrProtocolError, match=r"run\.completed that does not fit") as caught:
+        event("run.completed", {"exit_code": "many"})
+    assert caught.value.raw is not None
+    assert '"exit_code": "many"' in caught.value.raw
+    assert caught.value.cursor == "4"
+
+
+def test_attributes_cannot_pass_for_what_belongs_to_the_record() -> None:
+    failed = event("run.failed", {"cursor": "99", "raw": {}, "at": "never", "type": "task_result"})
+    assert (failed.type, failed.cursor) == ("run_failed", "4")
+
+
+@pytest.mark.parametrize(
+    ("frame_id", "data", "cursor"),
+    [
+        ("7", "not json", "7"),
+        ("x", "not json", None),
+        ("", "{}", None),
+        ("7", "[]", "7"),
+        ("7", '{"id": 7}', "7"),
+        ("7", '{"id": "9007199254740992"}', "7"),
+        ("7", '{"id": "8"}', "8"),
+        ("7", '{"id": "8", "kind": "k", "message": "m", "at": 5}', "8"),
+        ("7", '{"id": "8", "kind": "k", "message": "m", "at": "noon"}', "8"),
+        (str(2**53), "not json", None),
+    ],
+)
+def test_a_bad_frame_tells_where_to_go_on_if_that_is_known(frame_id: str, data: str, cursor: str | None) -> None:
+    with pytest.raises(HelmrProtocolError) as caught:
+        record_from_frame(ServerSentEvent(data, id=frame_id))
+    assert caught.value.cursor == cursor
+
+
+def test_half_a_frame_at_the_end_of_a_stream_is_a_cut_and_not_a_bad_frame() -> None:
+    with pytest.raises(HelmrConnectionError, match="cut inside an event"):
+        record_from_frame(ServerSentEvent('{"id":"8","ki', id="8", complete=False))
+
+
+@pytest.mark.parametrize("value", [None, [], {}, EVENT | {"at": None}, EVENT | {"message": 4}])
+def test_a_record_of_a_page_without_message_or_time_is_dropped(value: Any) -> None:
+    assert record_from_page(value) is None
+
+
+@pytest.mark.parametrize(
+    ("received", "cursor"), [(5, "5"), ("5", "5"), ("opaque:1", "opaque:1"), (None, None), ("", None)]
+)
+def test_a_page_cursor_is_text_whatever_the_server_sends(received: Any, cursor: str | None) -> None:
+    assert EventPage.model_validate({"events": [], "next_cursor": received}).next_cursor == cursor
+
+
+@given(st.text(), st.integers(1, 5))
+def test_log_chunks_that_split_characters_become_the_text_that_was_written(text: str, size: int) -> None:
+    content = text.encode(errors="replace")
+    decoder = LogDecoder()
+    pieces = [content[start : start + size] for start in range(0, len(content), size)]
+    decoded = ""
+    for number, piece in enumerate(pieces):
+        common = {"id": str(number), "at": EVENT["at"]}
+        chunk = {"stream": "stdout", "content_base64": base64.b64encode(piece).decode()}
+        decoded += decoder.decode(LogChunk.model_validate(common | chunk))
+        # The other stream is decoded by itself.
+        assert decoder.decode(LogChunk.model_validate(common | {"stream": "stderr", "content_base64": "eA=="})) == "x"
+    assert decoded == content.decode()
+
+
+def test_the_secrets_of_a_token_are_there_but_not_shown() -> None:
+    token = Token.model_validate(
+        {"id": "t", "callback_url": "https://x/hlmr_callback_a", "public_access_token": "hlmr_public_access_b"}
+    )
+    assert token.public_access_token == "hlmr_public_access_b"
+    assert "hlmr_" not in repr(token) + str(token)
+
+
+@pytest.mark.parametrize(
+    ("header", "delay"),
+    [("1", 1.0), ("0.5", 0.5), ("0", None), ("-1", None), ("soon", None), (None, None), ("inf", None), ("nan", None),
+     ("Thu, 01 Jan 1970 00:01:00 GMT", 20.0), ("Thu, 01 Jan 1970 00:00:30 GMT", None)],
+)  # fmt: skip
+def test_retry_after_is_seconds_or_a_date_ahead(header: str | None, delay: float | None) -> None:
+    assert retry_after(header, now=40.0) == delay

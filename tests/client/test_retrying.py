@@ -1,0 +1,86 @@
+"""When a request is sent again, and after how long."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError, HelmrProtocolError
+from helmr_provider.client.retrying import (
+    CALLS,
+    STREAMS,
+    Backoff,
+    is_pending,
+    is_transient,
+    may_repeat,
+    pending_delay,
+)
+
+POSITIVE = st.floats(0.001, 100)
+
+
+@given(failures=st.integers(1, 10_000), base=POSITIVE, cap=POSITIVE, asked=st.none() | POSITIVE, seed=st.integers())
+def test_a_pause_is_never_shorter_than_asked_and_never_longer_than_its_bound(
+    failures: int, base: float, cap: float, asked: float | None, seed: int
+) -> None:
+    pause = Backoff(base=base, cap=cap).delay(failures, asked, random.Random(seed).uniform)
+    at_least = asked or 0.0
+    assert at_least <= pause <= at_least + cap
+    assert pause <= at_least + base * 2 ** min(failures - 1, 1000) or failures > 1000
+
+
+@given(failures=st.integers(1, 30))
+def test_the_bound_doubles_until_the_cap_and_all_of_it_is_used(failures: int) -> None:
+    bounds: list[tuple[float, float]] = []
+
+    def uniform(low: float, high: float) -> float:
+        bounds.append((low, high))
+        return high
+
+    for backoff in (CALLS, STREAMS):
+        backoff.delay(failures, None, uniform)
+        assert bounds.pop() == (0.0, min(backoff.cap, backoff.base * 2 ** (failures - 1)))
+
+
+@pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
+def test_what_passes_by_itself_is_repeated_where_the_endpoint_allows_it(status: int) -> None:
+    assert may_repeat(HelmrApiError("busy", status=status), repeatable=True)
+    assert not may_repeat(HelmrApiError("busy", status=status), repeatable=False)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 413, 422, 500, 501])
+def test_what_would_be_answered_the_same_again_is_not_repeated(status: int) -> None:
+    assert not may_repeat(HelmrApiError("no", status=status), repeatable=True)
+
+
+def test_a_request_that_never_left_is_repeated_even_if_it_is_not_safe_to_serve_twice() -> None:
+    assert may_repeat(HelmrConnectionError("refused", delivered=False), repeatable=False)
+    assert not may_repeat(HelmrConnectionError("cut", delivered=True), repeatable=False)
+    assert may_repeat(HelmrConnectionError("cut", delivered=True), repeatable=True)
+
+
+def test_a_server_that_asks_for_a_long_pause_is_not_waited_for() -> None:
+    assert may_repeat(HelmrApiError("busy", status=503, retry_after=10), repeatable=True)
+    assert not may_repeat(HelmrApiError("busy", status=503, retry_after=10.5), repeatable=True)
+
+
+def test_waits_survive_outages_and_nothing_else() -> None:
+    assert is_transient(HelmrConnectionError("gone"))
+    assert is_transient(HelmrApiError("broken", status=500))
+    assert not is_transient(HelmrApiError("not there", status=404))
+    assert not is_transient(HelmrApiError("spent", status=500, code="idempotency_fingerprint_mismatch"))
+    assert not is_transient(HelmrProtocolError("garbage"))
+
+
+def test_only_the_pending_answer_asks_for_the_same_start_again() -> None:
+    assert is_pending(HelmrApiError("wait", status=202, code="idempotency_pending"))
+    assert not is_pending(HelmrApiError("wait", status=202))
+    assert not is_pending(HelmrApiError("wait", status=500, code="idempotency_pending"))
+
+
+@pytest.mark.parametrize(("asked", "pause"), [(None, 0.25), (1.0, 1.0), (0.5, 0.5), (99.0, 10.0)])
+def test_the_pause_before_the_same_start_is_the_servers_within_limits(asked: float | None, pause: float) -> None:
+    assert pending_delay(asked) == pause
