@@ -27,6 +27,7 @@ NAMES = {
     "_async": "_sync",
     "aclose": "close",
     "aclosing": "closing",
+    "async_each": "each",
     "async_sleep": "sleep",
     "build_async_waiter": "build_waiter",
     "waiter": "waiter",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ T = TypeVar("T")
 AsyncStream: TypeAlias = AsyncGenerator[T, None]
 Stream: TypeAlias = Generator[T, None, None]
 
+AsyncItems: TypeAlias = AsyncIterable[T] | Iterable[T]
+Items: TypeAlias = Iterable[T]
+
 
 async def async_sleep(seconds: float) -> None:
     """Sleep without blocking the event loop."""
@@ -30,6 +33,21 @@ async def async_sleep(seconds: float) -> None:
 def sleep(seconds: float) -> None:
     """Sleep."""
     time.sleep(seconds)
+
+
+async def async_each(items: AsyncItems[T]) -> AsyncStream[T]:
+    """Yield the items of an iterable of either kind."""
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+        return
+    for item in items:
+        yield item
+
+
+def each(items: Items[T]) -> Stream[T]:
+    """Yield the items."""
+    yield from items
 
 
 def build_async_waiter(client: AsyncHelmrClient) -> Waiter:

@@ -14,12 +14,15 @@ from weakref import WeakKeyDictionary
 from helmr_provider.client._facade import Facade
 
 if TYPE_CHECKING:
+    from helmr_provider.client._async.auth import AsyncAuth
     from helmr_provider.client._async.client import AsyncHelmrClient
     from helmr_provider.client._async.runs import AsyncRuns
+    from helmr_provider.client._async.schedules import AsyncSchedules
     from helmr_provider.client._async.sessions import AsyncSessions
     from helmr_provider.client._async.tokens import AsyncTokens
+    from helmr_provider.client._async.workspaces import AsyncWorkspaces
 
-__all__ = ["aclose", "default_client", "runs", "sessions", "tokens"]
+__all__ = ["aclose", "auth", "default_client", "runs", "schedules", "sessions", "tokens", "workspaces"]
 
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[int, AsyncHelmrClient]] = WeakKeyDictionary()
 
@@ -47,6 +50,9 @@ async def aclose() -> None:
         await client.aclose()
 
 
+auth = cast("AsyncAuth", Facade("auth", default_client))
 runs = cast("AsyncRuns", Facade("runs", default_client))
+schedules = cast("AsyncSchedules", Facade("schedules", default_client))
 sessions = cast("AsyncSessions", Facade("sessions", default_client))
 tokens = cast("AsyncTokens", Facade("tokens", default_client))
+workspaces = cast("AsyncWorkspaces", Facade("workspaces", default_client))

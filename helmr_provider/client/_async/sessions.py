@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from helmr_provider.client._async.session_streams import AsyncSessionInput, AsyncSessionOutput
 from helmr_provider.client.address import SessionAddress
 from helmr_provider.client.answers import read, read_list, same_id
 from helmr_provider.client.bodies import NOT_GIVEN, reason_body, start_body, update_body
 from helmr_provider.client.durations import seconds
 from helmr_provider.client.errors import HelmrError, HelmrTimeoutError
 from helmr_provider.client.models.sessions import SessionRun, SessionSnapshot, SessionStart, SessionStartAndWait
+from helmr_provider.client.models.streams import SessionStream
+from helmr_provider.client.streams import input_stream, output_stream
 
 if TYPE_CHECKING:
     import builtins
@@ -19,7 +22,10 @@ if TYPE_CHECKING:
     from helmr_provider.client._async.client import AsyncHelmrClient
     from helmr_provider.client.bodies import NotGiven, RetryPolicy
     from helmr_provider.client.idempotency import IdempotencyKey
+    from helmr_provider.client.streams import InputStream, OutputStream
     from helmr_provider.client.tasks import Task
+
+T = TypeVar("T")
 
 
 class AsyncSessions:
@@ -294,6 +300,39 @@ class AsyncSessionHandle:
         :raises HelmrConflictError: the session is over.
         """
         return await self._snapshot("patchSession", update_body(metadata, tags, expires_at))
+
+    async def streams(self) -> list[SessionStream]:
+        """List the session's streams (listSessionStreams). A declared stream shows up with its first use."""
+        value = await self._call("listSessionStreams")
+        return read_list(SessionStream, value, "streams", "listSessionStreams")
+
+    @overload
+    def input(self, stream: str) -> AsyncSessionInput[Any]: ...
+
+    @overload
+    def input(self, stream: InputStream[T]) -> AsyncSessionInput[T]: ...
+
+    def input(self, stream: str | InputStream[T]) -> AsyncSessionInput[Any] | AsyncSessionInput[T]:
+        """Return an input stream of the session; sends nothing.
+
+        :param stream: name, or a definition with the type of its records.
+        :raises ValueError: the name is not one of a stream, or the definition is one of an output.
+        """
+        return AsyncSessionInput(self._transport, self.address, input_stream(stream))
+
+    @overload
+    def output(self, stream: str) -> AsyncSessionOutput[Any]: ...
+
+    @overload
+    def output(self, stream: OutputStream[T]) -> AsyncSessionOutput[T]: ...
+
+    def output(self, stream: str | OutputStream[T]) -> AsyncSessionOutput[Any] | AsyncSessionOutput[T]:
+        """Return an output stream of the session; sends nothing.
+
+        :param stream: name, or a definition with the type of its records.
+        :raises ValueError: the name is not one of a stream, or the definition is one of an input.
+        """
+        return AsyncSessionOutput(self._transport, self.address, output_stream(stream))
 
     async def _snapshot(self, operation: str, body: Mapping[str, Any] | None = None) -> SessionSnapshot:
         snapshot = read(SessionSnapshot, await self._call(operation, body), operation)

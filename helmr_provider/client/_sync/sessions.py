@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from helmr_provider.client._sync.session_streams import SessionInput, SessionOutput
 from helmr_provider.client.address import SessionAddress
 from helmr_provider.client.answers import read, read_list, same_id
 from helmr_provider.client.bodies import NOT_GIVEN, reason_body, start_body, update_body
 from helmr_provider.client.durations import seconds
 from helmr_provider.client.errors import HelmrError, HelmrTimeoutError
 from helmr_provider.client.models.sessions import SessionRun, SessionSnapshot, SessionStart, SessionStartAndWait
+from helmr_provider.client.models.streams import SessionStream
+from helmr_provider.client.streams import input_stream, output_stream
 
 if TYPE_CHECKING:
     import builtins
@@ -20,7 +23,10 @@ if TYPE_CHECKING:
     from helmr_provider.client._sync.client import HelmrClient
     from helmr_provider.client.bodies import NotGiven, RetryPolicy
     from helmr_provider.client.idempotency import IdempotencyKey
+    from helmr_provider.client.streams import InputStream, OutputStream
     from helmr_provider.client.tasks import Task
+
+T = TypeVar("T")
 
 
 class Sessions:
@@ -295,6 +301,39 @@ class SessionHandle:
         :raises HelmrConflictError: the session is over.
         """
         return self._snapshot("patchSession", update_body(metadata, tags, expires_at))
+
+    def streams(self) -> list[SessionStream]:
+        """List the session's streams (listSessionStreams). A declared stream shows up with its first use."""
+        value = self._call("listSessionStreams")
+        return read_list(SessionStream, value, "streams", "listSessionStreams")
+
+    @overload
+    def input(self, stream: str) -> SessionInput[Any]: ...
+
+    @overload
+    def input(self, stream: InputStream[T]) -> SessionInput[T]: ...
+
+    def input(self, stream: str | InputStream[T]) -> SessionInput[Any] | SessionInput[T]:
+        """Return an input stream of the session; sends nothing.
+
+        :param stream: name, or a definition with the type of its records.
+        :raises ValueError: the name is not one of a stream, or the definition is one of an output.
+        """
+        return SessionInput(self._transport, self.address, input_stream(stream))
+
+    @overload
+    def output(self, stream: str) -> SessionOutput[Any]: ...
+
+    @overload
+    def output(self, stream: OutputStream[T]) -> SessionOutput[T]: ...
+
+    def output(self, stream: str | OutputStream[T]) -> SessionOutput[Any] | SessionOutput[T]:
+        """Return an output stream of the session; sends nothing.
+
+        :param stream: name, or a definition with the type of its records.
+        :raises ValueError: the name is not one of a stream, or the definition is one of an input.
+        """
+        return SessionOutput(self._transport, self.address, output_stream(stream))
 
     def _snapshot(self, operation: str, body: Mapping[str, Any] | None = None) -> SessionSnapshot:
         snapshot = read(SessionSnapshot, self._call(operation, body), operation)

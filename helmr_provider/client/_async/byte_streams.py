@@ -1,0 +1,93 @@
+"""What commands and terminals in a workspace write: pages, and following to the end (behaviour.md section 14)."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from helmr_provider.client._shim import async_sleep
+from helmr_provider.client.answers import read_list
+from helmr_provider.client.byte_frames import chunk_or_end
+from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError
+from helmr_provider.client.models.execs import StreamChunk
+from helmr_provider.client.resume import Followed
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Mapping
+
+    from helmr_provider.client._async.client import AsyncHelmrClient
+    from helmr_provider.client._shim import AsyncStream
+    from helmr_provider.client.models.execs import StreamTerminal
+
+
+class AsyncByteStream:
+    """One output. Cursors are byte offsets; about the newest 64 MiB are kept.
+
+    :param client: the client to speak through.
+    :param operation: operationId.
+    :param path: path parts.
+    """
+
+    def __init__(self, client: AsyncHelmrClient, operation: str, path: Mapping[str, str]) -> None:
+        self._client = client
+        self._operation = operation
+        self._path = path
+
+    async def list(self, *, cursor: int | None = None, limit: int | None = None) -> builtins.list[StreamChunk]:
+        """List the chunks that are there, oldest first (listWorkspaceExecStdout, …Stderr, listWorkspacePtyOutput).
+
+        :param cursor: only what lies behind this offset. The first chunk can begin before it:
+            :meth:`~helmr_provider.client.models.execs.StreamChunk.content_from` cuts it.
+        :param limit: chunks, 1 to 500; the server's default is 100.
+        :raises HelmrGoneError: the cursor lies before what is kept.
+        """
+        value = await self._client.transport.call(
+            self._operation, path=self._path, query={"cursor": cursor, "limit": limit}
+        )
+        return read_list(StreamChunk, value, "chunks", self._operation)
+
+    async def stream(self, *, from_cursor: int | None = None, limit: int | None = None) -> AsyncStream[StreamChunk]:
+        """Follow the output until its command or terminal is over; each chunk once and in order, whatever drops.
+
+        Nothing is requested before the iteration begins. Use ``contextlib.aclosing`` around the iterator if you may
+        leave it early: it holds a connection.
+
+        :param from_cursor: only what lies behind this offset. The first chunk can begin before it:
+            :meth:`~helmr_provider.client.models.execs.StreamChunk.content_from` cuts it.
+        :param limit: chunks that the server reads at once.
+        :raises WorkspaceStreamTerminalError: the command or terminal is lost or has failed; what it had written was
+            yielded before.
+        :raises WorkspaceStreamError: the server cannot go on, for example because the cursor lies before what is kept.
+        :raises HelmrGoneError: the cursor lies before what is kept.
+        :raises HelmrProtocolError: a frame is broken. Bytes are not skipped.
+        """
+        place = Followed(None if from_cursor is None else str(from_cursor), self._client.transport.context.reconnects)
+        reached = False
+        while True:
+            try:
+                with self._client.stream_slots.explicit():
+                    async with contextlib.aclosing(self._connection(place.cursor, limit)) as frames:
+                        async for frame in frames:
+                            if not isinstance(frame, StreamChunk):
+                                return
+                            reached = True
+                            if place.advance(str(frame.offset_end)):
+                                yield frame
+                reached = True
+                pause = place.reconnect_in()
+            except (HelmrApiError, HelmrConnectionError) as error:
+                # A wrong address is told at once; an outage later is survived.
+                if not reached and isinstance(error, HelmrConnectionError) and not error.delivered:
+                    raise
+                reached = True
+                pause = place.tolerate(error)
+            await async_sleep(pause)
+
+    async def _connection(self, cursor: str | None, limit: int | None) -> AsyncStream[StreamChunk | StreamTerminal]:
+        """Yield the frames of one connection; ends when the server ends it, and repeats nothing."""
+        query = {"cursor": cursor, "limit": limit}
+        frames = self._client.transport.events(self._operation, path=self._path, query=query)
+        async with contextlib.aclosing(frames):
+            async for frame in frames:
+                yield chunk_or_end(frame, self._operation)

@@ -1,0 +1,92 @@
+"""Deployments: what was built, and which one is current."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from helmr_provider.client.answers import read, read_list, same_id
+from helmr_provider.client.bodies import reason_body
+from helmr_provider.client.envelopes import read_member
+from helmr_provider.client.mapping import record_from_page
+from helmr_provider.client.models.deployments import Deployment
+from helmr_provider.client.models.events import EventPage
+from helmr_provider.client.resume import is_behind
+
+if TYPE_CHECKING:
+    import builtins
+
+    from helmr_provider.client._async.client import AsyncHelmrClient
+    from helmr_provider.client.models.events import EventRecord
+
+
+class AsyncDeployments:
+    """The deployments of the client's environment.
+
+    :param client: the client that this namespace belongs to.
+    """
+
+    def __init__(self, client: AsyncHelmrClient) -> None:
+        self._transport = client.transport
+
+    async def list(self, *, limit: int | None = None) -> builtins.list[Deployment]:
+        """List deployments, newest first and without their tasks (listDeployments). There is no cursor.
+
+        :param limit: 1 to 200; the server's default is 50.
+        """
+        value = await self._transport.call("listDeployments", query={"limit": limit})
+        return read_list(Deployment, value, "deployments", "listDeployments")
+
+    async def current(self) -> Deployment | None:
+        """Retrieve the current deployment, or None when nothing has been promoted yet (getCurrentDeployment)."""
+        value = await self._transport.call("getCurrentDeployment")
+        if isinstance(value, dict) and "deployment" in value and value["deployment"] is None:
+            return None
+        return read_member(Deployment, value, "deployment", "getCurrentDeployment")
+
+    async def retrieve(self, deployment: str | Deployment) -> Deployment:
+        """Retrieve a deployment with its tasks (getDeployment).
+
+        :param deployment: deployment id, or a deployment.
+        :raises HelmrNotFoundError: no such deployment in this environment.
+        """
+        deployment_id = _id_of(deployment)
+        value = await self._transport.call("getDeployment", path={"deployment_id": deployment_id})
+        found = read(Deployment, value, "getDeployment")
+        same_id(found.id, deployment_id, "getDeployment")
+        return found
+
+    async def events(
+        self, deployment: str | Deployment, *, cursor: str | None = None, page_size: int | None = None
+    ) -> builtins.list[EventRecord]:
+        """Read all events of a deployment that are there, in order (getDeploymentEvents).
+
+        :param deployment: deployment id, or a deployment.
+        :param cursor: only what lies behind this event.
+        :param page_size: events for each request, 1 to 200.
+        """
+        path = {"deployment_id": _id_of(deployment)}
+        records: list[EventRecord] = []
+        while True:
+            query = {"cursor": cursor, "limit": page_size}
+            value = await self._transport.call("getDeploymentEvents", path=path, query=query)
+            page = read(EventPage, value, "getDeploymentEvents")
+            records += [record for item in page.events if (record := record_from_page(item)) is not None]
+            if page.next_cursor is None or not is_behind(page.next_cursor, cursor):
+                return records
+            cursor = page.next_cursor
+
+    async def promote(self, deployment: str | Deployment, *, reason: str | None = None) -> Deployment:
+        """Make a deployment the current one (promoteDeployment).
+
+        :param deployment: deployment id or version, or a deployment.
+        :param reason: kept with the promotion.
+        :raises HelmrNotFoundError: no such deployment in this environment.
+        """
+        value = await self._transport.call(
+            "promoteDeployment", path={"deployment": _id_of(deployment)}, body=reason_body(reason)
+        )
+        return read(Deployment, value, "promoteDeployment")
+
+
+def _id_of(deployment: str | Deployment) -> str:
+    return deployment if isinstance(deployment, str) else deployment.id

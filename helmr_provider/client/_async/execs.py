@@ -1,0 +1,183 @@
+"""Commands in a workspace (behaviour.md section 14)."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from helmr_provider.client._async.byte_streams import AsyncByteStream
+from helmr_provider.client._shim import async_sleep
+from helmr_provider.client.answers import read, read_list, same_id
+from helmr_provider.client.durations import seconds
+from helmr_provider.client.envelopes import read_member
+from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError, HelmrTimeoutError
+from helmr_provider.client.models.execs import Exec, StreamChunk
+from helmr_provider.client.retrying import is_transient
+from helmr_provider.client.workspace_bodies import exec_body, write_body
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Mapping, Sequence
+    from datetime import timedelta
+
+    from helmr_provider.client._async.client import AsyncHelmrClient
+
+
+class AsyncWorkspaceExecs:
+    """The commands of one workspace.
+
+    :param client: the client to speak through.
+    :param workspace_id: id of the workspace.
+    """
+
+    def __init__(self, client: AsyncHelmrClient, workspace_id: str) -> None:
+        self._client = client
+        self._workspace_id = workspace_id
+
+    async def create(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        detached: bool | None = None,
+        idempotency_key: str | None = None,
+    ) -> AsyncExecHandle:
+        """Start a command; see :meth:`AsyncWorkspaceHandle.exec`."""
+        body = exec_body(command, cwd=cwd, env=env, detached=detached, idempotency_key=idempotency_key)
+        value = await self._client.transport.call(
+            "createWorkspaceExec", path={"workspace_id": self._workspace_id}, body=body
+        )
+        created = read_member(Exec, value, "exec", "createWorkspaceExec")
+        return AsyncExecHandle(self._client, self._workspace_id, created.id, created)
+
+    def open(self, exec_id: str) -> AsyncExecHandle:
+        """Return a handle of a command; sends nothing.
+
+        :param exec_id: id of the exec.
+        :raises ValueError: it is blank.
+        """
+        if not exec_id.strip():
+            raise ValueError("The exec id must not be blank.")
+        return AsyncExecHandle(self._client, self._workspace_id, exec_id)
+
+    async def list(self, *, state: str | None = None, limit: int | None = None) -> builtins.list[Exec]:
+        """List commands, newest first (listWorkspaceExecs). There is no cursor.
+
+        :param state: only those in this state.
+        :param limit: 1 to 200; the server's default is 50.
+        """
+        query = {"state": state, "limit": limit}
+        value = await self._client.transport.call(
+            "listWorkspaceExecs", path={"workspace_id": self._workspace_id}, query=query
+        )
+        return read_list(Exec, value, "execs", "listWorkspaceExecs")
+
+
+class AsyncExecHandle:
+    """One command. Building it sends nothing. There is no way to kill one but to stop its workspace.
+
+    :param client: the client to speak through.
+    :param workspace_id: id of the workspace.
+    :param exec_id: id of the exec.
+    :param initial: what its creation was answered.
+    """
+
+    def __init__(self, client: AsyncHelmrClient, workspace_id: str, exec_id: str, initial: Exec | None = None) -> None:
+        self._client = client
+        self._path = {"workspace_id": workspace_id, "exec_id": exec_id}
+        self.workspace_id = workspace_id
+        self.id = exec_id
+        self.initial = initial
+        self.stdout = AsyncByteStream(client, "listWorkspaceExecStdout", self._path)
+        self.stderr = AsyncByteStream(client, "listWorkspaceExecStderr", self._path)
+        self.stdin = AsyncExecStdin(client, self._path)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(id={self.id!r}, workspace_id={self.workspace_id!r})"
+
+    async def retrieve(self) -> Exec:
+        """Retrieve the command as it is now (getWorkspaceExec).
+
+        :raises HelmrNotFoundError: no such command in this workspace.
+        """
+        value = await self._client.transport.call("getWorkspaceExec", path=self._path)
+        found = read_member(Exec, value, "exec", "getWorkspaceExec")
+        same_id(found.id, self.id, "getWorkspaceExec")
+        return found
+
+    async def wait(
+        self,
+        *,
+        poll_interval: timedelta | float = 0.25,
+        timeout: timedelta | float | None = None,  # noqa: ASYNC109 - the public name, as in asyncio.wait
+    ) -> Exec:
+        """Wait until the command is over and return it; a failed or lost one is returned, not raised.
+
+        There is no event for it, so this asks again and again. An outage of the control plane is survived.
+
+        :param poll_interval: timedelta or seconds between two looks.
+        :param timeout: timedelta or seconds; None waits for as long as it takes.
+        :raises HelmrTimeoutError: the deadline passed. The command goes on.
+        :raises HelmrNotFoundError: no such command in this workspace.
+        """
+        interval, limit = seconds(poll_interval), None if timeout is None else seconds(timeout)
+        if interval <= 0:
+            raise ValueError("poll_interval must be greater than 0.")
+        backoff, failures, seen = self._client.transport.context.reconnects, 0, False
+        ends_at = None if limit is None else time.monotonic() + limit
+        while True:
+            left = None if ends_at is None else ends_at - time.monotonic()
+            if left is not None and left <= 0:
+                raise HelmrTimeoutError(f"Exec {self.id} was not over within {limit:g} s.", pending=(self.id,))
+            try:
+                found = await self._within(left).retrieve()
+            except (HelmrApiError, HelmrConnectionError) as error:
+                # Without a deadline, a wrong address would never be told.
+                if not is_transient(error) or (left is None and not seen):
+                    raise
+                failures += 1
+                pause = backoff.delay(failures)
+            else:
+                if found.is_terminal:
+                    return found
+                pause, failures, seen = interval, 0, True
+            await async_sleep(pause if ends_at is None else max(0.0, min(pause, ends_at - time.monotonic())))
+
+    def _within(self, left: float | None) -> AsyncExecHandle:
+        """Return a handle whose calls are neither repeated nor silent for longer than this."""
+        if left is None:
+            return self
+        return AsyncExecHandle(self._client.single_shot(silence=left), self.workspace_id, self.id)
+
+
+class AsyncExecStdin:
+    """Standard input of one command.
+
+    :param client: the client to speak through.
+    :param path: path parts.
+    """
+
+    def __init__(self, client: AsyncHelmrClient, path: Mapping[str, str]) -> None:
+        self._client = client
+        self._path = path
+
+    async def write(self, data: bytes | str, *, offset: int) -> StreamChunk:
+        """Write to standard input (writeWorkspaceExecStdin). The same bytes at the same offset are written once.
+
+        :param data: bytes, or text that is sent as UTF-8; 1 byte to 1 MiB.
+        :param offset: how many bytes were written before: ``stdin_cursor`` of the command, or ``offset_end`` of the
+            chunk before.
+        :raises HelmrConflictError: the offset is not the end, or the input is closed, or the command is over.
+        """
+        operation = "writeWorkspaceExecStdin"
+        value = await self._client.transport.call(operation, path=self._path, body=write_body(data, offset))
+        return read(StreamChunk, value, operation)
+
+    async def close(self) -> Exec:
+        """Close standard input (closeWorkspaceExecStdin); repeating it does no harm.
+
+        :raises HelmrConflictError: the command is over.
+        """
+        value = await self._client.transport.call("closeWorkspaceExecStdin", path=self._path)
+        return read_member(Exec, value, "exec", "closeWorkspaceExecStdin")

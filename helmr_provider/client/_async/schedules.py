@@ -1,0 +1,182 @@
+"""Schedules (behaviour.md section 15). They have no scoped form: API keys only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import PrivateAttr
+
+from helmr_provider.client.answers import read, read_list, same_id
+from helmr_provider.client.models.schedules import Schedule
+from helmr_provider.client.schedule_bodies import schedule_body
+
+if TYPE_CHECKING:
+    import builtins
+
+    from helmr_provider.client._async.client import AsyncHelmrClient
+    from helmr_provider.client.schedule_bodies import ScheduleRunOptions
+    from helmr_provider.client.tasks import Task
+
+
+class AsyncScheduleHandle(Schedule):
+    """A schedule, and what can be done with it."""
+
+    _schedules: AsyncSchedules = PrivateAttr()
+
+    def bound_to(self, schedules: AsyncSchedules) -> AsyncScheduleHandle:
+        """Set the namespace that the methods below use."""
+        self._schedules = schedules
+        return self
+
+    async def refresh(self) -> AsyncScheduleHandle:
+        """Return the schedule as it is now (getSchedule)."""
+        found = await self._schedules.retrieve(self)
+        return read(AsyncScheduleHandle, found.raw, "getSchedule").bound_to(self._schedules)
+
+    async def update(
+        self,
+        *,
+        task: str | Task[Any, Any],
+        cron: str,
+        external_id: str | None = None,
+        timezone: str | None = None,
+        active: bool | None = None,
+        options: ScheduleRunOptions | None = None,
+    ) -> Schedule:
+        """Replace the schedule; see :meth:`AsyncSchedules.update`."""
+        return await self._schedules.update(
+            self, task=task, cron=cron, external_id=external_id, timezone=timezone, active=active, options=options
+        )
+
+    async def activate(self) -> Schedule:
+        """Let it fire; see :meth:`AsyncSchedules.activate`."""
+        return await self._schedules.activate(self)
+
+    async def deactivate(self) -> Schedule:
+        """Keep it from firing; see :meth:`AsyncSchedules.deactivate`."""
+        return await self._schedules.deactivate(self)
+
+    async def delete(self) -> None:
+        """Delete it; see :meth:`AsyncSchedules.delete`."""
+        await self._schedules.delete(self)
+
+
+class AsyncSchedules:
+    """The schedules of the client's environment.
+
+    :param client: the client that this namespace belongs to.
+    """
+
+    def __init__(self, client: AsyncHelmrClient) -> None:
+        self._transport = client.transport
+
+    async def create(
+        self,
+        *,
+        deduplication_key: str,
+        task: str | Task[Any, Any],
+        cron: str,
+        external_id: str | None = None,
+        timezone: str | None = None,
+        active: bool | None = None,
+        options: ScheduleRunOptions | None = None,
+    ) -> AsyncScheduleHandle:
+        """Create a schedule, or replace the one with this key, which keeps its id (createSchedule).
+
+        :param deduplication_key: names the schedule in its project; cannot be changed later.
+        :param task: task id, or a typed task. It must be deployed; each fire starts a session of it.
+        :param cron: five fields: minute, hour, day of month, month, day of week.
+        :param external_id: free text that is passed on to the runs.
+        :param timezone: IANA name; UTC when left out.
+        :param active: whether it fires; true when left out.
+        :param options: how its runs are started.
+        :raises ValueError: an option does not fit; nothing was sent.
+        :raises HelmrApiError: 400 for a cron or time zone that is not one; 500 for a cron that never fires.
+        """
+        body = schedule_body(
+            task,
+            cron,
+            deduplication_key=deduplication_key,
+            external_id=external_id,
+            timezone=timezone,
+            active=active,
+            options=options,
+        )
+        value = await self._transport.call("createSchedule", body=body)
+        return read(AsyncScheduleHandle, value, "createSchedule").bound_to(self)
+
+    async def update(
+        self,
+        schedule: str | Schedule,
+        *,
+        task: str | Task[Any, Any],
+        cron: str,
+        external_id: str | None = None,
+        timezone: str | None = None,
+        active: bool | None = None,
+        options: ScheduleRunOptions | None = None,
+    ) -> Schedule:
+        """Replace a schedule (updateSchedule). What is left out is reset, but ``active``, which stays as it is.
+
+        :param schedule: schedule id, or a schedule.
+        :param task: task id, or a typed task.
+        :param cron: five fields: minute, hour, day of month, month, day of week.
+        :param external_id: free text that is passed on to the runs; none when left out.
+        :param timezone: IANA name; UTC when left out.
+        :param active: whether it fires.
+        :param options: how its runs are started; none when left out.
+        :raises ValueError: an option does not fit; nothing was sent.
+        :raises HelmrNotFoundError: no such schedule in this environment.
+        :raises HelmrApiError: 400 for one that is declared in the source of a task.
+        """
+        body = schedule_body(task, cron, external_id=external_id, timezone=timezone, active=active, options=options)
+        return await self._schedule("updateSchedule", schedule, body)
+
+    async def list(self) -> builtins.list[Schedule]:
+        """List schedules, newest first and 200 at most, declared ones included (listSchedules)."""
+        return read_list(Schedule, await self._transport.call("listSchedules"), "schedules", "listSchedules")
+
+    async def retrieve(self, schedule: str | Schedule) -> Schedule:
+        """Retrieve a schedule (getSchedule).
+
+        :param schedule: schedule id, or a schedule.
+        :raises HelmrNotFoundError: no such schedule in this environment.
+        """
+        return await self._schedule("getSchedule", schedule)
+
+    async def activate(self, schedule: str | Schedule) -> Schedule:
+        """Let a schedule fire (activateSchedule); repeating it does no harm.
+
+        :param schedule: schedule id, or a schedule.
+        :raises HelmrApiError: 400 for one that is declared in the source of a task.
+        """
+        return await self._schedule("activateSchedule", schedule)
+
+    async def deactivate(self, schedule: str | Schedule) -> Schedule:
+        """Keep a schedule from firing (deactivateSchedule); repeating it does no harm.
+
+        :param schedule: schedule id, or a schedule.
+        :raises HelmrApiError: 400 for one that is declared in the source of a task.
+        """
+        return await self._schedule("deactivateSchedule", schedule)
+
+    async def delete(self, schedule: str | Schedule) -> None:
+        """Delete a schedule (deleteSchedule). What it started goes on.
+
+        :param schedule: schedule id, or a schedule.
+        :raises HelmrNotFoundError: no such schedule in this environment.
+        :raises HelmrApiError: 400 for one that is declared in the source of a task.
+        """
+        await self._transport.call("deleteSchedule", path={"schedule_id": _id_of(schedule)})
+
+    async def _schedule(self, operation: str, schedule: str | Schedule, body: dict[str, Any] | None = None) -> Schedule:
+        schedule_id = _id_of(schedule)
+        found = read(
+            Schedule, await self._transport.call(operation, path={"schedule_id": schedule_id}, body=body), operation
+        )
+        same_id(found.id, schedule_id, operation)
+        return found
+
+
+def _id_of(schedule: str | Schedule) -> str:
+    return schedule if isinstance(schedule, str) else schedule.id

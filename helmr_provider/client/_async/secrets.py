@@ -1,0 +1,53 @@
+"""Secrets of the environment: their names can be read, their values only set."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from helmr_provider.client.answers import read, read_list
+from helmr_provider.client.models.deployments import StoredSecret
+
+if TYPE_CHECKING:
+    import builtins
+
+    from helmr_provider.client._async.client import AsyncHelmrClient
+
+
+class AsyncSecrets:
+    """The secrets of the client's environment. The API key must have been made by an owner or administrator.
+
+    :param client: the client that this namespace belongs to.
+    """
+
+    def __init__(self, client: AsyncHelmrClient) -> None:
+        self._transport = client.transport
+
+    async def list(self) -> builtins.list[StoredSecret]:
+        """List the secrets, 200 at most (listSecrets)."""
+        return read_list(StoredSecret, await self._transport.call("listSecrets"), "secrets", "listSecrets")
+
+    async def retrieve(self, name: str) -> StoredSecret:
+        """Retrieve a secret, without its value (getSecret).
+
+        :param name: name of the secret.
+        :raises HelmrNotFoundError: no such secret in this environment.
+        """
+        return read(StoredSecret, await self._transport.call("getSecret", path={"name": name}), "getSecret")
+
+    async def set(self, name: str, value: str) -> StoredSecret:
+        """Set a secret, new or not (setSecret).
+
+        :param name: name of the secret.
+        :param value: its value; cannot be read back.
+        :raises HelmrApiError: 400 for a name or value that the server does not take.
+        """
+        body = {"value": value}
+        return read(StoredSecret, await self._transport.call("setSecret", path={"name": name}, body=body), "setSecret")
+
+    async def delete(self, name: str) -> None:
+        """Delete a secret (deleteSecret).
+
+        :param name: name of the secret.
+        :raises HelmrNotFoundError: no such secret in this environment.
+        """
+        await self._transport.call("deleteSecret", path={"name": name})

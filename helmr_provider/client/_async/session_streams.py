@@ -1,0 +1,226 @@
+"""The streams of one session (behaviour.md section 5)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, cast
+
+from typing_extensions import TypeVar
+
+from helmr_provider.client._shim import async_each
+from helmr_provider.client.answers import json_object, read, read_list
+from helmr_provider.client.config import check_credential
+from helmr_provider.client.errors import HelmrProtocolError
+from helmr_provider.client.models.streams import SentRecord, StreamRecord
+from helmr_provider.client.schemas import parse
+from helmr_provider.client.secrets import hide
+from helmr_provider.client.stream_bodies import record_body
+
+if TYPE_CHECKING:
+    import builtins
+
+    from helmr_provider.client._async.transport import AsyncTransport
+    from helmr_provider.client._shim import AsyncItems, AsyncStream
+    from helmr_provider.client.address import SessionAddress
+    from helmr_provider.client.secrets import Secret
+    from helmr_provider.client.streams import InputStream, OutputStream
+
+T = TypeVar("T", default=Any)
+
+
+class _AsyncRecords(Generic[T]):
+    """The records of one stream, oldest first."""
+
+    _LIST: str
+
+    def __init__(
+        self, transport: AsyncTransport, address: SessionAddress, stream: InputStream[T] | OutputStream[T]
+    ) -> None:
+        self._transport = transport
+        self._address = address
+        self.stream = stream
+
+    @property
+    def name(self) -> str:
+        """Name of the stream."""
+        return self.stream.name
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {self._address})"
+
+    async def list(
+        self, *, after: int | None = None, limit: int | None = None, correlation_id: str | None = None
+    ) -> builtins.list[StreamRecord[T]]:
+        """List records, oldest first (listSessionInputRecords, listSessionOutputRecords); see :meth:`iter` for all.
+
+        :param after: only records behind this sequence.
+        :param limit: 1 to 500; the server's default is 100.
+        :param correlation_id: only records with this correlation id.
+        :raises PayloadValidationError: a record does not fit the stream's type.
+        :raises HelmrNotFoundError: no such session, or it declares no such stream.
+        """
+        query = {"after_sequence": after, "limit": limit, "correlation_id": correlation_id}
+        value = await self._call(self._LIST, query=query)
+        return [self._typed(record) for record in read_list(StreamRecord[Any], value, "records", self._LIST)]
+
+    async def iter(
+        self, *, after: int | None = None, limit: int | None = None, correlation_id: str | None = None
+    ) -> AsyncStream[StreamRecord[T]]:
+        """Yield all records that are there, oldest first, page by page. It does not wait for more.
+
+        :param after: only records behind this sequence.
+        :param limit: records for each request, 1 to 500.
+        :param correlation_id: only records with this correlation id.
+        :raises PayloadValidationError: a record does not fit the stream's type.
+        """
+        while True:
+            page = await self.list(after=after, limit=limit, correlation_id=correlation_id)
+            for record in page:
+                yield record
+            # A server that hands out the same page again would otherwise be read for ever.
+            if not page or page[-1].sequence <= (after or 0):
+                return
+            after = page[-1].sequence
+
+    def _typed(self, record: StreamRecord[Any]) -> StreamRecord[T]:
+        if self.stream.schema is None:
+            return cast("StreamRecord[T]", record)
+        what = f"Record {record.sequence} of the {self.stream.direction} stream {self.name}"
+        advice = "Open the stream by its name alone to read what it holds."
+        return record.model_copy(update={"data": parse(self.stream.schema, record.data, what, advice)})
+
+    async def _send(self, operation: str, body: dict[str, Any], credential: Secret | None = None) -> SentRecord:
+        return read(SentRecord, await self._call(operation, body=body, credential=credential), operation)
+
+    async def _call(
+        self,
+        operation: str,
+        *,
+        query: dict[str, Any] | None = None,
+        body: dict[str, Any] | None = None,
+        credential: Secret | None = None,
+    ) -> Any:
+        address = self._address
+        return await self._transport.call(
+            address.operation(operation),
+            path={**address.path, "stream": self.name},
+            query={**address.query, **(query or {})},
+            body=body,
+            credential=credential,
+        )
+
+
+class AsyncSessionInput(_AsyncRecords[T]):
+    """An input stream of one session. Building it sends nothing."""
+
+    _LIST = "listSessionInputRecords"
+
+    async def send(
+        self,
+        data: T,
+        *,
+        content_type: str | None = None,
+        correlation_id: str | None = None,
+        idempotency_key: str | None = None,
+        public_access_token: str | None = None,
+    ) -> SentRecord:
+        """Send a record to the session (appendSessionInput, publicAppendSessionInput).
+
+        A waiting run takes it; otherwise it is kept for the next turn, which starts when the current run is over.
+
+        :param data: any JSON value; must fit the stream's type, if it has one. What you give is what is sent.
+        :param content_type: application/json when left out.
+        :param correlation_id: kept with the record.
+        :param idempotency_key: sent as given; the same key and data are stored once. Without a key, a send whose answer
+            was lost is not repeated.
+        :param public_access_token: credential to use instead of the API key; the client's project and environment play
+            no part then, and each call uses up one of the token's uses, also one that only repeats.
+        :raises PayloadValidationError: the data do not fit, or are not JSON; nothing was sent.
+        :raises HelmrConflictError: the session is over, or the key was used with other data.
+        :raises HelmrGoneError: the session, or the public access token, has expired.
+        """
+        body = record_body(
+            self.stream,
+            data,
+            content_type=content_type,
+            correlation_id=correlation_id,
+            idempotency_key=idempotency_key,
+        )
+        if public_access_token is None:
+            return await self._send("appendSessionInput", body)
+        credential, public_access_token = hide(public_access_token), None
+        check_credential(credential, "The public access token")
+        return await self._send("publicAppendSessionInput", body, credential)
+
+
+class AsyncSessionOutput(_AsyncRecords[T]):
+    """An output stream of one session. Building it sends nothing."""
+
+    _LIST = "listSessionOutputRecords"
+
+    async def append(
+        self,
+        data: T,
+        *,
+        content_type: str | None = None,
+        correlation_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> SentRecord:
+        """Write a record as if the session had (appendSessionOutput).
+
+        The server takes it whatever the session's status.
+
+        :param data: any JSON value; must fit the stream's type, if it has one. What you give is what is sent.
+        :param content_type: application/json when left out.
+        :param correlation_id: kept with the record.
+        :param idempotency_key: sent as given; the same key and data are stored once.
+        :raises PayloadValidationError: the data do not fit, or are not JSON; nothing was sent.
+        :raises HelmrConflictError: the key was used with other data.
+        """
+        body = record_body(
+            self.stream,
+            data,
+            content_type=content_type,
+            correlation_id=correlation_id,
+            idempotency_key=idempotency_key,
+        )
+        return await self._send("appendSessionOutput", body)
+
+    async def extend(self, items: AsyncItems[T], *, content_type: str | None = None) -> None:
+        """Write many records, one request each and in order (appendSessionOutput); stops at the first that fails.
+
+        :param items: values as :meth:`append` takes them.
+        :param content_type: application/json when left out.
+        """
+        async for item in async_each(items):
+            await self.append(item, content_type=content_type)
+
+    async def read(
+        self,
+        *,
+        after: int | None = None,
+        correlation_id: str | None = None,
+        public_access_token: str | None = None,
+    ) -> StreamRecord[T] | None:
+        """Read the first record behind a position, or None if there is none yet. It never waits.
+
+        Serves readSessionOutputRecord and publicReadSessionOutput.
+
+        :param after: sequence of the last record seen; the first record when left out.
+        :param correlation_id: only records with this correlation id.
+        :param public_access_token: credential to use instead of the API key; the client's project and environment play
+            no part then, and each call uses up one of the token's uses, also one that finds nothing.
+        :raises PayloadValidationError: the record does not fit the stream's type.
+        :raises HelmrNotFoundError: no such session, or it declares no such stream.
+        :raises HelmrGoneError: the public access token has expired.
+        """
+        operation, credential = "readSessionOutputRecord", None
+        if public_access_token is not None:
+            operation, credential = "publicReadSessionOutput", hide(public_access_token)
+            public_access_token = None
+            check_credential(credential, "The public access token")
+        query = {"after_sequence": after, "correlation_id": correlation_id}
+        answer = json_object(await self._call(operation, query=query, credential=credential))
+        if answer is None or "record" not in answer:
+            raise HelmrProtocolError(f"{operation}: the answer has no member 'record'.", operation=operation)
+        found = answer["record"]
+        return None if found is None else self._typed(read(StreamRecord[Any], found, operation))

@@ -1,0 +1,58 @@
+# Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
+"""The tasks and sandboxes that are deployed now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from helmr_provider.client.answers import read, read_list
+from helmr_provider.client.models.deployments import DeployedTask, Sandbox
+
+if TYPE_CHECKING:
+    import builtins
+
+    from helmr_provider.client._sync.client import HelmrClient
+
+
+class Tasks:
+    """The tasks of the environment's current deployment.
+
+    :param client: the client that this namespace belongs to.
+    """
+
+    def __init__(self, client: HelmrClient) -> None:
+        self._transport = client.transport
+
+    def list(self) -> builtins.list[DeployedTask]:
+        """List the tasks, by task id (listTasks)."""
+        return read_list(DeployedTask, self._transport.call("listTasks"), "tasks", "listTasks")
+
+    def retrieve(self, task_id: str) -> DeployedTask:
+        """Retrieve a task (getTask).
+
+        :param task_id: task id.
+        :raises HelmrNotFoundError: it is not in the current deployment.
+        """
+        return read(DeployedTask, self._transport.call("getTask", path={"task_id": task_id}), "getTask")
+
+
+class Sandboxes:
+    """The sandboxes of the environment's current deployment.
+
+    :param client: the client that this namespace belongs to.
+    """
+
+    def __init__(self, client: HelmrClient) -> None:
+        self._transport = client.transport
+
+    def list(self) -> builtins.list[Sandbox]:
+        """List the sandboxes (listSandboxes)."""
+        return read_list(Sandbox, self._transport.call("listSandboxes"), "sandboxes", "listSandboxes")
+
+    def retrieve(self, sandbox_id: str) -> Sandbox:
+        """Retrieve a sandbox (getSandbox).
+
+        :param sandbox_id: sandbox id.
+        :raises HelmrNotFoundError: it is not in the current deployment.
+        """
+        return read(Sandbox, self._transport.call("getSandbox", path={"sandbox_id": sandbox_id}), "getSandbox")

@@ -1,0 +1,134 @@
+# Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
+"""Terminals in a workspace (behaviour.md section 14)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from helmr_provider.client._sync.byte_streams import ByteStream
+from helmr_provider.client.answers import read, read_list, same_id
+from helmr_provider.client.envelopes import read_member
+from helmr_provider.client.models.execs import Pty, StreamChunk
+from helmr_provider.client.workspace_bodies import write_body
+
+if TYPE_CHECKING:
+    import builtins
+
+    from helmr_provider.client._sync.client import HelmrClient
+
+
+class WorkspacePtys:
+    """The terminals of one workspace.
+
+    :param client: the client to speak through.
+    :param workspace_id: id of the workspace.
+    """
+
+    def __init__(self, client: HelmrClient, workspace_id: str) -> None:
+        self._client = client
+        self._workspace_id = workspace_id
+
+    def create(
+        self,
+        *,
+        cwd: str | None = None,
+        cols: int | None = None,
+        rows: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> PtyHandle:
+        """Open a terminal (createWorkspacePty). It materializes the workspace if need be.
+
+        :param cwd: absolute path to start in.
+        :param cols: columns, at most 500; 80 when left out.
+        :param rows: rows, at most 500; 24 when left out.
+        :param idempotency_key: sent as given; the same key and options return the same terminal for 24 hours.
+        :raises HelmrConflictError: something else writes to the workspace, or it is archived.
+        """
+        options = {"cwd": cwd, "cols": cols, "rows": rows, "idempotency_key": idempotency_key}
+        body: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+        value = self._client.transport.call("createWorkspacePty", path={"workspace_id": self._workspace_id}, body=body)
+        created = read_member(Pty, value, "pty", "createWorkspacePty")
+        return PtyHandle(self._client, self._workspace_id, created.id, created)
+
+    def open(self, pty_id: str) -> PtyHandle:
+        """Return a handle of a terminal; sends nothing.
+
+        :param pty_id: id of the pty.
+        :raises ValueError: it is blank.
+        """
+        if not pty_id.strip():
+            raise ValueError("The pty id must not be blank.")
+        return PtyHandle(self._client, self._workspace_id, pty_id)
+
+    def list(self, *, state: str | None = None, limit: int | None = None) -> builtins.list[Pty]:
+        """List terminals, newest first (listWorkspacePtys). There is no cursor.
+
+        :param state: only those in this state.
+        :param limit: 1 to 200; the server's default is 50.
+        """
+        value = self._client.transport.call(
+            "listWorkspacePtys", path={"workspace_id": self._workspace_id}, query={"state": state, "limit": limit}
+        )
+        return read_list(Pty, value, "ptys", "listWorkspacePtys")
+
+
+class PtyHandle:
+    """One terminal. Building it sends nothing.
+
+    :param client: the client to speak through.
+    :param workspace_id: id of the workspace.
+    :param pty_id: id of the pty.
+    :param initial: what its creation was answered.
+    """
+
+    def __init__(self, client: HelmrClient, workspace_id: str, pty_id: str, initial: Pty | None = None) -> None:
+        self._client = client
+        self._path = {"workspace_id": workspace_id, "pty_id": pty_id}
+        self.workspace_id = workspace_id
+        self.id = pty_id
+        self.initial = initial
+        self.output = ByteStream(client, "listWorkspacePtyOutput", self._path)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(id={self.id!r}, workspace_id={self.workspace_id!r})"
+
+    def retrieve(self) -> Pty:
+        """Retrieve the terminal as it is now (getWorkspacePty).
+
+        :raises HelmrNotFoundError: no such terminal in this workspace.
+        """
+        return self._pty("getWorkspacePty")
+
+    def input(self, data: bytes | str, *, offset: int) -> StreamChunk:
+        """Type into the terminal (writeWorkspacePtyInput). The same bytes at the same offset are written once.
+
+        :param data: bytes, or text that is sent as UTF-8; 1 byte to 1 MiB.
+        :param offset: how many bytes were written before: ``input_cursor`` of the terminal, or ``offset_end`` of the
+            chunk before.
+        :raises HelmrConflictError: the offset is not the end, or the terminal is not open.
+        """
+        operation = "writeWorkspacePtyInput"
+        value = self._client.transport.call(operation, path=self._path, body=write_body(data, offset))
+        return read(StreamChunk, value, operation)
+
+    def resize(self, cols: int, rows: int) -> Pty:
+        """Change the size (resizeWorkspacePty). The answer still has the old one.
+
+        :param cols: columns, at most 500; 0 means 80.
+        :param rows: rows, at most 500; 0 means 24.
+        :raises HelmrConflictError: the terminal is not open.
+        """
+        return self._pty("resizeWorkspacePty", {"cols": cols, "rows": rows})
+
+    def close(self) -> Pty:
+        """Close the terminal (closeWorkspacePty). A second close while it is closing is an error of the server.
+
+        :raises HelmrConflictError: the terminal is not open.
+        """
+        return self._pty("closeWorkspacePty")
+
+    def _pty(self, operation: str, body: dict[str, Any] | None = None) -> Pty:
+        value = self._client.transport.call(operation, path=self._path, body=body)
+        found = read_member(Pty, value, "pty", operation)
+        same_id(found.id, self.id, operation)
+        return found

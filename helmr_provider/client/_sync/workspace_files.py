@@ -1,0 +1,177 @@
+# Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
+"""Files and versions of a workspace: what was captured, never what is live (behaviour.md section 13)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from helmr_provider.client.answers import read, read_list, same_id
+from helmr_provider.client.envelopes import read_member
+from helmr_provider.client.models.workspaces import FileEntry, FileList, WorkspaceVersion
+from helmr_provider.client.workspace_bodies import file_path, source_query
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Mapping
+
+    from helmr_provider.client._shim import Stream
+    from helmr_provider.client._sync.transport import Transport
+
+Source = Literal["current", "version", "live"]
+
+
+class WorkspaceFiles:
+    """The files of one workspace, to be read only.
+
+    :param transport: what to speak through.
+    :param workspace_id: id of the workspace.
+    """
+
+    def __init__(self, transport: Transport, workspace_id: str) -> None:
+        self._transport = transport
+        self._path = {"workspace_id": workspace_id}
+
+    def read(
+        self,
+        path: str,
+        *,
+        source: Source = "current",
+        version_id: str | None = None,
+        materialization_id: str | None = None,
+    ) -> bytes:
+        """Read a file (readWorkspaceFile): regular files of up to 32 MiB; links are not followed.
+
+        :param path: relative to the root of the workspace.
+        :param source: the current version, or another one. The server does not read live files yet.
+        :param version_id: with source version.
+        :param materialization_id: with source live.
+        :raises ValueError: an option does not fit; nothing was sent.
+        :raises HelmrNotFoundError: no such file or version, or nothing was captured yet.
+        :raises HelmrApiError: 413 for a file that is too large, 422 for one that is not regular.
+        """
+        query = {"path": file_path(path), **source_query(source, version_id, materialization_id)}
+        content: bytes = self._transport.call("readWorkspaceFile", path=self._path, query=query)
+        return content
+
+    def stat(
+        self,
+        path: str,
+        *,
+        source: Source = "current",
+        version_id: str | None = None,
+        materialization_id: str | None = None,
+    ) -> FileEntry:
+        """Look at a file, directory or link (statWorkspaceFile).
+
+        :param path: relative to the root of the workspace, which is ``"."``.
+        :param source: as for :meth:`read`.
+        :param version_id: with source version.
+        :param materialization_id: with source live.
+        :raises ValueError: an option does not fit; nothing was sent.
+        :raises HelmrNotFoundError: no such file or version, or nothing was captured yet.
+        """
+        query = {"path": file_path(path), **source_query(source, version_id, materialization_id)}
+        value = self._transport.call("statWorkspaceFile", path=self._path, query=query)
+        return read_member(FileEntry, value, "entry", "statWorkspaceFile")
+
+    def list(
+        self,
+        path: str = "",
+        *,
+        source: Source = "current",
+        version_id: str | None = None,
+        materialization_id: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> FileList:
+        """List one page of a directory, by path (listWorkspaceFiles); see :meth:`iter` for all of it.
+
+        :param path: directory; the root when left out.
+        :param source: as for :meth:`read`.
+        :param version_id: with source version.
+        :param materialization_id: with source live.
+        :param limit: 1 to 500; the server's default is 200.
+        :param cursor: ``next_cursor`` of the page before.
+        :raises ValueError: an option does not fit; nothing was sent.
+        :raises HelmrNotFoundError: no such directory or version, or nothing was captured yet.
+        """
+        query: Mapping[str, Any] = {
+            "path": file_path(path) if path.strip() else None,
+            **source_query(source, version_id, materialization_id),
+            "limit": limit,
+            "cursor": cursor,
+        }
+        return read(
+            FileList,
+            self._transport.call("listWorkspaceFiles", path=self._path, query=query),
+            "listWorkspaceFiles",
+        )
+
+    def iter(
+        self,
+        path: str = "",
+        *,
+        source: Source = "current",
+        version_id: str | None = None,
+        materialization_id: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Stream[FileEntry]:
+        """Yield all that is directly in a directory, by path, page by page (listWorkspaceFiles).
+
+        :param path: directory; the root when left out.
+        :param source: as for :meth:`read`.
+        :param version_id: with source version. Name one if the workspace may be captured in between.
+        :param materialization_id: with source live.
+        :param limit: entries for each request, 1 to 500.
+        :param cursor: begin behind this path.
+        """
+        while True:
+            page = self.list(
+                path,
+                source=source,
+                version_id=version_id,
+                materialization_id=materialization_id,
+                limit=limit,
+                cursor=cursor,
+            )
+            for entry in page.entries:
+                yield entry
+            # Cursors are paths, which come in order: one that does not move on would be read for ever.
+            if page.next_cursor is None or (cursor is not None and page.next_cursor <= cursor):
+                return
+            cursor = page.next_cursor
+
+
+class WorkspaceVersions:
+    """The captured states of one workspace.
+
+    :param transport: what to speak through.
+    :param workspace_id: id of the workspace.
+    """
+
+    def __init__(self, transport: Transport, workspace_id: str) -> None:
+        self._transport = transport
+        self._path = {"workspace_id": workspace_id}
+
+    def retrieve(self, version_id: str) -> WorkspaceVersion:
+        """Retrieve a version (getWorkspaceVersion).
+
+        :param version_id: id of the version.
+        :raises HelmrNotFoundError: no such version, or it is not ready.
+        """
+        path = {**self._path, "version_id": version_id}
+        value = self._transport.call("getWorkspaceVersion", path=path)
+        found = read_member(WorkspaceVersion, value, "version", "getWorkspaceVersion")
+        same_id(found.id, version_id, "getWorkspaceVersion")
+        return found
+
+    def list(self, *, kind: str | None = None, limit: int | None = None) -> builtins.list[WorkspaceVersion]:
+        """List the versions that are ready, newest first (listWorkspaceVersions). There is no cursor.
+
+        :param kind: user or system.
+        :param limit: 1 to 200; the server's default is 50.
+        """
+        query = {"kind": kind, "limit": limit}
+        value = self._transport.call("listWorkspaceVersions", path=self._path, query=query)
+        return read_list(WorkspaceVersion, value, "versions", "listWorkspaceVersions")

@@ -1,0 +1,85 @@
+"""Values and the types that callers expect of them.
+
+A schema is whatever a pydantic ``TypeAdapter`` takes: a model, a dataclass, ``list[int]``; or a ready adapter, for
+types that ``type[T]`` cannot express, such as unions. pydantic is loaded at the first check, not where a schema is
+named, so that tasks and streams may be declared where a DAG is parsed.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from typing_extensions import TypeVar
+
+from helmr_provider.client.errors import PayloadValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pydantic import TypeAdapter
+
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    Schema: TypeAlias = type[T] | TypeAdapter[T]
+
+
+def validate(schema: Schema[Any], value: Any, what: str) -> None:
+    """Check a value that is about to be sent. The original is what is sent, not what validation makes of it.
+
+    :param schema: type or adapter.
+    :param value: what the caller gave.
+    :param what: subject of the error text.
+    :raises PayloadValidationError: it does not fit.
+    """
+    _judge(lambda adapter: adapter.validate_python(value), schema, what, "")
+
+
+def parse(schema: Schema[T], value: Any, what: str, advice: str = "") -> T:
+    """Turn a JSON value that was received into the type that the caller expects.
+
+    :param schema: type or adapter.
+    :param value: the JSON value.
+    :param what: subject of the error text.
+    :param advice: what the caller can do when it does not fit.
+    :raises PayloadValidationError: it does not fit.
+    """
+    # As JSON, because a strict type takes a date or an enum from text only there.
+    text = json.dumps(value)
+    return cast("T", _judge(lambda adapter: adapter.validate_json(text), schema, what, advice))
+
+
+def _judge(look: Callable[[TypeAdapter[Any]], Any], schema: Schema[Any], what: str, advice: str) -> Any:
+    from pydantic import ValidationError
+
+    try:
+        return look(_adapter(schema))
+    except ValidationError as error:
+        issues: list[Any] = list(error.errors(include_url=False, include_input=False, include_context=False))
+    # Behind the except clause: the context would hold the value itself.
+    where = "; ".join(f"{'.'.join(str(p) for p in issue['loc']) or 'value'}: {issue['msg']}" for issue in issues)
+    text = f"{what} does not fit {_name(schema)}: {where}."
+    raise PayloadValidationError(f"{text} {advice}" if advice else text, issues=tuple(issues))
+
+
+def _name(schema: Any) -> str:
+    return schema.__name__ if isinstance(schema, type) else "its schema"
+
+
+def _adapter(schema: Any) -> TypeAdapter[Any]:
+    try:
+        return _cached_adapter(schema)
+    except TypeError:
+        # An annotation with an unhashable part.
+        return _build_adapter(schema)
+
+
+def _build_adapter(schema: Schema[Any]) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    return schema if isinstance(schema, TypeAdapter) else TypeAdapter(schema)
+
+
+_cached_adapter = lru_cache(maxsize=256)(_build_adapter)
