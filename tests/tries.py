@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 # Operators refuse to be executed by anything but a task runner, which this is as far as they are concerned.
-import_module(
+_safeguard: Any = import_module(
     "airflow.sdk.bases.operator" if AIRFLOW_V_3_0_PLUS else "airflow.models.baseoperator"
-).ExecutorSafeguard.test_mode = True
+).ExecutorSafeguard
+_safeguard.test_mode = True
 
 
 @dataclass
@@ -106,6 +107,9 @@ class Try:
     def _call(self, call: Callable[[Any], Any], *, fresh: bool = False) -> Any:
         if fresh:
             self.operator = self.of.make()
+        if not AIRFLOW_V_3_0_PLUS:
+            # A thread-local of Airflow 2, which is there only in the thread that has imported it.
+            _safeguard._sentinel.callers = {}
         try:
             return call(self.operator)
         except TaskDeferred as deferral:

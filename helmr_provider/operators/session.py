@@ -6,7 +6,7 @@ import time
 from contextlib import closing, suppress
 from enum import Enum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from helmr_provider.claims import Claim
     from helmr_provider.client.models.runs import RunSnapshot
     from helmr_provider.identity import OnRetry, Outcome
-
-_TRIGGER_FAILED: Final = "__fail__"
-_TRIGGER_TIMED_OUT: Final = "Trigger timeout"
 
 
 class _Payload(Enum):
@@ -237,12 +234,14 @@ class HelmrStartSessionOperator(BaseOperator):
         :param next_kwargs: its arguments.
         :param context: of the task instance.
         """
+        from helmr_provider.triggers.base import TRIGGER_FAILED, TRIGGER_TIMED_OUT
+
         with closing(self.hook):
-            if next_method == _TRIGGER_FAILED:
+            if next_method == TRIGGER_FAILED:
                 run = self._find_again(context)
                 if run is not None and run.is_terminal:
                     return self._finish(run)
-                if run is not None and (next_kwargs or {}).get("error") == _TRIGGER_TIMED_OUT:
+                if run is not None and (next_kwargs or {}).get("error") in TRIGGER_TIMED_OUT:
                     self._give_up()
                 self._cancel_unless_retried(context)
             return super().resume_execution(next_method, next_kwargs, context)

@@ -102,6 +102,24 @@ class HelmrSensor(BaseSensorOperator):
         with closing(self.hook):
             return self._return_or_defer(context, event or {}, deadline)
 
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume; Airflow 2 calls its own limit a lost trigger, which it is not for a sensor.
+
+        :param next_method: what to resume with.
+        :param next_kwargs: its arguments.
+        :param context: of the task instance.
+        """
+        from helmr_provider.triggers.base import TRIGGER_FAILED, TRIGGER_TIMED_OUT
+
+        if next_method == TRIGGER_FAILED and (next_kwargs or {}).get("error") in TRIGGER_TIMED_OUT:
+            with self._failing_softly():
+                raise AirflowSensorTimeout(self._too_late)
+        return super().resume_execution(next_method, next_kwargs, context)
+
+    @property
+    def _too_late(self) -> str:
+        return f"{self.awaited} had not ended when the time of this sensor was over."
+
     def _return_or_defer(
         self, context: Context, event: Mapping[str, Any] | None = None, deadline: float | None = None
     ) -> Any:
@@ -114,7 +132,7 @@ class HelmrSensor(BaseSensorOperator):
             if (seen := self._look(context)).is_done:
                 return seen.xcom_value
             if late:
-                raise AirflowSensorTimeout(f"{self.awaited} had not ended when the time of this sensor was over.")
+                raise AirflowSensorTimeout(self._too_late)
             if event is not None and event.get("status") == "error":
                 raise AirflowException(
                     f"Waiting for {self.awaited} in the triggerer failed ({event.get('error')}); see its log."

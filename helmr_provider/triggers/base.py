@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 KWARGS_VERSION: Final = 1
 EVENT_SCHEMA: Final = 1
 
+# How Airflow resumes a task without an event, and what it gives as the reason after its own limit.
+TRIGGER_FAILED: Final = "__fail__"
+TRIGGER_TIMED_OUT: Final = frozenset({"Trigger timeout", "Trigger/execution timeout"})
+
 # The trigger's event has to reach the worker first, past a busy triggerer and scheduler.
 _BACKSTOP_SECONDS: Final = 120.0
 

@@ -68,9 +68,14 @@ def test_an_operator_without_a_payload_stays_so_when_it_is_copied_and_stored() -
     # Airflow 3 has given it another name.
     names = ("DagSerialization", "SerializedDAG")
     serializer: Any = next(vars(serialized_objects)[name] for name in names if name in vars(serialized_objects))
-    with DAG(dag_id="stored", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
-        HelmrStartSessionOperator(task_id="start", task="echo", retry={"maxAttempts": 2}, ttl=60)
-    original: Any = dag.get_task("start")
+
+    def parse() -> Any:
+        with DAG(dag_id="stored", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+            HelmrStartSessionOperator(task_id="start", task="echo", retry={"maxAttempts": 2}, ttl=60)
+        return dag
+
+    original: Any = parse().get_task("start")
     assert copy.deepcopy(original).payload is original.payload
-    assert serializer.to_dict(dag) == serializer.to_dict(copy.deepcopy(dag))
-    assert "no payload" in str(serializer.to_dict(dag))
+    # Airflow makes a new version of a DAG whose stored form differs from the last one's.
+    assert serializer.to_dict(parse()) == serializer.to_dict(parse())
+    assert "no payload" in str(serializer.to_dict(parse()))

@@ -138,11 +138,12 @@ def test_a_lost_trigger_of_the_last_try_cancels_the_run(client: HelmrClient) -> 
     assert status(client, attempt) == "cancelled"
 
 
+@pytest.mark.parametrize("reason", ["Trigger timeout", "Trigger/execution timeout"])
 @pytest.mark.parametrize("cancel", [True, False])
-def test_a_trigger_that_timed_out_cancels_unless_told_not_to(client: HelmrClient, cancel: bool) -> None:
+def test_a_trigger_that_timed_out_cancels_unless_told_not_to(client: HelmrClient, cancel: bool, reason: str) -> None:
     attempt = lost(client, cancel_on_timeout=cancel)
     with pytest.raises(AirflowTaskTimeout):
-        attempt.lose_trigger("Trigger timeout")
+        attempt.lose_trigger(reason)
     assert (status(client, attempt) == "cancelled") == cancel
 
 

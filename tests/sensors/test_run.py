@@ -91,11 +91,12 @@ def test_with_soft_fail_a_time_limit_skips_the_task(client: HelmrClient, how: di
         a_sensor(a_live_run(client), timeout=0.3, soft_fail=True, **how).start().finish()
 
 
-def test_airflow_s_own_limit_is_a_time_limit_too(client: HelmrClient) -> None:
+@pytest.mark.parametrize("reason", ["Trigger timeout", "Trigger/execution timeout"])
+def test_airflow_s_own_limit_is_a_time_limit_too(client: HelmrClient, reason: str) -> None:
     attempt = a_sensor(a_live_run(client), deferrable=True).start()
     deferred(attempt.execute())
     with pytest.raises(AirflowSensorTimeout):
-        attempt.lose_trigger("Trigger timeout")
+        attempt.lose_trigger(reason)
 
 
 def test_the_earlier_limit_counts_while_deferred(client: HelmrClient) -> None:
