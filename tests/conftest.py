@@ -29,6 +29,8 @@ if "AIRFLOW_HOME" not in os.environ:
     Path(os.environ["AIRFLOW_HOME"], "dags").mkdir()
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 os.environ.setdefault("AIRFLOW__CORE__UNIT_TEST_MODE", "False")
+# Airflow 2 warns of its own default, at an import that can happen in any test.
+os.environ.setdefault("AIRFLOW__METRICS__TIMER_UNIT_CONSISTENCY", "True")
 
 CONTRACT = Path(os.environ.get("HELMR_CONTRACT", ROOT / "../shared/contract")).resolve()
 
