@@ -118,7 +118,7 @@ def run_dag(airflow_db: Path) -> Callable[..., Any]:
             from airflow.utils.session import create_session
 
             with create_session() as session:
-                DagBundlesManager().sync_bundles_to_db(session=session)
+                DagBundlesManager().sync_bundles_to_db(session=session)  # type: ignore[no-untyped-call, unused-ignore]
             with create_session() as session:
                 update_dag_parsing_results_in_db(
                     "dags-folder", None, [LazyDeserializedDAG.from_dag(dag)], {}, None, set(), session=session
