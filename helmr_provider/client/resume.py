@@ -46,6 +46,7 @@ class Followed:
         self.cursor = cursor
         self._backoff = backoff
         self._failures = 0
+        self._broken: str | None = None
 
     def advance(self, cursor: str) -> bool:
         """Take note of a record's cursor; false if it was seen before."""
@@ -64,13 +65,15 @@ class Followed:
     def tolerate(self, error: Exception) -> float:
         """Return the pause after a failure that following survives.
 
-        A bad frame whose cursor is known is skipped.
+        A bad frame whose cursor is known is asked for once more, and skipped when it comes broken again.
 
         :raises Exception: the error itself, when going on makes no sense.
         """
         if isinstance(error, HelmrProtocolError) and error.cursor is not None and is_behind(error.cursor, self.cursor):
-            logger.warning("Skipped a broken frame: %s", error)
-            self.cursor = error.cursor
+            if error.cursor == self._broken:
+                logger.warning("Skipped a broken frame: %s", error)
+                self.cursor = error.cursor
+            self._broken = error.cursor
         elif not is_transient(error):
             raise error
         self._failures += 1

@@ -235,12 +235,16 @@ def scripted(*streams: Reply) -> Callable[[Asked], Reply]:
 
 
 @both
-def test_a_broken_frame_whose_cursor_is_known_is_skipped(variant: str) -> None:
-    broken = events(frame(raw_record(1, "run.created")), "id: 2\ndata: {not json\n\n", frame(raw_record(3, "log")))
-    with Wire(answer=scripted(broken, events(frame(raw_record(3, "log"))))) as wire:
+def test_a_broken_frame_is_asked_for_again_and_skipped_only_when_it_stays_broken(variant: str) -> None:
+    first, broken = frame(raw_record(1, "run.created")), "id: 2\ndata: {not json\n\n"
+    last = frame(raw_record(3, "log"))
+    with Wire(answer=scripted(events(first, broken, last), events(broken, last), events(last))) as wire:
         records = drive(variant, follow, url=wire.url)
     assert [record.id for record in records] == ["1", "3"]
-    assert [asked.query["cursor"] for asked in wire.asked if asked.query.get("cursor")] == ["2", "3"]
+    assert [asked.query.get("cursor") for asked in wire.asked if "follow" in asked.query] == [None, "1", "2"]
+    with Wire(answer=scripted(events(first, broken, last), events(frame(raw_record(2, "log")), last))) as wire:
+        records = drive(variant, follow, url=wire.url)
+    assert [record.id for record in records] == ["1", "2", "3"]
 
 
 @both
