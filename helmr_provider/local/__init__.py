@@ -1,6 +1,6 @@
 """The local control plane: the Helmr API on this machine, for tests, examples and trying things out.
 
-It shares no code with the client and knows nothing of Airflow. What it does not have it answers with 501.
+It shares no code with the client and knows nothing of Airflow.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from helmr_provider.local.core import DEFAULT_ENVIRONMENT
 from helmr_provider.local.errors import ApiError
 from helmr_provider.local.ids import hashed, new_secret, stable_uuid
 from helmr_provider.local.jsontext import dumps, loads
+from helmr_provider.local.state import schedules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,6 +60,14 @@ class Caller(NamedTuple):
         :raises ApiError: 403.
         """
         if scope not in self.scopes:
+            raise ApiError(403, "permission is required")
+
+    def require_any(self, scopes: Iterable[str]) -> None:
+        """Refuse a caller with none of the scopes.
+
+        :raises ApiError: 403.
+        """
+        if self.scopes.isdisjoint(scopes):
             raise ApiError(403, "permission is required")
 
 
@@ -118,4 +127,5 @@ def _environment(core: Core, name: str) -> str:
         return str(row["id"])
     environment_id = stable_uuid("environment", name)
     core.db.insert("environments", id=environment_id, project_id=stable_uuid("project"), name=name)
+    schedules.declare(core, environment_id)
     return environment_id

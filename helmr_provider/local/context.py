@@ -25,6 +25,8 @@ from helmr_provider.local.state import events, logs, runs, streams, tokens
 from helmr_provider.local.tasks import TaskFailure
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from helmr_provider.local.core import Core
     from helmr_provider.local.database import Row
 
@@ -67,6 +69,7 @@ class TaskContext:
         self._core = core
         self._resumption = resumption
         self._step = 0
+        self._uses_workspace = False
         self.run_id: str = run["id"]
         self.session_id: str = run["session_id"]
         self.task_id: str = run["task_id"]
@@ -195,6 +198,20 @@ class TaskContext:
             return int(record["sequence"])
 
         return int(self._effect("publish", append))
+
+    async def workspace(self) -> Path:
+        """Return the directory of the session's workspace, to read and to change.
+
+        What is in it when the task has succeeded becomes a version. Ask again after a wait: somebody may have stopped
+        the workspace meanwhile, and then the directory is made anew from its version.
+        """
+        self._uses_workspace = True
+        return await self._core.guests.directory(self._leased())
+
+    async def commit_workspace(self) -> None:
+        """Make the workspace's directory a version, if this task asked for it; the worker calls this."""
+        if self._uses_workspace:
+            await self._core.guests.commit(self._leased())
 
     async def sleep(self, seconds: float) -> None:
         """Wait for a timer: the run is `waiting` meanwhile, and a restart of the control plane does not shorten it."""

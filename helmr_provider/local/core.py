@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from helmr_provider.local.clock import Clock
 from helmr_provider.local.database import Database
 from helmr_provider.local.faults import FaultBook
+from helmr_provider.local.guest.files import Files
 from helmr_provider.local.hub import Hub
 from helmr_provider.local.ids import derived_secret, stable_uuid
 from helmr_provider.local.journal import Journal
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from helmr_provider.local.guest.worker import GuestWorker
     from helmr_provider.local.tasks import TaskDefinition
 
 API_VERSION = "2026-06-06"
@@ -32,6 +34,8 @@ class Core:
     :param clock: where the present comes from.
     """
 
+    guests: GuestWorker
+
     def __init__(
         self,
         tasks: Iterable[TaskDefinition],
@@ -45,18 +49,26 @@ class Core:
         self.hub = Hub()
         self.faults = FaultBook()
         self.journal = Journal()
+        self.files = Files(db)
+        self.executes = False
         self.public_url = ""
         self.cancel_execution: Callable[[str], None] = _nothing_executes
         self.deployment = Deployment(tasks)
         self.installation_key = self._installation_key()
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the database and remove what was only for this process."""
         self.db.close()
+        self.files.close()
 
     def default_api_key(self) -> str:
         """Return the key that this database always has, the same after every restart."""
         return derived_secret(self.installation_key, "hlmr_sk_", "default")
+
+    def project_id(self, environment_id: str) -> str | None:
+        """Return the project of an environment."""
+        row = self.db.one("SELECT project_id FROM environments WHERE id = ?", environment_id)
+        return None if row is None else str(row["project_id"])
 
     def _installation_key(self) -> bytes:
         row = self.db.one("SELECT value FROM meta WHERE name = 'installation_key'")
@@ -87,6 +99,7 @@ class Deployment:
             "input": sorted({name for definition in self.tasks.values() for name in definition.inputs}),
             "output": sorted({name for definition in self.tasks.values() for name in definition.outputs}),
         }
+        self.sandboxes = {definition.sandbox for definition in self.tasks.values()}
         self.queues = {name for definition in self.tasks.values() for name in definition.queues}
 
     def declares(self, direction: str, name: str) -> bool:

@@ -6,12 +6,13 @@ The texts of refusals are those of the parser that the real one uses.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, NamedTuple
-from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import date
+    from zoneinfo import ZoneInfo
 
 _YEARS = 5
 _DAY = timedelta(days=1)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 INT32 = range(-(2**31), 2**31)
+INT64 = range(-(2**63), 2**63)
 
 _WHITESPACE = " \t\r\n"
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -108,6 +109,23 @@ def int32(value: Any, path: str) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | None) or (value is not None and value not in INT32):
         raise _mistyped(value, path, "int32")
     return value
+
+
+def int64(value: Any, path: str) -> int | None:
+    """Take a 64-bit integer; null leaves the member unset."""
+    if isinstance(value, bool) or not isinstance(value, int | None) or (value is not None and value not in INT64):
+        raise _mistyped(value, path, "int64")
+    return value
+
+
+def string_map(value: Any, path: str) -> dict[str, str] | None:
+    """Take an object whose members are strings; null leaves the member unset."""
+    members = as_object(value)
+    if members is not None:
+        return {name: string(item, path) or "" for name, item in members.items()}
+    if value is None:
+        return None
+    raise _mistyped(value, path, "map[string]string")
 
 
 def strings(value: Any, path: str) -> list[str] | None:

@@ -1,4 +1,4 @@
-"""Every operation of the API: its name, where it is, what it takes. One without a handler is not built yet."""
+"""Every operation of the API: its name, where it is, what it takes and what does it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
-from helmr_provider.local.api import runs, sessions, starts, streams, tokens
+from helmr_provider.local.api import public_tokens, runs, sessions, starts, streams, tokens
+from helmr_provider.local.api.table import TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,14 +27,14 @@ class Operation:
     :param method: the HTTP method.
     :param path: the path with placeholders.
     :param scope: the scope that an API key needs; `public` for routes without API keys; None for any key.
-    :param handler: what does it; None if the local control plane does not have it.
+    :param handler: what does it.
     """
 
     name: str
     method: str
     path: str
     scope: str | None
-    handler: Handler | None = None
+    handler: Handler
 
 
 class Match(NamedTuple):
@@ -81,16 +82,12 @@ def _session(name: str, method: str, tail: str, scope: str, handler: Handler) ->
     )
 
 
-def _absent(scope: str | None, *lines: str) -> list[Operation]:
-    """Name operations that exist but are not built here: `name METHOD path` each."""
-    found: list[Operation] = []
-    for line in lines:
-        name, method, path = line.split()
-        found.append(Operation(name, method, f"/api{path}", scope))
-    return found
+def _public(name: str, method: str, tail: str, handler: Handler) -> tuple[Operation, Operation]:
+    return (
+        Operation(name, method, f"/api/v1/sessions/{{session_id}}{tail}", PUBLIC, handler),
+        Operation(f"{name}{BY_EXTERNAL_ID}", method, f"/api/v1/sessions/by-external-id{tail}", PUBLIC, handler),
+    )
 
-
-_WORKSPACE = "/workspaces/{workspace_id}"
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation("startSession", "POST", "/api/sessions", "runs:create", starts.start_session),
@@ -146,92 +143,7 @@ OPERATIONS: tuple[Operation, ...] = (
         PUBLIC,
         tokens.callback_complete_token,
     ),
-    *_absent(
-        PUBLIC,
-        "publicAppendSessionInput POST /v1/sessions/{session_id}/inputs/{stream}",
-        "publicReadSessionOutput GET /v1/sessions/{session_id}/outputs/{stream}/read",
-        "publicAppendSessionInputByExternalId POST /v1/sessions/by-external-id/inputs/{stream}",
-        "publicReadSessionOutputByExternalId GET /v1/sessions/by-external-id/outputs/{stream}/read",
-    ),
-    *_absent(
-        None,
-        "createPublicAccessToken POST /public-access-tokens",
-        "listWorkspaces GET /workspaces",
-        f"getWorkspace GET {_WORKSPACE}",
-        f"materializeWorkspace POST {_WORKSPACE}/materialize",
-        f"connectWorkspace POST {_WORKSPACE}/connect",
-        f"stopWorkspace POST {_WORKSPACE}/stop",
-        "listTasks GET /tasks",
-        "getTask GET /tasks/{task_id}",
-        "listSandboxes GET /sandboxes",
-        "getSandbox GET /sandboxes/{sandbox_id}",
-        "listDeployments GET /deployments",
-        "getDeployment GET /deployments/{deployment_id}",
-        "getDeploymentEvents GET /deployments/{deployment_id}/events",
-    ),
-    *_absent(
-        "workspace-lifecycle:manage",
-        "createWorkspace POST /workspaces",
-        f"patchWorkspace PATCH {_WORKSPACE}",
-        f"deleteWorkspace DELETE {_WORKSPACE}",
-    ),
-    *_absent(
-        "workspace-files:read",
-        f"listWorkspaceFiles GET {_WORKSPACE}/files",
-        f"readWorkspaceFile GET {_WORKSPACE}/files/content",
-        f"statWorkspaceFile GET {_WORKSPACE}/files/stat",
-    ),
-    *_absent(
-        "workspace-versions:read",
-        f"listWorkspaceVersions GET {_WORKSPACE}/versions",
-        f"getWorkspaceVersion GET {_WORKSPACE}/versions/{{version_id}}",
-    ),
-    *_absent("workspace-exec:create", f"createWorkspaceExec POST {_WORKSPACE}/execs"),
-    *_absent(
-        "workspace-exec:read",
-        f"listWorkspaceExecs GET {_WORKSPACE}/execs",
-        f"getWorkspaceExec GET {_WORKSPACE}/execs/{{exec_id}}",
-        f"listWorkspaceExecStdout GET {_WORKSPACE}/execs/{{exec_id}}/stdout",
-        f"listWorkspaceExecStderr GET {_WORKSPACE}/execs/{{exec_id}}/stderr",
-    ),
-    *_absent(
-        "workspace-exec:manage",
-        f"writeWorkspaceExecStdin POST {_WORKSPACE}/execs/{{exec_id}}/stdin",
-        f"closeWorkspaceExecStdin POST {_WORKSPACE}/execs/{{exec_id}}/stdin/close",
-    ),
-    *_absent("workspace-pty:create", f"createWorkspacePty POST {_WORKSPACE}/pty"),
-    *_absent(
-        "workspace-pty:read",
-        f"listWorkspacePtys GET {_WORKSPACE}/pty",
-        f"getWorkspacePty GET {_WORKSPACE}/pty/{{pty_id}}",
-        f"listWorkspacePtyOutput GET {_WORKSPACE}/pty/{{pty_id}}/output",
-    ),
-    *_absent(
-        "workspace-pty:manage",
-        f"writeWorkspacePtyInput POST {_WORKSPACE}/pty/{{pty_id}}/input",
-        f"resizeWorkspacePty POST {_WORKSPACE}/pty/{{pty_id}}/resize",
-        f"closeWorkspacePty POST {_WORKSPACE}/pty/{{pty_id}}/close",
-    ),
-    *_absent(
-        "runs:create",
-        "createSchedule POST /schedules",
-        "updateSchedule PUT /schedules/{schedule_id}",
-        "deleteSchedule DELETE /schedules/{schedule_id}",
-        "activateSchedule POST /schedules/{schedule_id}/activate",
-        "deactivateSchedule POST /schedules/{schedule_id}/deactivate",
-    ),
-    *_absent(
-        "runs:read",
-        "listSchedules GET /schedules",
-        "getSchedule GET /schedules/{schedule_id}",
-        "getCurrentDeployment GET /deployments/current",
-    ),
-    *_absent("tasks:deploy", "promoteDeployment POST /deployments/{deployment}/promote"),
-    *_absent(
-        "secrets:write",
-        "listSecrets GET /secrets",
-        "getSecret GET /secrets/{name}",
-        "setSecret PUT /secrets/{name}",
-        "deleteSecret DELETE /secrets/{name}",
-    ),
+    *_public("publicAppendSessionInput", "POST", "/inputs/{stream}", public_tokens.public_append_session_input),
+    *_public("publicReadSessionOutput", "GET", "/outputs/{stream}/read", public_tokens.public_read_session_output),
+    *(Operation(*row) for row in TABLE),
 )

@@ -5,6 +5,8 @@ Times are microseconds since the epoch. Columns that hold JSON end in no suffix:
 
 from __future__ import annotations
 
+from helmr_provider.local.schema_workspaces import WORKSPACES
+
 _V1 = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 
@@ -187,4 +189,4 @@ CREATE INDEX pending_input ON stream_records (session_id)
     WHERE direction = 'input' AND consumed_by IS NULL AND turn_run_id IS NULL;
 """
 
-SCRIPTS = (_V1,)
+SCRIPTS = (_V1, WORKSPACES)

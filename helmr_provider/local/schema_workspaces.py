@@ -43,6 +43,7 @@ CREATE TABLE materializations (
     workspace_id TEXT NOT NULL REFERENCES workspaces (id),
     base_version_id TEXT NOT NULL,
     worker_instance_id TEXT,
+    run_id TEXT,
     state TEXT NOT NULL,
     claim_attempt INTEGER NOT NULL DEFAULT 0,
     fencing_generation INTEGER NOT NULL DEFAULT 1,

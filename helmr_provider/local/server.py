@@ -13,6 +13,7 @@ from helmr_provider.local import admin, console
 from helmr_provider.local.api.app import Api
 from helmr_provider.local.auth import create_key
 from helmr_provider.local.core import Core
+from helmr_provider.local.guest.worker import GuestWorker
 from helmr_provider.local.listener import Listener, is_loopback
 from helmr_provider.local.sweeper import sweep_forever
 from helmr_provider.local.worker import Worker
@@ -57,6 +58,8 @@ class Server:
             raise ValueError(f"{host} is not a loopback address; whoever reaches it could run the deployed tasks")
         self.core = Core(tasks, db, settings)
         self.api_key = create_key(self.core, key=api_key or self.core.default_api_key())
+        self.core.executes = self.core.settings.execute and is_loopback(host)
+        self.guests = GuestWorker(self.core)
         self.worker = Worker(self.core)
         self.listener = Listener(self._answer, host, port)
         self._api = Api(self.core, self.listener)
@@ -79,9 +82,10 @@ class Server:
     async def start(self) -> None:
         """Deal with what an earlier process left, then serve."""
         self.worker.recover()
+        self.guests.recover()
         await self.listener.open()
         self.core.public_url = self.url
-        for work in (self.worker.dispatch(), sweep_forever(self.core)):
+        for work in (self.worker.dispatch(), self.guests.tend(), sweep_forever(self.core)):
             self._in_background(work)
 
     async def stop(self) -> None:
@@ -91,6 +95,7 @@ class Server:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.worker.stop()
+        await self.guests.stop()
         self.core.close()
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:

@@ -17,6 +17,11 @@ class Settings:
     :param start_latency: seconds during which a start holds the claim on its idempotency key, so that another start
         with the same key is answered 202.
     :param max_body: bytes of a request body.
+    :param quirks: fail with 500 where the real one does instead of refusing (behaviour.md section 21).
+    :param schedule_jitter: seconds by which a schedule's fire is late at most; each schedule has its own share.
+    :param execute: run the commands of execs and terminals, on this machine as they are. Never done for an address
+        that others can reach.
+    :param stream_retention: the newest bytes of an exec's or terminal's stream that stay readable.
     """
 
     start_and_wait: float = 30.0
@@ -26,3 +31,7 @@ class Settings:
     sweep: float = 0.25
     start_latency: float = 0.0
     max_body: int = 128 * 1024 * 1024
+    quirks: bool = True
+    schedule_jitter: float = 30.0
+    execute: bool = True
+    stream_retention: int = 64 * 1024 * 1024

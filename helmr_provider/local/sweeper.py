@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from helmr_provider.local.state import runs, sessions, tokens
+from helmr_provider.local.state import runs, schedules, sessions, tokens
 
 if TYPE_CHECKING:
     from helmr_provider.local.core import Core
@@ -39,5 +39,6 @@ def sweep(core: Core) -> None:
         runs.expire(core, run)
     if core.db.one("SELECT 1 FROM runs WHERE execution = 'queued' AND not_before <= ? LIMIT 1", now) is not None:
         core.hub.notify("dispatch")
+    schedules.fire_due(core)
     sessions.start_follow_ups(core)
     sessions.expire_due(core)

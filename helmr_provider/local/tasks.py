@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from zoneinfo import ZoneInfo
 
+from helmr_provider.local.cron import parse
 from helmr_provider.local.retries import read_policy
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 DEFAULT_MAX_DURATION = 900.0
+DEFAULT_SANDBOX = "local"
 
 
 class TaskFailure(Exception):  # noqa: N818 - what the task raises to say that it failed
@@ -44,6 +47,19 @@ class TaskFailure(Exception):  # noqa: N818 - what the task raises to say that i
         self.detail = dict(detail) if detail is not None else {"message": message}
 
 
+class DeclaredSchedule(NamedTuple):
+    """A schedule that comes and goes with its task.
+
+    :param id: its id; `{task id}.{id}` is the external id of what it starts.
+    :param cron: five fields (behaviour.md section 15).
+    :param timezone: IANA name.
+    """
+
+    id: str
+    cron: str
+    timezone: str = "UTC"
+
+
 @dataclass(frozen=True)
 class TaskDefinition:
     """A deployed task.
@@ -55,6 +71,8 @@ class TaskDefinition:
     :param inputs: the input streams that this task declares.
     :param outputs: the output streams that this task declares.
     :param queues: further queues that a start may name.
+    :param sandbox: the sandbox that it runs in; workspaces of another one are refused.
+    :param schedules: its declared schedules.
     """
 
     id: str
@@ -64,6 +82,8 @@ class TaskDefinition:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     queues: tuple[str, ...] = ()
+    sandbox: str = DEFAULT_SANDBOX
+    schedules: tuple[DeclaredSchedule, ...] = ()
 
 
 def task(
@@ -74,6 +94,8 @@ def task(
     inputs: Iterable[str] = (),
     outputs: Iterable[str] = (),
     queues: Iterable[str] = (),
+    sandbox: str = DEFAULT_SANDBOX,
+    schedules: Iterable[DeclaredSchedule] = (),
 ) -> Callable[[Callable[[TaskContext, Any], Awaitable[Any]]], TaskDefinition]:
     """Make a coroutine function a task.
 
@@ -83,16 +105,30 @@ def task(
     :param inputs: names of input streams.
     :param outputs: names of output streams.
     :param queues: names of queues that a start may ask for.
-    :raises ValueError: if the id or the policy is malformed.
+    :param sandbox: the sandbox that it runs in: a name that its workspaces carry.
+    :param schedules: schedules that exist as long as the task is deployed.
+    :raises ValueError: if the id, the policy or a schedule is malformed.
     """
     if TASK_ID.fullmatch(task_id) is None:
         raise ValueError(f"task id {task_id!r} must match ^{TASK_ID.pattern}$")
     if retry is not None:
         read_policy(dict(retry))
+    declared = tuple(schedules)
+    for schedule in declared:
+        parse(schedule.cron)
+        ZoneInfo(schedule.timezone)
 
     def define(function: Callable[[TaskContext, Any], Awaitable[Any]]) -> TaskDefinition:
         return TaskDefinition(
-            task_id, function, retry, max_duration, tuple(inputs), tuple(outputs), ("default", *queues)
+            task_id,
+            function,
+            retry,
+            max_duration,
+            tuple(inputs),
+            tuple(outputs),
+            ("default", *queues),
+            sandbox,
+            declared,
         )
 
     return define

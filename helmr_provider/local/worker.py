@@ -87,7 +87,10 @@ class Worker:
             # An execution that is still letting go of an earlier attempt must end before the next one may begin.
             if held is not None and (held.waiting is None or held.attempt != run["attempt_number"]):
                 continue
-            leased = runs.lease(self._core, run)
+            with self._core.db.transaction():
+                if not self._core.guests.acquire(run):
+                    continue
+                leased = runs.lease(self._core, run)
             if held is not None:
                 held.resume()
             else:
@@ -106,6 +109,7 @@ class Worker:
             _log.error("run %s could not be executed", run_id, exc_info=failure)
         if not self._stopping:
             execution.release()
+            self._core.guests.release(run_id)
             self._core.hub.notify("dispatch")
 
     def _cancel(self, run_id: str) -> None:
@@ -168,6 +172,7 @@ class _Execution:
         try:
             result = await definition.function(context, loads(run["payload"]))
             output = jsonb(result)
+            await context.commit_workspace()
         except TaskFailure as failure:
             self._failed(failure.failure_kind, failure.detail, failure.exit_code)
         except SystemExit as leaving:

@@ -104,8 +104,6 @@ class Api:
         if asked.operation is None:
             return Response(status_code=405, headers={"allow": ", ".join(asked.match.methods)})
         caller = self._admitted(asked.operation, asked.headers)
-        if asked.operation.handler is None:
-            raise ApiError(501, f"{asked.operation.name} is not part of the local control plane yet")
 
         def note_body(value: Any) -> None:
             Journal.amend(slot, body=value)

@@ -65,7 +65,7 @@ async def create_public_access_token(request: ApiRequest) -> ASGIApp:
     members = await request.body("public access token request", _CREATE)
     if members.get("project_id") or members.get("environment_id"):
         raise ApiError(400, SCOPE_WITH_KEY)
-    scope = members.get("scope") or {}
+    scope: dict[str, Any] = members.get("scope") or {}
     kind = (scope.get("type") or "").strip()
     if kind not in _SCOPES:
         raise ApiError(400, f'unsupported public access token scope type "{kind}"')
@@ -113,9 +113,7 @@ async def public_read_session_output(request: ApiRequest) -> ASGIApp:
     )
 
 
-async def _with_token(
-    request: ApiRequest, token: Row, kind: str, correlation_id: str | None, handler: Any
-) -> ASGIApp:
+async def _with_token(request: ApiRequest, token: Row, kind: str, correlation_id: str | None, handler: Any) -> ASGIApp:
     """Do what the same operation does for an API key, if the token allows it, and count the use."""
     granted = replace(request, caller=Caller(token["environment_id"], frozenset()))
     stream = values.stream_name(request.params["stream"])

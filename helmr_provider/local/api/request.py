@@ -89,6 +89,20 @@ class ApiRequest:
             return int(text)
         raise ApiError(400, f"limit must be an integer between 1 and {most}")
 
+    def limit_at_most(self, default: int, most: int, refusal: str = "limit must be at most {}") -> int:
+        """Return the `limit` of a list whose texts differ from those of :meth:`limit`.
+
+        :raises ApiError: 400 unless it is a whole number from 1 to `most`.
+        """
+        text = self.query.get("limit", "")
+        if not text:
+            return default
+        if not (text.isascii() and text.isdigit() and int(text) > 0):
+            raise ApiError(400, "limit must be a positive integer")
+        if int(text) > most:
+            raise ApiError(400, refusal.format(most))
+        return int(text)
+
     def text(self, name: str) -> str | None:
         """Return a query member, trimmed; None if it is absent or empty."""
         return self.query.get(name, "").strip() or None
@@ -101,16 +115,22 @@ class ApiRequest:
         if self.query.get("project_id") or self.query.get("environment_id"):
             raise ApiError(400, SCOPE_WITH_KEY)
 
-    async def body(self, what: str, struct: Struct) -> dict[str, Any]:
+    def defect(self, failure: ApiError, refusal: ApiError) -> ApiError:
+        """Return what the real control plane answers where it should refuse, or the refusal if quirks are off."""
+        return failure if self.core.settings.quirks else refusal
+
+    async def body(self, what: str, struct: Struct, *, confidential: bool = False) -> dict[str, Any]:
         """Read and decode the JSON body.
 
         :param what: what error texts call it.
         :param struct: the Go struct that it is decoded into.
+        :param confidential: do not tell the journal.
         :raises ApiError: 400 or 413.
         """
         try:
             value = parse(await self.raw_body())
-            self.note_body(value)
+            if not confidential:
+                self.note_body(value)
             return struct.read(value)
         except DecodeError as error:
             raise ApiError(400, f"invalid {what} JSON: {error}") from None

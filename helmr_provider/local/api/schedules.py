@@ -111,9 +111,7 @@ def _wanted(request: ApiRequest, members: dict[str, Any], what: str) -> schedule
     task_id = members.get("task") or ""
     start = checked({"task_id": task_id, **(members.get("options") or {})}, None)
     timezone = (members.get("timezone") or "").strip() or "UTC"
-    timing = schedules.Timing(
-        (members.get("cron") or "").strip(), "UTC" if timezone.upper() == "UTC" else timezone
-    )
+    timing = schedules.Timing((members.get("cron") or "").strip(), "UTC" if timezone.upper() == "UTC" else timezone)
     try:
         cron.parse(timing.cron)
     except cron.CronError as error:

@@ -84,7 +84,7 @@ async def run_events(core: Core, run_id: str, cursor: int) -> AsyncGenerator[byt
         rows = events.after(core, run_id, cursor, _PAGE)
         for row in rows:
             cursor, last_kind = row["sequence"], row["kind"]
-            yield _frame(str(cursor), "run_event", row["record"])
+            yield frame(str(cursor), "run_event", row["record"])
             if replayed and last_kind in events.TERMINAL_KINDS:
                 return
         if len(rows) == _PAGE:
@@ -103,7 +103,7 @@ async def run_logs(core: Core, run_id: str, cursor: int) -> AsyncGenerator[bytes
         while rows := logs.after(core, run_id, cursor, _PAGE):
             for row in rows:
                 cursor = row["sequence"]
-                yield _frame(str(cursor), "run_log", dumps(logs.rendered(row)))
+                yield frame(str(cursor), "run_log", dumps(logs.rendered(row)))
         if _is_over(run):
             return
         yield KEEP_ALIVE
@@ -114,7 +114,8 @@ def _is_over(run: Row) -> bool:
     return run["status"] not in runs.LIVE
 
 
-def _frame(frame_id: str, name: str, data: str) -> bytes:
+def frame(frame_id: str, name: str, data: str) -> bytes:
+    """Write one event."""
     return f"id: {frame_id}\nevent: {name}\ndata: {data}\n\n".encode("utf-8", "replace")
 
 

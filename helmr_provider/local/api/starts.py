@@ -38,6 +38,13 @@ def _queue(value: Any, path: str) -> dict[str, Any]:
     return _QUEUE.read(value, path)
 
 
+RUN_OPTIONS = {
+    "queue": _queue,
+    "concurrency_key": gojson.string,
+    "priority": gojson.int32,
+    "ttl": gojson.string,
+    "max_duration_seconds": gojson.int32,
+}
 _START = gojson.Struct(
     "sessionStartWire",
     {
@@ -46,11 +53,7 @@ _START = gojson.Struct(
         "task_id": gojson.string,
         "payload": gojson.raw,
         "external_id": gojson.string,
-        "queue": _queue,
-        "concurrency_key": gojson.string,
-        "priority": gojson.int32,
-        "ttl": gojson.string,
-        "max_duration_seconds": gojson.int32,
+        **RUN_OPTIONS,
         "retry": gojson.raw,
         "metadata": gojson.raw,
         "tags": gojson.strings,
@@ -89,11 +92,15 @@ async def _start(request: ApiRequest) -> starting.Started:
     if members.get("project_id") or members.get("environment_id"):
         raise ApiError(400, SCOPE_WITH_KEY)
     return await request.starter.start(
-        request.environment_id, _checked(members, request.headers.get("helmr-sdk-version"))
+        request.environment_id, checked(members, request.headers.get("helmr-sdk-version"))
     )
 
 
-def _checked(members: dict[str, Any], sdk_version: str | None) -> starting.StartRequest:
+def checked(members: dict[str, Any], sdk_version: str | None) -> starting.StartRequest:
+    """Check a start's members, those of a schedule's later starts included.
+
+    :raises ApiError: 400, or 500 where the server fails instead of refusing.
+    """
     task_id = members.get("task_id") or ""
     if TASK_ID.fullmatch(task_id) is None:
         raise ApiError(400, f'task_id "{task_id}" must match ^{TASK_ID.pattern}$')

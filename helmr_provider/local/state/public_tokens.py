@@ -48,7 +48,12 @@ def mint(core: Core, environment_id: str, grant: Grant, expires_at: int, max_use
     }
     if grant.correlation_id is not None:
         scope["correlation_id"] = grant.correlation_id
-    minted = {"id": token_id, "public_access_token": secret, "scope": scope, "expires_at": rfc3339(expires_at)}
+    minted: dict[str, Any] = {
+        "id": token_id,
+        "public_access_token": secret,
+        "scope": scope,
+        "expires_at": rfc3339(expires_at),
+    }
     if max_uses is not None:
         minted["max_uses"] = max_uses
     return minted | {"created_at": rfc3339(now)}

@@ -87,20 +87,18 @@ def upsert(core: Core, environment_id: str, key: str, wanted: Wanted) -> Row:
             environment_id,
             key,
         )
-        now = core.clock.now()
         if present is None:
-            schedule_id = uuid7(now)
-            _insert(core, environment_id, schedule_id, "imperative", key, wanted, now)
+            schedule_id = _insert(core, environment_id, wanted, kind="imperative", key=key)
         else:
             schedule_id = present["id"]
-            _replace(core, schedule_id, wanted, now, active=wanted.active is not False)
+            _replace(core, schedule_id, wanted, active=wanted.active is not False)
         return find(core, environment_id, schedule_id)
 
 
 def replace(core: Core, schedule: Row, wanted: Wanted) -> Row:
     """Replace a schedule; an absent `active` keeps what it is."""
     active = bool(schedule["active"]) if wanted.active is None else wanted.active
-    _replace(core, schedule["id"], wanted, core.clock.now(), active=active)
+    _replace(core, schedule["id"], wanted, active=active)
     return find(core, schedule["environment_id"], schedule["id"])
 
 
@@ -141,10 +139,9 @@ def declare(core: Core, environment_id: str) -> None:
                 del declared[row["deduplication_key"]]
             else:
                 delete(core, row)
-        now = core.clock.now()
         for name, (task_id, timing) in declared.items():
             wanted_now = Wanted(task_id, name, timing, {}, active=True)
-            _insert(core, environment_id, uuid7(now), "declarative", name, wanted_now, now)
+            _insert(core, environment_id, wanted_now, kind="declarative", key=name)
 
 
 def fire_due(core: Core) -> None:
@@ -227,9 +224,9 @@ def _fire(core: Core, row: Row) -> None:
     core.db.update("schedules", row["id"], last_fire_at=slot, last_error=None, failures=0, **following)
 
 
-def _insert(
-    core: Core, environment_id: str, schedule_id: str, kind: str, key: str, wanted: Wanted, now: int
-) -> None:
+def _insert(core: Core, environment_id: str, wanted: Wanted, *, kind: str, key: str) -> str:
+    now = core.clock.now()
+    schedule_id = uuid7(now)
     active = wanted.active is not False
     core.db.insert(
         "schedules",
@@ -247,9 +244,11 @@ def _insert(
         updated_at=now,
         **_next(core, schedule_id, wanted.timing, now, active=active),
     )
+    return schedule_id
 
 
-def _replace(core: Core, schedule_id: str, wanted: Wanted, now: int, *, active: bool) -> None:
+def _replace(core: Core, schedule_id: str, wanted: Wanted, *, active: bool) -> None:
+    now = core.clock.now()
     core.db.update(
         "schedules",
         schedule_id,

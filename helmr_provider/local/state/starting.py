@@ -11,7 +11,7 @@ from helmr_provider.local.errors import ApiError, session_terminal
 from helmr_provider.local.ids import hashed, uuid7
 from helmr_provider.local.jsontext import fingerprint, jsonb
 from helmr_provider.local.retries import DISABLED, read_policy
-from helmr_provider.local.state import runs, sessions
+from helmr_provider.local.state import runs, sessions, workspaces
 
 if TYPE_CHECKING:
     from helmr_provider.local.core import Core
@@ -84,7 +84,7 @@ class Starter:
             known = self._by_external_id(environment_id, request)
             if known is not None:
                 return known
-            self._check(request)
+            self._check(environment_id, request)
             await asyncio.sleep(self._core.settings.start_latency)
             with self._core.db.transaction():
                 return self._by_external_id(environment_id, request) or self._create(environment_id, request)
@@ -92,7 +92,7 @@ class Starter:
         bound = self._by_key(environment_id, request, key_hash)
         if bound is not None:
             return bound
-        self._check(request)
+        self._check(environment_id, request)
         claim = (environment_id, request.task_id, key_hash)
         if claim in self._claims:
             raise ApiError(202, "session_start_pending", "idempotency_pending", headers={"retry-after": "1"})
@@ -105,6 +105,15 @@ class Starter:
         finally:
             self._claims.discard(claim)
         return started
+
+    def start_new(self, environment_id: str, request: StartRequest) -> Started:
+        """Start a session that nobody can have started before, at once.
+
+        :raises ApiError: 400, 409.
+        """
+        self._check(environment_id, request)
+        with self._core.db.transaction():
+            return self._create(environment_id, request)
 
     def _by_key(self, environment_id: str, request: StartRequest, key_hash: str) -> Started | None:
         row = self._core.db.one(
@@ -136,18 +145,18 @@ class Starter:
             raise ApiError(409, "session start fingerprint mismatch", "session_fingerprint_mismatch")
         return Started(session["id"], session["current_run_id"], is_cached=True)
 
-    def _check(self, request: StartRequest) -> None:
+    def _check(self, environment_id: str, request: StartRequest) -> None:
         deployment = self._core.deployment
         if request.task_id not in deployment.tasks:
             raise ApiError(409, "task_not_deployed", "task_not_deployed")
         if request.queue is not None and request.queue not in deployment.queues:
             raise ApiError(400, f'queue "{request.queue}" is not declared in the selected deployment')
-        if request.workspace_id is not None and not self._workspace_exists(request.workspace_id):
+        sandbox_id = deployment.tasks[request.task_id].sandbox
+        if request.workspace_id is not None and not workspaces.fits(
+            self._core, environment_id, request.workspace_id, sandbox_id
+        ):
             text = "workspace sandbox is incompatible with this task"
             raise ApiError(409, text, "workspace_sandbox_incompatible")
-
-    def _workspace_exists(self, workspace_id: str) -> bool:
-        return self._core.db.one("SELECT 1 FROM sessions WHERE workspace_id = ?", workspace_id) is not None
 
     def _bind(self, environment_id: str, request: StartRequest, key_hash: str, started: Started) -> None:
         self._core.db.execute(
@@ -186,7 +195,8 @@ class Starter:
             external_id=request.external_id,
             status="open",
             current_run_id=run_id,
-            workspace_id=request.workspace_id or uuid7(now),
+            workspace_id=request.workspace_id
+            or workspaces.insert(core, environment_id, workspaces.NewWorkspace(definition.sandbox)),
             payload=jsonb(request.payload),
             run_options=jsonb(options),
             metadata=jsonb(request.metadata),

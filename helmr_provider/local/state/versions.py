@@ -1,0 +1,94 @@
+"""Versions of workspaces: archives that never change, newest first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from helmr_provider.local.clock import rfc3339
+from helmr_provider.local.errors import ApiError
+from helmr_provider.local.guest.archives import EMPTY, EMPTY_DIGEST
+from helmr_provider.local.ids import uuid7
+
+if TYPE_CHECKING:
+    from helmr_provider.local.core import Core
+    from helmr_provider.local.database import Row
+    from helmr_provider.local.guest.archives import Packed
+
+KINDS = ("user", "system")
+
+
+def insert_first(core: Core, workspace_id: str, version_id: str, now: int) -> None:
+    """Insert the empty version that every workspace begins with."""
+    core.db.insert(
+        "workspace_versions",
+        id=version_id,
+        workspace_id=workspace_id,
+        kind="system",
+        content_digest=EMPTY_DIGEST,
+        size_bytes=len(EMPTY),
+        entry_count=0,
+        message="initial empty workspace",
+        created_at=now,
+    )
+
+
+def promote(core: Core, workspace: Row, packed: Packed, kind: str, message: str | None = None) -> str:
+    """Make an archive the workspace's current version; return the version's id."""
+    now = core.clock.now()
+    version_id = uuid7(now)
+    core.db.insert(
+        "workspace_versions",
+        id=version_id,
+        workspace_id=workspace["id"],
+        parent_version_id=workspace["current_version_id"],
+        kind=kind,
+        content_digest=packed.digest,
+        size_bytes=packed.size,
+        entry_count=packed.entries,
+        message=message,
+        created_at=now,
+    )
+    core.db.update("workspaces", workspace["id"], current_version_id=version_id, dirty_state="clean", updated_at=now)
+    return version_id
+
+
+def find(core: Core, workspace: Row, version_id: str) -> Row:
+    """Return a version's row if the workspace has it.
+
+    :raises ApiError: 404 if not.
+    """
+    row = core.db.one("SELECT * FROM workspace_versions WHERE id = ? AND workspace_id = ?", version_id, workspace["id"])
+    if row is None:
+        raise ApiError(404, "workspace version is not readable", "workspace_version_not_readable")
+    return row
+
+
+def listed(core: Core, workspace: Row, kind: str | None, limit: int) -> list[Row]:
+    """Return the newest versions."""
+    return core.db.all(
+        "SELECT * FROM workspace_versions WHERE workspace_id = ? AND (? IS NULL OR kind = ?)"
+        " ORDER BY created_at DESC, id DESC LIMIT ?",
+        workspace["id"],
+        kind,
+        kind,
+        limit,
+    )
+
+
+def rendered(version: Row) -> dict[str, Any]:
+    """Return a version as the API answers it."""
+    answer: dict[str, Any] = {"id": version["id"], "workspace_id": version["workspace_id"]}
+    if version["parent_version_id"] is not None:
+        answer["parent_version_id"] = version["parent_version_id"]
+    answer |= {
+        "kind": version["kind"],
+        "state": "ready",
+        "content_digest": version["content_digest"],
+        "size_bytes": version["size_bytes"],
+        "artifact_encoding": "tar",
+        "artifact_entry_count": version["entry_count"],
+    }
+    if version["message"] is not None:
+        answer["message"] = version["message"]
+    created_at = rfc3339(version["created_at"])
+    return answer | {"promoted_at": created_at, "created_at": created_at}
