@@ -82,7 +82,9 @@ def error_from(endpoint: Endpoint, answer: Answer, now: float) -> HelmrApiError:
         )
     if not isinstance(said, str) or not said:
         said = text[:200] if text and not members else f"no explanation (HTTP {answer.status})"
-    return api_error_class(answer.status)(
+    # For exec and pty the server reports this conflict as a 500 (behaviour.md section 21.6).
+    kind = 409 if code == "idempotency_fingerprint_mismatch" else answer.status
+    return api_error_class(kind)(
         said,
         operation=endpoint.operation,
         status=answer.status,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
 
 from helmr_provider.client.answers import json_object
 from helmr_provider.client.durations import duration_text, instant_text, whole_seconds
 from helmr_provider.client.errors import PayloadValidationError
 from helmr_provider.client.idempotency import session_key_value
+from helmr_provider.client.schemas import dump_dataclass
 from helmr_provider.client.tasks import Task, check_task_id
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ class RetryPolicy(TypedDict, total=False):
 
 
 def encode(value: Any, what: str = "The body") -> bytes:
-    """Render a JSON body. Pydantic models in it are rendered as JSON; nothing else is converted.
+    """Render a JSON body. Pydantic models and dataclasses in it are rendered as JSON; nothing else is converted.
 
     :param what: subject of the error text.
     :raises PayloadValidationError: it is not JSON, before anything is sent.
@@ -271,6 +273,9 @@ def _check_keys(value: Any) -> None:
 
 def _dump_model(value: Any) -> Any:
     dump = getattr(value, "model_dump", None)
-    if dump is None:
-        raise TypeError(f"a {type(value).__name__} cannot be rendered")
-    return dump(mode="json")
+    if dump is not None:
+        # By alias, because that is the name under which the other side reads it.
+        return dump(mode="json", by_alias=True)
+    if is_dataclass(value) and not isinstance(value, type):
+        return dump_dataclass(value)
+    raise TypeError(f"a {type(value).__name__} cannot be rendered")

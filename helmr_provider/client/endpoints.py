@@ -31,7 +31,7 @@ class Endpoint:
     :param repeat: whether the same request may be sent again when its fate is unknown: always, never, or only with
         the named member in the body. A start is repeatable by its external id only, because newer servers silently
         ignore its idempotency key (behaviour.md section 20).
-    :param pending: whether it may answer 202 ``idempotency_pending`` (behaviour.md section 3.3).
+    :param pending: whether it may answer ``idempotency_pending``, with a 202 or a 500 (behaviour.md section 3.3).
     :param follows: whether ``follow=1`` turns the answer into server-sent events.
     """
 
@@ -225,14 +225,14 @@ ENDPOINTS: Final[dict[str, Endpoint]] = {
         _get("listWorkspaceVersions", _WORKSPACE + "/versions", "kind", "limit"),
         _get("getWorkspaceVersion", _WORKSPACE + "/versions/{version_id}"),
         # exec and pty: a repeated write is recognised by its offset; a pty that closes twice is a 500
-        _send("createWorkspaceExec", "POST", _WORKSPACE + "/execs", repeat="idempotency_key"),
+        _send("createWorkspaceExec", "POST", _WORKSPACE + "/execs", repeat="idempotency_key", pending=True),
         _get("listWorkspaceExecs", _WORKSPACE + "/execs", "state", "limit"),
         _get("getWorkspaceExec", _EXEC),
         _send("writeWorkspaceExecStdin", "POST", _EXEC + "/stdin", repeat="always"),
         _ask("closeWorkspaceExecStdin", "POST", _EXEC + "/stdin/close", repeat="always"),
         _get("listWorkspaceExecStdout", _EXEC + "/stdout", *_BYTES, follows=True),
         _get("listWorkspaceExecStderr", _EXEC + "/stderr", *_BYTES, follows=True),
-        _send("createWorkspacePty", "POST", _WORKSPACE + "/pty", repeat="idempotency_key"),
+        _send("createWorkspacePty", "POST", _WORKSPACE + "/pty", repeat="idempotency_key", pending=True),
         _get("listWorkspacePtys", _WORKSPACE + "/pty", "state", "limit"),
         _get("getWorkspacePty", _PTY),
         _send("writeWorkspacePtyInput", "POST", _PTY + "/input", repeat="always"),

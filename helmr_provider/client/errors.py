@@ -36,7 +36,9 @@ class HelmrConfigError(HelmrError, ValueError):
 
 
 class PayloadValidationError(HelmrError, ValueError):
-    """A value was refused before any request: it does not fit the task's schema, or it is not JSON.
+    """A value does not fit the type that the caller gave, or is not JSON.
+
+    What is to be sent is refused before any request; what was received is refused when it is read.
 
     :param message: what does not fit.
     :param issues: one entry for each violation, as pydantic describes them, without the values.
@@ -169,7 +171,7 @@ class HelmrNotFoundError(HelmrApiError):
 
 
 class HelmrConflictError(HelmrApiError):
-    """409: the state, or an earlier request with the same identity, forbids it."""
+    """409: the state, or an earlier request with the same identity, forbids it; of exec and pty the latter is a 500."""
 
 
 class HelmrGoneError(HelmrApiError):

@@ -80,8 +80,8 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_pending(error: BaseException) -> bool:
-    """Whether the server asks for the same start again."""
-    return isinstance(error, HelmrApiError) and error.status == 202 and error.code == "idempotency_pending"
+    """Whether the server asks for the same request again; for exec and pty it does so with a 500."""
+    return isinstance(error, HelmrApiError) and error.status in {202, 500} and error.code == "idempotency_pending"
 
 
 def pending_delay(retry_after: float | None) -> float:

@@ -51,6 +51,14 @@ def parse(schema: Schema[T], value: Any, what: str, advice: str = "") -> T:
     return cast("T", _judge(lambda adapter: adapter.validate_json(text), schema, what, advice))
 
 
+def dump_dataclass(value: Any) -> Any:
+    """Return the JSON value of a dataclass instance, dates and the like as text.
+
+    :param value: the instance.
+    """
+    return _adapter(type(value)).dump_python(value, mode="json", by_alias=True)
+
+
 def _judge(look: Callable[[TypeAdapter[Any]], Any], schema: Schema[Any], what: str, advice: str) -> Any:
     from pydantic import ValidationError
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, cast
+from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeVar
 
 from helmr_provider.client.durations import whole_seconds
-from helmr_provider.client.errors import PayloadValidationError
+from helmr_provider.client.schemas import validate
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-In = TypeVar("In", default=Any)
+    from helmr_provider.client.schemas import Schema
+
+# Without a type for it, a task takes no payload.
+In = TypeVar("In", default=None)
 Out = TypeVar("Out", default=Any)
 
 _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -28,14 +31,14 @@ class Task(Generic[In, Out]):
     """A deployed task with the types of its payload and output.
 
     :param id: task id.
-    :param payload: type the payload must fit; None for a task that takes none.
-    :param output: type of the output; for the reader only, it is never checked.
+    :param payload: type the payload must fit, or a ready pydantic ``TypeAdapter``; None for a task that takes none.
+    :param output: type that ``RunSnapshot.output_as`` makes of the output, or a ready ``TypeAdapter``.
     :param max_duration: timedelta or whole seconds that a run may take, 5 s to a day; 900 s when not given.
     """
 
     id: str
-    payload: type[In] | None = None
-    output: type[Out] | None = None
+    payload: Schema[In] | None = None
+    output: Schema[Out] | None = None
     max_duration: timedelta | int | None = None
 
     @property
@@ -50,19 +53,8 @@ class Task(Generic[In, Out]):
 
         :raises PayloadValidationError: it does not fit.
         """
-        # Only a start needs pydantic: a task may be declared where a DAG is parsed.
-        from pydantic import TypeAdapter, ValidationError
-
-        issues: list[Any] = []
-        try:
-            TypeAdapter(cast("Any", self.payload)).validate_python(payload)
-        except ValidationError as error:
-            issues = list(error.errors(include_url=False, include_input=False, include_context=False))
-        if issues:
-            where = "; ".join(
-                f"{'.'.join(str(p) for p in issue['loc']) or 'payload'}: {issue['msg']}" for issue in issues
-            )
-            raise PayloadValidationError(f"The payload does not fit task {self.id}: {where}", issues=tuple(issues))
+        if self.payload is not None:
+            validate(self.payload, payload, f"The payload of task {self.id}")
 
 
 def check_task_id(task_id: str) -> str:

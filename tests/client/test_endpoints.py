@@ -46,7 +46,8 @@ def contract() -> dict[str, Endpoint]:
                 scoped=operation.get("x-scoped", False),
                 credential="client" if security is None else "public" if security else "none",
                 repeat=ENDPOINTS[name].repeat,
-                pending="202" in operation["responses"],
+                pending="202" in operation["responses"]
+                or "idempotency_pending" in operation.get("x-error-codes", {}).get("500", []),
                 follows="text/event-stream" in kinds,
             )
     return found

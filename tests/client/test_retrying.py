@@ -78,7 +78,8 @@ def test_waits_survive_outages_and_nothing_else() -> None:
 def test_only_the_pending_answer_asks_for_the_same_start_again() -> None:
     assert is_pending(HelmrApiError("wait", status=202, code="idempotency_pending"))
     assert not is_pending(HelmrApiError("wait", status=202))
-    assert not is_pending(HelmrApiError("wait", status=500, code="idempotency_pending"))
+    assert is_pending(HelmrApiError("exec and pty say it so", status=500, code="idempotency_pending"))
+    assert not is_pending(HelmrApiError("broken", status=500))
 
 
 @pytest.mark.parametrize(("asked", "pause"), [(None, 0.25), (1.0, 1.0), (0.5, 0.5), (99.0, 10.0)])

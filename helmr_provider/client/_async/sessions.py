@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     import builtins
     from collections.abc import Mapping, Sequence
     from datetime import datetime, timedelta
+    from typing import Unpack
 
     from helmr_provider.client._async.client import AsyncHelmrClient
     from helmr_provider.client.bodies import NotGiven, RetryPolicy
     from helmr_provider.client.idempotency import IdempotencyKey
+    from helmr_provider.client.start_options import StartAndWaitOptions, StartOptions
     from helmr_provider.client.streams import InputStream, OutputStream
     from helmr_provider.client.tasks import Task
 
+In = TypeVar("In")
 T = TypeVar("T")
 
 
@@ -37,6 +40,15 @@ class AsyncSessions:
     def __init__(self, client: AsyncHelmrClient) -> None:
         self._client = client
         self._transport = client.transport
+
+    @overload
+    async def start(self, target: str, payload: Any = ..., **options: Unpack[StartOptions]) -> SessionStart: ...
+
+    @overload
+    async def start(self, target: Task[None, Any], **options: Unpack[StartOptions]) -> SessionStart: ...
+
+    @overload
+    async def start(self, target: Task[In, Any], payload: In, **options: Unpack[StartOptions]) -> SessionStart: ...
 
     async def start(
         self,
@@ -100,6 +112,21 @@ class AsyncSessions:
             workspace_id=workspace_id,
         )
         return read(SessionStart, await self._transport.call("startSession", body=body), "startSession")
+
+    @overload
+    async def start_and_wait(
+        self, target: str, payload: Any = ..., **options: Unpack[StartAndWaitOptions]
+    ) -> SessionStartAndWait: ...
+
+    @overload
+    async def start_and_wait(
+        self, target: Task[None, Any], **options: Unpack[StartAndWaitOptions]
+    ) -> SessionStartAndWait: ...
+
+    @overload
+    async def start_and_wait(
+        self, target: Task[In, Any], payload: In, **options: Unpack[StartAndWaitOptions]
+    ) -> SessionStartAndWait: ...
 
     async def start_and_wait(
         self,

@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     import builtins
     from collections.abc import Mapping, Sequence
     from datetime import datetime, timedelta
+    from typing import Unpack
 
     from helmr_provider.client._sync.client import HelmrClient
     from helmr_provider.client.bodies import NotGiven, RetryPolicy
     from helmr_provider.client.idempotency import IdempotencyKey
+    from helmr_provider.client.start_options import StartAndWaitOptions, StartOptions
     from helmr_provider.client.streams import InputStream, OutputStream
     from helmr_provider.client.tasks import Task
 
+In = TypeVar("In")
 T = TypeVar("T")
 
 
@@ -38,6 +41,15 @@ class Sessions:
     def __init__(self, client: HelmrClient) -> None:
         self._client = client
         self._transport = client.transport
+
+    @overload
+    def start(self, target: str, payload: Any = ..., **options: Unpack[StartOptions]) -> SessionStart: ...
+
+    @overload
+    def start(self, target: Task[None, Any], **options: Unpack[StartOptions]) -> SessionStart: ...
+
+    @overload
+    def start(self, target: Task[In, Any], payload: In, **options: Unpack[StartOptions]) -> SessionStart: ...
 
     def start(
         self,
@@ -101,6 +113,21 @@ class Sessions:
             workspace_id=workspace_id,
         )
         return read(SessionStart, self._transport.call("startSession", body=body), "startSession")
+
+    @overload
+    def start_and_wait(
+        self, target: str, payload: Any = ..., **options: Unpack[StartAndWaitOptions]
+    ) -> SessionStartAndWait: ...
+
+    @overload
+    def start_and_wait(
+        self, target: Task[None, Any], **options: Unpack[StartAndWaitOptions]
+    ) -> SessionStartAndWait: ...
+
+    @overload
+    def start_and_wait(
+        self, target: Task[In, Any], payload: In, **options: Unpack[StartAndWaitOptions]
+    ) -> SessionStartAndWait: ...
 
     def start_and_wait(
         self,

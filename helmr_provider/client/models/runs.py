@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from pydantic import Field
 
+from helmr_provider.client.errors import PayloadValidationError
 from helmr_provider.client.models.base import WireModel
+from helmr_provider.client.schemas import parse
+from helmr_provider.client.tasks import Task
+
+if TYPE_CHECKING:
+    from helmr_provider.client.schemas import Schema
+
+T = TypeVar("T")
 
 TERMINAL_STATUSES = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
@@ -56,6 +64,26 @@ class RunSnapshot(RunHandle):
     def has_output(self) -> bool:
         """Whether an output is stored; it may be null."""
         return "output" in self.raw
+
+    @overload
+    def output_as(self, schema: Task[Any, T]) -> T: ...
+
+    @overload
+    def output_as(self, schema: Schema[T]) -> T: ...
+
+    def output_as(self, schema: Task[Any, T] | Schema[T]) -> T:
+        """Return the output as the type that you expect of it.
+
+        :param schema: a type, a ready pydantic ``TypeAdapter``, or the task, whose output type is taken then.
+        :raises PayloadValidationError: it does not fit, or the run has none.
+        :raises ValueError: the task declares no type for its output.
+        """
+        wanted = schema.output if isinstance(schema, Task) else schema
+        if wanted is None:
+            raise ValueError(f"Task {self.task_id} declares no type for its output; pass the type itself.")
+        if not self.has_output:
+            raise PayloadValidationError(f"Run {self.id} has no output; it is {self.status}.")
+        return parse(wanted, self.output, f"The output of run {self.id}", "Its attribute output holds it as it is.")
 
     @property
     def is_queued(self) -> bool:
