@@ -66,6 +66,13 @@ Request = Retrieve | ListRuns | Counts | ListPendingTokens
 Action = Request | Follow | StopFollow
 
 
+def kind_of(request: Request) -> str:
+    """Say which kind of things a request is about."""
+    if isinstance(request, Retrieve):
+        return request.key.kind
+    return TOKEN if isinstance(request, ListPendingTokens) else RUN
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """How a request or a stream failed.

@@ -8,15 +8,12 @@ and what has no stream is looked at together.
 
 from __future__ import annotations
 
-import heapq
 import random as _random
-from collections import deque
-from dataclasses import dataclass
-from itertools import count
 from typing import TYPE_CHECKING
 
 from helmr_provider.client.following import Following
-from helmr_provider.client.pacing import Backoff, Gate, Pace, Rate
+from helmr_provider.client.pacing import Backoff, Gate, Pace
+from helmr_provider.client.single_looks import IDLE, NEVER, SingleLooks, Wait
 from helmr_provider.client.survey import Survey
 from helmr_provider.client.token_sweep import TokenSweep
 from helmr_provider.client.wait_actions import (
@@ -28,6 +25,7 @@ from helmr_provider.client.wait_actions import (
     ListRuns,
     Retrieve,
     StopFollow,
+    kind_of,
 )
 
 if TYPE_CHECKING:
@@ -35,22 +33,6 @@ if TYPE_CHECKING:
 
     from helmr_provider.client.pacing import Random
     from helmr_provider.client.wait_actions import Action, Failure, Request
-
-_NEVER = float("-inf")
-_IDLE = float("inf")
-
-
-@dataclass(slots=True, eq=False)
-class _Wait:
-    key: Key
-    pace: Pace
-    backoff: Backoff
-    status: str = ""
-    seen_at: float = _NEVER
-    tried_at: float = _NEVER
-    due: float = _IDLE
-    hasty: int = 0
-    queued: bool = False
 
 
 class Scheduler:
@@ -73,21 +55,17 @@ class Scheduler:
     def __init__(self, *, requests: int = 8, rate: float = 100.0, random: Random = _random.random) -> None:
         self._requests = requests
         self._random = random
-        self._waits: dict[Key, _Wait] = {}
+        self._waits: dict[Key, Wait] = {}
         self._ids: dict[str, set[str]] = {RUN: set(), TOKEN: set()}
         self._new: dict[str, dict[str, None]] = {RUN: {}, TOKEN: {}}
         self._flying: dict[Request, float] = {}
-        self._timers: list[tuple[float, int, _Wait]] = []
-        self._order = count()
-        self._queue: deque[_Wait] = deque()
-        self._suspects: set[Key] = set()
-        self._rate = Rate(rate, burst=requests)
+        self._looks = SingleLooks(self._waits, rate=rate, burst=requests)
         self._gate = Gate(random)
         self._following = Following(random)
         self._survey = Survey(random)
         self._sweep = TokenSweep()
         self._sweep_pace = Pace(1.0, 5.0, 1.5, random)
-        self._sweep_at = _NEVER
+        self._sweep_at = NEVER
         self._singles_first = False
         self._together = {RUN: False, TOKEN: False}
 
@@ -95,13 +73,13 @@ class Scheduler:
 
     def add(self, key: Key, now: float) -> None:
         """Begin to wait for something; it is looked at as soon as the budget allows."""
-        wait = _Wait(key, Pace(1.0, 5.0, 1.5, self._random), Backoff(1.0, 10.0, self._random))
+        wait = Wait(key, Pace(1.0, 5.0, 1.5, self._random), Backoff(1.0, 10.0, self._random))
         self._waits[key] = wait
         if key.kind in self._ids:
             self._ids[key.kind].add(key.id)
             self._new[key.kind][key.id] = None
         else:
-            self._look(wait, now, now)
+            self._looks.at(wait, now, now)
         if key.kind == RUN:
             self._following.add(key.id, now)
 
@@ -109,7 +87,7 @@ class Scheduler:
         """Stop waiting for something. Requests under way for it must still be reported, as dropped if nothing else."""
         if self._waits.pop(key, None) is None:
             return
-        self._suspects.discard(key)
+        self._looks.settle(key)
         if key.kind in self._ids:
             self._ids[key.kind].discard(key.id)
             self._new[key.kind].pop(key.id, None)
@@ -144,23 +122,21 @@ class Scheduler:
 
     def wake_at(self, now: float) -> float | None:
         """Give the time at which ``actions`` may have something new although nothing is reported; None for never."""
-        earliest = _IDLE
+        earliest = IDLE
         if len(self._flying) < self._most():
-            wanted = [self._next_timer()]
+            wanted = [self._looks.wake_at(now)]
             if self._together[RUN]:
                 wanted.append(self._survey.wake_at())
                 if self._new[RUN] and not self._survey.listing:
                     wanted.append(self._survey.newcomers_at())
             if self._sweep.page is not None:
-                wanted.append(_IDLE if self._sweep.page in self._flying else _NEVER)
+                wanted.append(IDLE if self._sweep.page in self._flying else NEVER)
             elif self._together[TOKEN]:
                 wanted.append(self._sweep_at)
-            if self._queue and not self._suspects:
-                wanted.append(self._rate.free_at(now))
             earliest = max(min(wanted), self._gate.opens_at)
         if not self._gate.probing:
             earliest = min(earliest, self._following.wake_at())
-        return None if earliest == _IDLE else earliest
+        return None if earliest == IDLE else earliest
 
     # What came of it
 
@@ -173,10 +149,10 @@ class Scheduler:
         wait = self._waits.get(action.key)
         if started is None or wait is None:
             return False
-        self._suspects.discard(action.key)
+        self._looks.settle(action.key)
         if ended:
             if action.key.kind == RUN:
-                if wait.seen_at > _NEVER:
+                if wait.seen_at > NEVER:
                     self._survey.found(wait.seen_at)
                 if status != "cancelled":  # A cancelled run's last event comes when its worker lets go, not before.
                     self._following.beaten(action.key.id, now)
@@ -186,7 +162,7 @@ class Scheduler:
             return True
         wait.backoff.reset()
         self._alive(wait, status, started)
-        self._look(wait, self._next_look(wait, now), now)
+        self._looks.at(wait, self._next_look(wait, now), now)
         return False
 
     def listed(self, action: ListRuns, now: float, statuses: Mapping[str, str], *, full: bool) -> None:
@@ -233,7 +209,7 @@ class Scheduler:
         if started is None:
             return []
         if isinstance(action, Retrieve):
-            self._suspects.discard(action.key)
+            self._looks.settle(action.key)
         concerned = self._concerned(action, failure)
         for key in concerned:
             self.remove(key)
@@ -241,9 +217,9 @@ class Scheduler:
             self._survey.failed(action, now, retryable=failure.retryable)
         elif isinstance(action, ListPendingTokens):
             self._sweep_at = now + self._sweep_pace.next()
-            self._enqueue(wait for token in self._sweep.give_up() if (wait := self._waits.get(Key(TOKEN, token))))
+            self._looks.enqueue(wait for token in self._sweep.give_up() if (wait := self._waits.get(Key(TOKEN, token))))
         elif (wait := self._waits.get(action.key)) is not None:
-            self._look(wait, now + max(wait.backoff.next(), failure.retry_after or 0.0), now)
+            self._looks.at(wait, now + max(wait.backoff.next(), failure.retry_after or 0.0), now)
         return concerned
 
     def dropped(self, action: Request, now: float) -> None:
@@ -253,8 +229,8 @@ class Scheduler:
         if isinstance(action, Counts | ListRuns):
             self._survey.dropped(action)
         elif isinstance(action, Retrieve) and (wait := self._waits.get(action.key)) is not None:
-            self._suspects.discard(action.key)
-            self._look(wait, now, now)
+            self._looks.settle(action.key)
+            self._looks.at(wait, now, now)
 
     def stream_record(self, run_id: str, now: float, cursor: str | None, lag: float | None, *, hint: bool) -> None:
         """Take a record of a followed run.
@@ -284,7 +260,7 @@ class Scheduler:
         if self._following.ended(run_id, now, failure, cursor, paused=paused):
             wait = self._waits[Key(RUN, run_id)]
             wait.pace.reset()
-            self._look(wait, now, now)
+            self._looks.at(wait, now, now)
 
     # How it is decided
 
@@ -315,8 +291,8 @@ class Scheduler:
                 if kind == RUN:
                     self._survey.rest()
                 for wait in (self._waits[Key(kind, id_)] for id_ in ids):
-                    if wait.due == _IDLE and Retrieve(wait.key) not in self._flying:
-                        self._look(wait, now + wait.pace.next(), now)
+                    if wait.due == IDLE and Retrieve(wait.key) not in self._flying:
+                        self._looks.at(wait, now + wait.pace.next(), now)
             self._together[kind] = together
 
     def _welcome(self, now: float) -> None:
@@ -328,10 +304,10 @@ class Scheduler:
                     continue
                 if self._survey.newcomers(now):
                     continue
-                self._enqueue(self._waits[Key(kind, id_)] for id_ in new)
+                self._looks.enqueue(self._waits[Key(kind, id_)] for id_ in new)
             else:
                 for id_ in new:
-                    self._look(self._waits[Key(kind, id_)], now, now)
+                    self._looks.at(self._waits[Key(kind, id_)], now, now)
             new.clear()
 
     def _look_together(self, now: float) -> list[Action]:
@@ -355,92 +331,45 @@ class Scheduler:
     def _look_singly(self, now: float, *, most: int) -> list[Action]:
         started: list[Action] = []
         while len(started) < most and self._room(now):
-            wait = self._pop_timer(now) or self._pop_queue(now)
+            wait = self._looks.pop(now, self._flying, searching=self._survey.searching)
             if wait is None:
                 break
-            wait.tried_at, wait.due, wait.queued = now, _IDLE, False
             started.append(self._start(Retrieve(wait.key), now))
         return started
 
     def _queue_unseen(self) -> None:
         began = self._survey.began
         runs = (self._waits[Key(RUN, run_id)] for run_id in self._ids[RUN])
-        self._enqueue(wait for wait in runs if wait.seen_at < began)
+        self._looks.enqueue(wait for wait in runs if wait.seen_at < began)
         self._new[RUN].clear()
 
-    def _enqueue(self, waits: Iterable[_Wait]) -> None:
-        """Queue for single looks within the rate, what was looked at longest ago first."""
-        self._queue.extend(waits)
-        for wait in self._queue:
-            wait.queued = True
-        self._queue = deque(sorted(dict.fromkeys(self._queue), key=lambda wait: wait.tried_at))
-
-    def _pop_queue(self, now: float) -> _Wait | None:
-        # What is suspected of having ended comes first: it may settle what is being looked for.
-        while self._queue and not self._suspects:
-            wait = self._queue[0]
-            sought = wait.seen_at == _NEVER or wait.key.kind != RUN or self._survey.searching
-            if wait.queued and sought and self._is_current(wait) and Retrieve(wait.key) not in self._flying:
-                if not self._rate.take(now):
-                    return None
-                return self._queue.popleft()
-            wait.queued = False
-            self._queue.popleft()
-        return None
-
     def _end_pass(self, now: float) -> None:
-        looking = self._survey.listing or self._queue or self._suspects
+        looking = self._survey.listing or self._looks.pending
         if self._survey.searching and not looking and not any(isinstance(one, Retrieve) for one in self._flying):
             self._survey.ended(now)
 
-    def _change_pace(self, wait: _Wait, now: float, *, stopped: bool) -> None:
+    def _change_pace(self, wait: Wait, now: float, *, stopped: bool) -> None:
         """Look at a run at once when its stream is taken away, and seldom while it has one."""
         if stopped:
-            self._look(wait, now, now)
+            self._looks.at(wait, now, now)
         elif not wait.hasty:
-            wait.due = _IDLE
-            self._look(wait, self._next_look(wait, now), now)
+            wait.due = IDLE
+            self._looks.at(wait, self._next_look(wait, now), now)
 
-    def _pop_timer(self, now: float) -> _Wait | None:
-        while self._next_timer() <= now:
-            wait = heapq.heappop(self._timers)[2]
-            # One under way may be older than the reason for this look, which is then taken up after its answer.
-            if Retrieve(wait.key) not in self._flying:
-                return wait
-        return None
-
-    def _next_timer(self) -> float:
-        while self._timers:
-            due, _, wait = self._timers[0]
-            if self._is_current(wait) and wait.due == due:
-                return due
-            heapq.heappop(self._timers)
-        return _IDLE
-
-    def _is_current(self, wait: _Wait) -> bool:
-        return self._waits.get(wait.key) is wait
-
-    def _look(self, wait: _Wait, at: float, now: float) -> None:
-        """Have a wait looked at by then at the latest, and not before now."""
-        wait.due = max(now, min(wait.due, at))
-        if wait.due < _IDLE:
-            heapq.heappush(self._timers, (wait.due, next(self._order), wait))
-
-    def _next_look(self, wait: _Wait, now: float) -> float:
+    def _next_look(self, wait: Wait, now: float) -> float:
         if wait.hasty:
             wait.hasty -= 1
             return now + self.HASTE[-1 - wait.hasty]
         if wait.key.kind == RUN and self._following.follows(wait.key.id):
             return now + self.CHECK * (0.8 + 0.4 * self._random())
-        return _IDLE if self._together.get(wait.key.kind) else now + wait.pace.next()
+        return IDLE if self._together.get(wait.key.kind) else now + wait.pace.next()
 
     def _suspect(self, keys: Iterable[Key], now: float) -> None:
         for key in keys:
             if (wait := self._waits.get(key)) is not None:
-                self._suspects.add(key)
-                self._look(wait, now, now)
+                self._looks.suspect(wait, now)
 
-    def _alive(self, wait: _Wait, status: str, started: float) -> None:
+    def _alive(self, wait: Wait, status: str, started: float) -> None:
         wait.status = status
         wait.seen_at = max(wait.seen_at, started)
         if wait.key.kind in self._new:
@@ -455,14 +384,7 @@ class Scheduler:
         if failure.credential == "all":
             return list(self._waits)
         if failure.credential == "kind":
-            kind = (
-                action.key.kind
-                if isinstance(action, Retrieve)
-                else TOKEN
-                if isinstance(action, ListPendingTokens)
-                else RUN
-            )
-            return [key for key in self._waits if key.kind == kind]
+            return [key for key in self._waits if key.kind == kind_of(action)]
         if isinstance(action, Retrieve) and not failure.retryable:
             return [action.key] if action.key in self._waits else []
         return []
