@@ -13,7 +13,7 @@ import logging
 import ssl
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import httpx
 
@@ -31,6 +31,8 @@ logger = logging.getLogger("helmr_provider.client")
 
 # What the server accepts as a body is what we accept as one.
 MAX_BODY: Final = 128 * 1024 * 1024
+
+C = TypeVar("C", httpx.AsyncClient, httpx.Client)
 
 _FAILURES = (httpx.RequestError, httpx.InvalidURL, httpx.StreamError)
 # These come before the first byte of the request, so the server cannot have served it.
@@ -78,12 +80,16 @@ def _options(settings: Settings, tls: ssl.SSLContext, *, silence: float, pool: h
     }
 
 
-def _client_options(settings: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
+def _pools(kind: type[C], settings: Settings) -> tuple[C, C]:
     tls = _tls(verify=settings.verify)
     calls = _options(settings, tls, silence=settings.timeout, pool=httpx.Limits(max_connections=100))
     # The stream budget belongs to the waiter; a caller's own streams are never held back by it.
-    pool = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-    return calls, _options(settings, tls, silence=settings.stream_silence, pool=pool)
+    unlimited = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+    streams = _options(settings, tls, silence=settings.stream_silence, pool=unlimited)
+    with contextlib.suppress(ValueError, httpx.InvalidURL):
+        return kind(**calls), kind(**streams)
+    # httpx's own complaint quotes the password in a proxy URL.
+    raise HelmrConfigError("proxy must be an http or https URL such as http://proxy.example:3128.")
 
 
 @functools.cache
@@ -96,7 +102,8 @@ def _tls(*, verify: bool | str) -> ssl.SSLContext:
     if not isinstance(verify, str):
         return _system_tls(verify=verify)
     try:
-        if Path(verify).is_dir():
+        # A blank text is not the current folder.
+        if verify.strip() and Path(verify).is_dir():
             return ssl.create_default_context(capath=verify)
         return ssl.create_default_context(cafile=verify)
     except (OSError, ssl.SSLError):
@@ -147,28 +154,11 @@ def _translate(error: Exception, request: Request, settings: Settings) -> HelmrC
     )
 
 
-def _limit(status: int) -> int:
-    return MAX_BODY if status < 300 else MAX_ERROR_BODY
-
-
-def _too_large(request: Request) -> HelmrProtocolError:
-    return HelmrProtocolError(
-        f"{request.operation}: the answer is larger than {MAX_BODY} bytes; ask for less, for example with limit=.",
-        operation=request.operation,
-        oversize=True,
-    )
-
-
-def _refused_proxy() -> HelmrConfigError:
-    # httpx's own complaint quotes the password in a proxy URL.
-    return HelmrConfigError("proxy must be an http or https URL such as http://proxy.example:3128.")
-
-
 # Below, our errors are raised behind the except clauses, so that they have no context: httpx's error holds the request
 # with its credential, and tools that report exceptions walk along the context.
 
 
-class AsyncResponse:
+class _Unread:
     """An answer whose body has not been read.
 
     :param status: HTTP status.
@@ -179,8 +169,23 @@ class AsyncResponse:
         self._response = response
         self._request = request
         self._settings = settings
+        self._limit = MAX_BODY if response.status_code < 300 else MAX_ERROR_BODY
         self.status = response.status_code
         self.headers = dict(response.headers)
+
+    def _answer(self, body: bytearray) -> Answer:
+        if len(body) > self._limit and self.status < 300:
+            operation = self._request.operation
+            raise HelmrProtocolError(
+                f"{operation}: the answer is larger than {self._limit} bytes; ask for less, for example with limit=.",
+                operation=operation,
+                oversize=True,
+            )
+        return Answer(self.status, self.headers, bytes(body[: self._limit]))
+
+
+class AsyncResponse(_Unread):
+    """An answer to the asynchronous client."""
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as it comes.
@@ -201,15 +206,13 @@ class AsyncResponse:
 
         :raises HelmrProtocolError: a success is too large.
         """
-        body, limit = bytearray(), _limit(self.status)
+        body = bytearray()
         async with contextlib.aclosing(self.chunks()) as chunks:
             async for chunk in chunks:
                 body += chunk
-                if len(body) > limit:
+                if len(body) > self._limit:
                     break
-        if len(body) > limit == MAX_BODY:
-            raise _too_large(self._request)
-        return Answer(self.status, self.headers, bytes(body[:limit]))
+        return self._answer(body)
 
     async def aclose(self) -> None:
         """Give the connection back, or close it if there is more to read."""
@@ -222,15 +225,7 @@ class AsyncHttp:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        calls, streams = _client_options(settings)
-        try:
-            self._calls, self._streams = httpx.AsyncClient(**calls), httpx.AsyncClient(**streams)
-        except (ValueError, httpx.InvalidURL):
-            refused = True
-        else:
-            refused = False
-        if refused:
-            raise _refused_proxy()
+        self._calls, self._streams = _pools(httpx.AsyncClient, settings)
 
     async def send(self, request: Request) -> Answer:
         """Send a call and read the answer.
@@ -266,15 +261,8 @@ class AsyncHttp:
         await self._streams.aclose()
 
 
-class Response:
-    """An answer whose body has not been read; see :class:`AsyncResponse`."""
-
-    def __init__(self, response: httpx.Response, request: Request, settings: Settings) -> None:
-        self._response = response
-        self._request = request
-        self._settings = settings
-        self.status = response.status_code
-        self.headers = dict(response.headers)
+class Response(_Unread):
+    """An answer to the blocking client."""
 
     def chunks(self) -> Generator[bytes, None, None]:
         """Yield the body as it comes.
@@ -294,15 +282,13 @@ class Response:
 
         :raises HelmrProtocolError: a success is too large.
         """
-        body, limit = bytearray(), _limit(self.status)
+        body = bytearray()
         with contextlib.closing(self.chunks()) as chunks:
             for chunk in chunks:
                 body += chunk
-                if len(body) > limit:
+                if len(body) > self._limit:
                     break
-        if len(body) > limit == MAX_BODY:
-            raise _too_large(self._request)
-        return Answer(self.status, self.headers, bytes(body[:limit]))
+        return self._answer(body)
 
     def close(self) -> None:
         """Give the connection back, or close it if there is more to read."""
@@ -315,15 +301,7 @@ class Http:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        calls, streams = _client_options(settings)
-        try:
-            self._calls, self._streams = httpx.Client(**calls), httpx.Client(**streams)
-        except (ValueError, httpx.InvalidURL):
-            refused = True
-        else:
-            refused = False
-        if refused:
-            raise _refused_proxy()
+        self._calls, self._streams = _pools(httpx.Client, settings)
 
     def send(self, request: Request) -> Answer:
         """Send a call and read the answer.

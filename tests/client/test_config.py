@@ -122,6 +122,7 @@ def test_white_space_around_a_key_is_dropped_and_a_blank_key_is_none() -> None:
         ({"headers": {"helmr-api-version": "1"}}, "helmr-api-version"),
         ({"headers": {"X-A": "b\r\nhunter2"}}, "printable"),
         ({"verify": "/nonexistent/ca.pem"}, "certificates"),
+        ({"verify": ""}, "certificates"),
         ({"proxy": "socks9://me:hunter2@proxy"}, "proxy"),
     ],
 )
