@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from helmr_provider.local.faults import Fault
+    from helmr_provider.local.guest.worker import Pause
     from helmr_provider.local.journal import JournalEntry
     from helmr_provider.local.settings import Settings
     from helmr_provider.local.tasks import TaskDefinition
@@ -174,6 +175,17 @@ class LocalControlPlane:
     def resume_worker(self) -> None:
         """Execute again."""
         self._call(self._running.worker.resume)
+
+    def pause_workspaces(self, what: Pause | None = "workspaces") -> None:
+        """Begin nothing of a kind in workspaces, so that one can look at what comes before.
+
+        :param what: `workspaces` for nothing at all, `preparations` or `commands` for nothing of those; None to go on.
+        """
+        self._call(lambda: self._running.guests.pause(what))
+
+    def lose_workspace(self, workspace_id: str) -> None:
+        """Let a live workspace's machine die: its execs and terminals are `lost`."""
+        self._run(self._running.guests.lose(workspace_id))
 
     def sweep(self) -> None:
         """Do what is due now without waiting for the next sweep."""

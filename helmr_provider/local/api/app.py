@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _SCOPED = "/api/projects/"
+_ME = "/api/me"
 _PUBLIC = "/api/v1/"
 _PREFLIGHT = (
     (b"access-control-allow-headers", b"authorization, content-type, Helmr-API-Version"),
@@ -94,7 +95,7 @@ class Api:
         if version not in ("", API_VERSION):
             quoted = json.dumps(version, ensure_ascii=False)
             raise ApiError(400, f"unsupported Helmr-API-Version {quoted}; current version is {API_VERSION}")
-        if asked.path.startswith(_SCOPED):
+        if asked.path.startswith(_SCOPED) or asked.path == _ME:
             authenticate(self._core, asked.headers.get("authorization"))
             raise ApiError(401, "session authentication is required")
         if asked.match is None:

@@ -135,7 +135,9 @@ async def feed(descriptor: int, content: bytes) -> bool:
 def environment(home: Path, wanted: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of a process: few of this process's own, since those may hold secrets."""
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    return {**kept, "HOME": str(home), **wanted}
+    # A name may hold an equals sign: what the process sees then ends at the first.
+    pairs = (f"{name}={value}".partition("=") for name, value in wanted.items())
+    return {**kept, "HOME": str(home), **{name: value for name, _, value in pairs if name}}
 
 
 def _tell(future: asyncio.Future[None]) -> None:

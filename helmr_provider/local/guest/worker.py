@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import tarfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from helmr_provider.local.guest.commands import Command, Terminal
 from helmr_provider.local.guest.sentinel import Sentinel
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from helmr_provider.local.database import Row
 
 LOST = {"code": "workspace_materialization_failed"}
+Pause = Literal["workspaces", "preparations", "commands"]
+
 _LOOK_AGAIN = 3600.0
 _STOP_SECONDS = 5.0
 _CAPTURED = "system capture before workspace stop"
@@ -45,7 +47,7 @@ class GuestWorker:
         self._guests: dict[str, _Guest] = {}
         self._sentinel = Sentinel()
         self.worker_id = uuid7(core.clock.now())
-        self.paused = False
+        self.paused: Pause | None = None
         core.guests = self
 
     def recover(self) -> None:
@@ -56,21 +58,32 @@ class GuestWorker:
     async def tend(self) -> None:
         """Do what is asked for as it comes, until cancelled."""
         while True:
-            if not self.paused:
+            if self.paused != "workspaces":
                 for row in self._core.db.all(_WORK):
                     self._guest(row)
             await self._core.hub.wait(materializations.TOPIC, _LOOK_AGAIN)
 
-    def pause(self) -> None:
-        """Begin nothing more: workspaces stay `requested`, execs `queued`, terminals `creating` or `closing`."""
-        self.paused = True
+    def pause(self, what: Pause | None) -> None:
+        """Begin nothing of a kind, so that one can look at what comes before; go on with everything else.
 
-    def resume(self) -> None:
-        """Go on."""
-        self.paused = False
+        :param what: `workspaces`: nothing at all; `preparations`: workspaces stay `materializing`; `commands`: execs
+            stay `queued`, terminals `creating`; None: nothing is paused.
+        """
+        self.paused = what
         for guest in self._guests.values():
             self._core.hub.notify(materializations.topic(guest.workspace_id))
         self._core.hub.notify(materializations.TOPIC)
+
+    async def lose(self, workspace_id: str) -> None:
+        """Let a live workspace's machine die: what ran in it is `lost`, what it wrote since its version is gone."""
+        row = materializations.live(self._core, workspace_id)
+        if row is None:
+            return
+        _lose(self._core, row, "failed")
+        guest = self._guests.get(row["id"])
+        if guest is not None:
+            await asyncio.wait(guest.drop())
+        await asyncio.to_thread(self._core.files.discard, workspace_id)
 
     async def stop(self) -> None:
         """Drop everything where it is, as the end of the process would."""
@@ -201,13 +214,17 @@ class _Guest:
         row = materializations.reread(self._core, self._id)
         if row["state"] in materializations.ENDED:
             return False
-        if self._worker.paused:
+        paused = self._worker.paused
+        if paused == "workspaces":
             pass
-        elif row["state"] in ("requested", "materializing"):
+        elif row["state"] == "requested":
             materializations.claim(self._core, row, self._worker.worker_id, "materializing")
-            await self.prepared()
-            self._now_running()
             return True
+        elif row["state"] == "materializing":
+            if paused != "preparations":
+                await self.prepared()
+                self._now_running()
+                return True
         elif row["state"] in materializations.ENDING:
             if not writers.runs_hold(self._core, self.workspace_id):
                 await self._end(row)
@@ -232,10 +249,12 @@ class _Guest:
         for row in execs.live(self._core, self._id):
             if row["state"] == "materializing":
                 execs.change(self._core, row["id"], state="queued")
-            if row["id"] not in self._commands:
+            if self._worker.paused is None and row["id"] not in self._commands:
                 self._watch(row["id"], Command(self._core, row, self._sentinel))
         for row in ptys.live(self._core, self._id):
             terminal = self._commands.get(row["id"])
+            if self._worker.paused is not None:
+                continue
             if terminal is None:
                 self._watch(row["id"], Terminal(self._core, row, self._sentinel))
             elif isinstance(terminal, Terminal) and row["state"] == "resizing":
