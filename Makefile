@@ -34,9 +34,9 @@ setup: ## Make the environment, once and again when the pinned requirements chan
 
 .PHONY: lint
 lint: setup ## Check style, import rules, and that generated code is fresh
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/ruff check --quiet --output-format concise .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/lint-imports --no-logo >$(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
 	@$(BIN)/python dev/unasync.py --check
 
 .PHONY: types
