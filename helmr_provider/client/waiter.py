@@ -283,6 +283,10 @@ class Waiter:
 
     def _fail(self, error: Exception) -> None:
         """End all waits because of a mistake in this package; the next wait begins afresh."""
+        if not self._waits:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "A request of the Helmr waiter failed after its last wait", "exception": error}
+            )
         failure = HelmrError(f"Waiting broke down: {type(error).__name__}: {error}")
         failure.__cause__ = error
         self._break(failure)
