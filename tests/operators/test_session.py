@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -419,9 +420,9 @@ def test_down_beyond_the_time_limit_is_a_timeout_and_no_failed_run(control_plane
         attempt.resume(deferral, event)
 
 
-def wait_until_asked_for(control_plane: LocalControlPlane, operation: str, times: int = 1) -> None:
-    """Wait until a worker has made a request; bounded by the test's own limit."""
-    asked = threading.Event()
-    while not asked.wait(0.01):
-        if sum(entry.operation == operation for entry in control_plane.journal) >= times:
-            asked.set()
+def wait_until_asked_for(control_plane: LocalControlPlane, operation: str) -> None:
+    """Wait until a request has arrived; bounded, because it may run in a thread that nothing else can end."""
+    never, give_up = threading.Event(), time.monotonic() + 30
+    while not any(entry.operation == operation for entry in control_plane.journal):
+        assert time.monotonic() < give_up, f"{operation} was never requested"
+        never.wait(0.01)
