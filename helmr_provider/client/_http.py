@@ -101,14 +101,12 @@ def _system_tls(*, verify: bool) -> ssl.SSLContext:
 def _tls(*, verify: bool | str) -> ssl.SSLContext:
     if not isinstance(verify, str):
         return _system_tls(verify=verify)
-    try:
-        # A blank text is not the current folder.
-        if verify.strip() and Path(verify).is_dir():
-            return ssl.create_default_context(capath=verify)
-        return ssl.create_default_context(cafile=verify)
-    except (OSError, ssl.SSLError):
-        pass
-    raise HelmrConfigError(f"verify: cannot read certificates from {verify}.")
+    with contextlib.suppress(OSError):
+        # Python would take a blank name for the current folder, or for the system's certificates.
+        if verify.strip():
+            folder = Path(verify).is_dir()
+            return ssl.create_default_context(cafile=None if folder else verify, capath=verify if folder else None)
+    raise HelmrConfigError(f"verify: cannot read certificates from {verify!r}.")
 
 
 def _build(client: httpx.AsyncClient | httpx.Client, request: Request) -> httpx.Request:
