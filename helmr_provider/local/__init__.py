@@ -13,11 +13,12 @@ from helmr_provider.local.example_tasks import EXAMPLE_TASKS
 from helmr_provider.local.faults import Fault
 from helmr_provider.local.journal import JournalEntry
 from helmr_provider.local.settings import Settings
-from helmr_provider.local.tasks import TaskDefinition, TaskFailure, task
+from helmr_provider.local.tasks import DeclaredSchedule, TaskDefinition, TaskFailure, task
 
 __all__ = [
     "EXAMPLE_TASKS",
     "SCOPES",
+    "DeclaredSchedule",
     "Fault",
     "JournalEntry",
     "LocalControlPlane",

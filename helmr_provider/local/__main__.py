@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from helmr_provider.local.database import DatabaseError
 from helmr_provider.local.example_tasks import EXAMPLE_TASKS
 from helmr_provider.local.server import Server
+from helmr_provider.local.settings import Settings
 from helmr_provider.local.tasks import load_tasks
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             port=options.port,
             api_key=options.api_key or os.environ.get("HELMR_LOCAL_API_KEY") or None,
             allow_remote=options.allow_remote,
+            settings=Settings(quirks=options.quirks, execute=not options.no_exec),
         )
         return asyncio.run(_serve(server))
     except (OSError, ValueError, DatabaseError) as error:
@@ -52,6 +54,13 @@ def _parser() -> argparse.ArgumentParser:
         "--api-key",
         help="the API key with all scopes, hlmr_sk_… (default: HELMR_LOCAL_API_KEY, else one that the database keeps)",
     )
+    serve.add_argument(
+        "--quirks",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="fail with 500 where the real control plane does instead of refusing (default: %(default)s)",
+    )
+    serve.add_argument("--no-exec", action="store_true", help="run no commands in workspaces")
     serve.add_argument(
         "--allow-remote", action="store_true", help="allow an address that others can reach: they can run the tasks"
     )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
     from types import TracebackType
 
+    from helmr_provider.local.clock import Clock
     from helmr_provider.local.faults import Fault
     from helmr_provider.local.guest.worker import Pause
     from helmr_provider.local.journal import JournalEntry
@@ -40,6 +41,7 @@ class LocalControlPlane:
     :param host: the address to bind, one of this machine's own.
     :param api_key: the key with all scopes, beginning with `hlmr_sk_`; one that the database keeps if absent.
     :param settings: times and sizes that a test wants shorter.
+    :param clock: where the present comes from, for a test that moves it.
     """
 
     def __init__(
@@ -51,13 +53,20 @@ class LocalControlPlane:
         host: str = "127.0.0.1",
         api_key: str | None = None,
         settings: Settings | None = None,
+        clock: Clock | None = None,
     ) -> None:
         if tasks is None:
             tasks = EXAMPLE_TASKS
         elif isinstance(tasks, str | Path):
             tasks = load_tasks(Path(tasks))
         self._make: Callable[[], Server] = lambda: Server(
-            tasks, db=None if db is None else Path(db), host=host, port=port, api_key=api_key, settings=settings
+            tasks,
+            db=None if db is None else Path(db),
+            host=host,
+            port=port,
+            api_key=api_key,
+            settings=settings,
+            clock=clock,
         )
         self._server: Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from helmr_provider.local.clock import Clock
     from helmr_provider.local.settings import Settings
     from helmr_provider.local.tasks import TaskDefinition
 
@@ -39,6 +40,7 @@ class Server:
     :param port: the port, 0 for a free one.
     :param api_key: a key with all scopes, in place of the one that the database brings.
     :param settings: times and sizes.
+    :param clock: where the present comes from.
     :param allow_remote: allow an address that others can reach. Whoever reaches it runs the deployed tasks.
     :raises ValueError: for a host that others can reach, without `allow_remote`.
     """
@@ -52,11 +54,12 @@ class Server:
         port: int = 0,
         api_key: str | None = None,
         settings: Settings | None = None,
+        clock: Clock | None = None,
         allow_remote: bool = False,
     ) -> None:
         if not allow_remote and not is_loopback(host):
             raise ValueError(f"{host} is not a loopback address; whoever reaches it could run the deployed tasks")
-        self.core = Core(tasks, db, settings)
+        self.core = Core(tasks, db, settings, clock)
         self.api_key = create_key(self.core, key=api_key or self.core.default_api_key())
         self.core.executes = self.core.settings.execute and is_loopback(host)
         self.guests = GuestWorker(self.core)

@@ -6,6 +6,7 @@ masked; everything else must be equal: status, headers that matter, members and 
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import re
@@ -26,6 +27,7 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 _SECRET = re.compile(r"(hlmr_[a-z_]+_)[A-Za-z0-9_-]{43}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|\+00:00)")
 _HEX = re.compile(r"\b[0-9a-f]{32}\b|\b[0-9a-f]{16}\b")
+_DIGEST = re.compile(r"\bsha256:[0-9a-f]{64}\b")
 _ORIGIN = "http://127.0.0.1:8090"
 _HEADERS = (
     "content-type",
@@ -38,7 +40,22 @@ _HEADERS = (
     "access-control-allow-methods",
     "access-control-allow-headers",
     "access-control-max-age",
+    "x-helmr-workspace-file-mode",
+    "x-helmr-workspace-file-path",
+    "x-helmr-workspace-file-size",
+    "x-helmr-workspace-version-id",
 )
+_READ_ONLY = (
+    "runs:read",
+    "session-streams:read",
+    "tokens:read",
+    "workspace-files:read",
+    "workspace-versions:read",
+    "workspace-exec:read",
+    "workspace-pty:read",
+)
+# What says where a thing runs, not what it is.
+_LOCAL_TEXTS = ("process_id", "file_path", "export_name", "handler_entrypoint")
 _COMMENT = ": keep-alive\n\n"
 
 
@@ -60,7 +77,7 @@ class Replay:
         self._moved = datetime.now(UTC) - datetime.fromisoformat(recorded_at)
         self._keys = {
             "API key of the staging environment": server.create_key(environment="staging"),
-            "read-only API key": server.create_key(["runs:read", "session-streams:read", "tokens:read"]),
+            "read-only API key": server.create_key(_READ_ONLY),
         }
 
     def bind(self, recorded: str, actual: str) -> None:
@@ -191,6 +208,9 @@ class Replay:
                 problems.append(f"header {header}: {answer.headers.get(header)} instead of {wanted}")
         if "json" in expected:
             problems += self._compare(expected["json"], answer.json, "", masked=masked)
+        elif "body_base64" in expected:
+            if answer.content != base64.b64decode(expected["body_base64"]):
+                problems.append(f"content {answer.content!r}")
         elif answer.text != expected.get("text", ""):
             problems.append(f"text {answer.text!r}")
         return problems
@@ -209,6 +229,8 @@ class Replay:
                 for name in wanted
                 for problem in self._compare(wanted[name], actual[name], f"{path}.{name}", masked=masked)
             ]
+        if isinstance(wanted, str) and path.rpartition(".")[2] in _LOCAL_TEXTS:
+            return []
         if isinstance(wanted, str):
             return self._compare_text(wanted, actual, path)
         return [] if masked or wanted == actual else [f"{path}: {actual!r} instead of {wanted!r}"]
@@ -245,6 +267,6 @@ class Replay:
 
 
 def _mask(text: str) -> str:
-    for pattern, mark in ((_TIME, "<time>"), (_UUID, "<id>"), (_SECRET, r"\1"), (_HEX, "<hex>")):
+    for pattern, mark in ((_TIME, "<time>"), (_DIGEST, "<digest>"), (_UUID, "<id>"), (_SECRET, r"\1"), (_HEX, "<hex>")):
         text = pattern.sub(mark, text)
     return re.sub(r"^\d{8}\.\d+$", "<version>", text)

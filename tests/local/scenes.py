@@ -8,9 +8,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local import LocalControlPlane, Settings, TaskFailure
+from helmr_provider.local import DeclaredSchedule, LocalControlPlane, Settings, TaskFailure
+from tests.local import resource_scenes
 from tests.local.scripted import Director
-from tests.local.stage import Stage, until
+from tests.local.stage import MovableClock, Stage, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +38,8 @@ def errors(stage: Stage) -> None:
     started = stage.wire.start("code-review")
     stage.replay.bind("01a20972-364e-75ae-a50d-ebaecf02e71e", started["run"]["id"])
     stage.replay.bind("01a20972-364e-75b1-a17b-0ebce737ce79", started["session"]["id"])
-    stage.play(*range(1, 10), *range(11, 28), 33, 34, *range(36, 48))
+    stage.replay.bind("01a20972-3651-787e-a895-833f248e6702", started["session"]["workspace_id"])
+    stage.play(*range(1, 10), *range(11, 28), *range(33, 48))
 
 
 def sessions(stage: Stage) -> None:
@@ -345,6 +347,11 @@ SCENES: dict[str, tuple[Callable[[Stage], None], str, Settings]] = {
     "live streams": (live_streams, "2026-11-23T17:31:10Z", FAST),
     "outputs": (outputs, "2026-11-23T17:44:59Z", FAST),
     "tokens": (tokens, "2026-11-23T17:35:15Z", Settings(sweep=3600)),
+    "public access tokens": (resource_scenes.public_tokens, "2026-11-23T17:36:34Z", FAST),
+    "workspaces": (resource_scenes.workspaces, "2026-11-23T17:36:37Z", FAST),
+    "execs and terminals": (resource_scenes.execs_and_terminals, "2026-11-23T17:38:28Z", FAST),
+    "schedules": (resource_scenes.schedules, "2026-11-23T17:39:27Z", Settings(sweep=3600)),
+    "deployments": (resource_scenes.deployed, "2026-11-23T17:42:06Z", FAST),
 }
 
 
@@ -353,13 +360,21 @@ def play_topic(topic: str, folder: Path) -> dict[str, list[str]]:
     scene, recorded_at, settings = SCENES[topic]
     director = Director()
     declared = {"inputs": ("approval", "messages"), "outputs": ("messages", "progress")}
+    morning = DeclaredSchedule("weekday-morning", "0 9 * * 1-5", "Europe/Amsterdam")
     tasks = [
-        director.define("code-review", max_duration=1800, queues=("reviews",)),
-        director.define("approval-message", **declared),
-        director.define("failure-boundary", max_duration=600),
+        director.define("code-review", max_duration=1800, queues=("reviews",), sandbox="node-22"),
+        director.define("approval-message", **declared, sandbox="node-22"),
+        director.define("failure-boundary", max_duration=600, sandbox="node-22"),
+        director.define(
+            "release-summary",
+            max_duration=1200,
+            sandbox="node-22",
+            schedules=[morning] if topic == "schedules" else [],
+        ),
     ]
-    with LocalControlPlane(tasks, settings=settings) as server:
-        stage = Stage(server, director, folder, recorded_at)
+    clock = MovableClock()
+    with LocalControlPlane(tasks, settings=settings, clock=clock) as server:
+        stage = Stage(server, director, folder, recorded_at, clock)
         scene(stage)
         return stage.replay.problems
 

@@ -6,6 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from helmr_provider.local.clock import SECOND, Clock
 from tests.local.replay import Replay
 from tests.local.wire import Wire
 
@@ -17,11 +18,28 @@ if TYPE_CHECKING:
     from tests.local.scripted import Act, Director
 
 
+class MovableClock(Clock):
+    """The real clock, and what a test adds to it."""
+
+    def __init__(self) -> None:
+        self._added = 0
+
+    def now(self) -> int:
+        return super().now() + self._added
+
+    def advance(self, seconds: float) -> None:
+        """Let so much time pass."""
+        self._added += int(seconds * SECOND)
+
+
 class Stage:
     """A server with scripted tasks, a replay on it, and what scenes do between recordings."""
 
-    def __init__(self, server: LocalControlPlane, director: Director, folder: Path, recorded_at: str) -> None:
+    def __init__(
+        self, server: LocalControlPlane, director: Director, folder: Path, recorded_at: str, clock: MovableClock
+    ) -> None:
         self.server = server
+        self.clock = clock
         self.director = director
         self.wire = Wire(server)
         self._folder = folder

@@ -25,6 +25,7 @@ class Answer:
     status: int
     headers: dict[str, str]
     text: str
+    content: bytes = b""
 
     @property
     def json(self) -> Any:
@@ -63,8 +64,10 @@ class Wire:
             content = raw if body is None else json.dumps(body).encode()
             connection.request(method, _target(path, query), content, self._headers(headers))
             response = connection.getresponse()
-            text = response.read().decode()
-            return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, text)
+            received = response.read()
+            # Header values are UTF-8 here, which the library takes for Latin-1.
+            got = {name.lower(): value.encode("latin-1").decode() for name, value in response.getheaders()}
+            return Answer(response.status, got, received.decode("utf-8", "replace"), received)
         finally:
             connection.close()
 

@@ -91,14 +91,16 @@ async def _start(request: ApiRequest) -> starting.Started:
             raise ApiError(400, f"invalid {_BODY} JSON: {text}")
     if members.get("project_id") or members.get("environment_id"):
         raise ApiError(400, SCOPE_WITH_KEY)
+    sdk_version = request.headers.get("helmr-sdk-version")
     return await request.starter.start(
-        request.environment_id, checked(members, request.headers.get("helmr-sdk-version"))
+        request.environment_id, checked(members, sdk_version, quirks=request.core.settings.quirks)
     )
 
 
-def checked(members: dict[str, Any], sdk_version: str | None) -> starting.StartRequest:
+def checked(members: dict[str, Any], sdk_version: str | None, *, quirks: bool = True) -> starting.StartRequest:
     """Check a start's members, those of a schedule's later starts included.
 
+    :param quirks: fail where the server fails instead of refusing (behaviour.md section 21).
     :raises ApiError: 400, or 500 where the server fails instead of refusing.
     """
     task_id = members.get("task_id") or ""
@@ -117,9 +119,13 @@ def checked(members: dict[str, Any], sdk_version: str | None) -> starting.StartR
     key = values.idempotency_key(members.get("idempotency_key"))
     key_ttl = members.get("idempotency_key_ttl") or None
     key_us = _DEFAULT_KEY_TTL if key_ttl is None else _duration(key_ttl, "idempotency_key_ttl")
-    # The server fails on these three where it should refuse them (behaviour.md section 21).
-    if (key_ttl is not None and key is None) or "\0" in (external_id or "") or _breaks_tags(members.get("tags")):
+    unbound_ttl, has_nul = key_ttl is not None and key is None, "\0" in (external_id or "")
+    if quirks and (unbound_ttl or has_nul or _breaks_tags(members.get("tags"))):
         raise ApiError(500, "start task")
+    if unbound_ttl:
+        raise ApiError(400, "idempotency_key_ttl requires idempotency_key")
+    if has_nul:
+        raise ApiError(400, "external_id must not contain NUL")
     return starting.StartRequest(
         task_id=task_id,
         payload=members.get("payload", {}),

@@ -53,13 +53,8 @@ class Process:
         threading.Thread(target=self._wait, args=(asyncio.get_running_loop(),), daemon=True).start()
 
     async def wait(self) -> int:
-        """Wait for the process to end and end what it left in its session; return the code of `subprocess`."""
-        try:
-            return await asyncio.shield(self._ended)
-        finally:
-            if self._ended.done():
-                self.kill()
-                self._sentinel.forget(self.pid)
+        """Wait for the process to end, and what it left in its session with it; return the code of `subprocess`."""
+        return await asyncio.shield(self._ended)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal to everything in the session."""
@@ -69,8 +64,9 @@ class Process:
         code = self.popen.wait()
 
         def tell() -> None:
-            if not self._ended.done():
-                self._ended.set_result(code)
+            self.kill()
+            self._sentinel.forget(self.pid)
+            self._ended.set_result(code)
 
         # The loop may be gone when a process outlives the control plane's patience.
         with contextlib.suppress(RuntimeError):

@@ -48,7 +48,8 @@ class Sentinel:
 
     def forget(self, session_id: int) -> None:
         """Leave this session alone: it has ended, and its number may be somebody else's soon."""
-        self._tell(f"-{session_id}")
+        if self._process is not None:
+            self._tell(f"-{session_id}")
 
     def remove(self, directory: Path) -> None:
         """Remove this directory, should this process be killed."""
