@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, assert_type
+
+from pydantic import BaseModel, TypeAdapter
 
 from helmr_provider.client import (
     AsyncHelmrClient,
     AsyncSessionHandle,
+    AsyncSessionInput,
     AsyncTokenHandle,
+    Deployment,
     EventRecord,
+    Exec,
+    ExecHandle,
+    FileEntry,
     HelmrClient,
     IdempotencyKey,
+    InputStream,
     LogSnapshot,
+    OutputStream,
+    PublicAccessToken,
+    PublicScope,
     RunCancellation,
     RunCounts,
     RunEvent,
     RunSnapshot,
+    Schedule,
+    ScheduleHandle,
+    SentRecord,
     SessionHandle,
+    SessionInput,
+    SessionOutput,
     SessionSnapshot,
     SessionStart,
     SessionStartAndWait,
+    StreamChunk,
+    StreamRecord,
+    Task,
     Token,
     TokenCompletion,
     TokenHandle,
     TokenPage,
+    Workspace,
+    WorkspaceHandle,
     idempotency_key,
 )
 
@@ -78,3 +100,78 @@ async def asynchronous(client: AsyncHelmrClient) -> None:
         async for run in client.runs.wait_many([started.run]):
             assert_type(run, RunSnapshot)
         assert_type(await client.tokens.create(), AsyncTokenHandle)
+
+
+class Review(BaseModel):
+    repository: str
+
+
+@dataclass
+class Verdict:
+    approved: bool
+
+
+REVIEW = Task("code-review", payload=Review, output=Verdict)
+NIGHTLY = Task("nightly")
+COUNTS = Task("counts", payload=TypeAdapter[list[int] | None](list[int] | None), output=dict[str, int])
+
+
+def typed_targets(client: HelmrClient, run: RunSnapshot) -> None:
+    assert_type(REVIEW, Task[Review, Verdict])
+    assert_type(COUNTS, Task[list[int] | None, dict[str, int]])
+    assert_type(client.sessions.start(REVIEW, Review(repository="r"), external_id="r-1"), SessionStart)
+    assert_type(client.sessions.start(NIGHTLY, tags=["a"]), SessionStart)
+    assert_type(client.sessions.start_and_wait(REVIEW, Review(repository="r"), timeout=5), SessionStartAndWait)
+    assert_type(run.output_as(REVIEW), Verdict)
+    assert_type(run.output_as(COUNTS), dict[str, int])
+    assert_type(run.output_as(Review), Review)
+    assert_type(run.output_as(TypeAdapter[Review | None](Review | None)), Review | None)
+
+
+def session_streams(client: HelmrClient, handle: SessionHandle) -> None:
+    typed = handle.input(InputStream("messages", Review))
+    assert_type(typed, SessionInput[Review])
+    assert_type(typed.send(Review(repository="r"), correlation_id="c"), SentRecord)
+    assert_type(typed.list(after=3), list[StreamRecord[Review]])
+    assert_type(handle.input("messages").send({"any": ["thing"]}), SentRecord)
+    output = handle.output(OutputStream("progress", schema=Verdict))
+    assert_type(output, SessionOutput[Verdict])
+    assert_type(output.iter(), Generator[StreamRecord[Verdict], None, None])
+    record = output.read(after=1)
+    assert_type(record, StreamRecord[Verdict] | None)
+    if record is not None:
+        assert_type(record.data, Verdict)
+    assert_type(handle.output("progress").list(), list[StreamRecord[Any]])
+    scope = PublicScope.output(handle, OutputStream("progress", Verdict), correlation_id="c")
+    assert_type(client.auth.create_public_token(scope, max_uses=3), PublicAccessToken)
+
+
+def workspaces(client: HelmrClient) -> None:
+    workspace = client.workspaces.create("node-22", tags=["a"], idempotency_key_ttl=timedelta(hours=1))
+    assert_type(workspace, Workspace)
+    handle = client.workspaces.open(workspace)
+    assert_type(handle, WorkspaceHandle)
+    assert_type(handle.files.read("README.md"), bytes)
+    assert_type(handle.files.iter("docs"), Generator[FileEntry, None, None])
+    command = handle.exec(["npm", "test"], env={"CI": "1"})
+    assert_type(command, ExecHandle)
+    assert_type(command.wait(poll_interval=1, timeout=timedelta(minutes=1)), Exec)
+    assert_type(command.stdout.stream(from_cursor=0), Generator[StreamChunk, None, None])
+    assert_type(command.stdin.write(b"y", offset=0), StreamChunk)
+
+
+def schedules(client: HelmrClient) -> None:
+    schedule = client.schedules.create(deduplication_key="nightly", task=REVIEW, cron="0 2 * * *")
+    assert_type(schedule, ScheduleHandle)
+    assert_type(schedule.deactivate(), Schedule)
+    assert_type(client.schedules.update(schedule, task="nightly", cron="0 3 * * *"), Schedule)
+    assert_type(client.deployments.current(), Deployment | None)
+
+
+async def asynchronous_streams(client: AsyncHelmrClient) -> None:
+    handle = client.sessions.open("id")
+    messages = handle.input(InputStream("messages", Review))
+    assert_type(messages, AsyncSessionInput[Review])
+    assert_type(await messages.list(), list[StreamRecord[Review]])
+    assert_type(messages.iter(), AsyncGenerator[StreamRecord[Review], None])
+    assert_type(await client.sessions.start(REVIEW, Review(repository="r")), SessionStart)
