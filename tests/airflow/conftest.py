@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from helmr_provider.client.models.runs import RunSnapshot
 
 HERE = Path(__file__).parent
+# A worker or scheduler that was killed is missed after seconds instead of minutes.
+SETTINGS = {
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "10",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
+}
 ENDED = frozenset({"success", "failed", "upstream_failed"})
 
 
@@ -27,7 +34,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     dags = tmp_path_factory.mktemp("dags")
     for source in [*(HERE / "dags").glob("*.py"), *(ROOT / "example_dags").glob("*.py")]:
         shutil.copy(source, dags)
-    with Stack(tmp_path_factory.mktemp("stack"), dags=dags, tasks=HERE / "local_tasks.py") as running:
+    folder = tmp_path_factory.mktemp("stack")
+    with Stack(folder, dags=dags, tasks=HERE / "local_tasks.py", settings=SETTINGS) as running:
         yield running
 
 

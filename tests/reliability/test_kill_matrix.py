@@ -42,7 +42,7 @@ MOMENTS = [while_starting, while_deferred, while_ending, while_using_the_result]
 def test_the_result_arrives_once(
     stack: Stack, scenarios: Scenarios, program: str, moment: Callable[[Scenario], None]
 ) -> None:
-    scenario = scenarios.begin("gated_session")
+    scenario = scenarios.begin("retried_session")
     moment(scenario)
     if program == "control plane":
         stack.control_plane.kill()
@@ -53,7 +53,7 @@ def test_the_result_arrives_once(
     stack.wait_until_healthy()
     if moment in {while_starting, while_deferred}:
         scenario.open_gate()
-    # A scheduler that is killed takes its workers with it; their tasks are given up after their heartbeat's timeout.
+    # A scheduler that is killed takes its workers with it; their tasks are given up when their heartbeats stay away.
     scenario.succeeds(seconds=420)
     assert [run.status for run in scenario.helmr_runs()] == ["succeeded"]
     assert scenario.xcom(task_id="use") == "used go"

@@ -26,9 +26,7 @@ class DiesBeforeItDefers(HelmrStartSessionOperator):
         super().defer(**kwargs)
 
 
-@dag(schedule=None)
-def gated_session() -> None:
-    """Start a session that ends when the test completes its token, and use its result."""
+def work_and_use() -> None:
     work = HelmrStartSessionOperator(task_id="work", task="gated", payload=PAYLOAD, deferrable=True)
 
     @task
@@ -36,6 +34,18 @@ def gated_session() -> None:
         return f"used {result['opened_with']}"
 
     use(cast("dict[str, Any]", work.output))
+
+
+@dag(schedule=None)
+def gated_session() -> None:
+    """Start a session that ends when the test completes its token, and use its result."""
+    work_and_use()
+
+
+@dag(schedule=None, default_args={"retries": 3, "retry_delay": timedelta(0)})
+def retried_session() -> None:
+    """Do the same, and try again where a worker is lost."""
+    work_and_use()
 
 
 @dag(schedule=None)
@@ -70,6 +80,7 @@ def impatient_session() -> None:
 
 
 gated_session()
+retried_session()
 gated_sensor()
 killed_worker()
 failing_session()
