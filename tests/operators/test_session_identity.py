@@ -176,6 +176,22 @@ def test_twelve_tries_at_once_start_one_session(control_plane: LocalControlPlane
     assert owner(client, sessions.pop()) in {owner_of(attempt.ti) for attempt in tries}
 
 
+def test_a_start_that_somebody_else_was_faster_with_ends_in_adoption(
+    control_plane: LocalControlPlane, client: HelmrClient
+) -> None:
+    control_plane.pause_worker()
+    task = a_task(deferrable=True)
+    faster = task.start()
+    deferred(faster.execute())
+    slower = task.start()
+    # As if the other start had come between the look-up and ours.
+    control_plane.fail_next("getSessionByExternalId", faults.status(404))
+    deferred(slower.execute())
+    assert [entry.status for entry in starts(control_plane)] == [201, 200]
+    assert slower.xcoms["run_id"] == faster.xcoms["run_id"]
+    assert owner(client, slower.xcoms["session_id"]) == owner_of(slower.ti)
+
+
 @pytest.mark.parametrize("code", ["session_fingerprint_mismatch", "session_terminal"])
 def test_a_conflict_at_the_start_only_means_to_look_again(control_plane: LocalControlPlane, code: str) -> None:
     control_plane.fail_next("startSession", faults.status(409, error_code=code))
