@@ -9,6 +9,7 @@ from helmr_provider.client.errors import (
     HelmrApiError,
     HelmrAuthError,
     HelmrConnectionError,
+    HelmrError,
     HelmrPermissionError,
     HelmrProtocolError,
     HelmrTimeoutError,
@@ -18,7 +19,6 @@ from helmr_provider.client.wait_actions import Failure
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from helmr_provider.client.errors import HelmrError
     from helmr_provider.client.wait_actions import Key
 
 _OUTAGE = frozenset({429, 502, 503, 504})
@@ -47,7 +47,7 @@ def is_of_one(error: BaseException) -> bool:
     """Whether an error concerns one thing waited for, not all of them."""
     if isinstance(error, HelmrAuthError | HelmrPermissionError):
         return False
-    return isinstance(error, HelmrApiError | HelmrProtocolError)
+    return isinstance(error, HelmrApiError | HelmrProtocolError) or not isinstance(error, HelmrError)
 
 
 def own_copy(error: BaseException) -> BaseException:

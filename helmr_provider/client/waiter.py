@@ -20,6 +20,7 @@ from helmr_provider.client.wait_actions import (
     TOKEN,
     TOKEN_PAGE,
     Counts,
+    Failure,
     Follow,
     Key,
     ListPendingTokens,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from helmr_provider.client.errors import HelmrTimeoutError
     from helmr_provider.client.models.runs import RunSnapshot
     from helmr_provider.client.models.tokens import Token
-    from helmr_provider.client.wait_actions import Action, Failure, Request
+    from helmr_provider.client.wait_actions import Action, Request
 
 # Closing a cancelled stream takes a turn of the loop; a wait's result is not held up by one that does not close.
 _CLOSING = 5.0
@@ -313,17 +314,22 @@ class Waiter:
     # Called for a child that was cancelled before its first step, too, which no ``finally`` in it would be.
 
     def _request_over(self, scheduler: Scheduler, action: Request, child: asyncio.Task[None]) -> None:
-        del self._children[action]
+        self._forget_child(action, child)
         scheduler.dropped(action, child.get_loop().time())
         self._child_over(child)
 
     def _stream_closed(self, scheduler: Scheduler, action: Follow, child: asyncio.Task[_StreamEnd]) -> None:
-        del self._children[action]
+        self._forget_child(action, child)
         self._stats.stream_closed()
         self._slots.give_back()
         end = _StreamEnd() if child.cancelled() or child.exception() else child.result()
         scheduler.stream_ended(action.run_id, child.get_loop().time(), end.failure, end.cursor)
         self._child_over(child)
+
+    def _forget_child(self, action: Request | Follow, child: asyncio.Task[Any]) -> None:
+        # After a mistake the next scheduler may have begun the same before this one was over.
+        if self._children.get(action) is child:
+            del self._children[action]
 
     def _child_over(self, child: asyncio.Task[Any]) -> None:
         error = None if child.cancelled() else child.exception()
@@ -338,6 +344,12 @@ class Waiter:
             report = await self._ask(action)
         except HelmrError as error:
             for key in scheduler.failed(action, clock(), failure_of(error)):
+                self._end(key, None, error)
+        except Exception as error:
+            # An id that cannot be asked for is the mistake of its own waiter.
+            if not isinstance(action, Retrieve):
+                raise
+            for key in scheduler.failed(action, clock(), Failure(retryable=False)):
                 self._end(key, None, error)
         else:
             report()

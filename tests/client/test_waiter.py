@@ -276,6 +276,13 @@ async def test_a_run_id_that_is_none_raises_the_400(client: AsyncHelmrClient) ->
     assert caught.value.status == 400
 
 
+async def test_an_id_that_cannot_be_asked_for_fails_its_own_waiter_only(client: AsyncHelmrClient) -> None:
+    other = asyncio.create_task(client.waiter.run(await start(client, seconds=0.3)))
+    with pytest.raises(ValueError, match="run_id"):
+        await client.waiter.run("")
+    assert (await other).is_success
+
+
 async def test_a_refused_credential_ends_every_wait(client: AsyncHelmrClient, server: LocalControlPlane) -> None:
     ids = [(await waiting_run(client))[0] for _ in range(3)]
     async with AsyncHelmrClient(url=server.url, api_key="hlmr_sk_wrong") as stranger:
