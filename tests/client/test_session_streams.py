@@ -1,0 +1,201 @@
+"""Session streams beyond single calls: pages, many records, and public access tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from helmr_provider.client import AsyncHelmrClient, HelmrProtocolError, PublicScope
+from tests.client.wire import API_KEY, VARIANTS, Reply, Wire, drive
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from helmr_provider.client import PublicAccessToken
+    from tests.client.wire import Asked
+
+both = pytest.mark.parametrize("variant", VARIANTS)
+TOKEN = "hlmr_pat_0z-x8Je0-w_oi_gMqvmVJT6F1dBkdyxZDi4OTz07On4"
+
+
+def record(sequence: int) -> dict[str, Any]:
+    return {
+        "id": f"record-{sequence}",
+        "stream_id": "stream",
+        "sequence": sequence,
+        "data": sequence,
+        "content_type": "application/json",
+        "created_at": "2026-11-23T17:29:32.164612Z",
+    }
+
+
+def stored(count: int, size: int = 3) -> Wire:
+    """A stream of so many records, in pages of at most this size."""
+
+    def answer(asked: Asked) -> Reply:
+        after = int(asked.query.get("after_sequence", 0))
+        limit = int(asked.query.get("limit", size))
+        return Reply(json={"records": [record(n) for n in range(after + 1, min(after + limit, count) + 1)]})
+
+    return Wire(answer=answer)
+
+
+@both
+@pytest.mark.parametrize("count", [0, 1, 3, 7])
+def test_all_records_come_once_and_in_order_over_all_pages(count: int, variant: str) -> None:
+    with stored(count) as wire:
+        found = drive(variant, lambda c: c.sessions.open("id").output("progress").iter(), url=wire.url)
+    assert [item.sequence for item in found] == list(range(1, count + 1))
+
+
+@both
+def test_iterating_goes_on_behind_a_position_and_passes_its_options_on(variant: str) -> None:
+    with stored(5) as wire:
+        found = drive(
+            variant,
+            lambda c: c.sessions.open("id").input("messages").iter(after=2, limit=2, correlation_id="c"),
+            url=wire.url,
+        )
+    assert [item.sequence for item in found] == [3, 4, 5]
+    assert [asked.query["after_sequence"] for asked in wire.asked] == ["2", "4", "5"]
+    assert {(asked.query["limit"], asked.query["correlation_id"]) for asked in wire.asked} == {("2", "c")}
+
+
+@both
+def test_a_server_that_hands_out_the_same_page_again_is_not_read_for_ever(variant: str) -> None:
+    with Wire(Reply(json={"records": [record(1), record(2)]})) as wire:
+        found = drive(variant, lambda c: c.sessions.open("id").output("progress").iter(after=2), url=wire.url)
+    assert len(found) == 2
+    assert len(wire.asked) == 1
+
+
+@both
+def test_many_records_are_written_one_by_one_and_in_order(variant: str) -> None:
+    with Wire(Reply(201, json={"record": record(1), "idempotency_status": "created"})) as wire:
+        drive(
+            variant,
+            lambda c: c.sessions.open(external_id="e/1").output("progress").extend(range(4), content_type="text/plain"),
+            url=wire.url,
+        )
+    assert [asked.json for asked in wire.asked] == [{"data": n, "content_type": "text/plain"} for n in range(4)]
+    assert {asked.query["external_id"] for asked in wire.asked} == {"e/1"}
+
+
+async def test_many_records_may_come_from_an_asynchronous_source() -> None:
+    async def source() -> AsyncIterator[str]:
+        for letter in "abc":
+            yield letter
+
+    with Wire(Reply(201, json={"record": record(1), "idempotency_status": "created"})) as wire:
+        async with AsyncHelmrClient(url=wire.url, api_key=API_KEY) as client:
+            await client.sessions.open("id").output("progress").extend(source())
+    assert [asked.json["data"] for asked in wire.asked] == ["a", "b", "c"]
+
+
+@both
+def test_writing_many_records_stops_at_the_first_that_fails(variant: str) -> None:
+    pulled: list[int] = []
+
+    def source() -> Iterator[int]:
+        for n in range(5):
+            pulled.append(n)
+            yield n
+
+    good = Reply(201, json={"record": record(1), "idempotency_status": "created"})
+    with (
+        Wire(good, Reply(404, json={"error": "stream not found", "code": "stream_not_found"})) as wire,
+        pytest.raises(Exception, match="stream_not_found"),
+    ):
+        drive(variant, lambda c: c.sessions.open("id").output("progress").extend(source()), url=wire.url)
+    assert pulled == [0, 1]
+
+
+@both
+def test_a_send_whose_answer_was_lost_is_repeated_only_with_a_key(variant: str) -> None:
+    good = Reply(201, json={"record": record(1), "idempotency_status": "duplicate"})
+    with Wire(Reply(503, json={"error": "busy"}), good) as wire:
+        sent = drive(
+            variant, lambda c: c.sessions.open("id").input("messages").send(1, idempotency_key="k"), url=wire.url
+        )
+    assert sent.is_duplicate
+    assert len(wire.asked) == 2
+    with Wire(Reply(503, json={"error": "busy"}), good) as wire, pytest.raises(Exception, match="busy"):
+        drive(variant, lambda c: c.sessions.open("id").input("messages").send(1), url=wire.url)
+    assert len(wire.asked) == 1
+
+
+@both
+def test_a_public_token_is_all_its_bearer_needs_and_replaces_the_api_key(
+    variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HELMR_API_KEY", raising=False)
+    good = Reply(201, json={"record": record(1), "idempotency_status": "created"})
+    for key in (None, API_KEY):
+        with Wire(good) as wire:
+            drive(
+                variant,
+                lambda c: c.sessions.open(external_id="a b/ç").input("messages").send(1, public_access_token=TOKEN),
+                url=wire.url,
+                api_key=key,
+            )
+        (asked,) = wire.asked
+        assert asked.headers["authorization"] == f"Bearer {TOKEN}"
+        assert asked.path == "/api/v1/sessions/by-external-id/inputs/messages"
+        assert asked.query == {"external_id": "a b/ç"}
+
+
+@both
+def test_a_public_call_uses_its_token_once_even_when_the_server_is_busy(variant: str) -> None:
+    for call in (
+        lambda c: c.sessions.open("id").output("progress").read(public_access_token=TOKEN),
+        lambda c: c.sessions.open("id").input("messages").send(1, idempotency_key="k", public_access_token=TOKEN),
+    ):
+        with Wire(Reply(503, json={"error": "busy"})) as wire, pytest.raises(Exception, match="busy"):
+            drive(variant, call, url=wire.url)
+        assert len(wire.asked) == 1
+
+
+@both
+def test_the_environment_of_a_user_session_stands_in_the_body_of_a_new_public_token_only(variant: str) -> None:
+    answer = {
+        "id": "token",
+        "public_access_token": TOKEN,
+        "scope": {"type": "session.input.send", "session": {"type": "id", "id": "s"}, "stream": "messages"},
+        "expires_at": "2026-12-23T17:36:34.284155Z",
+        "created_at": "2026-11-23T17:36:34.284232Z",
+    }
+    with Wire(Reply(201, json=answer)) as wire:
+        token: PublicAccessToken = drive(
+            variant,
+            lambda c: c.auth.create_public_token(PublicScope.input("s", "messages")),
+            url=wire.url,
+            project_id="p",
+            environment_id="e",
+        )
+    (asked,) = wire.asked
+    assert asked.path == "/api/public-access-tokens"
+    assert (asked.json["project_id"], asked.json["environment_id"]) == ("p", "e")
+    assert token.public_access_token == TOKEN
+    assert TOKEN not in repr(token) + str(token)
+
+
+@both
+def test_a_public_token_for_no_session_is_not_the_contract(variant: str) -> None:
+    answer = {
+        "id": "token",
+        "public_access_token": TOKEN,
+        "scope": {"type": "session.input.send", "session": {"type": "id", "id": ""}, "stream": "messages"},
+        "expires_at": "2026-12-23T17:36:34.284155Z",
+        "created_at": "2026-11-23T17:36:34.284232Z",
+    }
+    with Wire(Reply(201, json=answer)) as wire, pytest.raises(HelmrProtocolError, match=r"scope\.session") as caught:
+        drive(variant, lambda c: c.auth.create_public_token(PublicScope.input("s", "messages")), url=wire.url)
+    assert TOKEN not in str(caught.value) + str(caught.value.raw)
+
+
+@both
+@pytest.mark.parametrize("answer", [{}, [], {"records": []}])
+def test_an_answer_without_the_member_is_not_an_absent_record(answer: Any, variant: str) -> None:
+    with Wire(Reply(json=answer)) as wire, pytest.raises(HelmrProtocolError, match="no member 'record'"):
+        drive(variant, lambda c: c.sessions.open("id").output("progress").read(), url=wire.url)
