@@ -155,7 +155,7 @@ class Starter:
         from helmr_provider.client.errors import HelmrError
 
         try:
-            created = next(iter(self._client.runs.events.records(seen.run_id, page_size=1)), None)
+            created = next(self._client.runs.events.records(seen.run_id, page_size=1), None)
         except HelmrError:
             return False
         attributes: Any = None if created is None else created.attributes

@@ -157,7 +157,7 @@ def _last_event(client: HelmrClient, run: RunSnapshot) -> EventRecord | None:
     kinds, found = _CAUSES.get(run.status, ()), None
     give_up = time.monotonic() + _LOOK_UP_SECONDS
     try:
-        for record in client.runs.events.records(run.id):
+        for record in client.runs.events.records(run.id, page_size=200):
             if record.kind in kinds:
                 found = record
             if time.monotonic() > give_up:

@@ -84,8 +84,11 @@ def resolve_settings(
             raise HelmrConfigError(f"{name} must be positive.")
     if max_streams < 0:
         raise HelmrConfigError("max_streams must not be negative.")
+    base_url = check_base_url(given)
+    if base_url.startswith("http:"):
+        logger.warning("Speaking plain http to %s: fit for a control plane on this machine only.", base_url)
     return Settings(
-        base_url=check_base_url(given),
+        base_url=base_url,
         timeout=limits["timeout"],
         connect_timeout=limits["connect_timeout"],
         stream_silence=max(STREAM_SILENCE, limits["timeout"]),
@@ -124,7 +127,6 @@ def check_base_url(url: str) -> str:
                 f"Plain http to {host} would show the API key to the network: use https. "
                 "http is for localhost, 127.0.0.0/8 and ::1 only."
             )
-        logger.warning("Speaking plain http to %s: fit for a control plane on this machine only.", parts.netloc)
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 

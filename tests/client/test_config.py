@@ -87,9 +87,9 @@ def test_address_and_key_come_from_the_environment_unless_given(monkeypatch: pyt
 
 def test_plain_http_to_this_machine_is_said_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "helmr_provider.client"):
-        check_base_url("https://localhost")
+        HelmrClient(url="https://localhost")
         assert not caplog.records
-        check_base_url("http://localhost:1")
+        HelmrClient(url="http://localhost:1")
     (record,) = caplog.records
     assert "plain http" in record.getMessage()
 

@@ -74,7 +74,7 @@ def runs(client: HelmrClient, run: RunSnapshot) -> None:
     assert_type(client.runs.count(), RunCounts)
     assert_type(client.runs.logs.retrieve(run), LogSnapshot)
     assert_type(client.runs.events.list(run), list[RunEvent])
-    assert_type(client.runs.events.records(run), list[EventRecord])
+    assert_type(client.runs.events.records(run), Generator[EventRecord, None, None])
     assert_type(client.runs.events.subscribe(run), Generator[RunEvent, None, None])
     assert_type(run.is_terminal, bool)
     assert_type(run.output, Any)

@@ -41,28 +41,29 @@ class AsyncRunEvents:
         :param page_size: events for each request, 1 to 200.
         :raises HelmrProtocolError: an event of a known kind does not fit.
         """
-        return [event_from_record(record) for record in await self.records(run, cursor=cursor, page_size=page_size)]
+        return [event_from_record(record) async for record in self.records(run, cursor=cursor, page_size=page_size)]
 
     async def records(
         self, run: str | RunHandle, *, cursor: str | None = None, page_size: int | None = None
-    ) -> builtins.list[EventRecord]:
-        """Read all raw records that are there, in order (getRunEvents).
+    ) -> AsyncStream[EventRecord]:
+        """Yield all raw records that are there, in order; each page is read when it is reached (getRunEvents).
 
         :param run: run id, or a handle or snapshot.
         :param cursor: only what lies behind this record.
         :param page_size: records for each request, 1 to 200.
         """
         run_id = run if isinstance(run, str) else run.id
-        records: list[EventRecord] = []
         while True:
             value = await self._transport.call(
                 "getRunEvents", path={"run_id": run_id}, query={"cursor": cursor, "limit": page_size}
             )
             page = read(EventPage, value, "getRunEvents")
-            records += [record for item in page.events if (record := record_from_page(item)) is not None]
+            for item in page.events:
+                if (record := record_from_page(item)) is not None:
+                    yield record
             # A server that hands out the same page again would otherwise be read for ever.
             if page.next_cursor is None or not is_behind(page.next_cursor, cursor):
-                return records
+                return
             cursor = page.next_cursor
 
     async def subscribe(self, run: str | RunHandle, *, cursor: str | None = None) -> AsyncStream[RunEvent]:
@@ -96,7 +97,7 @@ class AsyncRunEvents:
             try:
                 snapshot = snapshot or await self._client.runs.retrieve(run_id)
                 if snapshot.is_terminal or place.must_look():
-                    for record in await self.records(run_id, cursor=place.cursor):
+                    async for record in self.records(run_id, cursor=place.cursor):
                         if place.is_new(record):
                             yield record
                     if place.is_over(snapshot):

@@ -46,24 +46,25 @@ class RunEvents:
 
     def records(
         self, run: str | RunHandle, *, cursor: str | None = None, page_size: int | None = None
-    ) -> builtins.list[EventRecord]:
-        """Read all raw records that are there, in order (getRunEvents).
+    ) -> Stream[EventRecord]:
+        """Yield all raw records that are there, in order; each page is read when it is reached (getRunEvents).
 
         :param run: run id, or a handle or snapshot.
         :param cursor: only what lies behind this record.
         :param page_size: records for each request, 1 to 200.
         """
         run_id = run if isinstance(run, str) else run.id
-        records: list[EventRecord] = []
         while True:
             value = self._transport.call(
                 "getRunEvents", path={"run_id": run_id}, query={"cursor": cursor, "limit": page_size}
             )
             page = read(EventPage, value, "getRunEvents")
-            records += [record for item in page.events if (record := record_from_page(item)) is not None]
+            for item in page.events:
+                if (record := record_from_page(item)) is not None:
+                    yield record
             # A server that hands out the same page again would otherwise be read for ever.
             if page.next_cursor is None or not is_behind(page.next_cursor, cursor):
-                return records
+                return
             cursor = page.next_cursor
 
     def subscribe(self, run: str | RunHandle, *, cursor: str | None = None) -> Stream[RunEvent]:
