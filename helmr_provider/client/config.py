@@ -84,11 +84,8 @@ def resolve_settings(
             raise HelmrConfigError(f"{name} must be positive.")
     if max_streams < 0:
         raise HelmrConfigError("max_streams must not be negative.")
-    base_url = check_base_url(given)
-    if base_url.startswith("http:"):
-        logger.warning("Speaking plain http to %s: fit for a control plane on this machine only.", base_url)
-    return Settings(
-        base_url=base_url,
+    settings = Settings(
+        base_url=check_base_url(given),
         timeout=limits["timeout"],
         connect_timeout=limits["connect_timeout"],
         stream_silence=max(STREAM_SILENCE, limits["timeout"]),
@@ -97,6 +94,9 @@ def resolve_settings(
         headers=_check_headers(headers or {}),
         max_streams=max_streams,
     )
+    if settings.plain:
+        logger.warning("Speaking plain http to %s: fit for a control plane on this machine only.", settings.base_url)
+    return settings
 
 
 def check_base_url(url: str) -> str:
@@ -121,12 +121,11 @@ def check_base_url(url: str) -> str:
         raise HelmrConfigError("The control plane address must not have a query or a fragment.")
     if any(character.isspace() or not character.isprintable() for character in url.strip()):
         raise HelmrConfigError("The control plane address must not hold white space.")
-    if parts.scheme == "http":
-        if not is_loopback(host):
-            raise HelmrConfigError(
-                f"Plain http to {host} would show the API key to the network: use https. "
-                "http is for localhost, 127.0.0.0/8 and ::1 only."
-            )
+    if parts.scheme == "http" and not is_loopback(host):
+        raise HelmrConfigError(
+            f"Plain http to {host} would show the API key to the network: use https. "
+            "http is for localhost, 127.0.0.0/8 and ::1 only."
+        )
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
