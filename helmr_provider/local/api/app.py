@@ -116,7 +116,7 @@ class Api:
     def _cors(self, asked: _Asked) -> list[tuple[bytes, bytes]]:
         """Return the headers with which public routes allow the console's own pages, and nobody else's."""
         origin = asked.headers.get("origin")
-        if not asked.path.startswith(_PUBLIC) or origin != self._core.public_url:
+        if origin is None or not asked.path.startswith(_PUBLIC) or origin != self._core.public_url:
             return []
         allowed = [(b"access-control-allow-origin", origin.encode()), (b"vary", b"origin")]
         if asked.is_preflight:
