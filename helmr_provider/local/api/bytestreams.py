@@ -63,7 +63,7 @@ async def read(request: ApiRequest, source: Source) -> ASGIApp:
     limit = request.limit_at_most(100, 500)
     rows = chunks.after(request.core, source.resource_id, source.stream, offset, limit)
     if request.follows:
-        return EventStream(_frames(request.core, source, offset, limit), request.core.settings.stream_limit)
+        return EventStream(frames(request.core, source, offset, limit), request.core.settings.stream_limit)
     return answer({"chunks": [chunks.rendered(row) for row in rows]})
 
 
@@ -122,7 +122,7 @@ def refuse_project(members: dict[str, Any]) -> None:
         raise ApiError(400, SCOPE_WITH_KEY)
 
 
-async def _frames(core: Core, source: Source, offset: int, limit: int) -> AsyncGenerator[bytes]:
+async def frames(core: Core, source: Source, offset: int, limit: int) -> AsyncGenerator[bytes]:
     """Yield the frames of a stream from an offset on: chunks, comments in silence, and how it ended."""
     while True:
         # The state is read first: what is written before the end is then seen before the end.

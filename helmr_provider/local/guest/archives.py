@@ -77,6 +77,10 @@ def unpack(source: Path, directory: Path) -> None:
     """
     with tarfile.open(source) as archive:
         archive.extractall(directory, filter=_kept)  # noqa: S202 - the filter keeps it inside
+        for member in archive.getmembers():
+            if member.issym():
+                # The library leaves their times as they come, and the same content would make another archive.
+                os.utime(directory / member.name, (member.mtime, member.mtime), follow_symlinks=False)
 
 
 def index(source: Path) -> dict[str, Entry]:

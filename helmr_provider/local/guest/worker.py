@@ -7,7 +7,7 @@ are `lost`, and what it had written since its version is gone.
 from __future__ import annotations
 
 import asyncio
-import tarfile
+import logging
 from typing import TYPE_CHECKING, Literal
 
 from helmr_provider.local.guest.commands import Command, Terminal
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from helmr_provider.local.database import Row
 
 LOST = {"code": "workspace_materialization_failed"}
+_log = logging.getLogger(__name__)
+
 Pause = Literal["workspaces", "preparations", "commands"]
 
 _LOOK_AGAIN = 3600.0
@@ -204,10 +206,11 @@ class _Guest:
         try:
             while await self._step():
                 pass
-        except (OSError, tarfile.TarError):
-            await self._stop_commands()
+        except Exception:  # noqa: BLE001 - whatever it is, it is the end of this workspace's machine only
+            _log.exception("workspace %s could not be kept live", self.workspace_id)
             _lose(self._core, materializations.reread(self._core, self._id), "failed")
-            self._core.files.discard(self.workspace_id)
+            await self._stop_commands()
+            await asyncio.to_thread(self._core.files.discard, self.workspace_id)
 
     async def _step(self) -> bool:
         """Do what is to be done now, or wait for something to do; tell whether the workspace is still live."""
@@ -264,7 +267,16 @@ class _Guest:
 
     def _watch(self, resource_id: str, command: Command | Terminal) -> None:
         self._commands[resource_id] = command
-        command.task.add_done_callback(lambda _: self._commands.pop(resource_id, None))
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._commands.pop(resource_id, None)
+            failure = None if task.cancelled() else task.exception()
+            if failure is not None:
+                _log.error("%s failed", task.get_name(), exc_info=failure)
+                end = execs.end if isinstance(command, Command) else ptys.end
+                end(self._core, resource_id, "lost", error={"code": "workspace_command_failed"})
+
+        command.task.add_done_callback(ended)
 
     async def _end(self, row: Row) -> None:
         await self._stop_commands()
