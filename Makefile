@@ -71,6 +71,14 @@ test-airflow-2.11: ## Run the tests that need no running Airflow on the oldest s
 test-reliability: setup ## Kill everything at every moment on a real Airflow (some minutes)
 	@$(BIN)/python -m pytest tests/reliability -m slow $(ARGS)
 
+.PHONY: bench-client
+bench-client: setup ## Measure the client: reading, and waiting compared with naive ways (about ten minutes; ARGS=--help)
+	@$(BIN)/python -m benchmarks.client $(ARGS)
+
+.PHONY: mutation
+mutation: setup ## Change the client's pure core in small ways and see whether its tests notice (ARGS="sse durations")
+	@$(BIN)/python dev/mutation.py $(ARGS)
+
 .PHONY: clean
 clean: ## Remove what was built and cached, the environments included
 	rm -rf .venv .venv-* .demo .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist

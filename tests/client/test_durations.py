@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -49,6 +50,7 @@ def test_other_types_are_refused(value: Any) -> None:
 def test_a_numeric_member_takes_whole_seconds_only() -> None:
     assert whole_seconds("max_duration", timedelta(minutes=2)) == 120
     assert whole_seconds("max_duration", 120.0) == 120
+    assert whole_seconds("max_duration", 1) == 1
     for value in (1.5, 0, -5, timedelta(milliseconds=10)):
         with pytest.raises(ValueError, match="max_duration"):
             whole_seconds("max_duration", value)
@@ -64,6 +66,14 @@ def test_an_instant_is_sent_as_utc_with_milliseconds(naive: datetime, offset: in
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", text)
     assert timedelta(0) <= instant - datetime.fromisoformat(text) < timedelta(milliseconds=1)
     assert instant_text("expires_at", text) == text
+
+
+def test_the_zone_of_this_machine_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Kolkata")
+        time.tzset()
+        assert instant_text("expires_at", "2026-04-21T00:00:00+02:00") == "2026-04-20T22:00:00.000Z"
+    time.tzset()
 
 
 def test_an_instant_needs_a_zone_and_a_form() -> None:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tenacity import Retrying
 
 from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError, HelmrProtocolError
 from helmr_provider.client.retrying import (
     CALLS,
+    ONCE,
     STREAMS,
     Backoff,
+    call_options,
     is_pending,
     is_transient,
     may_repeat,
     pending_delay,
+    pending_options,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 POSITIVE = st.floats(0.001, 100)
 
@@ -85,3 +93,82 @@ def test_only_the_pending_answer_asks_for_the_same_start_again() -> None:
 @pytest.mark.parametrize(("asked", "pause"), [(None, 0.25), (1.0, 1.0), (0.5, 0.5), (99.0, 10.0)])
 def test_the_pause_before_the_same_start_is_the_servers_within_limits(asked: float | None, pause: float) -> None:
     assert pending_delay(asked) == pause
+
+
+class Sent:
+    """Requests that end as told, one after the other; the last end again and again."""
+
+    def __init__(self, ends: Iterable[BaseException | str]) -> None:
+        self.ends = list(ends)
+        self.count = 0
+        self.pauses: list[float] = []
+
+    def send(self) -> str:
+        self.count += 1
+        end = self.ends.pop(0) if len(self.ends) > 1 else self.ends[0]
+        if isinstance(end, BaseException):
+            raise end
+        return end
+
+    def with_options(self, options: dict[str, Any]) -> str:
+        return Retrying(**options, sleep=self.pauses.append)(self.send)
+
+
+BUSY = HelmrApiError("busy", status=503, retry_after=2.0)
+PENDING = HelmrApiError("wait", status=202, code="idempotency_pending", retry_after=4.0)
+
+
+def test_a_call_is_sent_three_times_at_most_and_ends_with_its_last_error() -> None:
+    sent = Sent([BUSY, BUSY, last := HelmrApiError("still busy", status=503), "too late"])
+    with pytest.raises(HelmrApiError) as caught:
+        sent.with_options(call_options(CALLS, repeatable=True))
+    assert caught.value is last
+    assert (sent.count, len(sent.pauses)) == (3, 2)
+
+
+def test_a_call_that_comes_through_gives_its_answer_after_the_pauses_that_were_asked_for() -> None:
+    sent = Sent([HelmrConnectionError("cut"), BUSY, "answer"])
+    assert sent.with_options(call_options(Backoff(base=0.25), repeatable=True)) == "answer"
+    first, second = sent.pauses
+    assert 0 <= first <= 0.25
+    assert 2 <= second <= 2.5
+
+
+def test_the_pauses_of_a_call_grow_with_each_failure() -> None:
+    longest = [0.0, 0.0, 0.0]
+    for _ in range(200):
+        sent = Sent([HelmrConnectionError("cut")] * 3 + ["answer"])
+        sent.with_options(call_options(Backoff(attempts=4, base=1.0, cap=100.0), repeatable=True))
+        longest = [max(pair) for pair in zip(longest, sent.pauses, strict=True)]
+    # Of 200 draws the largest lies in the upper half of the range, or there is no chance at all in it.
+    for bound, seen in zip((1.0, 2.0, 4.0), longest, strict=True):
+        assert bound / 2 < seen <= bound
+
+
+def test_what_may_not_be_repeated_is_sent_once() -> None:
+    for options in (
+        call_options(CALLS, repeatable=False),
+        call_options(ONCE, repeatable=True),
+    ):
+        sent = Sent([BUSY, "answer"])
+        with pytest.raises(HelmrApiError):
+            sent.with_options(options)
+        assert (sent.count, sent.pauses) == (1, [])
+
+
+def test_a_pending_start_is_sent_again_until_the_next_pause_would_pass_the_budget() -> None:
+    sent = Sent([PENDING, HelmrApiError("wait", status=202, code="idempotency_pending"), "started"])
+    assert sent.with_options(pending_options()) == "started"
+    assert sent.pauses == [4.0, 0.25]
+    # No time passes here but what was slept, which tenacity does not see: only a pause beyond the budget ends it.
+    forever = Sent([HelmrApiError("wait", status=202, code="idempotency_pending", retry_after=99.0)])
+    with pytest.raises(HelmrApiError, match="wait"):
+        forever.with_options(pending_options())
+    assert forever.count == 1
+
+
+def test_only_pending_answers_are_repeated_by_the_pending_protocol() -> None:
+    sent = Sent([BUSY, "started"])
+    with pytest.raises(HelmrApiError):
+        sent.with_options(pending_options())
+    assert sent.count == 1

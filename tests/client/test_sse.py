@@ -73,6 +73,10 @@ def test_events_written_with_any_line_end_are_read_back(written: list[tuple[str,
         (b"\xef\xbb\xbfdata: a\n\n\xef\xbb\xbfdata: b\n\n", [ServerSentEvent("a")]),
         (b"data: \xff\n\n", [ServerSentEvent("\ufffd")]),
         (b"\n\n\r\n\r", []),
+        (b"data: a\r\ndata: b\r\n\r\n", [ServerSentEvent("a\nb")]),
+        (b"data: a\rdata: b\r\r", [ServerSentEvent("a\nb")]),
+        (b"data: a\n\xef\xbb\xbfdata: b\n\n", [ServerSentEvent("a")]),
+        (b"\ndata: a\n\n", [ServerSentEvent("a")]),
     ],
 )
 def test_the_rules_of_the_format(stream: bytes, expected: list[ServerSentEvent]) -> None:
@@ -81,6 +85,7 @@ def test_the_rules_of_the_format(stream: bytes, expected: list[ServerSentEvent])
 
 def test_what_is_left_at_the_end_is_a_last_event_that_says_so() -> None:
     assert parse(b"id: 3\ndata: {") == [ServerSentEvent("{", id="3", complete=False)]
+    assert parse(b"data: \xf0\x9f") == [ServerSentEvent("\ufffd", complete=False)]
     assert parse(b"id: 3\ndata: {}\n") == [ServerSentEvent("{}", id="3", complete=False)]
 
 
@@ -100,3 +105,29 @@ def test_many_small_lines_of_one_event_count_together() -> None:
 def test_keep_alives_and_finished_events_do_not_add_up_to_an_oversize_one() -> None:
     found = parse(*[b": keep-alive\n\n", b": keep-alive\n", b"data: x\n\n"] * 100, max_size=40)
     assert [event.data for event in found] == ["x"] * 100
+
+
+def test_a_comment_counts_as_long_as_it_is_not_over() -> None:
+    with pytest.raises(HelmrProtocolError):
+        parse(b":" + b"x" * 60, b"x" * 60, max_size=100)
+
+
+def test_comments_inside_an_event_leave_room_for_exactly_what_it_may_be() -> None:
+    line = b"data: " + b"x" * 44
+    assert parse(*[b": keep-alive\n", line + b"\n"] * 2, b"\n", max_size=100) == [
+        ServerSentEvent("x" * 44 + "\n" + "x" * 44)
+    ]
+    with pytest.raises(HelmrProtocolError):
+        parse(*[b": keep-alive\n", line + b"\n"] * 2, b"z", max_size=100)
+
+
+def test_after_an_event_there_is_again_room_for_a_whole_one() -> None:
+    line = b"data: " + b"x" * 94 + b"\n\n"
+    assert parse(line, line, max_size=100) == [ServerSentEvent("x" * 94)] * 2
+
+
+@pytest.mark.parametrize("start", [b"\r", b"a\r"])
+def test_only_the_line_feed_right_behind_a_carriage_return_belongs_to_it(start: bytes) -> None:
+    # Pieces after each other: the end of a line, its line feed, and an empty line of its own that ends the event.
+    assert parse(b"data: " + start, b"\n", b"\n", b"data: b\n\n") == parse(b"data: " + start + b"\n\ndata: b\n\n")
+    assert len(parse(b"data: " + start, b"\n", b"\n", b"data: b\n\n")) == 2

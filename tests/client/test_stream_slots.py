@@ -22,6 +22,15 @@ def test_waits_use_what_explicit_followers_leave() -> None:
     assert slots.for_waits() == 2
 
 
+def test_a_slot_that_a_waiter_took_counts_until_it_is_given_back() -> None:
+    slots = StreamSlots(2)
+    slots.take()
+    slots.take()
+    assert (slots.for_waits(), slots.for_waits(mine=2), slots.try_take()) == (0, 2, False)
+    slots.give_back()
+    assert slots.for_waits(mine=1) == 2
+
+
 def test_watchers_hear_of_explicit_followers_that_come_and_leave() -> None:
     slots = StreamSlots(1)
     heard: list[int] = []

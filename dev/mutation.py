@@ -1,0 +1,115 @@
+"""Change the client's pure core a little, again and again, and see whether its tests notice.
+
+Works on a copy below .cache, so that the checkout stays as it is. Give names of modules to try only those:
+python dev/mutation.py sse durations
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TOOLS = ROOT / ".cache" / "mutation-tools"
+COPY = ROOT / ".cache" / "mutation"
+EXPLAINED = Path(__file__).with_name("mutation_survivors.txt")
+AT_LEAST = 0.85
+
+# Module of the client -> the tests that must notice. Nothing here opens a connection of its own accord.
+MODULES = {
+    "sse": ["test_sse"],
+    "waiting": ["test_waiting", "test_wait_failures"],
+    "survey": ["test_survey", "test_waiting"],
+    "single_looks": ["test_single_looks", "test_waiting"],
+    "token_sweep": ["test_token_sweep", "test_waiting"],
+    "pacing": ["test_pacing", "test_waiting"],
+    "stream_slots": ["test_stream_slots"],
+    "wait_failures": ["test_wait_failures"],
+    "retrying": ["test_retrying"],
+    "idempotency": ["test_idempotency"],
+    "durations": ["test_durations"],
+    "endpoints": ["test_endpoints"],
+}
+
+
+def main(wanted: list[str]) -> int:
+    unknown = set(wanted) - set(MODULES)
+    if unknown:
+        sys.exit(f"not among the modules of the pure core: {', '.join(sorted(unknown))}")
+    if not TOOLS.is_dir():
+        install_tools()
+    verdicts: dict[str, dict[str, str]] = {}
+    for module in wanted or MODULES:
+        verdicts[module] = try_module(module)
+    return report(verdicts)
+
+
+def install_tools() -> None:
+    requirements = ROOT / "dev" / "requirements" / "mutation.in"
+    command = [str(Path(sys.executable).with_name("uv")), "pip", "install", "--quiet", "--python", sys.executable]
+    subprocess.run([*command, "--target", str(TOOLS), "--requirement", str(requirements)], check=True)
+
+
+def try_module(module: str) -> dict[str, str]:
+    """Give the verdict on each change of one module."""
+    shutil.rmtree(COPY, ignore_errors=True)
+    (COPY / "tests").mkdir(parents=True)
+    bytecode = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "helmr_provider", COPY / "helmr_provider", ignore=bytecode)
+    shutil.copytree(ROOT / "tests" / "client", COPY / "tests" / "client", ignore=bytecode)
+    for file in ("pyproject.toml", "tests/conftest.py"):
+        shutil.copyfile(ROOT / file, COPY / file)
+    paths = [f"tests/client/{name}.py" for name in MODULES[module]]
+    tests = "\n    ".join(path for path in paths if (ROOT / path).exists())
+    (COPY / "setup.cfg").write_text(
+        "[mutmut]\n"
+        "source_paths = helmr_provider\n"
+        f"only_mutate = helmr_provider/client/{module}.py\n"
+        f"pytest_add_cli_args_test_selection =\n    {tests}\n"
+        "pytest_add_cli_args =\n    -p\n    no:cacheprovider\n    -p\n    no:randomly\n"
+        "use_git_change_detection = false\n"
+    )
+    contract = os.environ.get("HELMR_CONTRACT", str((ROOT / "../shared/contract").resolve()))
+    environment = os.environ | {"PYTHONPATH": str(TOOLS), "HELMR_CONTRACT": contract}
+    command = [sys.executable, "-m", "mutmut"]
+    done = subprocess.run([*command, "run"], cwd=COPY, env=environment, capture_output=True, text=True, check=False)
+    listed = subprocess.run(
+        [*command, "results", "--all", "true"], cwd=COPY, env=environment, capture_output=True, text=True, check=False
+    )
+    found = dict(re.findall(rf"^\s+helmr_provider\.client\.{module}\.(\S+): (.+)$", listed.stdout, re.MULTILINE))
+    if not found:
+        sys.exit(f"{module}: nothing was tried.\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+    for name, verdict in found.items():
+        if verdict not in {"killed", "timeout"}:
+            full = f"helmr_provider.client.{module}.{name}"
+            shown = subprocess.run(
+                [*command, "show", full], cwd=COPY, env=environment, capture_output=True, text=True, check=False
+            )
+            print(f"--- {module}.{name}: {verdict}\n{changed_lines(shown.stdout)}", flush=True)
+    print(f"{module}: {Counter(found.values())}", flush=True)
+    return found
+
+
+def changed_lines(diff: str) -> str:
+    return "\n".join(line for line in diff.splitlines() if line[:1] in "+-" and line[:3] not in {"+++", "---"})
+
+
+def report(verdicts: dict[str, dict[str, str]]) -> int:
+    enough = True
+    print(f"{'module':<16}{'changes':>8}{'noticed':>9}{'rate':>7}")
+    for module, found in verdicts.items():
+        noticed = sum(verdict in {"killed", "timeout"} for verdict in found.values())
+        rate = noticed / len(found)
+        enough = enough and rate >= AT_LEAST
+        print(f"{module:<16}{len(found):>8}{noticed:>9}{rate:>7.0%}")
+    print(f"at least {AT_LEAST:.0%} of each must be noticed; {EXPLAINED.relative_to(ROOT)} explains what is not")
+    return 0 if enough else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
