@@ -17,7 +17,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,255}")
 
 
 @dataclass(frozen=True)
-class InputStream(Generic[T]):
+class _Stream(Generic[T]):
+    name: str
+    schema: Schema[T] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", stream_name(self.name))
+
+
+class InputStream(_Stream[T]):
     """A stream that a session reads.
 
     :param name: as the task declares it; trimmed.
@@ -27,15 +35,8 @@ class InputStream(Generic[T]):
 
     direction: ClassVar[Literal["input"]] = "input"
 
-    name: str
-    schema: Schema[T] | None = None
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "name", stream_name(self.name))
-
-
-@dataclass(frozen=True)
-class OutputStream(Generic[T]):
+class OutputStream(_Stream[T]):
     """A stream that a session writes.
 
     :param name: as the task declares it; trimmed.
@@ -44,12 +45,6 @@ class OutputStream(Generic[T]):
     """
 
     direction: ClassVar[Literal["output"]] = "output"
-
-    name: str
-    schema: Schema[T] | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "name", stream_name(self.name))
 
 
 def input_stream(stream: str | InputStream[T]) -> InputStream[T]:

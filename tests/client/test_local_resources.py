@@ -199,7 +199,7 @@ def test_a_command_is_followed_from_start_to_end_whatever_breaks(
         return client.workspaces.open(path["workspace"]).execs.open(path["exec"])
 
     chunks = ask(plane, variant, lambda c: command(c).stdout.stream())
-    plane.clear_faults()
+    assert not plane.pending_faults
     assert b"".join(chunk.content for chunk in chunks) == "héllo\nmore\n".encode() + b"\x00\xff"
     assert b"".join(c.content for c in ask(plane, variant, lambda c: command(c).stderr.stream())) == b"oops\n"
     ended = ask(plane, variant, lambda c: command(c).wait(timeout=20))

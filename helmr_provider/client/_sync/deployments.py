@@ -5,13 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from helmr_provider.client._sync._record_pages import all_records
 from helmr_provider.client.answers import read, read_list, same_id
 from helmr_provider.client.bodies import reason_body
 from helmr_provider.client.envelopes import read_member
-from helmr_provider.client.mapping import record_from_page
 from helmr_provider.client.models.deployments import Deployment
-from helmr_provider.client.models.events import EventPage
-from helmr_provider.client.resume import is_behind
 
 if TYPE_CHECKING:
     import builtins
@@ -66,15 +64,8 @@ class Deployments:
         :param page_size: events for each request, 1 to 200.
         """
         path = {"deployment_id": _id_of(deployment)}
-        records: list[EventRecord] = []
-        while True:
-            query = {"cursor": cursor, "limit": page_size}
-            value = self._transport.call("getDeploymentEvents", path=path, query=query)
-            page = read(EventPage, value, "getDeploymentEvents")
-            records += [record for item in page.events if (record := record_from_page(item)) is not None]
-            if page.next_cursor is None or not is_behind(page.next_cursor, cursor):
-                return records
-            cursor = page.next_cursor
+        records = all_records(self._transport, "getDeploymentEvents", path, cursor=cursor, page_size=page_size)
+        return [record for record in records]
 
     def promote(self, deployment: str | Deployment, *, reason: str | None = None) -> Deployment:
         """Make a deployment the current one (promoteDeployment).

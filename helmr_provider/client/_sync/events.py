@@ -7,11 +7,10 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._shim import sleep
-from helmr_provider.client.answers import read
+from helmr_provider.client._sync._record_pages import all_records
 from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError, HelmrProtocolError
-from helmr_provider.client.mapping import event_from_record, record_from_frame, record_from_page
-from helmr_provider.client.models.events import EventPage
-from helmr_provider.client.resume import FollowedRun, is_behind
+from helmr_provider.client.mapping import event_from_record, record_from_frame
+from helmr_provider.client.resume import FollowedRun
 
 if TYPE_CHECKING:
     import builtins
@@ -47,25 +46,14 @@ class RunEvents:
     def records(
         self, run: str | RunHandle, *, cursor: str | None = None, page_size: int | None = None
     ) -> Stream[EventRecord]:
-        """Yield all raw records that are there, in order; each page is read when it is reached (getRunEvents).
+        """Iterate over all raw records that are there, in order; a page is read when it is reached (getRunEvents).
 
         :param run: run id, or a handle or snapshot.
         :param cursor: only what lies behind this record.
         :param page_size: records for each request, 1 to 200.
         """
-        run_id = run if isinstance(run, str) else run.id
-        while True:
-            value = self._transport.call(
-                "getRunEvents", path={"run_id": run_id}, query={"cursor": cursor, "limit": page_size}
-            )
-            page = read(EventPage, value, "getRunEvents")
-            for item in page.events:
-                if (record := record_from_page(item)) is not None:
-                    yield record
-            # A server that hands out the same page again would otherwise be read for ever.
-            if page.next_cursor is None or not is_behind(page.next_cursor, cursor):
-                return
-            cursor = page.next_cursor
+        path = {"run_id": run if isinstance(run, str) else run.id}
+        return all_records(self._transport, "getRunEvents", path, cursor=cursor, page_size=page_size)
 
     def subscribe(self, run: str | RunHandle, *, cursor: str | None = None) -> Stream[RunEvent]:
         """Follow a run to its end and yield each event once and in order, over all its attempts.

@@ -1,0 +1,38 @@
+# Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
+"""Event records that come in pages, of runs and of deployments alike (behaviour.md section 9)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from helmr_provider.client.answers import read
+from helmr_provider.client.mapping import record_from_page
+from helmr_provider.client.models.events import EventPage
+from helmr_provider.client.resume import is_behind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from helmr_provider.client._shim import Stream
+    from helmr_provider.client._sync.transport import Transport
+    from helmr_provider.client.models.events import EventRecord
+
+
+def all_records(
+    transport: Transport, operation: str, path: Mapping[str, str], *, cursor: str | None, page_size: int | None
+) -> Stream[EventRecord]:
+    """Yield all records that are there, in order; each page is read when it is reached.
+
+    :param cursor: only what lies behind this record.
+    :param page_size: records for each request.
+    """
+    while True:
+        value = transport.call(operation, path=path, query={"cursor": cursor, "limit": page_size})
+        page = read(EventPage, value, operation)
+        for item in page.events:
+            if (record := record_from_page(item)) is not None:
+                yield record
+        # A server that hands out the same page again would otherwise be read for ever.
+        if page.next_cursor is None or not is_behind(page.next_cursor, cursor):
+            return
+        cursor = page.next_cursor
