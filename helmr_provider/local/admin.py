@@ -34,6 +34,8 @@ def routes(core: Core, worker: Worker) -> list[Route]:
       `{"operation": operationId or "*", "fault": {"kind": …}, "times": 1}`
     - `POST /_local/keys` with `{"scopes"?: […], "environment"?: name}`
     - `POST /_local/worker/pause`, `POST /_local/worker/resume`
+    - `POST /_local/workspaces/pause` with `{"what": "workspaces", "preparations", "commands" or null}`
+    - `POST /_local/workspaces/{workspace_id}/lose`
     """
 
     async def health(_: Request) -> Response:
@@ -72,6 +74,14 @@ def routes(core: Core, worker: Worker) -> list[Route]:
         worker.resume()
         return Response(status_code=204)
 
+    async def pause_workspaces(request: Request) -> Response:
+        core.guests.pause((await _object(request))["what"])
+        return Response(status_code=204)
+
+    async def lose_workspace(request: Request) -> Response:
+        await core.guests.lose(request.path_params["workspace_id"])
+        return Response(status_code=204)
+
     table: list[tuple[str, str, _Endpoint]] = [
         ("GET", "health", health),
         ("GET", "journal", read_journal),
@@ -82,6 +92,8 @@ def routes(core: Core, worker: Worker) -> list[Route]:
         ("POST", "keys", add_key),
         ("POST", "worker/pause", pause),
         ("POST", "worker/resume", resume),
+        ("POST", "workspaces/pause", pause_workspaces),
+        ("POST", "workspaces/{workspace_id}/lose", lose_workspace),
     ]
     return [Route(f"/_local/{path}", _guarded(endpoint), methods=[method]) for method, path, endpoint in table]
 

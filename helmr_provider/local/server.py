@@ -15,6 +15,7 @@ from helmr_provider.local.auth import create_key
 from helmr_provider.local.core import Core
 from helmr_provider.local.guest.worker import GuestWorker
 from helmr_provider.local.listener import Listener, is_loopback
+from helmr_provider.local.state import schedules
 from helmr_provider.local.sweeper import sweep_forever
 from helmr_provider.local.worker import Worker
 
@@ -84,6 +85,7 @@ class Server:
 
     async def start(self) -> None:
         """Deal with what an earlier process left, then serve."""
+        schedules.declare_everywhere(self.core)
         self.worker.recover()
         self.guests.recover()
         await self.listener.open()

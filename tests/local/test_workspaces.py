@@ -307,3 +307,17 @@ def test_a_run_whose_workspace_is_stopped_goes_on_and_the_stop_comes_after_it(wi
     assert wire.ended(run_id)["status"] == "succeeded"
     stopped(wire, path)
     assert names(wire, path) == ["report.md"]
+
+
+def test_workspaces_are_paused_and_lost_over_http_too(wire: Wire) -> None:
+    assert wire.request("POST", "/_local/workspaces/pause", {"what": "everything"}).status == 400
+    assert wire.request("POST", "/_local/workspaces/pause", {"what": "commands"}).status == 204
+    path = new(wire)
+    created = wire.post(f"{path}/execs", {"command": ["sleep", "600"]}, 201)["exec"]
+    exec_path = f"{path}/execs/{created['id']}"
+    until(lambda: shown(wire, exec_path)["state"] == "queued")
+    assert wire.request("POST", "/_local/workspaces/pause", {"what": None}).status == 204
+    until(lambda: shown(wire, exec_path)["state"] == "running")
+    assert wire.request("POST", f"/_local/{path.removeprefix('/api/')}/lose").status == 204
+    assert shown(wire, exec_path)["state"] == "lost"
+    assert executed(wire, path, "true")["exit_code"] == 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from helmr_provider.local.guest.commands import Command, Terminal
 from helmr_provider.local.guest.sentinel import Sentinel
@@ -70,7 +70,10 @@ class GuestWorker:
 
         :param what: `workspaces`: nothing at all; `preparations`: workspaces stay `materializing`; `commands`: execs
             stay `queued`, terminals `creating`; None: nothing is paused.
+        :raises ValueError: for anything else.
         """
+        if what is not None and what not in get_args(Pause):
+            raise ValueError(f"{what!r} is nothing to pause; known are {', '.join(get_args(Pause))}")
         self.paused = what
         for guest in self._guests.values():
             self._core.hub.notify(materializations.topic(guest.workspace_id))

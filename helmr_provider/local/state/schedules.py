@@ -123,6 +123,12 @@ def delete(core: Core, schedule: Row) -> None:
     core.db.execute("DELETE FROM schedules WHERE id = ?", schedule["id"])
 
 
+def declare_everywhere(core: Core) -> None:
+    """Make every environment's declared schedules those of the present deployment."""
+    for environment in core.db.all("SELECT id FROM environments"):
+        declare(core, environment["id"])
+
+
 def declare(core: Core, environment_id: str) -> None:
     """Make an environment's declared schedules those that the deployed tasks declare."""
     declared = {
