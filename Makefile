@@ -38,6 +38,7 @@ lint: setup ## Check style, import rules, and that generated code is fresh
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/lint-imports --no-logo >$(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
 	@$(BIN)/python dev/unasync.py --check
+	@$(BIN)/python dev/api_page.py --check
 
 .PHONY: types
 types: setup ## Check types with mypy and pyright, both strict
@@ -50,8 +51,9 @@ format: setup ## Format the code and mend what can be mended
 	@$(BIN)/ruff format .
 
 .PHONY: generate
-generate: setup ## Make the sync client from the async one
+generate: setup ## Make the sync client from the async one, and docs/api.md from its docstrings
 	@$(BIN)/python dev/unasync.py
+	@$(BIN)/python dev/api_page.py
 
 .PHONY: dist
 dist: setup ## Build sdist and wheel, and try the wheel in an empty environment
