@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -100,7 +101,7 @@ def routes(core: Core, worker: Worker) -> list[Route]:
 
 def _guarded(endpoint: _Endpoint) -> _Endpoint:
     async def respond(request: Request) -> Response:
-        if request.client is None or not is_loopback(request.client.host):
+        if request.client is None or not is_loopback(request.client.host) or _comes_from_a_page(request):
             return JSONResponse({"error": "the administration answers only to this machine"}, 403)
         try:
             return await endpoint(request)
@@ -108,6 +109,15 @@ def _guarded(endpoint: _Endpoint) -> _Endpoint:
             return JSONResponse({"error": f"{type(error).__name__}: {error}"}, 400)
 
     return respond
+
+
+def _comes_from_a_page(request: Request) -> bool:
+    """Tell whether a web page may have sent this: one of another origin, or one whose name leads here for the moment.
+
+    Whoever makes a key here can run commands on this machine.
+    """
+    names = (f"//{request.headers.get('host', '')}", request.headers.get("origin", "http://localhost"))
+    return not all(is_loopback(urlsplit(name).hostname or "") for name in names)
 
 
 async def _object(request: Request) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def test_what_a_succeeding_task_wrote_becomes_a_version_of_the_session_workspace
     assert kinds(wire, path) == ["user", "system"]
     workspace = shown(wire, path)
     assert (workspace["dirty_state"], workspace["state"]) == ("clean", "active")
-    assert wire.request("DELETE", path).status == 200
+    until(lambda: wire.request("DELETE", path).status == 200)
 
 
 def test_a_task_that_changes_nothing_makes_no_version(wire: Wire, director: Director) -> None:

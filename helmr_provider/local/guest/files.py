@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 
 from helmr_provider.local.guest import archives
@@ -22,16 +23,25 @@ class Files:
         self._kept = None if db is None else db.with_name(f"{db.name}.files")
         self._root: Path | None = None
         self._indexes: dict[str, dict[str, archives.Entry]] = {}
+        # Archives are read in threads.
+        self._lock = threading.Lock()
 
     @property
     def root(self) -> Path:
         """The directory, made at its first use."""
-        if self._root is None:
-            root = Path(tempfile.mkdtemp(prefix="helmr-local-")) if self._kept is None else self._kept
-            for name in ("artifacts", "workspaces"):
-                (root / name).mkdir(parents=True, exist_ok=True)
-            self._root = root.resolve()
-        return self._root
+        return self._root or self.make()
+
+    def make(self) -> Path:
+        """Make the directory if it is not there yet, and remove what an earlier process began to write."""
+        with self._lock:
+            if self._root is None:
+                root = Path(tempfile.mkdtemp(prefix="helmr-local-")) if self._kept is None else self._kept
+                for name in ("artifacts", "workspaces"):
+                    (root / name).mkdir(parents=True, exist_ok=True)
+                for part in (root / "artifacts").glob("*.part"):
+                    part.unlink()
+                self._root = root.resolve()
+            return self._root
 
     @property
     def temporary(self) -> Path | None:
@@ -92,12 +102,13 @@ class Files:
         """
         if digest == archives.EMPTY_DIGEST:
             return {}
-        found = self._indexes.pop(digest, None)
-        if found is None:
-            found = archives.index(self._archive(digest))
-        self._indexes[digest] = found
-        if len(self._indexes) > _INDEXES_KEPT:
-            del self._indexes[next(iter(self._indexes))]
+        with self._lock:
+            known = self._indexes.pop(digest, None)
+        found = archives.index(self._archive(digest)) if known is None else known
+        with self._lock:
+            self._indexes[digest] = found
+            if len(self._indexes) > _INDEXES_KEPT:
+                del self._indexes[next(iter(self._indexes))]
         return found
 
     def read(self, digest: str, entry: archives.Entry) -> bytes:

@@ -76,7 +76,7 @@ class Sentinel:
 
 def _main() -> None:
     sessions: set[int] = set()
-    directories: list[Path] = []
+    directories: set[Path] = set()
     for line in sys.stdin.buffer:
         text = os.fsdecode(line).rstrip("\n")
         if text.startswith("+"):
@@ -84,7 +84,7 @@ def _main() -> None:
         elif text.startswith("-"):
             sessions.discard(int(text[1:]))
         else:
-            directories.append(Path(text))
+            directories.add(Path(text))
     for session_id in sessions:
         kill_session(session_id)
     for directory in directories:

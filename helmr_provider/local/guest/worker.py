@@ -56,6 +56,7 @@ class GuestWorker:
         """Record the loss of what was live when the process ended."""
         for row in self._core.db.all("SELECT * FROM materializations WHERE state NOT IN ('stopped', 'lost', 'failed')"):
             _lose(self._core, row, "lost")
+            self._core.files.discard(row["workspace_id"])
 
     async def tend(self) -> None:
         """Do what is asked for as it comes, until cancelled."""
@@ -178,9 +179,10 @@ class _Guest:
             if not self._is_ready:
                 files = self._core.files
                 row = versions.find(self._core, self._workspace(), self._version_id)
-                await asyncio.to_thread(files.materialize, self.workspace_id, row["content_digest"])
+                files.make()
                 if files.temporary is not None:
                     self._sentinel.remove(files.temporary)
+                await asyncio.to_thread(files.materialize, self.workspace_id, row["content_digest"])
                 self._is_ready = True
         return self._core.files.directory(self.workspace_id)
 
