@@ -12,6 +12,7 @@ from helmr_provider.client.durations import duration_text, instant_text, whole_s
 from helmr_provider.client.errors import PayloadValidationError
 from helmr_provider.client.idempotency import session_key_value
 from helmr_provider.client.schemas import dump_dataclass
+from helmr_provider.client.secrets import Secret
 from helmr_provider.client.tasks import Task, check_task_id
 
 if TYPE_CHECKING:
@@ -278,4 +279,6 @@ def _dump_model(value: Any) -> Any:
         return dump(mode="json", by_alias=True)
     if is_dataclass(value) and not isinstance(value, type):
         return dump_dataclass(value)
+    if isinstance(value, Secret):
+        return value.reveal()
     raise TypeError(f"a {type(value).__name__} cannot be rendered")

@@ -23,6 +23,15 @@ _ADVICE = {
     "token_expired": "The token is past its timeout; create a new one with a longer timeout.",
     "token_scope_denied": "The public access token does not allow this.",
     "session_expires_at_not_extendable": "Only an expiry that lies ahead can be moved, and only further out.",
+    "stream_not_found": "Check the name and the direction; the deployed task must declare the stream.",
+    "sandbox_not_deployed": "Check the sandbox id, or deploy the sandbox to this environment.",
+    "workspace_writer_active": "A run, command or terminal writes to the workspace; wait for its end, or stop the "
+    "workspace.",
+    "workspace_not_active": "The workspace is archived; create a new one.",
+    "workspace_no_current_version": "Nothing has been captured yet; stop the workspace to capture it.",
+    "workspace_source_live_unsupported": "Stop the workspace to capture its files, then read the current version.",
+    "workspace_stream_offset_conflict": "Write at the end: retrieve the exec or pty for its cursor.",
+    "workspace_stream_cursor_expired": "Only the newest output is kept; follow it without a cursor.",
     "coordination_unavailable": "A dependency of the control plane is down; try again later.",
 }
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from helmr_provider.client import AsyncHelmrClient, HelmrClient, ScheduleRunOptions, Task
+from helmr_provider.client import AsyncHelmrClient, HelmrClient, HelmrError, ScheduleRunOptions, Task
+from tests.client.test_transport import shown
 from tests.client.wire import API_KEY, VARIANTS, Reply, Wire, drive
 
 if TYPE_CHECKING:
@@ -187,3 +188,13 @@ def test_a_500_for_a_mistake_of_the_caller_is_not_repeated(call: Callable[[Any],
     with Wire(Reply(500, json={"error": "create schedule"})) as wire, pytest.raises(Exception, match="answered 500"):
         drive(variant, call, url=wire.url)
     assert len(wire.asked) == 1
+
+
+@both
+@pytest.mark.parametrize("reply", [Reply(500, json={"error": "set secret"}), Reply(json={"no": "contract"})])
+def test_a_failure_to_set_a_secret_does_not_show_it(reply: Reply, variant: str) -> None:
+    hidden = "hun" + "ter2"
+    with Wire(reply) as wire, pytest.raises(HelmrError) as caught:
+        drive(variant, lambda c: c.secrets.set("TOKEN", hidden), url=wire.url)
+    assert wire.asked[0].json == {"value": hidden}
+    assert hidden not in shown(caught.value)

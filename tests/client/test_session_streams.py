@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from helmr_provider.client import AsyncHelmrClient, HelmrProtocolError, PublicScope
+from helmr_provider.client import AsyncHelmrClient, HelmrError, HelmrProtocolError, PublicScope
+from tests.client.test_transport import shown
 from tests.client.wire import API_KEY, VARIANTS, Reply, Wire, drive
 
 if TYPE_CHECKING:
@@ -199,3 +200,33 @@ def test_a_public_token_for_no_session_is_not_the_contract(variant: str) -> None
 def test_an_answer_without_the_member_is_not_an_absent_record(answer: Any, variant: str) -> None:
     with Wire(Reply(json=answer)) as wire, pytest.raises(HelmrProtocolError, match="no member 'record'"):
         drive(variant, lambda c: c.sessions.open("id").output("progress").read(), url=wire.url)
+
+
+ECHO = Reply(500, json={"error": f"cannot use {TOKEN}"})
+GARBAGE = Reply(200, body=TOKEN.encode())
+# Only answers about tokens hold secrets.
+MISFIT = Reply(200, json={"public_access_token": TOKEN})
+
+
+def create(client: Any) -> Any:
+    return client.auth.create_public_token(PublicScope.input("s", "messages"))
+
+
+def send(client: Any) -> Any:
+    return client.sessions.open("s").input("messages").send(1, public_access_token=TOKEN)
+
+
+def read(client: Any) -> Any:
+    return client.sessions.open("s").output("progress").read(public_access_token=TOKEN)
+
+
+@both
+@pytest.mark.parametrize(
+    ("call", "reply"),
+    [(create, ECHO), (create, GARBAGE), (create, MISFIT), (send, ECHO), (send, GARBAGE), (read, ECHO), (read, GARBAGE)],
+)
+def test_no_public_token_is_in_an_error_its_chain_or_its_frames(call: Any, reply: Reply, variant: str) -> None:
+    with Wire(reply) as wire, pytest.raises(HelmrError) as caught:
+        drive(variant, call, url=wire.url)
+    assert wire.asked
+    assert TOKEN.removeprefix("hlmr_pat_") not in shown(caught.value)

@@ -45,5 +45,5 @@ class AsyncAuth:
             project_id=context.project_id,
             environment_id=context.environment_id,
         )
-        value = await self._transport.call("createPublicAccessToken", body=body)
-        return read(PublicAccessToken, value, "createPublicAccessToken")
+        operation = "createPublicAccessToken"
+        return read(PublicAccessToken, await self._transport.call(operation, body=body), operation)

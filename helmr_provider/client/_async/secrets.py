@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from helmr_provider.client.answers import read, read_list
 from helmr_provider.client.models.deployments import StoredSecret
+from helmr_provider.client.secrets import hide
 
 if TYPE_CHECKING:
     import builtins
@@ -41,7 +42,8 @@ class AsyncSecrets:
         :param value: its value; cannot be read back.
         :raises HelmrApiError: 400 for a name or value that the server does not take.
         """
-        body = {"value": value}
+        # Hidden until it is rendered, so that a traceback of a failure does not show it.
+        body, value = {"value": hide(value)}, ""
         return read(StoredSecret, await self._transport.call("setSecret", path={"name": name}, body=body), "setSecret")
 
     async def delete(self, name: str) -> None:

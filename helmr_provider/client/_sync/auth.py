@@ -46,5 +46,5 @@ class Auth:
             project_id=context.project_id,
             environment_id=context.environment_id,
         )
-        value = self._transport.call("createPublicAccessToken", body=body)
-        return read(PublicAccessToken, value, "createPublicAccessToken")
+        operation = "createPublicAccessToken"
+        return read(PublicAccessToken, self._transport.call(operation, body=body), operation)
