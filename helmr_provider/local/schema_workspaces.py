@@ -87,6 +87,7 @@ CREATE TABLE workspace_execs (
     updated_at INTEGER NOT NULL
 );
 CREATE INDEX execs_by_creation ON workspace_execs (workspace_id, created_at DESC, id DESC);
+CREATE INDEX execs_by_materialization ON workspace_execs (materialization_id);
 CREATE INDEX execs_live ON workspace_execs (workspace_id) WHERE state IN ('materializing', 'queued', 'running');
 
 CREATE TABLE workspace_ptys (
@@ -107,6 +108,7 @@ CREATE TABLE workspace_ptys (
     updated_at INTEGER NOT NULL
 );
 CREATE INDEX ptys_by_creation ON workspace_ptys (workspace_id, created_at DESC, id DESC);
+CREATE INDEX ptys_by_materialization ON workspace_ptys (materialization_id);
 CREATE INDEX ptys_live ON workspace_ptys (workspace_id) WHERE state IN ('creating', 'open', 'resizing', 'closing');
 
 CREATE TABLE byte_streams (

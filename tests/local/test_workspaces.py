@@ -240,7 +240,7 @@ def test_a_control_plane_in_memory_leaves_no_files() -> None:
         created = wire.post(f"{new(wire)}/execs", {"command": ["pwd"]}, 201)["exec"]
         path = f"/api/workspaces/{created['workspace_id']}/execs/{created['id']}"
         until(lambda: shown(wire, path)["state"] == "exited")
-        root = server._running.core.files.root
+        root = server.running.core.files.root
         assert root.is_dir()
     assert not root.exists()
 
@@ -321,3 +321,40 @@ def test_workspaces_are_paused_and_lost_over_http_too(wire: Wire) -> None:
     assert wire.request("POST", f"/_local/{path.removeprefix('/api/')}/lose").status == 204
     assert shown(wire, exec_path)["state"] == "lost"
     assert executed(wire, path, "true")["exit_code"] == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/api/sessions", {"task_id": "echo", "tags": [""]}),
+        ("POST", "/api/sessions", {"task_id": "echo", "idempotency_key_ttl": "1h"}),
+        ("POST", "/api/sessions", {"task_id": "echo", "external_id": "a\0b"}),
+        ("POST", "/api/schedules", {"deduplication_key": "k", "task": "echo", "cron": "0 0 30 2 *"}),
+    ],
+)
+def test_starts_and_schedules_are_refused_too_if_quirks_are_off(method: str, path: str, body: object) -> None:
+    for quirks, status in ((True, 500), (False, 400)):
+        with LocalControlPlane(settings=Settings(quirks=quirks)) as server:
+            answer = Wire(server).request(method, path, body)
+            assert answer.status == status, answer
+
+
+def test_a_key_used_twice_for_different_commands_is_a_conflict_if_quirks_are_off() -> None:
+    for quirks, status in ((True, 500), (False, 409)):
+        with LocalControlPlane(settings=Settings(quirks=quirks)) as server:
+            wire = Wire(server)
+            path = new(wire)
+            wire.post(f"{path}/execs", {"command": ["cat"], "idempotency_key": "k"}, 201)
+            answer = wire.request("POST", f"{path}/execs", {"command": ["ls"], "idempotency_key": "k"})
+            assert (answer.status, answer.json["code"]) == (status, "idempotency_fingerprint_mismatch")
+
+
+def test_what_a_lost_machine_had_changed_is_not_captured_later(wire: Wire, server: LocalControlPlane) -> None:
+    path = new(wire)
+    executed(wire, path, "echo lost > lost")
+    server.lose_workspace(path.rpartition("/")[2])
+    assert shown(wire, path)["dirty_state"] == "dirty"
+    wire.post(f"{path}/materialize", {}, 201)
+    assert shown(wire, path)["dirty_state"] == "clean"
+    stopped(wire, path)
+    assert kinds(wire, path) == ["system"]

@@ -55,9 +55,9 @@ async def list_workspace_execs(request: ApiRequest) -> ASGIApp:
     """List execs (listWorkspaceExecs)."""
     workspace = addressed(request)
     state = request.text("state")
-    if state is not None and state not in execs.STATES:
-        raise ApiError(400, f"state must be one of {', '.join(execs.STATES)}")
-    rows = execs.listed(request.core, workspace, state, request.limit_at_most(50, 200))
+    if state is not None and state not in execs.EXECS.states:
+        raise ApiError(400, f"state must be one of {', '.join(execs.EXECS.states)}")
+    rows = execs.EXECS.listed(request.core, workspace, state, request.limit_at_most(50, 200))
     return answer({"execs": [execs.rendered(request.core, row) for row in rows]})
 
 
@@ -80,7 +80,7 @@ async def write_workspace_exec_stdin(request: ApiRequest) -> ASGIApp:
     """Write to stdin (writeWorkspaceExecStdin)."""
     exec_id = _exec(request)["id"]
     offset, content = await bytestreams.written(request, "workspace exec stdin request")
-    chunk = execs.write_stdin(request.core, execs.reread(request.core, exec_id), offset, content)
+    chunk = execs.write_stdin(request.core, execs.EXECS.reread(request.core, exec_id), offset, content)
     return answer(chunks.rendered(chunk))
 
 
@@ -91,13 +91,13 @@ async def close_workspace_exec_stdin(request: ApiRequest) -> ASGIApp:
 
 
 async def _read(request: ApiRequest, stream: str) -> ASGIApp:
-    source = bytestreams.Source(execs.KIND, _exec(request)["id"], stream, execs.reread, execs.LIVE)
+    source = bytestreams.Source(execs.EXECS.name, _exec(request)["id"], stream, execs.EXECS.reread, execs.EXECS.live)
     return await bytestreams.read(request, source)
 
 
 def _exec(request: ApiRequest) -> Row:
     workspace = addressed(request)
-    return execs.find(request.core, workspace, request.uuid("exec_id"))
+    return execs.EXECS.find(request.core, workspace, request.uuid("exec_id"))
 
 
 def _command(members: dict[str, Any]) -> list[str]:

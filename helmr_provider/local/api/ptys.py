@@ -50,9 +50,9 @@ async def list_workspace_ptys(request: ApiRequest) -> ASGIApp:
     """List terminals (listWorkspacePtys)."""
     workspace = addressed(request)
     state = request.text("state")
-    if state is not None and state not in ptys.STATES:
-        raise ApiError(400, f"state must be one of {', '.join(ptys.STATES)}")
-    rows = ptys.listed(request.core, workspace, state, request.limit_at_most(50, 200))
+    if state is not None and state not in ptys.PTYS.states:
+        raise ApiError(400, f"state must be one of {', '.join(ptys.PTYS.states)}")
+    rows = ptys.PTYS.listed(request.core, workspace, state, request.limit_at_most(50, 200))
     return answer({"ptys": [ptys.rendered(request.core, row) for row in rows]})
 
 
@@ -63,7 +63,7 @@ async def get_workspace_pty(request: ApiRequest) -> ASGIApp:
 
 async def list_workspace_pty_output(request: ApiRequest) -> ASGIApp:
     """Page through or follow a terminal's output (listWorkspacePtyOutput)."""
-    source = bytestreams.Source(ptys.KIND, _pty(request)["id"], "output", ptys.reread, ptys.LIVE)
+    source = bytestreams.Source(ptys.PTYS.name, _pty(request)["id"], "output", ptys.PTYS.reread, ptys.PTYS.live)
     return await bytestreams.read(request, source)
 
 
@@ -71,7 +71,7 @@ async def write_workspace_pty_input(request: ApiRequest) -> ASGIApp:
     """Type into a terminal (writeWorkspacePtyInput)."""
     pty_id = _pty(request)["id"]
     offset, content = await bytestreams.written(request, "workspace pty input request")
-    chunk = ptys.write_input(request.core, ptys.reread(request.core, pty_id), offset, content)
+    chunk = ptys.write_input(request.core, ptys.PTYS.reread(request.core, pty_id), offset, content)
     return answer(chunks.rendered(chunk))
 
 
@@ -80,7 +80,7 @@ async def resize_workspace_pty(request: ApiRequest) -> ASGIApp:
     pty_id = _pty(request)["id"]
     members = await request.body("workspace pty resize request", _RESIZE)
     cols, rows = _size(members)
-    row = ptys.resize(request.core, ptys.reread(request.core, pty_id), cols, rows)
+    row = ptys.resize(request.core, ptys.PTYS.reread(request.core, pty_id), cols, rows)
     return answer({"pty": ptys.rendered(request.core, row)})
 
 
@@ -92,7 +92,7 @@ async def close_workspace_pty(request: ApiRequest) -> ASGIApp:
 
 def _pty(request: ApiRequest) -> Row:
     workspace = addressed(request)
-    return ptys.find(request.core, workspace, request.uuid("pty_id"))
+    return ptys.PTYS.find(request.core, workspace, request.uuid("pty_id"))
 
 
 def _size(members: dict[str, Any]) -> tuple[int, int]:

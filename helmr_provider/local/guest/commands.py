@@ -215,7 +215,7 @@ def _drop(process: processes.Process | None, task: asyncio.Task[None]) -> asynci
 
 
 def _closed(core: Core, exec_id: str) -> bool:
-    return execs.reread(core, exec_id)["stdin_closed_at"] is not None
+    return execs.EXECS.reread(core, exec_id)["stdin_closed_at"] is not None
 
 
 def _directory(core: Core, workspace_id: str, cwd: str) -> str:

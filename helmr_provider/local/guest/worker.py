@@ -251,15 +251,15 @@ class _Guest:
             materializations.claim(self._core, row, self._worker.worker_id, "running")
 
     def _wants_commands(self) -> bool:
-        return bool(execs.live(self._core, self._id) or ptys.live(self._core, self._id))
+        return bool(execs.EXECS.unended(self._core, self._id) or ptys.PTYS.unended(self._core, self._id))
 
     def _serve(self) -> None:
-        for row in execs.live(self._core, self._id):
+        for row in execs.EXECS.unended(self._core, self._id):
             if row["state"] == "materializing":
-                execs.change(self._core, row["id"], state="queued")
+                execs.EXECS.change(self._core, row["id"], state="queued")
             if self._worker.paused is None and row["id"] not in self._commands:
                 self._watch(row["id"], Command(self._core, row, self._sentinel))
-        for row in ptys.live(self._core, self._id):
+        for row in ptys.PTYS.unended(self._core, self._id):
             terminal = self._commands.get(row["id"])
             if self._worker.paused is not None:
                 continue
@@ -299,9 +299,9 @@ class _Guest:
     async def _stop_commands(self) -> None:
         for command in list(self._commands.values()):
             await command.stop()
-        for row in execs.live(self._core, self._id):
+        for row in execs.EXECS.unended(self._core, self._id):
             execs.end(self._core, row["id"], "terminated", error={"code": "workspace_materialization_stopped"})
-        for row in ptys.live(self._core, self._id):
+        for row in ptys.PTYS.unended(self._core, self._id):
             ptys.end(self._core, row["id"], "closed", {"code": "workspace_materialization_stopped"})
 
     def _workspace(self) -> Row:
@@ -315,9 +315,9 @@ def _lose(core: Core, materialization: Row, state: str) -> None:
     """Record that a live workspace is gone, and all that ran in it."""
     with core.db.transaction():
         materializations.end(core, materialization, state)
-        for row in execs.live(core, materialization["id"]):
+        for row in execs.EXECS.unended(core, materialization["id"]):
             execs.end(core, row["id"], "lost", error=LOST)
-        for row in ptys.live(core, materialization["id"]):
+        for row in ptys.PTYS.unended(core, materialization["id"]):
             ptys.end(core, row["id"], "lost", LOST)
 
 

@@ -11,17 +11,23 @@ from helmr_provider.local.clock import rfc3339
 from helmr_provider.local.errors import ApiError
 from helmr_provider.local.ids import uuid7
 from helmr_provider.local.jsontext import fingerprint, jsonb, loads
-from helmr_provider.local.state import chunks, materializations, workspace_keys, writers
+from helmr_provider.local.state import chunks, materializations, writers
+from helmr_provider.local.state.primitives import Primitive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from helmr_provider.local.core import Core
     from helmr_provider.local.database import Row
+    from helmr_provider.local.state import workspace_keys
 
-KIND = "workspace_exec"
-STATES = ("queued", "materializing", "running", "exited", "terminated", "lost", "failed")
-LIVE = ("materializing", "queued", "running")
+EXECS = Primitive(
+    "workspace_exec",
+    "workspace_execs",
+    "exec",
+    states=("queued", "materializing", "running", "exited", "terminated", "lost", "failed"),
+    live=("materializing", "queued", "running"),
+)
 
 
 class NewExec(NamedTuple):
@@ -44,12 +50,9 @@ def create(core: Core, workspace: Row, new: NewExec) -> tuple[Row, bool]:
     :raises ApiError: 409, or 500 where the server fails for a key that was used with another request.
     """
     with core.db.transaction():
-        if new.key is not None:
-            earlier = workspace_keys.used(core, workspace["id"], KIND, new.key)
-            if earlier is not None:
-                if earlier["fingerprint"] != new.fingerprint():
-                    raise mismatch(core, "exec")
-                return find(core, workspace, earlier["resource_id"]), False
+        earlier = EXECS.made_before(core, workspace, new.key, new.fingerprint())
+        if earlier is not None:
+            return earlier, False
         materialization = writers.take(core, workspace)
         now = core.clock.now()
         exec_id = uuid7(now)
@@ -66,64 +69,7 @@ def create(core: Core, workspace: Row, new: NewExec) -> tuple[Row, bool]:
             created_at=now,
             updated_at=now,
         )
-        if new.key is not None:
-            workspace_keys.bind(
-                core, workspace["id"], KIND, new.key, fingerprint=new.fingerprint(), resource_id=exec_id
-            )
-        materializations.notify(core, workspace["id"])
-        return find(core, workspace, exec_id), True
-
-
-def mismatch(core: Core, what: str) -> ApiError:
-    """Build the answer to a key that was used with another request (behaviour.md section 21)."""
-    return ApiError(
-        500 if core.settings.quirks else 409,
-        f"create workspace {what}: idempotency_key was already used with different parameters",
-        workspace_keys.MISMATCH,
-    )
-
-
-def find(core: Core, workspace: Row, exec_id: str) -> Row:
-    """Return an exec's row if the workspace has it.
-
-    :raises ApiError: 404 if not.
-    """
-    row = core.db.one("SELECT * FROM workspace_execs WHERE id = ? AND workspace_id = ?", exec_id, workspace["id"])
-    if row is None:
-        raise ApiError(404, "workspace exec not found")
-    return row
-
-
-def reread(core: Core, exec_id: str) -> Row:
-    """Return an exec's row.
-
-    :raises ApiError: 404 if there is none.
-    """
-    row = core.db.one("SELECT * FROM workspace_execs WHERE id = ?", exec_id)
-    if row is None:
-        raise ApiError(404, "workspace exec not found")
-    return row
-
-
-def listed(core: Core, workspace: Row, state: str | None, limit: int) -> list[Row]:
-    """Return the newest execs."""
-    return core.db.all(
-        "SELECT * FROM workspace_execs WHERE workspace_id = ? AND (? IS NULL OR state = ?)"
-        " ORDER BY created_at DESC, id DESC LIMIT ?",
-        workspace["id"],
-        state,
-        state,
-        limit,
-    )
-
-
-def live(core: Core, materialization_id: str) -> list[Row]:
-    """Return the execs of a materialization that have not ended."""
-    return core.db.all(
-        "SELECT * FROM workspace_execs WHERE materialization_id = ?"
-        " AND state IN ('materializing', 'queued', 'running') ORDER BY created_at",
-        materialization_id,
-    )
+        return EXECS.made(core, workspace, exec_id, new.key, new.fingerprint()), True
 
 
 def write_stdin(core: Core, row: Row, offset: int, content: bytes) -> Row:
@@ -143,15 +89,15 @@ def close_stdin(core: Core, row: Row) -> Row:
     :raises ApiError: 409 if it has ended.
     """
     _require_live(row)
-    change(core, row["id"], at=None if row["stdin_closed_at"] is not None else "stdin_closed_at")
-    return reread(core, row["id"])
+    EXECS.change(core, row["id"], at=None if row["stdin_closed_at"] is not None else "stdin_closed_at")
+    return EXECS.reread(core, row["id"])
 
 
 def start(core: Core, row: Row, process_id: int) -> None:
     """Record that the command runs."""
     with core.db.transaction():
         materializations.soil(core, row["materialization_id"])
-        change(core, row["id"], at="started_at", state="running", process_id=str(process_id))
+        EXECS.change(core, row["id"], at="started_at", state="running", process_id=str(process_id))
 
 
 def end(
@@ -164,29 +110,15 @@ def end(
     error: Mapping[str, str] | None = None,
 ) -> None:
     """Record how the command ended; nothing changes if it has ended already."""
-    if reread(core, exec_id)["state"] in LIVE:
-        change(
-            core,
-            exec_id,
-            at="exited_at",
-            state=state,
-            exit_code=exit_code,
-            signal=signal,
-            error=jsonb(dict(error or {})),
-        )
-        # The workspace has no writer any more: a run may be waiting for that.
-        core.db.after_commit(lambda: core.hub.notify("dispatch"))
-
-
-def change(core: Core, exec_id: str, at: str | None = None, **columns: object) -> None:
-    """Change an exec's columns and wake whoever follows it.
-
-    :param at: a column that holds when the change was made.
-    """
-    now = core.clock.now()
-    times = {"updated_at": now} if at is None else {"updated_at": now, at: now}
-    core.db.update("workspace_execs", exec_id, **times, **columns)
-    core.db.after_commit(lambda: core.hub.notify(chunks.topic(exec_id)))
+    EXECS.end(
+        core,
+        exec_id,
+        at="exited_at",
+        state=state,
+        exit_code=exit_code,
+        signal=signal,
+        error=jsonb(dict(error or {})),
+    )
 
 
 def rendered(core: Core, row: Row) -> dict[str, Any]:
@@ -215,5 +147,5 @@ def rendered(core: Core, row: Row) -> dict[str, Any]:
 
 
 def _require_live(row: Row) -> None:
-    if row["state"] not in LIVE:
+    if row["state"] not in EXECS.live:
         raise ApiError(409, "workspace_exec_terminal", "workspace_exec_terminal")

@@ -62,8 +62,9 @@ def ensure(core: Core, workspace: Row, run_id: str | None = None) -> tuple[Row, 
             if run_id is None and present["run_id"] is not None:
                 core.db.update("materializations", present["id"], run_id=None)
             return present, False
-        if workspace["desired_state"] != "active":
-            core.db.update("workspaces", workspace["id"], desired_state="active", updated_at=now)
+        if workspace["desired_state"] != "active" or workspace["dirty_state"] != "clean":
+            # Changes that nothing live holds any more are gone.
+            core.db.update("workspaces", workspace["id"], desired_state="active", dirty_state="clean", updated_at=now)
         materialization_id = uuid7(now)
         core.db.insert(
             "materializations",
