@@ -9,6 +9,7 @@ from helmr_provider.local import faults
 from helmr_provider.local.auth import SCOPES
 from helmr_provider.local.context import TaskContext, TaskToken, TokenCancelled, TokenExpired, WaitTimedOut
 from helmr_provider.local.control_plane import LocalControlPlane
+from helmr_provider.local.environment import LocalEnvironment
 from helmr_provider.local.example_tasks import EXAMPLE_TASKS
 from helmr_provider.local.faults import Fault
 from helmr_provider.local.journal import JournalEntry
@@ -22,6 +23,7 @@ __all__ = [
     "Fault",
     "JournalEntry",
     "LocalControlPlane",
+    "LocalEnvironment",
     "Settings",
     "TaskContext",
     "TaskDefinition",

@@ -92,11 +92,11 @@ def create_key(
     secret = new_secret(API_KEY_PREFIX) if key is None else key
     if not secret.startswith(API_KEY_PREFIX):
         raise ValueError(f"an API key begins with {API_KEY_PREFIX}")
-    environment_id = _environment(core, environment)
+    owner = environment_id(core, environment)
     core.db.execute(
         "INSERT OR REPLACE INTO api_keys (hash, environment_id, scopes) VALUES (?, ?, ?)",
         hashed(secret),
-        environment_id,
+        owner,
         dumps(allowed),
     )
     return secret
@@ -121,11 +121,12 @@ def authenticate(core: Core, authorization: str | None) -> Caller:
     raise ApiError(401, "authentication is required")
 
 
-def _environment(core: Core, name: str) -> str:
+def environment_id(core: Core, name: str) -> str:
+    """Return the id of an environment, made at its first use."""
     row = core.db.one("SELECT id FROM environments WHERE name = ?", name)
     if row is not None:
         return str(row["id"])
-    environment_id = stable_uuid("environment", name)
-    core.db.insert("environments", id=environment_id, project_id=stable_uuid("project"), name=name)
-    schedules.declare(core, environment_id)
-    return environment_id
+    new = stable_uuid("environment", name)
+    core.db.insert("environments", id=new, project_id=stable_uuid("project"), name=name)
+    schedules.declare(core, new)
+    return new

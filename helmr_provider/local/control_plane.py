@@ -7,11 +7,13 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from helmr_provider.local.auth import create_key
+from helmr_provider.local.auth import create_key, environment_id
 from helmr_provider.local.core import DEFAULT_ENVIRONMENT
+from helmr_provider.local.environment import LocalEnvironment
 from helmr_provider.local.example_tasks import EXAMPLE_TASKS
 from helmr_provider.local.faults import status as status_fault
 from helmr_provider.local.server import Server
+from helmr_provider.local.state import runs, schedules
 from helmr_provider.local.sweeper import sweep
 from helmr_provider.local.tasks import load_tasks
 
@@ -116,12 +118,12 @@ class LocalControlPlane:
     @property
     def url(self) -> str:
         """The base URL."""
-        return self._running.url
+        return self.running.url
 
     @property
     def api_key(self) -> str:
         """An API key with all scopes, of the default environment."""
-        return self._running.api_key
+        return self.running.api_key
 
     @property
     def env(self) -> dict[str, str]:
@@ -131,12 +133,12 @@ class LocalControlPlane:
     @property
     def journal(self) -> list[JournalEntry]:
         """The requests below `/api` since the start or the last :meth:`clear_journal`, with secrets removed."""
-        return self._running.core.journal.entries()
+        return self.running.core.journal.entries()
 
     @property
     def pending_faults(self) -> list[dict[str, Any]]:
         """The planted faults that have not fired."""
-        return self._running.core.faults.pending()
+        return self.running.core.faults.pending()
 
     def create_key(self, scopes: Iterable[str] | None = None, *, environment: str = DEFAULT_ENVIRONMENT) -> str:
         """Make an API key.
@@ -147,13 +149,48 @@ class LocalControlPlane:
         """
 
         async def create() -> str:
-            return create_key(self._running.core, scopes=scopes, environment=environment)
+            return create_key(self.running.core, scopes=scopes, environment=environment)
 
         return self._run(create())
 
+    def environment(self, name: str) -> LocalEnvironment:
+        """Return an environment with a key of its own; tests that have one each do not see each other.
+
+        :param name: its name; the environment is made at its first use.
+        """
+        return LocalEnvironment(self, name)
+
+    def environment_id(self, name: str) -> str:
+        """Return the id of an environment, made at its first use."""
+        return self._call(lambda: environment_id(self.running.core, name))
+
+    def deploy(self, definition: TaskDefinition) -> TaskDefinition | None:
+        """Deploy a task, in place of the one with its id; return that one."""
+        return self.restore(definition.id, definition)
+
+    def restore(self, task_id: str, definition: TaskDefinition | None) -> TaskDefinition | None:
+        """Deploy a task under an id, or none; return what was there."""
+
+        def replace() -> TaskDefinition | None:
+            earlier = self.running.core.deployment.replace(task_id, definition)
+            schedules.declare_everywhere(self.running.core)
+            return earlier
+
+        return self._call(replace)
+
+    def cancel_runs(self, environment: str) -> None:
+        """Cancel every live run of an environment, given by its id."""
+
+        def cancel() -> None:
+            core = self.running.core
+            for run in runs.listed(core, environment, runs.LIVE, None, -1):
+                runs.cancel(core, run, "the environment's time is over", force=True)
+
+        self._call(cancel)
+
     def clear_journal(self) -> None:
         """Forget the requests seen so far."""
-        self._running.core.journal.clear()
+        self.running.core.journal.clear()
 
     def fail_next(self, operation: str, fault: Fault | int, times: int = 1) -> None:
         """Plant a fault for the next requests of an operation.
@@ -163,54 +200,58 @@ class LocalControlPlane:
         :param times: how many requests meet it, one after the other.
         """
         planted = status_fault(fault) if isinstance(fault, int) else fault
-        self._running.core.faults.plant(operation, planted, times)
+        self.running.core.faults.plant(operation, planted, times)
 
     def clear_faults(self) -> None:
         """Forget the faults that have not fired."""
-        self._running.core.faults.clear()
+        self.running.core.faults.clear()
 
     def stop_listening(self) -> None:
         """Refuse connections and reset the open ones; runs go on."""
-        self._run(self._running.listener.close())
+        self._run(self.running.listener.close())
 
     def listen_again(self) -> None:
         """Listen at the same port again."""
-        self._run(self._running.listener.open())
+        self._run(self.running.listener.open())
 
     def pause_worker(self) -> None:
         """Execute nothing more: new, retried and resumed runs stay `queued`."""
-        self._call(self._running.worker.pause)
+        self._call(self.running.worker.pause)
 
     def resume_worker(self) -> None:
         """Execute again."""
-        self._call(self._running.worker.resume)
+        self._call(self.running.worker.resume)
 
     def pause_workspaces(self, what: Pause | None = "workspaces") -> None:
         """Begin nothing of a kind in workspaces, so that one can look at what comes before.
 
         :param what: `workspaces` for nothing at all, `preparations` or `commands` for nothing of those; None to go on.
         """
-        self._call(lambda: self._running.guests.pause(what))
+        self._call(lambda: self.running.guests.pause(what))
 
     def lose_workspace(self, workspace_id: str) -> None:
         """Let a live workspace's machine die: its execs and terminals are `lost`."""
-        self._run(self._running.guests.lose(workspace_id))
+        self._run(self.running.guests.lose(workspace_id))
 
     def sweep(self) -> None:
         """Do what is due now without waiting for the next sweep."""
-        self._call(lambda: sweep(self._running.core))
+        self._call(lambda: sweep(self.running.core))
 
     @property
-    def _running(self) -> Server:
+    def running(self) -> Server:
+        """The control plane's parts; they belong to its own thread.
+
+        :raises RuntimeError: while it is not running.
+        """
         if self._server is None:
             raise RuntimeError("this control plane is not running; use it in a with block")
         return self._server
 
-    def _call(self, function: Callable[[], None]) -> None:
-        async def call() -> None:
-            function()
+    def _call(self, function: Callable[[], _Result]) -> _Result:
+        async def call() -> _Result:
+            return function()
 
-        self._run(call())
+        return self._run(call())
 
     def _run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         if self._loop is None:

@@ -95,6 +95,17 @@ class Deployment:
             if definition.id in self.tasks:
                 raise ValueError(f"two tasks have the id {definition.id!r}")
             self.tasks[definition.id] = definition
+        self._collect()
+
+    def replace(self, task_id: str, definition: TaskDefinition | None) -> TaskDefinition | None:
+        """Deploy a task in place of the one with this id, or none in its place; return what was there."""
+        earlier = self.tasks.pop(task_id, None)
+        if definition is not None:
+            self.tasks[task_id] = definition
+        self._collect()
+        return earlier
+
+    def _collect(self) -> None:
         self.streams = {
             "input": sorted({name for definition in self.tasks.values() for name in definition.inputs}),
             "output": sorted({name for definition in self.tasks.values() for name in definition.outputs}),

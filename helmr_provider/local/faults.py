@@ -128,29 +128,39 @@ class FaultBook:
     """The planted faults that are still to fire. Tests plant from their own thread."""
 
     def __init__(self) -> None:
-        self._planted: list[tuple[str, Fault]] = []
+        self._planted: list[tuple[str, Fault, str | None]] = []
         self._lock = threading.Lock()
 
-    def plant(self, operation: str, fault: Fault, times: int = 1) -> None:
-        """Let the next so many requests of an operation meet a fault; `*` stands for any operation."""
-        with self._lock:
-            self._planted.extend([(operation, fault)] * times)
+    def plant(self, operation: str, fault: Fault, times: int = 1, *, environment: str | None = None) -> None:
+        """Let the next so many requests of an operation meet a fault.
 
-    def take(self, operation: str, *, streaming: bool) -> Fault | None:
+        :param operation: its operationId, or `*` for any operation.
+        :param environment: the id of the environment whose requests meet it; those of every environment if absent.
+        """
+        with self._lock:
+            self._planted.extend([(operation, fault, environment)] * times)
+
+    def take(self, operation: str, *, streaming: bool, environment: str | None = None) -> Fault | None:
         """Consume the oldest fault that a request meets; faults of streams wait for a request that follows one."""
         with self._lock:
-            for index, (planted, fault) in enumerate(self._planted):
-                if planted in (operation, ANY_OPERATION) and (streaming or fault.kind not in STREAM_KINDS):
+            for index, (planted, fault, planted_for) in enumerate(self._planted):
+                if planted not in (operation, ANY_OPERATION) or planted_for not in (None, environment):
+                    continue
+                if streaming or fault.kind not in STREAM_KINDS:
                     del self._planted[index]
                     return fault
         return None
 
-    def pending(self) -> list[dict[str, Any]]:
-        """List what has not fired yet."""
+    def pending(self, environment: str | None = None) -> list[dict[str, Any]]:
+        """List what has not fired yet, of one environment if it is named."""
         with self._lock:
-            return [{"operation": operation, "fault": asdict(fault)} for operation, fault in self._planted]
+            return [
+                {"operation": operation, "fault": asdict(fault)}
+                for operation, fault, planted_for in self._planted
+                if environment in (None, planted_for)
+            ]
 
-    def clear(self) -> None:
-        """Forget what has not fired yet."""
+    def clear(self, environment: str | None = None) -> None:
+        """Forget what has not fired yet, of one environment if it is named."""
         with self._lock:
-            self._planted.clear()
+            self._planted = [planted for planted in self._planted if environment not in (None, planted[2])]

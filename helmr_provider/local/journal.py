@@ -25,6 +25,7 @@ class JournalEntry:
     :param last_event_id: the resume header.
     :param status: the status answered; None while unanswered, or if the connection was cut before.
     :param fault: the kind of the planted fault that this request met, if any.
+    :param environment: the id of the environment that the request's credentials open, if they open any.
     """
 
     method: str
@@ -35,6 +36,7 @@ class JournalEntry:
     last_event_id: str | None = None
     status: int | None = None
     fault: str | None = None
+    environment: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry as JSON can carry it."""
@@ -58,13 +60,15 @@ class Journal:
         """Add what is known by now: body, status, fault."""
         slot[0] = replace(slot[0], **{name: without_secrets(value) for name, value in changes.items()})
 
-    def entries(self) -> list[JournalEntry]:
-        """Return what was seen since the last :meth:`clear`."""
-        return [slot[0] for slot in list(self._entries)]
+    def entries(self, environment: str | None = None) -> list[JournalEntry]:
+        """Return what was seen since the last :meth:`clear`, of one environment if it is named."""
+        return [slot[0] for slot in list(self._entries) if environment in (None, slot[0].environment)]
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self._entries.clear()
+    def clear(self, environment: str | None = None) -> None:
+        """Forget everything, or everything of one environment."""
+        for slot in list(self._entries):
+            if environment in (None, slot[0].environment):
+                self._entries.remove(slot)
 
 
 def without_secrets(value: Any) -> Any:

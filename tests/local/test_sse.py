@@ -133,7 +133,7 @@ def test_a_follower_that_leaves_is_forgotten(server: LocalControlPlane, wire: Wi
     run_id = wire.start("scripted")["run"]["id"]
     with wire.stream(f"/api/runs/{run_id}/events") as stream:
         next(stream.frames())
-    until(lambda: not server._running.core.hub._waiting.get(f"run:{run_id}"))
+    until(lambda: not server.running.core.hub._waiting.get(f"run:{run_id}"))
 
 
 def test_event_data_is_one_line_of_json_whatever_the_payload_holds(wire: Wire) -> None:

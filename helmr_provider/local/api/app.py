@@ -20,6 +20,7 @@ from helmr_provider.local.errors import ApiError
 from helmr_provider.local.faulty import misbehaving
 from helmr_provider.local.journal import Journal, JournalEntry
 from helmr_provider.local.operations import OPERATIONS, PUBLIC, Router
+from helmr_provider.local.owners import environment_of
 from helmr_provider.local.state.starting import Starter
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class Api:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         asked = _Asked.read(scope, self._router)
-        slot = self._core.journal.open(asked.entry())
+        environment = environment_of(self._core, asked.headers, {} if asked.match is None else asked.match.params)
+        slot = self._core.journal.open(asked.entry(environment))
         too_large = asked.declared_size > self._core.settings.max_body
 
         async def versioned(message: Message) -> None:
@@ -81,7 +83,8 @@ class Api:
 
         fault = None
         if asked.operation is not None:
-            fault = self._core.faults.take(asked.operation.name, streaming=wants_stream(asked.headers, asked.query))
+            streaming = wants_stream(asked.headers, asked.query)
+            fault = self._core.faults.take(asked.operation.name, streaming=streaming, environment=environment)
         if fault is None:
             await respond(scope, receive, versioned)
         else:
@@ -162,11 +165,12 @@ class _Asked:
     def is_preflight(self) -> bool:
         return self.scope["method"] == "OPTIONS" and self.path.startswith(_PUBLIC)
 
-    def entry(self) -> JournalEntry:
+    def entry(self, environment: str | None) -> JournalEntry:
         return JournalEntry(
             method=self.scope["method"],
             path=self.path,
             query=dict(self.query),
             operation=None if self.operation is None else self.operation.name,
             last_event_id=self.headers.get("last-event-id"),
+            environment=environment,
         )
