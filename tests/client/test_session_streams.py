@@ -64,6 +64,19 @@ def test_iterating_goes_on_behind_a_position_and_passes_its_options_on(variant: 
 
 
 @both
+def test_pages_of_a_filtered_stream_go_on_behind_the_last_record_not_after_so_many(variant: str) -> None:
+    def answer(asked: Asked) -> Reply:
+        after = int(asked.query.get("after_sequence", 0))
+        return Reply(json={"records": [record(n) for n in (3, 4, 9, 20, 21) if n > after][:2]})
+
+    with Wire(answer=answer) as wire:
+        found = drive(
+            variant, lambda c: c.sessions.open("id").output("progress").iter(correlation_id="c"), url=wire.url
+        )
+    assert [item.sequence for item in found] == [3, 4, 9, 20, 21]
+
+
+@both
 def test_a_server_that_hands_out_the_same_page_again_is_not_read_for_ever(variant: str) -> None:
     with Wire(Reply(json={"records": [record(1), record(2)]})) as wire:
         found = drive(variant, lambda c: c.sessions.open("id").output("progress").iter(after=2), url=wire.url)
