@@ -67,22 +67,49 @@ class Recording:
         return Reply(self.status, body=self.response.get("text", "").encode(), headers=headers)
 
 
+SCOPED = re.compile(r"/api/projects/(?P<project_id>[^/]+)/environments/(?P<environment_id>[^/]+)(?P<rest>/.*)")
+
+
 @cache
-def all_recordings() -> tuple[Recording, ...]:
-    """Read every recording of an operation that the client knows; empty where the contract is absent."""
-    patterns = [
+def exchanges() -> dict[str, dict[str, Any]]:
+    """Read every exchange, by the name of its file; empty where the contract is absent."""
+    return {file.stem: json.loads(file.read_text()) for file in sorted(RECORDINGS.glob("*.json"))}
+
+
+@cache
+def _patterns() -> list[tuple[Endpoint, re.Pattern[str]]]:
+    return [
         (endpoint, re.compile("^" + re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", endpoint.path) + "$"))
         for endpoint in sorted(ENDPOINTS.values(), key=lambda endpoint: endpoint.path.count("{"))
     ]
-    found: list[Recording] = []
-    for file in sorted(RECORDINGS.glob("*.json")):
-        exchange = json.loads(file.read_text())
-        request = exchange["request"]
-        for endpoint, pattern in patterns:
-            match = pattern.match(request["path"])
-            if match and endpoint.method == request["method"]:
-                found.append(Recording(file.stem, endpoint, match.groupdict(), request, exchange["response"]))
-                break
+
+
+def _recording(name: str, path: str) -> Recording | None:
+    exchange = exchanges()[name]
+    for endpoint, pattern in _patterns():
+        match = pattern.match(path)
+        if match and endpoint.method == exchange["request"]["method"]:
+            return Recording(name, endpoint, match.groupdict(), exchange["request"], exchange["response"])
+    return None
+
+
+@cache
+def all_recordings() -> tuple[Recording, ...]:
+    """Find the recordings of an operation that the client knows, but for those below a project and environment."""
+    found = (_recording(name, exchange["request"]["path"]) for name, exchange in exchanges().items())
+    return tuple(recording for recording in found if recording is not None)
+
+
+@cache
+def scoped_recordings() -> tuple[tuple[dict[str, str], Recording], ...]:
+    """Find the recordings below a project and environment, and which these were."""
+    found: list[tuple[dict[str, str], Recording]] = []
+    for name, exchange in exchanges().items():
+        if match := SCOPED.fullmatch(exchange["request"]["path"]):
+            scope = match.groupdict()
+            recording = _recording(name, "/api" + scope.pop("rest"))
+            if recording is not None:
+                found.append((scope, recording))
     return tuple(found)
 
 
