@@ -67,7 +67,9 @@ class Listener:
         if self._server is not None:
             return
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        bound = socket.socket(family, socket.SOCK_STREAM)
+        # Named, because asyncio sends small pieces at once (TCP_NODELAY) only where it sees that this is TCP: else the
+        # body of every answer waits 40 ms for the acknowledgement of its head.
+        bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind((self.host, self.port))
