@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
-from helmr_provider.local import LocalControlPlane
+from helmr_provider.local.listener import Listener
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
 
 
-def test_small_pieces_are_sent_at_once() -> None:
+async def test_small_pieces_are_sent_at_once() -> None:
     """Else the body of each answer on a kept connection waits for the acknowledgement of its head."""
-    with LocalControlPlane() as server:
-        address = urlsplit(server.url)
-        with socket.create_connection((address.hostname, address.port or 0), timeout=10) as connection:
-            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert connection.recv(12) == b"HTTP/1.1 200"
-            (accepted,) = server._running.listener._state.connections
-            told = accepted.transport.get_extra_info("socket")  # type: ignore[attr-defined, unused-ignore]
-            assert told.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    told: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        (connection,) = listener._state.connections
+        accepted = connection.transport.get_extra_info("socket")
+        told.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    listener = Listener(app, "127.0.0.1", 0)
+    await listener.open()
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 204")
+        writer.close()
+    finally:
+        await listener.close()
+    assert told == [1]
