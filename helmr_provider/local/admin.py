@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from helmr_provider.local import passing
 from helmr_provider.local.auth import create_key
 from helmr_provider.local.core import DEFAULT_ENVIRONMENT
 from helmr_provider.local.faults import Fault
@@ -35,6 +36,8 @@ def routes(core: Core, worker: Worker) -> list[Route]:
       `{"operation": operationId or "*", "fault": {"kind": …}, "times": 1}`
     - `POST /_local/keys` with `{"scopes"?: […], "environment"?: name}`
     - `POST /_local/worker/pause`, `POST /_local/worker/resume`
+    - `GET /_local/clock`, `PUT /_local/clock` with `{"mode": "real", "scaled" or "manual", "rate"?: number}`,
+      `POST /_local/clock/advance` with `{"by": duration text or seconds}`
     - `POST /_local/workspaces/pause` with `{"what": "workspaces", "preparations", "commands" or null}`
     - `POST /_local/workspaces/{workspace_id}/lose`
     """
@@ -93,10 +96,27 @@ def routes(core: Core, worker: Worker) -> list[Route]:
         ("POST", "keys", add_key),
         ("POST", "worker/pause", pause),
         ("POST", "worker/resume", resume),
+        *_clock(core),
         ("POST", "workspaces/pause", pause_workspaces),
         ("POST", "workspaces/{workspace_id}/lose", lose_workspace),
     ]
     return [Route(f"/_local/{path}", _guarded(endpoint), methods=[method]) for method, path, endpoint in table]
+
+
+def _clock(core: Core) -> list[tuple[str, str, _Endpoint]]:
+    async def read_clock(_: Request) -> Response:
+        return JSONResponse(passing.shown(core))
+
+    async def set_clock(request: Request) -> Response:
+        body = await _object(request)
+        passing.set_mode(core, body["mode"], body.get("rate"))
+        return JSONResponse(passing.shown(core))
+
+    async def advance_clock(request: Request) -> Response:
+        await passing.advance(core, (await _object(request))["by"])
+        return JSONResponse(passing.shown(core))
+
+    return [("GET", "clock", read_clock), ("PUT", "clock", set_clock), ("POST", "clock/advance", advance_clock)]
 
 
 def _guarded(endpoint: _Endpoint) -> _Endpoint:

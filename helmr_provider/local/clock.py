@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from datetime import UTC, datetime, timedelta
@@ -29,11 +30,39 @@ _LAYOUT_PARTS = (
 
 
 class Clock:
-    """The clock that everything in one control plane reads; another takes its place by overriding :meth:`now`."""
+    """The clock that everything in one control plane reads. It shows real time until it is told otherwise."""
+
+    def __init__(self) -> None:
+        self.reset()
 
     def now(self) -> int:
         """Return the present in microseconds since the epoch."""
-        return time.time_ns() // 1000
+        return self._shown + int((_real() - self._since) * self.rate)
+
+    def seconds_until(self, instant: int) -> float:
+        """Return how many real seconds pass until the clock shows an instant; infinity if it stands still before."""
+        left = instant - self.now()
+        if left <= 0:
+            return 0.0
+        return left / SECOND / self.rate if self.rate else math.inf
+
+    def reset(self) -> None:
+        """Show real time, as it passes."""
+        self._shown = self._since = _real()
+        self.rate = 1.0
+
+    def set_rate(self, rate: float) -> None:
+        """Go on from the present so many times as fast as real time; 0 stands still."""
+        self._shown, self._since = self.now(), _real()
+        self.rate = rate
+
+    def advance(self, microseconds: int) -> None:
+        """Jump forward."""
+        self._shown += microseconds
+
+
+def _real() -> int:
+    return time.time_ns() // 1000
 
 
 def rfc3339(instant: int) -> str:

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from helmr_provider.local import passing
 from helmr_provider.local.auth import create_key, environment_id
 from helmr_provider.local.core import DEFAULT_ENVIRONMENT
 from helmr_provider.local.environment import LocalEnvironment
@@ -19,12 +20,14 @@ from helmr_provider.local.tasks import load_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
+    from datetime import timedelta
     from types import TracebackType
 
     from helmr_provider.local.clock import Clock
     from helmr_provider.local.faults import Fault
     from helmr_provider.local.guest.worker import Pause
     from helmr_provider.local.journal import JournalEntry
+    from helmr_provider.local.passing import Mode
     from helmr_provider.local.settings import Settings
     from helmr_provider.local.tasks import TaskDefinition
 
@@ -232,6 +235,24 @@ class LocalControlPlane:
     def lose_workspace(self, workspace_id: str) -> None:
         """Let a live workspace's machine die: its execs and terminals are `lost`."""
         self._run(self.running.guests.lose(workspace_id))
+
+    def set_clock(self, mode: Mode, rate: float | None = None) -> None:
+        """Let this control plane's time pass differently from now on; timeouts of connections stay real.
+
+        :param mode: `real`: the present time of this machine again; `scaled`: from now on `rate` times as fast;
+            `manual`: not at all, until :meth:`advance`.
+        :param rate: for `scaled`, more than 0.
+        :raises ValueError: for another mode, or a rate that does not belong to it.
+        """
+        self._call(lambda: passing.set_mode(self.running.core, mode, rate))
+
+    def advance(self, by: str | float | timedelta) -> None:
+        """Let time jump; whatever comes due on the way happens at its own moment.
+
+        :param by: duration text (`"1h"`, `"90s"`, `"2d"`), seconds or a timedelta.
+        :raises ValueError: unless it is positive.
+        """
+        self._run(passing.advance(self.running.core, by))
 
     def sweep(self) -> None:
         """Do what is due now without waiting for the next sweep."""

@@ -109,7 +109,8 @@ class LocalEnvironment:
             self._earlier.setdefault(definition.id, earlier)
 
     def end(self) -> None:
-        """Cancel what still runs here, forget what is planted here and take back what was deployed."""
+        """Let the clock be real again, cancel what still runs here, take back what was planted and deployed here."""
+        self.control_plane.set_clock("real")
         self.control_plane.cancel_runs(self.id)
         self.clear_faults()
         for task_id, earlier in self._earlier.items():

@@ -58,7 +58,7 @@ class Worker:
         while True:
             if not self._paused:
                 self._lease_all()
-            await self._core.hub.wait("dispatch", _LOOK_AGAIN)
+            await self._core.hub.wait("dispatch", self._pass_limits())
 
     def pause(self) -> None:
         """Lease nothing more: new, retried and resumed runs stay `queued`."""
@@ -75,6 +75,19 @@ class Worker:
         tasks = [execution.drop() for execution in self._executions.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=_STOP_SECONDS)
+
+    def _pass_limits(self) -> float:
+        """End the attempts whose time is over; return the seconds until the next one's."""
+        now = self._core.clock.now()
+        next_look = _LOOK_AGAIN
+        for execution in list(self._executions.values()):
+            if execution.limit_at is None:
+                continue
+            if execution.limit_at <= now:
+                execution.pass_limit()
+            else:
+                next_look = min(next_look, self._core.clock.seconds_until(execution.limit_at))
+        return next_look
 
     def _lease_all(self) -> None:
         due = self._core.db.all(
@@ -126,7 +139,7 @@ class _Execution:
         self._run_id: str = run["id"]
         self.attempt: int = run["attempt_number"]
         self.waiting: asyncio.Future[None] | None = None
-        self._limit: asyncio.TimerHandle | None = None
+        self.limit_at: int | None = None
         self._limit_passed = False
         self._dropped = False
         context = TaskContext(core, run, self._suspended)
@@ -221,14 +234,13 @@ class _Execution:
         return self.waiting
 
     def _start_limit(self, run: Row) -> None:
-        left = (run["max_duration_us"] - run["active_us"]) / SECOND
-        self._limit = asyncio.get_running_loop().call_later(max(left, 0), self._pass_limit)
+        self.limit_at = self._core.clock.now() + run["max_duration_us"] - run["active_us"]
 
     def _stop_limit(self) -> None:
-        if self._limit is not None:
-            self._limit.cancel()
-            self._limit = None
+        self.limit_at = None
 
-    def _pass_limit(self) -> None:
+    def pass_limit(self) -> None:
+        """Stop the coroutine: the attempt's time is over."""
+        self._stop_limit()
         self._limit_passed = True
         self.task.cancel()
