@@ -13,6 +13,7 @@ from helmr_provider.local.hub import Hub
 from helmr_provider.local.ids import derived_secret, stable_uuid
 from helmr_provider.local.journal import Journal
 from helmr_provider.local.settings import Settings
+from helmr_provider.local.slots import EventSlots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -47,6 +48,8 @@ class Core:
         self.clock = clock or Clock()
         self.db = Database(db)
         self.hub = Hub()
+        slots = self.settings.event_slots
+        self.event_slots = None if slots is None else EventSlots(slots)
         self.faults = FaultBook()
         self.journal = Journal()
         self.files = Files(db)

@@ -13,17 +13,34 @@ FaultKind = Literal[
     "refuse",
     "lose_answer",
     "delay",
+    "late_headers",
     "close_stream",
     "reset_stream",
     "half_frame",
     "malformed_frame",
     "oversize_frame",
     "silent_stream",
+    "drip",
+    "duplicate",
+    "gap",
+    "expired_cursor",
 ]
 STREAM_KINDS = frozenset(
-    ("close_stream", "reset_stream", "half_frame", "malformed_frame", "oversize_frame", "silent_stream")
+    (
+        "close_stream",
+        "reset_stream",
+        "half_frame",
+        "malformed_frame",
+        "oversize_frame",
+        "silent_stream",
+        "drip",
+        "duplicate",
+        "gap",
+        "expired_cursor",
+    )
 )
 ANY_OPERATION = "*"
+EXPIRED_CURSOR = "workspace_stream_cursor_expired"
 _OVERSIZE = 1_200_000
 
 
@@ -35,7 +52,7 @@ class Fault:
     :param status: the status answered, for `status`.
     :param retry_after: the `Retry-After` header with it, verbatim.
     :param code: the error code with it.
-    :param seconds: how long, for `delay` and `refuse`.
+    :param seconds: how long, for `delay`, `late_headers` and `refuse`; between two bytes, for `drip`.
     :param after: how many event frames pass before a stream goes wrong.
     :param size: how many characters an oversize frame has.
     """
@@ -122,6 +139,33 @@ def oversize_frame(after: int = 0, size: int = _OVERSIZE) -> Fault:
 def silent_stream(after: int = 0) -> Fault:
     """Send nothing more after so many events, not even comments, and keep the connection open."""
     return Fault("silent_stream", after=after)
+
+
+def late_headers(seconds: float) -> Fault:
+    """Handle the request at once, but send even the answer's status only so many seconds later."""
+    return Fault("late_headers", seconds=seconds)
+
+
+def drip(seconds: float = 0.0, after: int = 0) -> Fault:
+    """Send every frame after so many events in single bytes, so many seconds apart."""
+    return Fault("drip", seconds=seconds, after=after)
+
+
+def duplicate(after: int = 0) -> Fault:
+    """Send the next frame after so many events twice, then go on."""
+    return Fault("duplicate", after=after)
+
+
+def gap(after: int = 0) -> Fault:
+    """Leave out the next frame after so many events, then go on."""
+    return Fault("gap", after=after)
+
+
+def expired_cursor(after: int = 0) -> Fault:
+    """Refuse a follower's cursor: with 410 at once, or after so many events with an error frame (behaviour.md section 14)."""
+    if after == 0:
+        return Fault("status", status=410, code=EXPIRED_CURSOR)
+    return Fault("expired_cursor", after=after)
 
 
 class FaultBook:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from starlette.responses import JSONResponse
 
 from helmr_provider.local import sockets
-from helmr_provider.local.faults import STREAM_KINDS
+from helmr_provider.local.faults import EXPIRED_CURSOR, STREAM_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -41,6 +41,8 @@ def misbehaving(fault: Fault, connections: Connections, app: ASGIApp) -> ASGIApp
             await _stream(fault, app, scope, receive, send)
         elif fault.kind == "status":
             await _status(fault)(scope, receive, send)
+        elif fault.kind == "late_headers":
+            await app(scope, receive, _late(send, fault.seconds))
         elif fault.kind == "delay":
             await asyncio.sleep(fault.seconds)
             await app(scope, receive, send)
@@ -79,7 +81,7 @@ async def _stream(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, se
             if passed == fault.after and frame is not None and fault.kind not in _AT_NEXT_FRAME:
                 raise _Cut
             return
-        if passed > fault.after + 1:
+        if passed > fault.after + 1 and fault.kind != "drip":
             await send(message)
         else:
             await _spoil(fault, frame, message, send)
@@ -94,13 +96,29 @@ async def _stream(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, se
         await _end(fault, scope, receive, send, started=started)
 
 
-_AT_NEXT_FRAME = frozenset(("half_frame", "malformed_frame", "oversize_frame"))
+_AT_NEXT_FRAME = frozenset(
+    ("half_frame", "malformed_frame", "oversize_frame", "drip", "duplicate", "gap", "expired_cursor")
+)
 
 
 async def _spoil(fault: Fault, frame: re.Match[bytes], message: Message, send: Send) -> None:
     body: bytes = message["body"]
     if fault.kind == "half_frame":
         await send({**message, "body": body[: len(body) // 2]})
+        raise _Cut
+    if fault.kind == "drip":
+        for index in range(len(body)):
+            await send({**message, "body": body[index : index + 1]})
+            await asyncio.sleep(fault.seconds)
+        return
+    if fault.kind == "gap":
+        return
+    if fault.kind == "duplicate":
+        await send({**message, "body": body + body})
+        return
+    if fault.kind == "expired_cursor":
+        failure = b'{"code":"%s","message":"planted fault","cursor":%s}' % (EXPIRED_CURSOR.encode(), frame[1])
+        await send({**message, "body": b"id: %s\nevent: workspace_stream_error\ndata: %s\n\n" % (frame[1], failure)})
         raise _Cut
     head = b"id: %s\nevent: %s\ndata: " % (frame[1], frame[2])
     data = (
@@ -127,6 +145,15 @@ def _status(fault: Fault) -> JSONResponse:
     body = {"error": "planted fault"} if fault.code is None else {"code": fault.code, "error": "planted fault"}
     headers = {} if fault.retry_after is None else {"retry-after": fault.retry_after}
     return JSONResponse(body, fault.status, headers=headers)
+
+
+def _late(send: Send, seconds: float) -> Send:
+    async def later(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await asyncio.sleep(seconds)
+        await send(message)
+
+    return later
 
 
 async def _nowhere(message: Message) -> None:

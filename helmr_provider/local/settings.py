@@ -21,6 +21,8 @@ class Settings:
     :param schedule_jitter: seconds by which a schedule's fire is late at most; each schedule has its own share.
     :param execute: run the commands of execs and terminals, on this machine as they are. Never done for an address
         that others can reach.
+    :param event_slots: how many followers of events can be silent at once before nothing comes any more; without a
+        limit if None. A small real control plane has 20.
     :param stream_retention: the newest bytes of an exec's or terminal's stream that stay readable.
     """
 
@@ -34,4 +36,5 @@ class Settings:
     quirks: bool = True
     schedule_jitter: float = 30.0
     execute: bool = True
+    event_slots: int | None = None
     stream_retention: int = 64 * 1024 * 1024

@@ -6,6 +6,7 @@ import http.client
 import json
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -184,6 +185,46 @@ def test_a_stream_that_is_silent_from_the_beginning_sends_no_headers(
         stream._connection.sock.settimeout(0.5)
         with pytest.raises(TimeoutError):
             _ = stream.response
+
+
+def test_dripped_frames_are_whole_in_the_end(server: LocalControlPlane, wire: Wire, finished: str) -> None:
+    whole = _follow(wire, finished)
+    server.fail_next("getRunEvents", faults.drip(0.0001, after=2))
+    with wire.stream(f"/api/runs/{finished}/events") as stream:
+        sizes = []
+        while part := stream.response.read1(65536):
+            sizes.append(len(part))
+    assert sum(sizes) == sum(map(len, whole))
+    # Reads may find a few bytes at once, but never a frame.
+    assert len(sizes) > 20
+    server.fail_next("getRunEvents", faults.drip())
+    assert _follow(wire, finished) == whole
+
+
+def test_a_frame_can_come_twice_or_not_at_all(server: LocalControlPlane, wire: Wire, finished: str) -> None:
+    server.fail_next("getRunEvents", faults.duplicate(after=1))
+    assert _ids(_follow(wire, finished)) == ["id: 1", "id: 2", "id: 2", "id: 3", "id: 4"]
+    server.fail_next("getRunEvents", faults.gap(after=1))
+    assert _ids(_follow(wire, finished)) == ["id: 1", "id: 3", "id: 4"]
+
+
+def test_a_cursor_can_be_expired_at_once_or_on_the_way(server: LocalControlPlane, wire: Wire, finished: str) -> None:
+    server.fail_next("getRunEvents", faults.expired_cursor())
+    answer = wire.request("GET", f"/api/runs/{finished}/events")
+    assert (answer.status, answer.json["code"]) == (410, "workspace_stream_cursor_expired")
+    server.fail_next("getRunEvents", faults.expired_cursor(after=2))
+    frames = _follow(wire, finished)
+    assert _ids(frames[:2]) == ["id: 1", "id: 2"]
+    assert [frame.splitlines()[1] for frame in frames[2:]] == ["event: workspace_stream_error"]
+
+
+def test_late_headers_come_after_the_effect(server: LocalControlPlane, wire: Wire, run_id: str) -> None:
+    server.fail_next("cancelRun", faults.late_headers(1.0))
+    with ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(wire.post, f"/api/runs/{run_id}/cancel", {})
+        until(lambda: wire.get(f"/api/runs/{run_id}")["status"] == "cancelled")
+        assert not answer.done()
+        assert answer.result()["run"]["status"] == "cancelled"
 
 
 def test_faults_of_streams_leave_pages_alone(server: LocalControlPlane, wire: Wire, finished: str) -> None:

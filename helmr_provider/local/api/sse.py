@@ -92,8 +92,15 @@ async def run_events(core: Core, run_id: str, cursor: int) -> AsyncGenerator[byt
         if not replayed and last_kind in events.TERMINAL_KINDS:
             return
         replayed = True
-        if not await core.hub.wait(events.topic(run_id), core.settings.keep_alive):
+        if not await _next_record(core, run_id):
             yield KEEP_ALIVE
+
+
+async def _next_record(core: Core, run_id: str) -> bool:
+    topic, seconds = events.topic(run_id), core.settings.keep_alive
+    if core.event_slots is None:
+        return await core.hub.wait(topic, seconds)
+    return await core.event_slots.wait(core.hub, topic, seconds)
 
 
 async def run_logs(core: Core, run_id: str, cursor: int) -> AsyncGenerator[bytes]:

@@ -1,0 +1,49 @@
+"""Followers of events are scarce: a full pool stops everybody's events until somebody's silence is over."""
+
+from __future__ import annotations
+
+import asyncio
+
+from helmr_provider.local.hub import Hub
+from helmr_provider.local.slots import EventSlots
+
+_LONG = 60.0
+
+
+async def _following(slots: EventSlots, hub: Hub, *timeouts: float) -> list[asyncio.Task[bool]]:
+    tasks = [asyncio.create_task(slots.wait(hub, "run:1", timeout)) for timeout in timeouts]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def _settled() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_with_a_slot_left_a_notification_comes_at_once() -> None:
+    hub, slots = Hub(), EventSlots(3)
+    followers = await _following(slots, hub, _LONG, _LONG)
+    hub.notify("run:1")
+    assert await asyncio.gather(*followers) == [True, True]
+
+
+async def test_in_a_full_pool_it_comes_when_a_follower_s_silence_ends() -> None:
+    hub, slots = Hub(), EventSlots(2)
+    told = await _following(slots, hub, _LONG)
+    silent = asyncio.create_task(slots.wait(hub, "run:2", 0.05))
+    await asyncio.sleep(0)
+    hub.notify("run:1")
+    await _settled()
+    assert not told[0].done()
+    assert await silent is False
+    assert await told[0] is True
+
+
+async def test_a_follower_beyond_the_pool_waits_for_a_slot_and_a_left_one_is_given_on() -> None:
+    hub, slots = Hub(), EventSlots(1)
+    first, second = await _following(slots, hub, _LONG, 0.01)
+    await _settled()
+    assert not second.done()
+    first.cancel()
+    assert await second is False
