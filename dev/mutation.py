@@ -11,12 +11,12 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / ".cache" / "mutation-tools"
-COPY = ROOT / ".cache" / "mutation"
 EXPLAINED = Path(__file__).with_name("mutation_survivors.txt")
 AT_LEAST = 0.85
 
@@ -45,7 +45,8 @@ def main(wanted: list[str]) -> int:
         install_tools()
     verdicts: dict[str, dict[str, str]] = {}
     for module in wanted or MODULES:
-        verdicts[module] = try_module(module)
+        with tempfile.TemporaryDirectory(dir=TOOLS.parent, prefix="mutation-") as folder:
+            verdicts[module] = try_module(module, Path(folder))
     return report(verdicts)
 
 
@@ -55,31 +56,33 @@ def install_tools() -> None:
     subprocess.run([*command, "--target", str(TOOLS), "--requirement", str(requirements)], check=True)
 
 
-def try_module(module: str) -> dict[str, str]:
-    """Give the verdict on each change of one module."""
-    shutil.rmtree(COPY, ignore_errors=True)
-    (COPY / "tests").mkdir(parents=True)
+def try_module(module: str, copy: Path) -> dict[str, str]:
+    """Give the verdict on each change of one module.
+
+    :param copy: an empty folder to work in.
+    """
+    (copy / "tests").mkdir()
     bytecode = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "helmr_provider", COPY / "helmr_provider", ignore=bytecode)
-    shutil.copytree(ROOT / "tests" / "client", COPY / "tests" / "client", ignore=bytecode)
+    shutil.copytree(ROOT / "helmr_provider", copy / "helmr_provider", ignore=bytecode)
+    shutil.copytree(ROOT / "tests" / "client", copy / "tests" / "client", ignore=bytecode)
     for file in ("pyproject.toml", "tests/conftest.py"):
-        shutil.copyfile(ROOT / file, COPY / file)
+        shutil.copyfile(ROOT / file, copy / file)
     paths = [f"tests/client/{name}.py" for name in MODULES[module]]
     tests = "\n    ".join(path for path in paths if (ROOT / path).exists())
-    (COPY / "setup.cfg").write_text(
+    (copy / "setup.cfg").write_text(
         "[mutmut]\n"
         "source_paths = helmr_provider\n"
         f"only_mutate = helmr_provider/client/{module}.py\n"
         f"pytest_add_cli_args_test_selection =\n    {tests}\n"
-        "pytest_add_cli_args =\n    -p\n    no:cacheprovider\n    -p\n    no:randomly\n"
+        "pytest_add_cli_args =\n    -p\n    no:cacheprovider\n"
         "use_git_change_detection = false\n"
     )
     contract = os.environ.get("HELMR_CONTRACT", str((ROOT / "../shared/contract").resolve()))
     environment = os.environ | {"PYTHONPATH": str(TOOLS), "HELMR_CONTRACT": contract}
     command = [sys.executable, "-m", "mutmut"]
-    done = subprocess.run([*command, "run"], cwd=COPY, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, "run"], cwd=copy, env=environment, capture_output=True, text=True, check=False)
     listed = subprocess.run(
-        [*command, "results", "--all", "true"], cwd=COPY, env=environment, capture_output=True, text=True, check=False
+        [*command, "results", "--all", "true"], cwd=copy, env=environment, capture_output=True, text=True, check=False
     )
     found = dict(re.findall(rf"^\s+helmr_provider\.client\.{module}\.(\S+): (.+)$", listed.stdout, re.MULTILINE))
     if not found:
@@ -88,7 +91,7 @@ def try_module(module: str) -> dict[str, str]:
         if verdict not in {"killed", "timeout"}:
             full = f"helmr_provider.client.{module}.{name}"
             shown = subprocess.run(
-                [*command, "show", full], cwd=COPY, env=environment, capture_output=True, text=True, check=False
+                [*command, "show", full], cwd=copy, env=environment, capture_output=True, text=True, check=False
             )
             print(f"--- {module}.{name}: {verdict}\n{changed_lines(shown.stdout)}", flush=True)
     print(f"{module}: {Counter(found.values())}", flush=True)

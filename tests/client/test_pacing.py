@@ -55,6 +55,15 @@ def test_only_an_answer_to_a_request_after_the_failure_opens_the_gate() -> None:
     assert states == [(True, True), (False, False)]
 
 
+def test_a_request_that_began_in_the_moment_of_the_failure_counts_as_a_later_one() -> None:
+    gate = Gate(lambda: 0.0)
+    gate.failed(started=1.0, now=2.0, retry_after=None)
+    gate.failed(started=2.0, now=2.0, retry_after=None)
+    assert gate.opens_at == 3.0
+    gate.succeeded(2.0)
+    assert not gate.probing
+
+
 def test_no_server_is_given_more_patience_than_five_minutes() -> None:
     gate = Gate(lambda: 0.0)
     gate.failed(started=0.0, now=0.0, retry_after=1e9)

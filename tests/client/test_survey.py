@@ -195,3 +195,11 @@ def test_nothing_is_remembered_over_a_rest() -> None:
     assert survey.due(100.0) == [Counts()]
     count(survey, 100.0, 11)
     assert survey.searching
+
+
+def test_a_count_that_was_given_up_is_asked_for_again() -> None:
+    survey = rested()
+    survey.started(Counts())
+    assert survey.due(100.0) == []
+    survey.dropped(Counts())
+    assert survey.due(100.0) == [Counts()]

@@ -48,6 +48,8 @@ def test_each_error_says_whether_to_go_on_and_whom_it_concerns(error: HelmrError
 def test_a_frame_that_cannot_be_read_is_no_reason_to_give_a_run_up() -> None:
     assert stream_failure_of(HelmrProtocolError("oversize", oversize=True)).retryable
     assert not stream_failure_of(HelmrNotFoundError("no", status=404)).retryable
+    refused = HelmrAuthError("no", status=401)
+    assert stream_failure_of(refused) == failure_of(refused) == Failure(retryable=False, credential="all")
 
 
 def test_only_what_concerns_one_thing_is_held_back() -> None:
@@ -82,3 +84,12 @@ def test_a_timeout_names_a_few_and_holds_all() -> None:
     assert isinstance(error, HelmrTimeoutError)
     assert error.pending == tuple(map(str, range(10)))
     assert "after 1.5 s: run 0, run 1, run 2 and 7 more" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("count", "named"),
+    [(1, "run 0."), (3, "run 0, run 1, run 2."), (4, "run 0, run 1, run 2 and 1 more.")],
+)
+def test_a_timeout_counts_only_those_that_it_does_not_name(count: int, named: str) -> None:
+    error = timeout_error(None, [Key(RUN, str(number)) for number in range(count)])
+    assert f"Not over after 0 s: {named} Nothing was cancelled" in str(error)
