@@ -162,7 +162,7 @@ def gap(after: int = 0) -> Fault:
 
 
 def expired_cursor(after: int = 0) -> Fault:
-    """Refuse a follower's cursor: with 410 at once, or after so many events with an error frame (behaviour.md section 14)."""
+    """Refuse a follower's cursor: with 410 at once, or after so many events with an error frame (section 14)."""
     if after == 0:
         return Fault("status", status=410, code=EXPIRED_CURSOR)
     return Fault("expired_cursor", after=after)
