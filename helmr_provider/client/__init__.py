@@ -185,6 +185,9 @@ def __getattr__(name: str) -> Any:
         from helmr_provider.client._facade import Facade, default_client
 
         value: Any = Facade(name, default_client)
+    elif name == "__all__":
+        # Star imports ask for it. As a variable, it would hide from mypy what it cannot work out.
+        value = [*_HOME_OF, *_FACADES]
     elif name in _HOME_OF:
         value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
     else:

@@ -57,6 +57,15 @@ def test_a_facade_is_named_before_there_is_anything_to_ask() -> None:
     assert done.stdout == "<runs of the default client> <runs of the default client>\n"
 
 
+def test_a_star_import_gives_every_public_name_and_nothing_else() -> None:
+    names: dict[str, object] = {}
+    exec("from helmr_provider.client import *", names)  # noqa: S102 - the language allows it at module level only
+    del names["__builtins__"]
+    assert {"HelmrClient", "Task", "HelmrError", "runs"} <= names.keys()
+    assert all(names[name] is getattr(client, name) for name in names)
+    assert not {name for name in names if name.startswith("_")} | {"Any", "TYPE_CHECKING"} & names.keys()
+
+
 def test_a_forked_child_builds_a_client_of_its_own(wire: Wire) -> None:
     code = (
         "import os; from helmr_provider.client import default_client; mine = default_client();"
