@@ -268,4 +268,7 @@ def _seen(generation: int, session: SessionSnapshot, run_id: str, run_status: st
 
 
 def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
+    from helmr_provider.client.bodies import encode
+
+    # As it travels: a payload may hold models, and comes back as plain JSON.
+    return json.dumps(json.loads(encode(value)), sort_keys=True)

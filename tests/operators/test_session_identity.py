@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -222,6 +223,27 @@ def test_a_live_run_with_the_same_payload_is_adopted_without_a_warning(
     task.make = a_task(payload={"a": 1.0, "b": [1, {"x": None}]}, deferrable=True).make
     task_log()
     deferred(task.start().execute())
+    assert "payload" not in task_log()
+
+
+@dataclass
+class Release:
+    """A payload that is rendered as JSON where it is sent."""
+
+    name: str
+
+
+def test_a_live_run_whose_payload_was_a_dataclass_is_adopted(
+    control_plane: LocalControlPlane, task_log: Callable[[], str]
+) -> None:
+    control_plane.pause_worker()
+    task = a_task(payload={"release": Release("3.1")}, deferrable=True)
+    first = task.start()
+    deferred(first.execute())
+    task_log()
+    second = task.start()
+    deferred(second.execute())
+    assert second.xcoms["run_id"] == first.xcoms["run_id"]
     assert "payload" not in task_log()
 
 
