@@ -125,6 +125,8 @@ def start_body(
             body["idempotency_key_ttl"] = duration_text("idempotency_key_ttl", idempotency_key_ttl)
     if queue is not None:
         body["queue"] = {"name": queue}
+    if priority is not None and not _is_whole(priority):
+        raise TypeError("priority must be a whole number.")
     if max_duration is not None:
         body["max_duration_seconds"] = whole_seconds("max_duration", max_duration)
     if "max_duration_seconds" in body and not 5 <= body["max_duration_seconds"] <= 86400:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from enum import Enum
 from functools import cached_property
@@ -16,13 +17,14 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
+from helmr_provider.client.durations import seconds
 from helmr_provider.failures import DEFAULT_MAX_RESULT_BYTES, is_permanent, result_of, run_failure, told_to_airflow
 from helmr_provider.hooks.helmr import HelmrHook
 from helmr_provider.identity import IdentityError, Stamp, attach, owner_of, refuse_reserved, walk
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, store_links
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime, timedelta
 
@@ -153,6 +155,8 @@ class HelmrStartSessionOperator(BaseOperator):
         self._claim: Claim | None = None
         self._killed = False
         self._cancelled = False
+        if timeout is not None and not seconds(timeout) > 0:
+            raise ValueError("timeout must be positive")
         if on_retry not in {"reattach", "new"}:
             raise ValueError("on_retry must be 'reattach' or 'new'")
         if result not in {"output", "snapshot"}:
@@ -286,13 +290,9 @@ class HelmrStartSessionOperator(BaseOperator):
             "workspace_id": self.workspace_id,
         }
         try:
-            # Rendered templates are text.
-            options["priority"] = None if self.priority is None else int(self.priority)
-            options["max_duration"] = (
-                int(self.max_duration) if isinstance(self.max_duration, str) else self.max_duration
-            )
-            options["retry"] = None if self.retry is None else dict(self.retry)
-            refuse_reserved(self.metadata)
+            options["priority"] = _whole_number("priority", self.priority)
+            options["max_duration"] = _whole_number("max_duration", self.max_duration)
+            options["retry"] = dict(self.retry) if isinstance(self.retry, Mapping) else self.retry
             payload = NOT_GIVEN if self.payload is _Payload.NONE else self.payload
             start_body(
                 self.task,
@@ -303,6 +303,7 @@ class HelmrStartSessionOperator(BaseOperator):
                 idempotency_key_ttl=None,
                 **options,
             )
+            refuse_reserved(self.metadata)
         except (TypeError, ValueError) as error:
             raise AirflowFailException(f"Helmr task {self.task!r} was not started: {error}") from None
         return options if payload is NOT_GIVEN else {"payload": payload, **options}
@@ -442,6 +443,16 @@ class HelmrStartSessionOperator(BaseOperator):
 
     def _told_to_airflow(self, doing: str) -> AbstractContextManager[None]:
         return told_to_airflow(doing, self.helmr_conn_id)
+
+
+def _whole_number(name: str, value: Any) -> Any:
+    """Return the number that a rendered template shows, as that is text; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError(f"{name} must be a whole number, but is {value!r}.") from None
 
 
 def _seconds_until(deadline: float | None) -> float | None:

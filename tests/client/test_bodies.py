@@ -161,7 +161,11 @@ def test_an_option_that_does_not_fit_is_refused(options: dict[str, Any]) -> None
         start(**options)
 
 
-@pytest.mark.parametrize("options", [{"metadata": [1]}, {"tags": "abc"}, {"tags": [1]}, {"retry": 3}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{"metadata": [1]}, {"tags": "abc"}, {"tags": [1]}, {"retry": 3}, {"priority": "1"}, {"priority": True}],
+    ids=str,
+)
 def test_an_option_of_the_wrong_type_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
         start(**options)

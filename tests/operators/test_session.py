@@ -202,8 +202,13 @@ def test_a_payload_that_is_not_json_is_refused_before_any_request(
     [
         ({"metadata": {"airflow": {}}}, "'airflow'"),
         ({"external_id": " "}, "external_id"),
-        ({"priority": "high"}, "high"),
+        ({"metadata": "about the airflow"}, "metadata must be a mapping"),
+        ({"priority": "high"}, "priority.*'high'"),
+        ({"priority": 1.5}, "priority"),
+        ({"priority": True}, "priority"),
         ({"retry": {"attempts": 3}}, "retry"),
+        ({"retry": "{'maxAttempts': 3}"}, "retry must be a mapping"),
+        ({"max_duration": "10m"}, "max_duration.*'10m'"),
         ({"max_duration": 1}, "max_duration"),
         ({"tags": ["x"] * 11}, "tags"),
         ({"expires_at": "tomorrow"}, "expires_at"),
@@ -225,6 +230,8 @@ def test_an_option_that_does_not_fit_is_refused_before_any_request(
         {"on_retry": "again"},
         {"result": "everything"},
         {"on_retry": "new", "external_id": "mine"},
+        {"timeout": 0},
+        {"timeout": timedelta(seconds=-1)},
     ],
 )
 def test_contradictions_show_when_the_dag_is_parsed(options: dict[str, Any]) -> None:
