@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import pytest
 
 if TYPE_CHECKING:
     from tests.local.scripted import Director
-    from tests.local.wire import Wire
+    from tests.local.wire import Answer, Wire
 
 
 def _page(wire: Wire, path: str, status: int = 200) -> str:
@@ -48,3 +52,101 @@ def test_what_is_not_there_is_a_page_too(wire: Wire) -> None:
     assert "no such session" in _page(wire, "/sessions/nope", 404)
     session = wire.start("scripted")["session"]["id"]
     assert "no such run" in _page(wire, f"/sessions/{session}/runs/nope", 404)
+
+
+@pytest.fixture
+def asking(wire: Wire, director: Director) -> tuple[str, str]:
+    """The ids of a token, and of a run that waits for it and then returns what it was given."""
+    run_id = wire.start("scripted")["run"]["id"]
+    token_id = wire.post("/api/tokens", {}, 201)["id"]
+
+    async def ask(ctx: Any) -> None:
+        given = await ctx.wait_for_token(token_id)
+        director.end(run_id, lambda: given)
+
+    director.tell(run_id, ask)
+    wire.until(run_id, "waiting")
+    return token_id, run_id
+
+
+def _post(wire: Wire, token_id: str, data: str, **changed: str) -> Answer:
+    """Post a form as the browser that shows it does, but for what is changed."""
+    proof = re.search(rf'tokens/{token_id}/.*?name="proof" value="([^"]+)"', _page(wire, "/"), re.DOTALL)
+    assert proof is not None
+    fields = urlencode({"proof": changed.pop("proof", proof[1]), "data": data})
+    headers = {"Origin": wire.server.url, "Content-Type": "application/x-www-form-urlencoded", **changed}
+    return wire.request("POST", f"/tokens/{token_id}/complete", raw=fields.encode(), headers=headers)
+
+
+def test_the_form_completes_a_token_and_leads_to_the_run_that_goes_on(wire: Wire, asking: tuple[str, str]) -> None:
+    token_id, run_id = asking
+    answer = _post(wire, token_id, '{"approved": "ja"}')
+    assert (answer.status, answer.headers["location"].rpartition("/")[2]) == (303, run_id)
+    assert wire.ended(run_id)["output"] == {"approved": "ja"}
+    # A second click, in a window that still shows the form, changes nothing.
+    assert "Nothing waits for a decision" in _page(wire, "/")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Host": "evil.example", "Origin": "http://evil.example"},
+        {"proof": "form-guessed"},
+    ],
+)
+def test_a_form_of_another_site_completes_nothing(wire: Wire, asking: tuple[str, str], changed: dict[str, str]) -> None:
+    token_id, _ = asking
+    assert _post(wire, token_id, "true", **changed).status == 403
+    assert wire.get(f"/api/tokens/{token_id}")["status"] == "pending"
+
+
+@pytest.mark.parametrize("text", ["{", "", "NaN"])
+def test_what_is_no_json_is_said_and_kept_in_the_form(wire: Wire, asking: tuple[str, str], text: str) -> None:
+    token_id, _ = asking
+    answer = _post(wire, token_id, text)
+    assert answer.status == 400
+    assert "This is not JSON" in answer.text
+    assert f">{text}</textarea>" in answer.text
+    assert wire.get(f"/api/tokens/{token_id}")["status"] == "pending"
+
+
+def test_a_token_that_is_gone_cannot_be_completed(wire: Wire, asking: tuple[str, str]) -> None:
+    token_id, _ = asking
+    page = _page(wire, "/")
+    wire.post(f"/api/tokens/{token_id}/cancel", {})
+    proof = re.findall(r'name="proof" value="([^"]+)"', page)[-1]
+    fields = urlencode({"proof": proof, "data": "true"}).encode()
+    answer = wire.request("POST", f"/tokens/{token_id}/complete", raw=fields, headers={"Origin": wire.server.url})
+    assert (answer.status, "token cancelled" in answer.text) == (409, True)
+
+
+def test_the_first_page_answers_only_to_a_browser_that_calls_this_machine_by_its_name(wire: Wire) -> None:
+    assert wire.request("GET", "/", headers={"Host": "evil.example"}).status == 403
+    assert wire.request("GET", "/", headers={}).status == 200
+
+
+def test_no_secret_stands_on_a_page(wire: Wire, director: Director) -> None:
+    token = wire.post("/api/tokens", {"metadata": {"key": wire.server.api_key}}, 201)
+    started = wire.start("scripted", {"key": wire.server.api_key}, external_id=wire.server.api_key)
+    run_id = started["run"]["id"]
+
+    async def leak(ctx: Any) -> None:
+        ctx.log(f"{wire.server.api_key} {token['callback_url']} {token['public_access_token']}")
+
+    director.tell(run_id, leak)
+    director.end(run_id, lambda: wire.server.api_key)
+    wire.ended(run_id)
+    for path in ("/", f"/sessions/{started['session']['id']}", f"/sessions/{started['session']['id']}/runs/{run_id}"):
+        page = _page(wire, path)
+        for secret in (wire.server.api_key, token["callback_url"], token["public_access_token"]):
+            assert secret not in page
+
+
+def test_text_of_others_is_never_markup(wire: Wire) -> None:
+    started = wire.start("scripted", {"<i>": "</script>"}, external_id="<img src=x onerror=alert(1)>")
+    path = f"/sessions/{started['session']['id']}"
+    for page in (_page(wire, "/"), _page(wire, path), _page(wire, f"{path}/runs/{started['run']['id']}")):
+        assert "<img" not in page
+        assert "<i>" not in page

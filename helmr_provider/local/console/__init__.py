@@ -1,0 +1,68 @@
+"""The pages: what there is, what one session or run did, and a form for each token that waits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from starlette.routing import Route
+
+from helmr_provider.local.console import details, forms, overview
+from helmr_provider.local.console.layout import missing, page
+from helmr_provider.local.listener import is_loopback
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from helmr_provider.local.core import Core
+
+
+def routes(core: Core) -> list[Route]:
+    """Return the routes of the pages.
+
+    The pages of sessions and runs answer to whoever knows an id; what lists them, and what changes something, only to
+    this machine.
+    """
+
+    async def overview_page(request: Request) -> Response:
+        return overview.shown(core) if _is_at_home(request) else _refusal()
+
+    async def session_page(request: Request) -> Response:
+        session = core.db.one("SELECT * FROM sessions WHERE id = ?", request.path_params["session_id"])
+        return missing("session") if session is None else details.session(core, session)
+
+    async def run_page(request: Request) -> Response:
+        run = core.db.one(
+            "SELECT * FROM runs WHERE id = ? AND session_id = ?",
+            request.path_params["run_id"],
+            request.path_params["session_id"],
+        )
+        return missing("run") if run is None else details.run(core, run, may_complete=_is_at_home(request))
+
+    async def complete(request: Request) -> Response:
+        if not (_is_at_home(request) and _is_from_here(request)):
+            return _refusal()
+        return await forms.complete(core, request)
+
+    return [
+        Route("/", overview_page),
+        Route("/sessions/{session_id}", session_page),
+        Route("/sessions/{session_id}/runs/{run_id}", run_page),
+        Route("/tokens/{token_id}/complete", complete, methods=["POST"]),
+    ]
+
+
+def _is_at_home(request: Request) -> bool:
+    """Tell whether the browser is on this machine and knows it by its own name, not by one that leads here just now."""
+    host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    return request.client is not None and is_loopback(request.client.host) and is_loopback(host)
+
+
+def _is_from_here(request: Request) -> bool:
+    """Tell whether a form is one of these pages': browsers say where each one comes from."""
+    return request.headers.get("origin") == f"http://{request.headers.get('host', '')}"
+
+
+def _refusal() -> Response:
+    return page("Not from here", "<p>This page answers only to a browser on the same machine.</p>", status=403)

@@ -1,0 +1,93 @@
+"""The pages that links to a session or a run lead to."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from typing import TYPE_CHECKING
+
+from helmr_provider.local.clock import rfc3339
+from helmr_provider.local.console.forms import form
+from helmr_provider.local.console.layout import facts, moment, page, run_link, section, status, table
+from helmr_provider.local.jsontext import loads
+from helmr_provider.local.state import events, logs, runs, sessions, tokens
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+    from helmr_provider.local.core import Core
+    from helmr_provider.local.database import Row
+
+_LOG_BYTES = 64 * 1024
+_EVENTS = 500
+_TONES = {"run.completed": "good", "run.failed": "bad", "run.execution_lost": "bad", "run.cancelled": "wait"}
+
+
+def session(core: Core, row: Row) -> Response:
+    """Return a session's page."""
+    shown = sessions.rendered(core, row)
+    names = ("status", "activity", "task_id", "external_id", "created_at", "updated_at", "expires_at")
+    cells = (
+        (
+            str(run["turn_index"]),
+            run_link(row["id"], run["id"]),
+            status(run["status"]),
+            moment(rfc3339(run["created_at"])),
+        )
+        for run in sessions.run_rows(core, row["id"])
+    )
+    return page(
+        f"Session {row['external_id'] or row['id']}",
+        section("facts", "Session", facts(shown, names))
+        + section("runs", "Runs", table(("Turn", "Run", "Status", "Created (UTC)"), cells, "There is none.")),
+        live=shown["activity"] != "idle",
+    )
+
+
+def run(core: Core, row: Row, *, may_complete: bool) -> Response:
+    """Return a run's page.
+
+    :param may_complete: whether it offers the form for the token that the run waits for.
+    """
+    shown = runs.rendered(core, row)
+    if shown.get("output") is not None:
+        shown["output"] = json.dumps(shown["output"], ensure_ascii=False)
+    names = ("status", "task_id", "attempt_number", "exit_code", "output", "created_at", "updated_at")
+    texts = "".join(
+        f"<h3>{stream}</h3><pre>{escape(content.decode('utf-8', 'replace'))}</pre>"
+        for stream in ("stdout", "stderr")
+        if (content := logs.tail(core, row["id"], stream, _LOG_BYTES))
+    )
+    body = (
+        f'<p><a href="/sessions/{escape(row["session_id"])}">Session {escape(row["session_id"])}</a></p>'
+        + section("facts", "Run", facts(shown, names))
+        + section("wait", "Waiting", _wait(core, row, may_complete=may_complete))
+        + section("timeline", "Events", _timeline(core, row))
+        + section("log", "Log", texts or '<p class="none">Nothing was written.</p>')
+    )
+    return page(f"Run {row['id']}", body, live=row["status"] in runs.LIVE)
+
+
+def _wait(core: Core, row: Row, *, may_complete: bool) -> str:
+    if row["status"] != "waiting":
+        return '<p class="none">This run waits for nothing.</p>'
+    if row["wait_kind"] == "token":
+        token = tokens.by_id(core, row["wait_ref"])
+        if token is not None and may_complete:
+            return form(core, token)
+    until = "" if row["wait_due"] is None else f", until {moment(rfc3339(row['wait_due']))} UTC"
+    return f"<p>For a {escape(row['wait_kind'])}{until}.</p>"
+
+
+def _timeline(core: Core, row: Row) -> str:
+    items = ""
+    for event in events.after(core, row["id"], 0, _EVENTS):
+        record = loads(event["record"])
+        attributes = {} if "redacted" in record["attributes"] else record["attributes"]
+        text = json.dumps(attributes, indent=2, ensure_ascii=False)
+        more = f"<details><summary>attributes</summary><pre>{escape(text)}</pre></details>" if attributes else ""
+        items += (
+            f'<li class="{_TONES.get(event["kind"], "")}"><time datetime="{record["at"]}">{record["at"][11:19]}</time>'
+            f'{escape(event["kind"])} <span class="soft">attempt {record["attempt_number"]}</span>{more}</li>'
+        )
+    return f'<ol class="timeline">{items}</ol>'

@@ -1,0 +1,80 @@
+"""The form that completes a token, and what it does."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from html import escape
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+from starlette.responses import RedirectResponse
+
+from helmr_provider.local.clock import rfc3339
+from helmr_provider.local.console.layout import missing, moment, page, run_link
+from helmr_provider.local.errors import ApiError
+from helmr_provider.local.ids import derived_secret
+from helmr_provider.local.state import runs, tokens
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from helmr_provider.local.core import Core
+    from helmr_provider.local.database import Row
+
+_MOST = 1024 * 1024
+_APPROVAL = '{"approved": true}'
+
+
+def form(core: Core, token: Row, data: str = _APPROVAL, error: str = "") -> str:
+    """Return the form that completes a token, as HTML."""
+    token_id = escape(token["id"])
+    waiting = ", ".join(
+        f"{escape(run['task_id'])} {run_link(run['session_id'], run['id'])}"
+        for run in runs.waiting_for(core, "token", token["id"])
+    )
+    said = f'<p class="error" role="alert">{escape(error)}</p>' if error else ""
+    return (
+        f'<form method="post" action="/tokens/{token_id}/complete">'
+        f"<div>{f'Waiting: {waiting}' if waiting else 'No run waits for it.'}</div>"
+        f'<div class="soft">Token <code>{token_id}</code>, until {moment(rfc3339(token["timeout_at"]))} UTC</div>{said}'
+        f'<input type="hidden" name="proof" value="{_proof(core, token["id"])}">'
+        f'<label for="data-{token_id}">Data that the run is given, as JSON</label>'
+        f'<textarea id="data-{token_id}" name="data" rows="2" spellcheck="false">{escape(data)}</textarea>'
+        f"<button>Complete</button></form>"
+    )
+
+
+async def complete(core: Core, request: Request) -> Response:
+    """Complete a token with what the form brings, and show the run that waited for it."""
+    token = tokens.by_id(core, request.path_params["token_id"])
+    if token is None:
+        return missing("token")
+    content = bytearray()
+    async for part in request.stream():
+        content += part
+        if len(content) > _MOST:
+            return page("Too much", "<p>A completion from this page has at most 1 MiB.</p>", status=413)
+    fields = parse_qs(content.decode("utf-8", "replace"), keep_blank_values=True)
+    if not hmac.compare_digest(fields.get("proof", [""])[0].encode(), _proof(core, token["id"]).encode()):
+        return page("Not from here", "<p>This form is not one of this control plane's pages.</p>", status=403)
+    text = fields.get("data", [""])[0]
+    waiting = runs.waiting_for(core, "token", token["id"])
+    try:
+        tokens.complete(core, token, json.loads(text, parse_constant=_refuse))
+    except ApiError as error:
+        return page("Not completed", f"<p>{escape(error.message)}</p>", status=error.status)
+    except ValueError as error:
+        again = form(core, token, text, f"This is not JSON: {error}")
+        return page("Not completed", f"<section>{again}</section>", status=400)
+    target = f"/sessions/{waiting[0]['session_id']}/runs/{waiting[0]['id']}" if waiting else "/"
+    return RedirectResponse(target, status_code=303)
+
+
+def _proof(core: Core, token_id: str) -> str:
+    return derived_secret(core.installation_key, "form-", token_id)
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value")

@@ -1,0 +1,180 @@
+"""What every page has: its frame, its looks, and how its parts stay up to date."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from html import escape
+from typing import TYPE_CHECKING
+
+from starlette.responses import HTMLResponse
+
+from helmr_provider.local.journal import without_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from starlette.responses import Response
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1c232b; --soft: #5c6873; --line: #dfe4e9; --back: #f6f7f9; --card: #fff;
+  --link: #0b5cad; --good: #1a7f4b; --bad: #c0362c; --wait: #9a6200; --busy: #0b5cad }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6eaee; --soft: #9aa7b3; --line: #323b44; --back: #14191e;
+  --card: #1c2329; --link: #7db7f5; --good: #5cc890; --bad: #ff8b80; --wait: #e5b04b; --busy: #7db7f5 } }
+* { box-sizing: border-box }
+body { margin: 0; font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back) }
+header { background: var(--card); border-bottom: 1px solid var(--line) }
+header div, main { max-width: 72rem; margin: 0 auto; padding: .8rem 1.2rem }
+header a { color: inherit; font-weight: 600; text-decoration: none } header span { color: var(--soft) }
+h1 { font-size: 1.4rem; margin: .6rem 0 1rem; overflow-wrap: anywhere } h2 { font-size: 1.05rem; margin: 0 0 .5rem }
+h3 { font-size: .9rem; color: var(--soft); font-weight: 500; margin: .6rem 0 .2rem } .facts th { width: 11rem }
+section { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 1rem 1.2rem;
+  margin: 0 0 1rem }
+a { color: var(--link) } :focus-visible { outline: 3px solid var(--link); outline-offset: 2px }
+table { border-collapse: collapse; width: 100% }
+th, td { text-align: left; padding: .35rem 1rem .35rem 0; vertical-align: top; border-bottom: 1px solid var(--line) }
+tr:last-child > * { border-bottom: 0 } th { color: var(--soft); font-weight: 500; white-space: nowrap }
+code, pre, textarea { font: 13px/1.5 ui-monospace, monospace } code { overflow-wrap: anywhere }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--back); border-radius: 6px; padding: .7rem;
+  margin: .4rem 0 0 }
+.none, .soft { color: var(--soft) } .status { white-space: nowrap }
+.status::before { content: ""; display: inline-block; width: .6em; height: .6em; border-radius: 50%;
+  margin-right: .45em; background: var(--soft) }
+.good::before { background: var(--good) } .bad::before { background: var(--bad) }
+.wait::before { background: var(--wait) } .busy::before { background: var(--busy) }
+ol.timeline { list-style: none; margin: 0; padding: 0 0 0 .3rem }
+.timeline li { border-left: 2px solid var(--line); padding: 0 0 .7rem 1rem; position: relative }
+.timeline li:last-child { border-color: transparent; padding-bottom: 0 }
+.timeline li::before { content: ""; position: absolute; left: -6px; top: .45em; width: 10px; height: 10px;
+  border-radius: 50%; background: var(--soft) }
+.timeline li.good::before { background: var(--good) } .timeline li.bad::before { background: var(--bad) }
+.timeline li.wait::before { background: var(--wait) } summary { cursor: pointer; color: var(--soft) }
+.timeline time { color: var(--soft); margin-right: .7rem; font-variant-numeric: tabular-nums }
+form { border-top: 1px solid var(--line); padding: .8rem 0 } form:first-of-type { border: 0; padding-top: 0 }
+form:last-child { padding-bottom: 0 }
+label { display: block; color: var(--soft); margin: .4rem 0 .2rem }
+textarea { width: 100%; padding: .5rem; border: 1px solid var(--soft); border-radius: 6px; color: inherit;
+  background: var(--back) }
+button { font: inherit; font-weight: 600; margin-top: .5rem; padding: .45rem 1.1rem; border: 0; border-radius: 6px;
+  background: var(--link); color: var(--card); cursor: pointer }
+.error { color: var(--bad); font-weight: 600 }
+@media (max-width: 42rem) {
+  header div, main { padding: .7rem .8rem } section { padding: .8rem }
+  table.list thead { display: none }
+  table.list tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line) }
+  table.list tr:last-child { border: 0 }
+  table.list td { display: flex; gap: .8rem; border: 0; padding: .1rem 0 }
+  table.list td::before { content: attr(data-name); flex: 0 0 5.5rem; color: var(--soft) }
+  table.facts th { padding-right: .8rem; width: auto }
+}
+"""
+# A part that somebody types into or has opened something in is left alone.
+SCRIPT = """
+const used = part => part.contains(document.activeElement) || part.querySelector('details[open]') ||
+  [...part.querySelectorAll('textarea')].some(field => field.value !== field.defaultValue);
+async function refresh() {
+  try {
+    const answer = await fetch(location.href, {cache: 'no-store'});
+    const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html');
+    for (const part of document.querySelectorAll('section[id]')) {
+      const next = fresh.getElementById(part.id);
+      if (next && next.innerHTML !== part.innerHTML && !used(part)) part.innerHTML = next.innerHTML;
+    }
+    if (!fresh.querySelector('script')) return;
+  } catch { /* the control plane may be down for a moment */ }
+  setTimeout(refresh, 1000);
+}
+setTimeout(refresh, 1000);
+"""
+_SCRIPT_HASH = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+_HEADERS = {
+    "cache-control": "no-store",
+    "content-security-policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; connect-src 'self'; form-action 'self'; base-uri 'none';"
+        f" frame-ancestors 'none'; script-src 'sha256-{_SCRIPT_HASH}'"
+    ),
+    "referrer-policy": "same-origin",
+    "x-content-type-options": "nosniff",
+}
+_TONES = {
+    "succeeded": "good",
+    "completed": "good",
+    "active": "good",
+    "open": "good",
+    "failed": "bad",
+    "errored": "bad",
+    "waiting": "wait",
+    "running": "busy",
+    "queued": "busy",
+}
+
+
+def page(title: str, body: str, *, live: bool = False, status: int = 200) -> Response:
+    """Answer with a page; whatever looks like a secret is taken out.
+
+    :param title: its heading, text.
+    :param body: HTML.
+    :param live: whether it keeps itself up to date.
+    """
+    refresh = '<noscript><meta http-equiv="refresh" content="3"></noscript>' if live else ""
+    script = f"<script>{SCRIPT}</script>" if live else ""
+    return HTMLResponse(
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f'<link rel="icon" href="data:,">{refresh}<title>{without_secrets(escape(title))}</title>'
+        f'<style>{STYLE}</style></head><body><header><div><a href="/">Helmr</a> <span>local control plane</span></div>'
+        f"</header><main><h1>{without_secrets(escape(title))}</h1>{without_secrets(body)}</main>{script}</body></html>",
+        status,
+        headers=_HEADERS,
+    )
+
+
+def missing(what: str) -> Response:
+    """Answer that there is no such thing."""
+    return page("Not found", f"<p>There is no such {what} here.</p>", status=404)
+
+
+def section(name: str, heading: str, body: str) -> str:
+    """Return a part of a page that stays up to date for itself."""
+    return (
+        f'<section id="{name}" aria-labelledby="{name}-heading"><h2 id="{name}-heading">{heading}</h2>{body}</section>'
+    )
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], nothing: str) -> str:
+    """Return a table of HTML cells, or a sentence if there are none."""
+    lines = "".join(
+        "<tr>"
+        + "".join(f'<td data-name="{head}"><span>{cell}</span></td>' for head, cell in zip(heads, row, strict=True))
+        + "</tr>"
+        for row in rows
+    )
+    if not lines:
+        return f'<p class="none">{nothing}</p>'
+    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+    return f'<table class="list"><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>'
+
+
+def facts(shown: Mapping[str, object], names: Sequence[str]) -> str:
+    """Return the members that are there, one a line."""
+    rows = "".join(
+        f'<tr><th scope="row">{name.replace("_", " ")}</th>'
+        f"<td>{status(str(shown[name])) if name == 'status' else f'<code>{escape(str(shown[name]))}</code>'}</td></tr>"
+        for name in names
+        if shown.get(name) is not None
+    )
+    return f'<table class="facts">{rows}</table>'
+
+
+def status(name: str) -> str:
+    """Return a status with its colour."""
+    return f'<span class="status {_TONES.get(name, "")}">{escape(name)}</span>'
+
+
+def run_link(session_id: str, run_id: str) -> str:
+    """Return a link to a run's page."""
+    return f'<a href="/sessions/{escape(session_id)}/runs/{escape(run_id)}"><code>{escape(run_id)}</code></a>'
+
+
+def moment(rfc3339: str) -> str:
+    """Return an instant as people read it: to the second, UTC."""
+    return f'<time datetime="{rfc3339}">{rfc3339[:10]} {rfc3339[11:19]}</time>'

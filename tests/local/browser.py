@@ -1,0 +1,130 @@
+"""A real browser, headless, driven by the W3C WebDriver protocol of the distribution's chromedriver."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+CHROMIUM = shutil.which("chromium")
+CHROMEDRIVER = shutil.which("chromedriver")
+_SECONDS = 30.0
+_ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
+_FLAGS = (
+    "--headless",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+)
+
+
+class Browser:
+    """One window. An element is named by a CSS selector."""
+
+    def __init__(self, port: int, profile: Path) -> None:
+        self._port = port
+        root = ("--no-sandbox",) if os.geteuid() == 0 else ()
+        options = {"args": [*_FLAGS, *root, f"--user-data-dir={profile}"], "binary": CHROMIUM}
+        wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
+        self._session = ""
+        self._session = f"/session/{self._send('POST', '/session', wanted)['sessionId']}"
+
+    def go(self, url: str) -> None:
+        self._send("POST", "/url", {"url": url})
+
+    def size(self, width: int, height: int) -> None:
+        """Give the page this size, also one narrower than a window may be."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        command = {"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics}
+        self._send("POST", "/goog/cdp/execute", command)
+
+    @property
+    def url(self) -> str:
+        return str(self._send("GET", "/url"))
+
+    def run(self, script: str, *arguments: object) -> Any:
+        """Evaluate a function body in the page."""
+        return self._send("POST", "/execute/sync", {"script": script, "args": list(arguments)})
+
+    def text(self, selector: str) -> str:
+        found = self.run("return document.querySelector(arguments[0])?.innerText ?? ''", selector)
+        return str(found)
+
+    def click(self, selector: str) -> None:
+        self._send("POST", f"/element/{self._find(selector)}/click", {})
+
+    def write(self, selector: str, text: str) -> None:
+        element = self._find(selector)
+        self._send("POST", f"/element/{element}/clear", {})
+        self._send("POST", f"/element/{element}/value", {"text": text})
+
+    def press(self, keys: str) -> None:
+        """Press keys one after the other, wherever the focus is."""
+        actions = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
+        self._send("POST", "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": actions}]})
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Look again until the page has changed."""
+        deadline = time.monotonic() + _SECONDS
+        while not condition():
+            assert time.monotonic() < deadline, self.text("body")
+            time.sleep(0.02)
+
+    def screenshot(self, path: Path) -> None:
+        path.write_bytes(base64.b64decode(self._send("GET", "/screenshot")))
+
+    def close(self) -> None:
+        self._send("DELETE", "")
+
+    def _find(self, selector: str) -> str:
+        found = self._send("POST", "/element", {"using": "css selector", "value": selector})
+        return str(found[_ELEMENT])
+
+    def _send(self, method: str, path: str, body: object = None) -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_SECONDS)
+        try:
+            content = None if body is None else json.dumps(body)
+            connection.request(method, self._session + path, content, {"Content-Type": "application/json"})
+            answer = json.loads(connection.getresponse().read())["value"]
+        finally:
+            connection.close()
+        if isinstance(answer, dict) and "error" in answer:
+            raise AssertionError(f"{answer['error']}: {answer['message']}")
+        return answer
+
+
+@contextmanager
+def browser(profile: Path) -> Iterator[Browser]:
+    """Open a browser with an empty profile; the block's end closes it and the driver."""
+    assert CHROMEDRIVER is not None
+    with subprocess.Popen(
+        [CHROMEDRIVER, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as driver:
+        try:
+            assert driver.stdout is not None
+            started = next(found for line in driver.stdout if (found := re.search(r"on port (\d+)\.", line)))
+            window = Browser(int(started[1]), profile)
+            try:
+                yield window
+            finally:
+                window.close()
+        finally:
+            driver.terminate()
+            assert driver.stdout is not None
+            driver.stdout.close()
+            driver.wait(_SECONDS)

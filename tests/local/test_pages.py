@@ -1,0 +1,106 @@
+"""The pages in a real browser: a human completes a token and looks on as the run goes on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from helmr_provider.local import DeclaredSchedule, LocalControlPlane, Settings, task
+from tests.local import browser as driving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from helmr_provider.local import TaskContext
+    from tests.local.browser import Browser
+    from tests.local.wire import Wire
+
+pytestmark = pytest.mark.skipif(
+    driving.CHROMIUM is None or driving.CHROMEDRIVER is None,
+    reason="no browser: install the packages chromium and chromium-driver",
+)
+_TAB = "\ue004"
+_ENTER = "\ue007"
+
+
+@task("release-notes", schedules=[DeclaredSchedule("weekly", "0 9 * * 1", "Europe/Berlin")])
+async def release_notes(ctx: TaskContext, payload: Any) -> Any:
+    """Ask a human, twice."""
+    ctx.log("Reading what changed since the last release")
+    answers = []
+    for question in ("publish", "announce"):
+        token = await ctx.create_token(timeout="24h")
+        ctx.log(f"Asking whether to {question}")
+        answers.append(await ctx.wait_for_token(token))
+    return {"answers": answers}
+
+
+@pytest.fixture(scope="module")
+def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with driving.browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def server() -> Iterator[LocalControlPlane]:
+    with LocalControlPlane([release_notes], settings=Settings(sweep=0.02)) as running:
+        yield running
+
+
+def _waiting(wire: Wire) -> tuple[str, str]:
+    started = wire.start("release-notes", external_id="release 2.4")
+    run_id = started["run"]["id"]
+    wire.until(run_id, "waiting")
+    return run_id, f"/sessions/{started['session']['id']}/runs/{run_id}"
+
+
+def test_a_token_is_completed_on_the_first_page_and_its_run_goes_on(
+    server: LocalControlPlane, wire: Wire, window: Browser
+) -> None:
+    run_id, path = _waiting(wire)
+    window.go(server.url)
+    assert run_id in window.text("#tokens")
+    window.write("#tokens textarea", '{"approved": "by hand"}')
+    window.click("#tokens button")
+    window.until(lambda: window.url == server.url + path)
+    window.until(lambda: "Asking whether to announce" in window.text("#log"))
+    window.until(lambda: "waiting" in window.text("#facts"))
+    assert wire.get(f"/api/runs/{run_id}")["status"] == "waiting"
+
+
+def test_a_run_s_page_follows_it_to_its_end_and_the_keyboard_is_enough(
+    server: LocalControlPlane, wire: Wire, window: Browser
+) -> None:
+    run_id, path = _waiting(wire)
+    for completed in range(2):
+        wire.until(run_id, "waiting")
+        window.go(server.url + path)
+        window.run("document.querySelector('textarea').focus()")
+        window.press(_TAB + _ENTER)
+        window.until(lambda: completed < len(wire.get("/api/tokens", status="completed")["tokens"]))  # noqa: B023 - at once
+    window.until(lambda: "run.completed" in window.text("#timeline"))
+    window.until(lambda: "succeeded" in window.text("#facts"))
+    assert wire.ended(run_id)["output"] == {"answers": [{"approved": True}] * 2}
+
+
+def test_the_first_page_shows_by_itself_what_happens_elsewhere_and_keeps_what_is_being_typed(
+    server: LocalControlPlane, wire: Wire, window: Browser
+) -> None:
+    _waiting(wire)
+    window.go(server.url)
+    window.write("#tokens textarea", '{"approved": ')
+    wire.start("release-notes", external_id="release 2.5")
+    window.until(lambda: "release 2.5" in window.text("#sessions"))
+    assert window.run("return document.querySelector('#tokens textarea').value") == '{"approved": '
+    assert "startSession" in window.text("#journal")
+    assert "0 9 * * 1" in window.text("#schedules")
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_no_page_is_wider_than_the_screen(server: LocalControlPlane, wire: Wire, window: Browser, width: int) -> None:
+    _, path = _waiting(wire)
+    window.size(width, 900)
+    for page in ("/", path, path.partition("/runs/")[0]):
+        window.go(server.url + page)
+        assert window.run("return document.documentElement.scrollWidth") <= width
