@@ -20,6 +20,22 @@ TOOLS = ROOT / ".cache" / "mutation-tools"
 EXPLAINED = Path(__file__).with_name("mutation_survivors.txt")
 AT_LEAST = 0.85
 
+# What is computed while the module is imported: each change needs a process that has not imported it before.
+AT_IMPORT = {"endpoints"}
+
+FRESH = "process_isolation = forkserver\nforkserver_warmup = none\n"
+
+# Finding the simplest example of a failure takes minutes, and nobody reads it here.
+PROFILE = """
+
+import hypothesis
+
+hypothesis.settings.register_profile(
+    "mutation", phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate], database=None, derandomize=True
+)
+hypothesis.settings.load_profile("mutation")
+"""
+
 # Module of the client -> the tests that must notice. Nothing here opens a connection of its own accord.
 MODULES = {
     "sse": ["test_sse"],
@@ -67,6 +83,8 @@ def try_module(module: str, copy: Path) -> dict[str, str]:
     shutil.copytree(ROOT / "tests" / "client", copy / "tests" / "client", ignore=bytecode)
     for file in ("pyproject.toml", "tests/conftest.py"):
         shutil.copyfile(ROOT / file, copy / file)
+    with (copy / "tests" / "conftest.py").open("a") as conftest:
+        conftest.write(PROFILE)
     paths = [f"tests/client/{name}.py" for name in MODULES[module]]
     tests = "\n    ".join(path for path in paths if (ROOT / path).exists())
     (copy / "setup.cfg").write_text(
@@ -75,7 +93,7 @@ def try_module(module: str, copy: Path) -> dict[str, str]:
         f"only_mutate = helmr_provider/client/{module}.py\n"
         f"pytest_add_cli_args_test_selection =\n    {tests}\n"
         "pytest_add_cli_args =\n    -p\n    no:cacheprovider\n"
-        "use_git_change_detection = false\n"
+        "use_git_change_detection = false\n" + (FRESH if module in AT_IMPORT else "")
     )
     contract = os.environ.get("HELMR_CONTRACT", str((ROOT / "../shared/contract").resolve()))
     environment = os.environ | {"PYTHONPATH": str(TOOLS), "HELMR_CONTRACT": contract}

@@ -107,6 +107,12 @@ def test_keep_alives_and_finished_events_do_not_add_up_to_an_oversize_one() -> N
     assert [event.data for event in found] == ["x"] * 100
 
 
+@pytest.mark.parametrize("cut", range(1, 4))
+def test_a_byte_order_mark_is_one_only_at_the_very_beginning(cut: int) -> None:
+    mark = b"\xef\xbb\xbf"
+    assert parse(mark[:cut], mark[cut:] + b"data: a", mark + b"b\n\n") == [ServerSentEvent("a\ufeffb")]
+
+
 def test_a_comment_counts_as_long_as_it_is_not_over() -> None:
     with pytest.raises(HelmrProtocolError):
         parse(b":" + b"x" * 60, b"x" * 60, max_size=100)
