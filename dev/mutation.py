@@ -23,7 +23,8 @@ AT_LEAST = 0.85
 # What is computed while the module is imported: each change needs a process that has not imported it before.
 AT_IMPORT = {"endpoints"}
 
-FRESH = "process_isolation = forkserver\nforkserver_warmup = none\n"
+# Importing takes longer than the tests that the limit of time is reckoned from.
+FRESH = "process_isolation = forkserver\nforkserver_warmup = none\ntimeout_constant = 30.0\n"
 
 # Finding the simplest example of a failure takes minutes, and nobody reads it here.
 PROFILE = """
