@@ -102,3 +102,42 @@ def test_a_broken_database_is_said_in_one_line(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "state.db").write_bytes(b"this is not a database " * 100)
     assert main(["serve", "--db", str(tmp_path / "state.db")]) == 1
     assert "not a database" in capsys.readouterr().err
+
+
+def test_the_variables_of_a_running_one_come_with_a_new_key_of_the_environment_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with _serve() as process:
+        served = _read(process)
+        port = served.url.rpartition(":")[2]
+        Wire(served).start("echo")
+        addresses = []
+        for options in ([], ["--environment", "staging"]):
+            assert main(["env", "--port", port, *options]) == 0
+            addresses.append(_Address(capsys.readouterr().out.splitlines()))
+        assert {address.url for address in addresses} == {served.url}
+        assert served.api_key not in {address.api_key for address in addresses}
+        assert [len(Wire(address).get("/api/sessions")["sessions"]) for address in addresses] == [1, 0]
+        process.terminate()
+        process.communicate(timeout=10)
+    assert main(["env", "--port", port]) == 1
+    assert capsys.readouterr().err.startswith("helmr-local: ")
+
+
+def test_tasks_are_listed_with_what_they_say_of_themselves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tasks"]) == 0
+    listed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert listed["echo"] == "Return the payload."
+    file = tmp_path / "mine.py"
+    file.write_text("from helmr_provider.local import task\n@task('mine')\nasync def mine(ctx, payload): ...\n")
+    assert main(["tasks", "--tasks", str(file)]) == 0
+    assert capsys.readouterr().out == "mine\n"
+
+
+def test_the_real_failures_can_be_turned_into_refusals() -> None:
+    for options, status in (([], 500), (["--quirks"], 500), (["--no-quirks"], 400)):
+        with _serve(*options) as process:
+            wire = Wire(_read(process))
+            assert wire.request("POST", "/api/workspaces", {}).status == status
+            process.terminate()
+            process.communicate(timeout=10)

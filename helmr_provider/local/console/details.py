@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from helmr_provider.local.clock import rfc3339
 from helmr_provider.local.console.forms import form
@@ -83,7 +83,7 @@ def _timeline(core: Core, row: Row) -> str:
     items = ""
     for event in events.after(core, row["id"], 0, _EVENTS):
         record = loads(event["record"])
-        attributes = {} if "redacted" in record["attributes"] else record["attributes"]
+        attributes: dict[str, Any] = {} if "redacted" in record["attributes"] else record["attributes"]
         text = json.dumps(attributes, indent=2, ensure_ascii=False)
         more = f"<details><summary>attributes</summary><pre>{escape(text)}</pre></details>" if attributes else ""
         items += (
