@@ -22,6 +22,7 @@ demo: setup ## Run the example on a real Airflow with a local control plane (KEE
 
 .PHONY: test
 test: setup lint types dist ## Check everything: lint, types, wheel, unit tests, a real scheduler and triggerer
+	@dev/browser.sh
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 .PHONY: test-fast
