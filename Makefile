@@ -18,7 +18,7 @@ help: ## Show this list
 
 .PHONY: demo
 demo: setup ## Run the example on a real Airflow with a local control plane (KEEP=1 leaves both running)
-	@$(BIN)/python -m dev.demo $(if $(KEEP),--keep)
+	@$(BIN)/python -m dev.demo $(if $(filter-out 0 no false,$(KEEP)),--keep)
 
 .PHONY: test
 test: setup lint types dist ## Check everything: lint, types, wheel, unit tests, a real scheduler and triggerer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import logging
 import os
@@ -113,10 +114,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave Airflow and the control plane running")
     keep: bool = parser.parse_args().keep
-    signal.signal(signal.SIGTERM, _interrupted)
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, _interrupted)
     logging.getLogger("helmr_provider").setLevel(logging.ERROR)  # that the loopback interface is plain HTTP
     screen = Screen()
     screen.title("An approval-gated agent session, on a real Airflow and a local control plane")
+    if (held := alone()) is None:
+        screen.plain(
+            f"Another demo is running in {FOLDER}: wait for its end, or stop it with Ctrl-C.", style="bold red"
+        )
+        return 1
     stack = Stack(FOLDER, dags=ROOT / "example_dags", standalone=True)
     succeeded = False
     try:
@@ -131,9 +138,27 @@ def main() -> int:
         screen.plain("\nInterrupted; stopping what was started.")
     finally:
         if not (keep and succeeded):
+            # A second Ctrl-C must not leave programs behind; stopping is bounded in time.
+            for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(each, signal.SIG_IGN)
             stack.stop()
             screen.line("stopped", "everything that was started")
+        os.close(held)
     return 0 if succeeded else 1
+
+
+def alone() -> int | None:
+    """Take the checkout for this demo, until the process ends; ``None`` if another demo has it.
+
+    What an earlier demo left running with ``KEEP=1`` is replaced, but one that still watches would be pulled away.
+    """
+    held = os.open(ROOT / "dev", os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(held)
+        return None
+    return held
 
 
 def _interrupted(*_: object) -> NoReturn:
