@@ -139,8 +139,11 @@ def _translate(error: Exception, request: Request, settings: Settings) -> HelmrC
         what = "the proxy refused to connect; check proxy= and the proxy variables of the environment"
     elif isinstance(error, httpx.ConnectError) and "CERTIFICATE" in str(error).upper():
         what = f"the certificate of {host} is not trusted; pass the CA bundle as verify="
+    elif isinstance(error, httpx.ConnectError) and "SSL" in str(error):
+        what = f"{host} does not answer in TLS; check the port, and whether it speaks https at all"
     elif isinstance(error, httpx.ConnectError):
-        what = f"cannot connect to {host}; check the address, and that the control plane is running"
+        through = "" if settings.proxy is None else " through the proxy"
+        what = f"cannot connect to {host}{through}; check the address, and that the control plane is running"
     elif isinstance(error, httpx.DecodingError):
         what = f"{host} sent an answer whose compression is broken"
     elif isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol)):

@@ -93,6 +93,8 @@ def _diagnosis(error: HelmrError, url: str) -> str:
 
 def _refusal(error: HelmrApiError, url: str) -> str:
     if not isinstance(error.body, dict) or "error" not in error.body:
+        if error.status in {502, 503, 504}:
+            return f"{url} answered {error.status}, but not in Helmr's form: a gateway in front of it cannot reach it."
         return f"{url} is not a Helmr control plane: it answered {error.status} without saying why in Helmr's form."
     if isinstance(error, HelmrAuthError):
         return f"{url} does not accept the API key: check the password of the connection."

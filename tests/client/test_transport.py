@@ -131,6 +131,19 @@ def test_nobody_there(variant: str) -> None:
     assert not caught.value.delivered
 
 
+def test_a_server_that_speaks_plain_http_only(variant: str) -> None:
+    with Wire() as wire, pytest.raises(HelmrConnectionError, match="does not answer in TLS") as caught:
+        drive(variant, retrieve, url=wire.url.replace("http:", "https:"))
+    assert not caught.value.delivered
+
+
+def test_a_proxy_that_is_not_there(variant: str) -> None:
+    proxy = f"http://me:hidden@127.0.0.1:{closed_port()}"
+    with pytest.raises(HelmrConnectionError, match=r"helmr\.example\.com through the proxy") as caught:
+        drive(variant, retrieve, url="https://helmr.example.com", proxy=proxy)
+    assert "hidden" not in str(caught.value)
+
+
 def test_a_server_that_stays_silent(variant: str) -> None:
     with Wire(Reply(end="silent")) as wire, pytest.raises(HelmrConnectionError, match="silent for too long") as caught:
         drive(variant, lambda client: client.single_shot().runs.retrieve("r"), url=wire.url, timeout=0.05)

@@ -182,3 +182,12 @@ def test_a_connection_that_does_not_exist() -> None:
 @pytest.mark.parametrize("url", ["https://127.0.0.1:1", "http://helmr.example"])
 def test_no_answer_shows_the_key(url: str, test_url: Callable[..., Any]) -> None:
     assert KEY not in test_url(url, extra={"connect_timeout": 1})[1]
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_gateway_that_cannot_reach_it_is_not_called_something_else(status: int, test_url: Callable[..., Any]) -> None:
+    with answering(status, "<html>upstream</html>", "text/html") as url:
+        works, text = test_url(url)
+    assert not works
+    assert text.startswith(f"{url} answered {status}")
+    assert "gateway" in text
