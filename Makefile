@@ -78,6 +78,10 @@ test-reliability: setup ## Kill everything at every moment on a real Airflow (so
 bench-client: setup ## Measure the client: reading, and waiting compared with naive ways (about ten minutes; ARGS=--help)
 	@$(BIN)/python -m benchmarks.client $(ARGS)
 
+.PHONY: bench-local
+bench-local: setup ## Measure the local control plane: starts, events to followers, memory (about a minute; ARGS=--help)
+	@$(BIN)/python -m benchmarks.local $(ARGS)
+
 .PHONY: mutation
 mutation: setup ## Change the client's pure core in small ways and see whether its tests notice (ARGS="sse durations")
 	@$(BIN)/python dev/mutation.py $(ARGS)

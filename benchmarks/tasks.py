@@ -16,3 +16,12 @@ if TYPE_CHECKING:
 async def until(_: TaskContext, payload: Any) -> None:
     """End at `at`, in seconds since the epoch."""
     await asyncio.sleep(max(0.0, payload["at"] - time.time()))
+
+
+@task("write")
+async def write(context: TaskContext, payload: Any) -> None:
+    """Write `events` lines from `at` on, each an event."""
+    await asyncio.sleep(max(0.0, payload["at"] - time.time()))
+    for number in range(payload["events"]):
+        context.log(f"line {number}")
+        await asyncio.sleep(0)
