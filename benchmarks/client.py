@@ -153,7 +153,10 @@ def count_requests(plane: Plane) -> int:
 def waiting(strategy: str, waits: int, timing: Timing) -> dict[str, Any]:
     """Measure one way to wait: nothing ends for a while, then all end one after the other."""
     with control_plane() as plane:
-        idle_from = time.time() + 3 + waits / 60 + timing.settle
+        began = time.time()
+        asyncio.run(start_runs(plane, [0.0] * 50))
+        # Twice as long as it should take: a run's end is chosen before it starts.
+        idle_from = time.time() + 2 + 2 * (time.time() - began) * waits / 50 + timing.settle
         idle_until = idle_from + timing.idle
         ends = [idle_until + 1 + timing.ends * random.random() for _ in range(waits)]
         runs = asyncio.run(start_runs(plane, ends))
@@ -183,15 +186,8 @@ def waiting(strategy: str, waits: int, timing: Timing) -> dict[str, Any]:
     return result | {"requests": requests, "server": server}
 
 
-def table(rows: list[list[str]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if not column else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
+def line(cells: list[str]) -> str:
+    return "  ".join([cells[0].ljust(20), *(cell.rjust(width) for cell, width in zip(cells[1:], WIDTHS, strict=True))])
 
 
 def delay(seconds: float) -> str:
@@ -213,6 +209,9 @@ def row(strategy: str, found: dict[str, Any]) -> list[str]:
 
 
 HEAD = ["", "connections", "requests/s", "server CPU", "KiB/wait", "CPU µs/wait/s", "CPU ms/wait", "p50", "p99", "max"]
+
+
+WIDTHS = [max(len(cell), 7) for cell in HEAD[1:]]
 
 
 def main() -> None:
@@ -239,18 +238,18 @@ def main() -> None:
         flush=True,
     )
     if "reading" in wanted:
-        print(table([list(line) for line in reading(options.events)]) + "\n", flush=True)
-    rows = [HEAD]
-    for strategy in STRATEGIES:
-        if strategy in wanted:
-            rows.append(row(strategy, waiting(strategy, options.waits, timing)))
-            print(f"measured: {strategy}", file=sys.stderr, flush=True)
-    if len(rows) > 1:
+        for what, result in reading(options.events):
+            print(f"{what:<56}{result:>18}")
+        print(flush=True)
+    strategies = [strategy for strategy in STRATEGIES if strategy in wanted]
+    if strategies:
         print(
             f"{options.waits:,} waits. For {timing.idle:.0f} s nothing ends: connections to CPU µs/wait/s. Then all end"
         )
         print(f"within {timing.ends:.0f} s: delay from a run's end to the return of its wait, p50 to max.\n")
-        print(table(rows))
+        print(line(HEAD), flush=True)
+    for strategy in strategies:
+        print(line(row(strategy, waiting(strategy, options.waits, timing))), flush=True)
 
 
 if __name__ == "__main__":
