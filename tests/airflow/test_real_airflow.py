@@ -63,6 +63,17 @@ def test_marking_a_deferred_task_cancels_its_run(stack: Stack, scenarios: Scenar
     assert len(scenario.helmr_runs()) == 1
 
 
+def test_marking_a_task_that_waits_on_its_worker_cancels_its_run(stack: Stack, scenarios: Scenarios) -> None:
+    scenario = scenarios.begin("blocking_session")
+    scenario.wait_for("running")
+    poll(lambda: bool(scenario.helmr_runs()), seconds=60, waiting_for="the session to be started")
+    scenario.wait_for_helmr_run("waiting")
+    stack.airflow.set_task_state(scenario.dag_id, scenario.run_id, "work", "failed")
+    scenario.wait_for_helmr_run("cancelled")
+    assert scenario.task()["state"] == "failed"
+    assert len(scenario.helmr_runs()) == 1
+
+
 def test_clearing_a_deferred_task_leaves_one_run_that_counts(stack: Stack, scenarios: Scenarios) -> None:
     scenario = scenarios.begin("gated_session")
     first = scenario.wait_until_watched()

@@ -49,6 +49,12 @@ def retried_session() -> None:
 
 
 @dag(schedule=None)
+def blocking_session() -> None:
+    """Start a session, and wait for it on the worker."""
+    HelmrStartSessionOperator(task_id="work", task="gated", payload=PAYLOAD, deferrable=False)
+
+
+@dag(schedule=None)
 def gated_sensor() -> None:
     """Wait for a token of the test's."""
     HelmrTokenSensor(task_id="work", token_id=PAYLOAD["token_id"], deferrable=True)
@@ -81,6 +87,7 @@ def impatient_session() -> None:
 
 gated_session()
 retried_session()
+blocking_session()
 gated_sensor()
 killed_worker()
 failing_session()
