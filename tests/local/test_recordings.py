@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from helmr_provider.local import LocalControlPlane
-from tests.conftest import CONTRACT
+from tests.conftest import CONTRACT, ROOT
 from tests.local.conftest import SCORES
 from tests.local.replay import Replay
 from tests.local.scenes import SCENES, play_topic
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RECORDINGS = CONTRACT / "recordings"
+FIDELITY = ROOT / "docs" / "fidelity.md"
 
 pytestmark = pytest.mark.skipif(not RECORDINGS.is_dir(), reason="the recordings are not on this machine")
 
@@ -53,6 +55,27 @@ def test_every_recording_of_these_topics_is_played_or_left_out_with_a_reason() -
     recorded = {int(path.name[:3]) for path in RECORDINGS.glob("[0-9]*.json")}
     assert recorded - _played - set(NOT_PLAYED) == set()
     assert _played & set(NOT_PLAYED) == set()
+
+
+def test_the_document_names_what_is_left_out() -> None:
+    _, _, section = FIDELITY.read_text().partition("## Not reproduced\n")
+    table, _, _ = section.partition("\n## ")
+    named: set[int] = set()
+    for cell in re.findall(r"^\| (\d[^|]*) \|", table, re.MULTILINE):
+        for first, last in re.findall(r"(\d{3})(?:\u2013(\d{3}))?", cell):
+            named.update(range(int(first), int(last or first) + 1))
+    assert named == set(NOT_PLAYED)
+
+
+def test_the_document_tells_the_score_of_every_topic(request: pytest.FixtureRequest) -> None:
+    told = dict(re.findall(r"^\| ([^|]+) \| (\d+ of \d+) \|$", FIDELITY.read_text(), re.MULTILINE))
+    assert list(told) == list(SCENES)
+    scores = request.config.stash.get(SCORES, {})
+    assert {topic: told[topic] for topic in scores} == scores
+    reproduced = sum(int(score.split()[0]) for score in told.values())
+    recorded = len(list(RECORDINGS.glob("[0-9]*.json")))
+    assert recorded == reproduced + len(NOT_PLAYED)
+    assert f"{reproduced} of {recorded} are reproduced" in FIDELITY.read_text()
 
 
 @pytest.mark.parametrize(
