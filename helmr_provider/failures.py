@@ -68,6 +68,18 @@ def is_permanent(error: Exception) -> bool:
     return isinstance(error, (HelmrConfigError, PayloadValidationError, AirflowNotFoundException))
 
 
+def given(name: str, value: object) -> str:
+    """Return the id that a template or an XCom has given.
+
+    :param name: the operator's parameter.
+    :param value: what it was rendered to; ``None``, also as text, is what a task that pushed nothing gives.
+    :raises AirflowFailException: there is no id in it.
+    """
+    if isinstance(value, str) and value.strip() not in {"", "None"}:
+        return value
+    raise AirflowFailException(f"{name} must be an id, but is {value!r}: has the task that gives it pushed one?")
+
+
 def result_of(run: RunSnapshot, what: Literal["output", "snapshot"], *, max_bytes: int | None) -> Any:
     """Return what a task returns for a run that has succeeded.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, mask_secret
 
-from helmr_provider.failures import told_to_airflow
+from helmr_provider.failures import given, told_to_airflow
 from helmr_provider.hooks.helmr import HelmrHook
 from helmr_provider.identity import Stamp
 
@@ -141,6 +141,6 @@ class HelmrCompleteTokenOperator(BaseOperator):
             with other data.
         """
         with told_to_airflow(f"complete Helmr token {self.token_id}", self.helmr_conn_id):
-            completion = self.hook.client.tokens.complete(self.token_id, self.data)
+            completion = self.hook.client.tokens.complete(given("token_id", self.token_id), self.data)
         self.log.info("Helmr token %s: %s.", self.token_id, completion.status)
         return self.token_id

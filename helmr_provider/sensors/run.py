@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from airflow.providers.common.compat.sdk import AirflowFailException, PokeReturnValue
 
-from helmr_provider.failures import DEFAULT_MAX_RESULT_BYTES, explain, result_of
+from helmr_provider.failures import DEFAULT_MAX_RESULT_BYTES, explain, given, result_of
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, store_links
 from helmr_provider.sensors.base import HelmrSensor
 
@@ -68,7 +68,7 @@ class HelmrRunSensor(HelmrSensor):
 
         :param context: of the task instance.
         """
-        run = self.hook.client.runs.retrieve(self.run_id)
+        run = self.hook.client.runs.retrieve(given("run_id", self.run_id))
         console_url = self.hook.settings.console_url
         if self.do_xcom_push:
             store_links(context, console_url=console_url, session_id=run.session_id, run_id=run.id)

@@ -226,6 +226,13 @@ def test_an_unknown_token_cannot_be_completed(helmr_connection: str) -> None:
         complete("00000000-0000-7000-8000-000000000000", 1)
 
 
+@pytest.mark.parametrize("token_id", [None, "None", ""], ids=repr)
+@pytest.mark.usefixtures("helmr_connection")
+def test_an_upstream_task_that_gave_no_token_is_told_as_that(token_id: Any) -> None:
+    with pytest.raises(AirflowFailException, match="token_id must be an id"):
+        complete(token_id, 1)
+
+
 @pytest.mark.parametrize("data", [object(), {"x": {1, 2}}, float("nan"), {1: "a"}])
 def test_data_that_are_not_json_are_refused_before_anything_is_sent(
     data: Any, helmr_connection: str, control_plane: LocalControlPlane

@@ -121,6 +121,12 @@ def test_a_run_that_does_not_exist_fails_for_good(how: dict[str, Any]) -> None:
         a_sensor("01a209f1-a710-7c76-93c6-10a2375dd539", **how).start().finish()
 
 
+@pytest.mark.parametrize("run_id", [None, "None", ""], ids=repr)
+def test_an_upstream_task_that_gave_no_run_is_told_as_that(run_id: Any) -> None:
+    with pytest.raises(AirflowFailException, match="run_id must be an id"):
+        a_sensor(run_id, deferrable=True).start().finish()
+
+
 def test_an_outage_on_a_worker_is_waited_out(control_plane: LocalControlPlane, client: HelmrClient) -> None:
     run = client.runs.wait(client.sessions.start("echo", 1).run.id, timeout=20)
     control_plane.fail_next("getRun", 503, times=30)
