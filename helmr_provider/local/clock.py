@@ -97,7 +97,11 @@ def parse_rfc3339(text: str) -> int:
     if match[8] != "Z":
         hours, minutes = match[8][1:].split(":")
         offset = timedelta(hours=int(hours), minutes=int(minutes)) * (-1 if match[8][0] == "-" else 1)
-    return (moment - offset - _EPOCH) // timedelta(microseconds=1)
+    try:
+        return (moment - offset - _EPOCH) // timedelta(microseconds=1)
+    except OverflowError:
+        # An offset can move the first and the last day out of the years that can be written.
+        raise ValueError(f'parsing time "{text}": year out of range') from None
 
 
 def _complaint(text: str) -> str:

@@ -49,6 +49,7 @@ def test_instants_are_written_in_utc_without_trailing_zeros(text: str, written: 
         ("2026-11-23", 'parsing time "2026-11-23" as "2006-01-02T15:04:05Z07:00": cannot parse "" as "T"'),
         ("2026-11-23T17:28:10", 'cannot parse "" as "Z07:00"'),
         ("2026-13-23T17:28:10Z", "month out of range"),
+        ("9999-12-31T23:00:00-05:00", "year out of range"),
         ("2026-11-23T17:28:10Zzz", 'extra text: "zz"'),
     ],
 )
