@@ -52,7 +52,8 @@ class HelmrStartSessionOperator(BaseOperator):
     the next session. The control plane itself keeps the record, in the session's external id and metadata.
 
     :param task: id of the deployed Helmr task. (templated)
-    :param payload: its input, a JSON value; ``None`` is sent as null, and nothing if it is not given. (templated)
+    :param payload: its input, a JSON value; ``None`` is sent as null, and nothing if it is not given. Not for secrets:
+        the control plane copies it into events, like ``metadata``. (templated)
     :param external_id: a name of your own for the session, unique in the Helmr environment for ever: if it exists, its
         run is waited for, if that is live or has succeeded. Without it, the task instance gives the name. (templated)
     :param helmr_queue: queue of the run, declared by the deployment; ``queue`` is Airflow's. (templated)
@@ -61,8 +62,9 @@ class HelmrStartSessionOperator(BaseOperator):
     :param ttl: how long the run may stay queued; timedelta, seconds, or text such as ``"10m"``. (templated)
     :param max_duration: how long the run may be executed, 5 seconds to a day; timedelta or seconds. (templated)
     :param retry: retry policy of the run, such as ``{"maxAttempts": 3}``; these retries are Helmr's. (templated)
-    :param metadata: metadata of the session. The member ``airflow`` is reserved. (templated)
-    :param tags: up to 10 tags of the session. (templated)
+    :param metadata: metadata of the session, a JSON object; an adopted session keeps what it was started with. The
+        member ``airflow`` is reserved. (templated)
+    :param tags: up to 10 tags of the session, 128 bytes each; an adopted session keeps its own. (templated)
     :param expires_at: when the session takes no more input; an aware datetime or RFC 3339 text. (templated)
     :param workspace_id: workspace to run in, instead of a new one. (templated)
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
