@@ -19,6 +19,7 @@ from helmr_provider.client import (
     HelmrPermissionError,
     HelmrTimeoutError,
 )
+from helmr_provider.client.wait_stats import WaitStats
 from helmr_provider.local import LocalControlPlane, TaskFailure, faults, task
 
 if TYPE_CHECKING:
@@ -363,9 +364,19 @@ async def test_explicit_followers_take_streams_from_the_waits_and_give_them_back
     assert all(run.is_success for run in await asyncio.gather(*waits))
 
 
-async def test_views_of_a_client_share_its_stream_budget(server: LocalControlPlane) -> None:
+async def test_views_of_a_client_share_its_stream_budget(
+    server: LocalControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with AsyncHelmrClient(url=server.url, api_key=server.api_key, max_streams=2) as client:
         view = client.single_shot()
+        held: list[int] = []
+        opened = WaitStats.stream_opened
+
+        def open_stream(stats: WaitStats) -> None:
+            opened(stats)
+            held.append(client.waiter.stats.open_streams + view.waiter.stats.open_streams)
+
+        monkeypatch.setattr(WaitStats, "stream_opened", open_stream)
         runs = [await waiting_run(client) for _ in range(4)]
         waits = [
             asyncio.create_task(c.waiter.run(run_id)) for c, (run_id, _) in zip([client, view] * 2, runs, strict=True)
@@ -374,7 +385,8 @@ async def test_views_of_a_client_share_its_stream_budget(server: LocalControlPla
         for _, end in runs:
             await end()
         assert all(run.is_success for run in await asyncio.gather(*waits))
-        assert client.waiter.stats.most_streams + view.waiter.stats.most_streams == 2
+        # At once: a slot that one view gives back goes to the other, so that each may have held both.
+        assert max(held) == 2
         await view.aclose()
 
 
