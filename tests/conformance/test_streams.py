@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from helmr_provider.client import HelmrApiError, PublicScope
+from tests.conformance.refusals import refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from helmr_provider.client import HelmrClient
     from tests.conformance.conftest import Plane
-
-
-def refused(status: int, code: str | None, call: Callable[[], Any]) -> None:
-    with pytest.raises(HelmrApiError) as caught:
-        call()
-    assert (caught.value.status, caught.value.code) == (status, code)
 
 
 def test_a_waiting_run_takes_the_record_and_goes_on(plane: Plane, client: HelmrClient) -> None:

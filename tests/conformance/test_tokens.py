@@ -7,19 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from helmr_provider.client import HelmrApiError
+from tests.conformance.refusals import refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from helmr_provider.client import HelmrClient
     from tests.conformance.conftest import Plane
-
-
-def refused(status: int, code: str | None, call: Callable[[], Any]) -> None:
-    with pytest.raises(HelmrApiError) as caught:
-        call()
-    assert (caught.value.status, caught.value.code) == (status, code)
 
 
 def test_a_token_shows_its_secrets_once(plane: Plane, client: HelmrClient) -> None:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from helmr_provider.client import HelmrApiError, HelmrNotFoundError
+from tests.conformance.refusals import refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from helmr_provider.client import HelmrClient, WorkspaceHandle
     from tests.conformance.conftest import Plane
 
 PATIENCE = 60.0
-
-
-def refused(status: int, code: str | None, call: Callable[[], Any]) -> None:
-    with pytest.raises(HelmrApiError) as caught:
-        call()
-    assert (caught.value.status, caught.value.code) == (status, code)
 
 
 @pytest.fixture

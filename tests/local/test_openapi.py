@@ -36,7 +36,7 @@ DESCRIPTION = CONTRACT / "openapi.yaml"
 pytestmark = pytest.mark.skipif(not DESCRIPTION.exists(), reason="the contract is not on this machine")
 
 BRIEF = Settings(start_and_wait=0.02, keep_alive=0.02, log_poll=0.02, stream_limit=0.05)
-EXAMPLES = 20
+EXAMPLES = 15
 
 CHECKED = [
     status_code_conformance,
