@@ -156,9 +156,11 @@ def _text(before: str, value: Any) -> str:
     return f"{before}{value[:_DETAIL_CHARACTERS]}" if isinstance(value, str) and value else ""
 
 
+# What tells most comes first. Why a run was cancelled while it was executed stands in the request only: the event that
+# follows when the worker has let go gives a reason of its own (recordings 366 and 367).
 _CAUSES: Final = {
-    "failed": ("run.failed", "run.dead_lettered"),
-    "cancelled": ("run.cancelled", "run.cancel_requested"),
+    "failed": ("run.dead_lettered", "run.failed"),
+    "cancelled": ("run.cancel_requested", "run.cancelled"),
     "expired": ("run.expired",),
 }
 
@@ -166,17 +168,18 @@ _CAUSES: Final = {
 def _last_event(client: HelmrClient, run: RunSnapshot) -> EventRecord | None:
     from helmr_provider.client.errors import HelmrError
 
-    kinds, found = _CAUSES.get(run.status, ()), None
+    kinds = _CAUSES.get(run.status, ())
+    found: dict[str, EventRecord] = {}
     give_up = time.monotonic() + _LOOK_UP_SECONDS
     try:
         for record in client.runs.events.records(run.id, page_size=200):
             if record.kind in kinds:
-                found = record
+                found[record.kind] = record
             if time.monotonic() > give_up:
                 break
     except HelmrError:
         pass
-    return found
+    return next((found[kind] for kind in kinds if kind in found), None)
 
 
 def _stderr(client: HelmrClient, run: RunSnapshot) -> list[str]:

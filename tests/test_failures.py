@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
+from dev.processes import poll
 from helmr_provider.client.errors import (
     HelmrConfigError,
     HelmrConnectionError,
@@ -118,10 +119,22 @@ def test_an_endless_line_on_stderr_is_cut(client: HelmrClient) -> None:
     assert len(explain(client, client.runs.wait(started.run.id, timeout=30), url=URL)) < 3000
 
 
-def test_a_cancelled_run_says_by_whom(client: HelmrClient) -> None:
-    started = client.sessions.start("sleeper")
-    client.runs.cancel(started.run.id, reason="wrong repository")
-    run = client.runs.wait(started.run.id, timeout=30)
+@pytest.mark.parametrize("executing", [False, True], ids=["queued", "executing"])
+def test_a_cancelled_run_says_by_whom(control_plane: LocalControlPlane, client: HelmrClient, executing: bool) -> None:
+    if not executing:
+        control_plane.pause_worker()
+    run_id = client.sessions.start("sleeper").run.id
+    if executing:
+        poll(lambda: client.runs.retrieve(run_id).status != "queued", seconds=20, waiting_for="the worker", every=0.02)
+    client.runs.cancel(run_id, reason="wrong repository")
+    # Only when the worker has let go is the last event there, which gives a reason of its own.
+    poll(
+        lambda: "run.cancelled" in {event.kind for event in client.runs.events.records(run_id)},
+        seconds=20,
+        waiting_for="the end",
+        every=0.02,
+    )
+    run = client.runs.retrieve(run_id)
     assert "was cancelled by somebody else, not by this task: wrong repository." in explain(client, run, url=URL)
     assert "was cancelled because the Airflow task was ended: wrong" in explain(client, run, url=URL, ours=True)
 
