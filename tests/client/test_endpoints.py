@@ -123,3 +123,18 @@ def test_the_http_library_leaves_path_and_query_as_they_are(variant: str, part: 
         "/pre%20fix" + ENDPOINTS["getSession"].target({"session_id": part}, {}),
         "/pre%20fix" + ENDPOINTS["listSessions"].target({}, {"task_id": task, "external_id": part}),
     ]
+
+
+@pytest.mark.parametrize(("project", "environment", "named"), [(" ", "e", "project_id"), ("p", "..", "environment_id")])
+def test_an_error_names_the_part_of_the_path_and_what_is_wrong_with_it(
+    project: str, environment: str, named: str
+) -> None:
+    wrong = "blank" if project == " " else "'..'"
+    with pytest.raises(ValueError, match=f"^{named} must not be {wrong}$"):
+        ENDPOINTS["countRuns"].target({}, {}, project_id=project, environment_id=environment)
+
+
+def test_what_is_always_or_never_repeated_does_not_depend_on_the_body() -> None:
+    for body in (None, {}, {"never": 1, "always": 1}, ["always"]):
+        assert ENDPOINTS["getRun"].repeatable(body)
+        assert not ENDPOINTS["closeSession"].repeatable(body)

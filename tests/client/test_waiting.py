@@ -377,6 +377,28 @@ def test_a_hint_that_comes_while_a_look_is_under_way_causes_another_look() -> No
     assert scheduler.actions(20.2) == [Retrieve(Key(RUN, "run"))]
 
 
+def test_a_look_that_was_given_up_is_taken_again_and_one_that_is_unknown_changes_nothing() -> None:
+    scheduler = one_wait()
+    look = Retrieve(Key(RUN, "run"))
+    scheduler.dropped(look, 1.0)
+    assert scheduler.actions(1.0) == [look]
+    scheduler.dropped(look, 2.0)
+    scheduler.dropped(look, 2.0)
+    assert scheduler.actions(2.0) == [look]
+    assert scheduler.actions(2.0) == []
+
+
+def test_a_count_that_was_given_up_makes_room_for_another() -> None:
+    scheduler = Scheduler(requests=1, random=lambda: 0.5)
+    for number in range(Scheduler.NEWCOMERS + 1):
+        scheduler.add(Key(RUN, str(number)), 0.0)
+    (first,) = scheduler.actions(0.0)
+    assert isinstance(first, Counts | ListRuns)
+    assert scheduler.actions(0.0) == []
+    scheduler.dropped(first, 0.1)
+    assert scheduler.actions(0.2) != []
+
+
 # Tokens and other kinds
 
 
