@@ -6,7 +6,7 @@ import time
 
 from helmr_provider.client import default_client, workspaces
 
-(sandbox, *_) = default_client().sandboxes.list()
+sandbox = default_client().sandboxes.list()[0]
 workspace = workspaces.open(workspaces.create(sandbox.sandbox_id, external_id="ticket-7", tags=["demo"]))
 
 command = workspace.exec(["sh", "-c", "cat > greeting.txt; cat greeting.txt"])
@@ -25,6 +25,6 @@ while workspace.stop().state != "no_active_materialization":
     time.sleep(0.05)
 print([entry.path for entry in workspace.files.iter()])  # -> ['greeting.txt']
 print(workspace.files.read("greeting.txt"))  # -> b'hello world\n'
-newest, *_ = workspace.versions.list()
+newest = workspace.versions.list()[0]
 print(newest.id == workspace.retrieve().current_version_id)  # -> True
 print(workspace.delete().state)  # -> archived

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import threading
 import time
@@ -19,39 +18,19 @@ from helmr_provider.client import (
     HelmrNotFoundError,
     HelmrTimeoutError,
 )
-from helmr_provider.local import LocalControlPlane, TaskFailure, faults, task
+from helmr_provider.local import LocalControlPlane, faults
+from tests.client.waited_for import MISSING, TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from helmr_provider.client import RunSnapshot
-    from helmr_provider.local import Fault, TaskContext
-
-MISSING = "00000000-0000-7000-8000-000000000000"
-
-
-@task("take-time")
-async def take_time(ctx: TaskContext, payload: Any) -> Any:
-    ctx.log("working")
-    await asyncio.sleep(payload["seconds"])
-    return payload
-
-
-@task("at-a-word", inputs=("word",))
-async def at_a_word(ctx: TaskContext, payload: Any) -> Any:
-    return await ctx.wait_for_input("word")
-
-
-@task("second-try", retry={"maxAttempts": 2, "backoff": {"minMs": 600, "maxMs": 600, "factor": 1, "jitter": "none"}})
-async def second_try(ctx: TaskContext, payload: Any) -> Any:
-    if ctx.attempt_number == 1:
-        raise TaskFailure("the first attempt fails on purpose")
-    return {"attempt": ctx.attempt_number}
+    from helmr_provider.local import Fault
 
 
 @pytest.fixture(scope="module")
 def plane() -> Iterator[LocalControlPlane]:
-    with LocalControlPlane([take_time, at_a_word, second_try]) as server:
+    with LocalControlPlane(TASKS) as server:
         yield server
 
 
