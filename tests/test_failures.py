@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -93,9 +94,15 @@ async def sleeper(ctx: TaskContext, payload: Any) -> None:
     await ctx.sleep(3600)
 
 
+@task("busy")
+async def busy(ctx: TaskContext, payload: Any) -> None:
+    """Keep its worker until it is cancelled, which a sleep would not."""
+    await asyncio.Event().wait()
+
+
 @pytest.fixture
 def control_plane() -> Iterator[LocalControlPlane]:
-    with LocalControlPlane(tasks=[noisy, sleeper]) as server:
+    with LocalControlPlane(tasks=[noisy, sleeper, busy]) as server:
         yield server
 
 
@@ -123,9 +130,9 @@ def test_an_endless_line_on_stderr_is_cut(client: HelmrClient) -> None:
 def test_a_cancelled_run_says_by_whom(control_plane: LocalControlPlane, client: HelmrClient, executing: bool) -> None:
     if not executing:
         control_plane.pause_worker()
-    run_id = client.sessions.start("sleeper").run.id
+    run_id = client.sessions.start("busy").run.id
     if executing:
-        poll(lambda: client.runs.retrieve(run_id).status != "queued", seconds=20, waiting_for="the worker", every=0.02)
+        poll(lambda: client.runs.retrieve(run_id).status == "running", seconds=20, waiting_for="the worker", every=0.02)
     client.runs.cancel(run_id, reason="wrong repository")
     # Only when the worker has let go is the last event there, which gives a reason of its own.
     poll(
