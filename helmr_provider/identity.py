@@ -296,7 +296,7 @@ def attach() -> Walk:
         raise IdentityError(
             f"the session with this external_id exists already and its run {seen.run_id} is {seen.run_status}. "
             "An external id names one session for ever: template it (with {{ run_id }}, for example), "
-            "or continue the session with HelmrSendInputOperator.",
+            "or continue the session by sending it input, with the client of HelmrHook.",
             permanent=True,
         )
     raise IdentityError("The session with this external_id is neither there nor can it be started.", permanent=False)

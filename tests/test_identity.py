@@ -259,7 +259,7 @@ def test_an_author_s_session_is_used_if_it_is_live_or_has_succeeded_whoever_star
 def test_an_author_s_session_that_ended_otherwise_fails_for_good_and_says_what_to_do(status: str) -> None:
     walking = attach()
     next(walking)
-    with pytest.raises(IdentityError, match=f"{status}.*template it.*HelmrSendInputOperator") as refused:
+    with pytest.raises(IdentityError, match=f"{status}.*template it.*sending it input") as refused:
         walking.send(seen(status=status))
     assert refused.value.permanent
 

@@ -354,7 +354,7 @@ class HelmrStartSessionOperator(BaseOperator):
         """Read the run; ``None`` during an outage, which is not a failure of the run."""
         from helmr_provider.client.errors import HelmrError
 
-        with self._told_to_airflow(f"read run {run_id}"):
+        with self._told_to_airflow(f"learn what became of run {run_id}, which may go on"):
             try:
                 return self.hook.client.runs.retrieve(run_id)
             except HelmrError as error:

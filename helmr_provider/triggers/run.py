@@ -66,6 +66,7 @@ class HelmrRunTrigger(HelmrTrigger):
         :param client: the triggerer's shared client.
         """
         from helmr_provider.claims import INPUT_PENDING
+        from helmr_provider.client.errors import HelmrConflictError
         from helmr_provider.identity import stamped
 
         if self.session_id is None:
@@ -76,8 +77,12 @@ class HelmrRunTrigger(HelmrTrigger):
             return
         reason = "the Airflow task was ended by a user"
         if self.cancel_on_kill == "session":
-            await client.sessions.open(self.session_id).cancel(reason=reason)
-            self.log.info("Cancelled session %s.", self.session_id)
+            try:
+                await client.sessions.open(self.session_id).cancel(reason=reason)
+            except HelmrConflictError:
+                self.log.info("Session %s had ended already.", self.session_id)
+            else:
+                self.log.info("Cancelled session %s.", self.session_id)
             return
         await client.runs.cancel(self.run_id, reason=reason)
         self.log.info("Cancelled run %s.", self.run_id)

@@ -342,7 +342,7 @@ def test_an_external_id_whose_run_failed_fails_for_good_and_says_what_to_do() ->
     task = a_task(task="fail", external_id="mine", retries=5)
     with pytest.raises(AirflowException, match="failed"):
         task.start().finish()
-    with pytest.raises(AirflowFailException, match=r"template it.*HelmrSendInputOperator") as refused:
+    with pytest.raises(AirflowFailException, match=r"template it.*sending it input") as refused:
         task.start().finish()
     assert "\n" not in str(refused.value)
 

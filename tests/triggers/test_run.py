@@ -234,6 +234,23 @@ async def test_what_another_try_has_adopted_is_left_alone(waiting: Any, airflow_
     assert client.sessions.retrieve(attempt.xcoms["session_id"]).status == "open"
 
 
+async def test_a_session_that_ended_just_before_the_kill_is_no_failure(
+    control_plane: LocalControlPlane,
+    waiting: Any,
+    airflow_says: Any,
+    client: HelmrClient,
+    task_log: Callable[[], str],
+) -> None:
+    attempt, triggerer = await waiting()
+    airflow_says("failed")
+    control_plane.fail_next("cancelSession", faults.status(409, error_code="session_terminal"))
+    await triggerer.kill()
+    said = task_log()
+    assert f"Session {attempt.xcoms['session_id']} had ended already." in said
+    assert "Could not end" not in said
+    client.sessions.open(attempt.xcoms["session_id"]).cancel()
+
+
 async def test_of_an_author_s_session_only_the_run_is_cancelled(
     waiting: Any, airflow_says: Any, client: HelmrClient
 ) -> None:
