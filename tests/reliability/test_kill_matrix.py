@@ -42,7 +42,7 @@ MOMENTS = [while_starting, while_deferred, while_ending, while_using_the_result]
 def test_the_result_arrives_once(
     stack: Stack, scenarios: Scenarios, program: str, moment: Callable[[Scenario], None]
 ) -> None:
-    scenario = scenarios.begin("retried_session")
+    scenario = scenarios.begin("gated_session")
     moment(scenario)
     if program == "control plane":
         stack.control_plane.kill()
