@@ -62,9 +62,18 @@ def get_provider_info() -> dict[str, Any]:
         "name": "Helmr",
         "description": "Run durable coding-agent sessions on Helmr, a self-hosted agent runtime.",
         "integrations": [{"integration-name": _INTEGRATION, "tags": ["service"]}],
-        "operators": modules("operators.session", "operators.token"),
-        "sensors": modules("sensors.run", "sensors.token"),
-        "triggers": modules("triggers.run", "triggers.token"),
+        "operators": modules(
+            "operators.session",
+            "operators.token",
+        ),
+        "sensors": modules(
+            "sensors.run",
+            "sensors.token",
+        ),
+        "triggers": modules(
+            "triggers.run",
+            "triggers.token",
+        ),
         "hooks": modules("hooks.helmr"),
         "connection-types": [
             {
@@ -75,5 +84,8 @@ def get_provider_info() -> dict[str, Any]:
                 "ui-field-behaviour": FIELD_BEHAVIOUR,
             }
         ],
-        "extra-links": ["helmr_provider.links.HelmrSessionLink", "helmr_provider.links.HelmrRunLink"],
+        "extra-links": [
+            "helmr_provider.links.HelmrSessionLink",
+            "helmr_provider.links.HelmrRunLink",
+        ],
     }

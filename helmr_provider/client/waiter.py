@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from helmr_provider.client.errors import HelmrConfigError, HelmrError
 from helmr_provider.client.following import EventLag, is_hint
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from helmr_provider.client.models.tokens import Token
     from helmr_provider.client.wait_actions import Action, Request
 
+_T = TypeVar("_T")
+
 # Closing a cancelled stream takes a turn of the loop; a wait's result is not held up by one that does not close.
 _CLOSING = 5.0
 
@@ -80,6 +82,10 @@ class _Kind(NamedTuple):
     ended: Callable[[Any], bool]
 
 
+async def _ignoring_id(read: Callable[[AsyncHelmrClient], Awaitable[_T]], client: AsyncHelmrClient, _: str) -> _T:
+    return await read(client)
+
+
 class Waiter:
     """Wait for runs, tokens and other things on behalf of one client.
 
@@ -100,6 +106,7 @@ class Waiter:
             RUN: _Kind(self._client.runs.retrieve, _has_ended),
             TOKEN: _Kind(self._client.tokens.retrieve, _is_decided),
         }
+        self._others: dict[Key, _Kind] = {}
         self._children: dict[Request | Follow, asyncio.Task[Any]] = {}
         self._driver: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -170,6 +177,29 @@ class Waiter:
         token: Token = await self._one(Key(TOKEN, token_id), timeout)
         return token
 
+    async def until(
+        self,
+        key: Key,
+        read: Callable[[AsyncHelmrClient], Awaitable[_T]],
+        ended: Callable[[_T], bool],
+        timeout: float | None = None,  # noqa: ASYNC109 - the limit names what is waited for
+    ) -> _T:
+        """Wait for anything else: read it again and again, together with all other waits of the client.
+
+        :param key: names everything that ``read`` and ``ended`` depend on, because equal keys share their reads; its
+            kind is neither ``run`` nor ``token``.
+        :param read: reads it once, with a client that repeats nothing: the waiter does.
+        :param ended: says whether what was read ends the wait.
+        :param timeout: seconds; None for as long as it takes.
+        :raises HelmrTimeoutError: it had not ended by then.
+        :raises HelmrNotFoundError: it does not exist in this environment.
+        """
+        if key.kind in self._kinds:
+            raise ValueError(f"Things of the kind {key.kind!r} have a wait of their own.")
+        self._others.setdefault(key, _Kind(partial(_ignoring_id, read, self._client), ended))
+        found: _T = await self._one(key, timeout)
+        return found
+
     async def aclose(self) -> None:
         """End all waits with an error, and everything that is under way."""
         self._closed = True
@@ -224,6 +254,7 @@ class Waiter:
     def _forget(self, key: Key) -> tuple[asyncio.Task[Any], ...]:
         """Stop everything that is under way for one thing, or everything at all if it was the last."""
         del self._waits[key]
+        self._others.pop(key, None)
         self._scheduler.remove(key)
         self._stats.wait_ended()
         if not self._waits:
@@ -359,7 +390,7 @@ class Waiter:
         scheduler = self._scheduler
         match action:
             case Retrieve(key):
-                kind = self._kinds[key.kind]
+                kind = self._kinds.get(key.kind) or self._others[key]
                 value = await kind.read(key.id)
                 ended = kind.ended(value)
 

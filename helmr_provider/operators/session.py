@@ -6,26 +6,23 @@ import time
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from enum import Enum
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
     AirflowTaskTimeout,
-    BaseOperator,
     conf,
 )
 
 from helmr_provider.client.durations import seconds
-from helmr_provider.failures import DEFAULT_MAX_RESULT_BYTES, is_permanent, result_of, run_failure, told_to_airflow
-from helmr_provider.hooks.helmr import HelmrHook
+from helmr_provider.failures import DEFAULT_MAX_RESULT_BYTES, is_permanent, result_of, run_failure
 from helmr_provider.identity import IdentityError, Stamp, attach, owner_of, refuse_reserved, walk
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, store_links
+from helmr_provider.operators.base import HelmrOperator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
-    from contextlib import AbstractContextManager
     from datetime import datetime, timedelta
 
     from airflow.providers.common.compat.sdk import Context
@@ -44,7 +41,7 @@ class _Payload(Enum):
         return self.value
 
 
-class HelmrStartSessionOperator(BaseOperator):
+class HelmrStartSessionOperator(HelmrOperator):
     """Start a session of a Helmr task, wait for its first run, and return the run's output.
 
     The session is started at most once for a task instance: a retry adopts the run that an earlier try has left
@@ -118,7 +115,6 @@ class HelmrStartSessionOperator(BaseOperator):
         tags: Sequence[str] | None = None,
         expires_at: datetime | str | None = None,
         workspace_id: str | None = None,
-        helmr_conn_id: str = HelmrHook.default_conn_name,
         wait_for_completion: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         timeout: timedelta | float | None = None,
@@ -143,7 +139,6 @@ class HelmrStartSessionOperator(BaseOperator):
         self.tags = tags
         self.expires_at = expires_at
         self.workspace_id = workspace_id
-        self.helmr_conn_id = helmr_conn_id
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
         self.timeout = timeout
@@ -165,11 +160,6 @@ class HelmrStartSessionOperator(BaseOperator):
             raise ValueError("result must be 'output' or 'snapshot'")
         if on_retry == "new" and external_id is not None:
             raise ValueError("on_retry='new' needs a new name for every session, so it excludes external_id")
-
-    @cached_property
-    def hook(self) -> HelmrHook:
-        """Access to the control plane."""
-        return HelmrHook(self.helmr_conn_id)
 
     def execute(self, context: Context) -> Any:
         """Start or adopt the session; then wait, defer, or return its ids.
@@ -442,9 +432,6 @@ class HelmrStartSessionOperator(BaseOperator):
         except Exception:
             self.log.exception("Could not cancel what this task has started in Helmr")
         return self._cancelled
-
-    def _told_to_airflow(self, doing: str) -> AbstractContextManager[None]:
-        return told_to_airflow(doing, self.helmr_conn_id)
 
 
 def _whole_number(name: str, value: Any) -> Any:

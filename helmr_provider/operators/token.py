@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, mask_secret
+from airflow.providers.common.compat.sdk import AirflowFailException, mask_secret
 
-from helmr_provider.failures import given, told_to_airflow
-from helmr_provider.hooks.helmr import HelmrHook
-from helmr_provider.identity import Stamp
+from helmr_provider.failures import given
+from helmr_provider.operators.base import HelmrOperator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +16,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class HelmrCreateTokenOperator(BaseOperator):
+class HelmrCreateTokenOperator(HelmrOperator):
     """Create a token, and return its id.
 
     A retry returns the same token: the key that makes it so names the task instance and the time between two clears. A
@@ -51,7 +47,6 @@ class HelmrCreateTokenOperator(BaseOperator):
         tags: Sequence[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
-        helmr_conn_id: str = HelmrHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -59,12 +54,6 @@ class HelmrCreateTokenOperator(BaseOperator):
         self.tags = tags
         self.metadata = metadata
         self.idempotency_key = idempotency_key
-        self.helmr_conn_id = helmr_conn_id
-
-    @cached_property
-    def hook(self) -> HelmrHook:
-        """Return the hook of the connection."""
-        return HelmrHook(self.helmr_conn_id)
 
     def execute(self, context: Context) -> str:
         """Create the token.
@@ -75,12 +64,12 @@ class HelmrCreateTokenOperator(BaseOperator):
             earlier try with the same key asked for another timeout, other tags or other metadata.
         """
         try:
-            with told_to_airflow("create a Helmr token", self.helmr_conn_id):
+            with self._told_to_airflow("create a Helmr token"):
                 token = self.hook.client.tokens.create(
                     timeout=self.timeout,
                     tags=self.tags,
                     metadata=self.metadata,
-                    idempotency_key=self.idempotency_key or self._key(context),
+                    idempotency_key=self.idempotency_key or self._once_key(context),
                 )
         except (TypeError, ValueError) as error:
             raise AirflowFailException(f"The Helmr token was not created: {error}") from None
@@ -91,13 +80,8 @@ class HelmrCreateTokenOperator(BaseOperator):
         self.log.info("Helmr token %s is %s.", token.id, token.status)
         return token.id
 
-    def _key(self, context: Context) -> str:
-        stamp = Stamp.of(context["ti"], context["dag_run"])
-        name = stamp.identity(self.hook.settings.session_prefix).external_id(1)
-        return f"airflow:{hashlib.sha256(json.dumps([name, stamp.epoch]).encode()).hexdigest()}"
 
-
-class HelmrCompleteTokenOperator(BaseOperator):
+class HelmrCompleteTokenOperator(HelmrOperator):
     """Complete a token with data, and return its id.
 
     A token that was completed with the same data before counts as done, so that a retry succeeds. Other data, an
@@ -119,18 +103,11 @@ class HelmrCompleteTokenOperator(BaseOperator):
         *,
         token_id: str,
         data: Any = None,
-        helmr_conn_id: str = HelmrHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.token_id = token_id
         self.data = data
-        self.helmr_conn_id = helmr_conn_id
-
-    @cached_property
-    def hook(self) -> HelmrHook:
-        """Return the hook of the connection."""
-        return HelmrHook(self.helmr_conn_id)
 
     def execute(self, context: Context) -> str:  # noqa: ARG002
         """Complete the token.
@@ -140,7 +117,7 @@ class HelmrCompleteTokenOperator(BaseOperator):
         :raises AirflowFailException: The data are not JSON, or the token is expired, cancelled, unknown, or completed
             with other data.
         """
-        with told_to_airflow(f"complete Helmr token {self.token_id}", self.helmr_conn_id):
+        with self._told_to_airflow(f"complete Helmr token {self.token_id}"):
             completion = self.hook.client.tokens.complete(given("token_id", self.token_id), self.data)
         self.log.info("Helmr token %s: %s.", self.token_id, completion.status)
         return self.token_id

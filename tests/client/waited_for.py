@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 MISSING = "00000000-0000-7000-8000-000000000000"
 
 
-@task("take-time")
+@task("take-time", outputs=("result",))
 async def take_time(ctx: TaskContext, payload: Any) -> Any:
     ctx.log("working")
     await asyncio.sleep(payload["seconds"])
