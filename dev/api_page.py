@@ -34,6 +34,7 @@ COMPOSED: dict[str, tuple[str, ...]] = {
     "RunEvents.follow_records": ("getRun", "getRunEvents"),
     "RunLogs.follow": ("getRunLogs",),
     "ExecHandle.wait": ("getWorkspaceExec",),
+    "PtyHandle.wait_until_open": ("getWorkspacePty",),
     "ByteStream.list": _OUTPUT,
     "ByteStream.stream": _OUTPUT,
     "SessionInput.iter": ("listSessionInputRecords",),

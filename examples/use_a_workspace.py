@@ -17,6 +17,7 @@ for chunk in command.stdout.stream():
 print(command.wait(timeout=60).exit_code)  # -> 0
 
 terminal = workspace.pty.create(cols=80, rows=24)
+terminal.wait_until_open(timeout=60)
 terminal.input("exit\n", offset=0)
 b"".join(chunk.content for chunk in terminal.output.stream())
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from helmr_provider.client.errors import HelmrConnectionError, HelmrError
 from helmr_provider.client.following import EventLag, is_hint
@@ -38,16 +38,18 @@ from helmr_provider.client.wait_stats import WaitStats
 from helmr_provider.client.waiting import Scheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from helmr_provider.client._sync.client import HelmrClient
     from helmr_provider.client.models.runs import RunSnapshot
     from helmr_provider.client.models.tokens import Token
     from helmr_provider.client.wait_actions import Action, Request
 
+_T = TypeVar("_T")
+
 
 class BlockingWaiter:
-    """Wait for runs and tokens on behalf of one client, in the thread of the caller.
+    """Wait for runs, tokens and other things on behalf of one client, in the thread of the caller.
 
     :param client: the client that requests are sent with.
     """
@@ -70,7 +72,7 @@ class BlockingWaiter:
         :raises HelmrTimeoutError: the run had not ended by then.
         :raises HelmrNotFoundError: no such run in this environment.
         """
-        snapshot: RunSnapshot = self._one(Key(RUN, run_id), timeout)
+        snapshot: RunSnapshot = self._one(Key(RUN, run_id), timeout, _KINDS[RUN])
         return snapshot
 
     def run_many(self, run_ids: Iterable[str], timeout: float | None = None) -> Generator[RunSnapshot, None, None]:
@@ -82,7 +84,8 @@ class BlockingWaiter:
         :raises HelmrNotFoundError: a run does not exist; raised after all others were yielded.
         """
         held_back: list[BaseException] = []
-        wait = self._wait([Key(RUN, run_id) for run_id in run_ids], timeout)
+        keys = [Key(RUN, run_id) for run_id in run_ids]
+        wait = _Wait(self._client, self._stats, self._closed, keys, timeout, kind=_KINDS[RUN])
         with contextlib.closing(wait.results(streams=False)) as results:
             for result in results:
                 if result.error is None:
@@ -101,22 +104,72 @@ class BlockingWaiter:
         :raises HelmrTimeoutError: it was still pending by then.
         :raises HelmrNotFoundError: no such token in this environment.
         """
-        token: Token = self._one(Key(TOKEN, token_id), timeout)
+        token: Token = self._one(Key(TOKEN, token_id), timeout, _KINDS[TOKEN])
         return token
+
+    def until(
+        self,
+        key: Key,
+        read: Callable[[HelmrClient], _T],
+        ended: Callable[[_T], bool],
+        timeout: float | None = None,
+        *,
+        interval: float | None = None,
+    ) -> _T:
+        """Wait for anything else: read it again and again.
+
+        :param key: names it; its kind is neither ``run`` nor ``token``.
+        :param read: reads it once, with a client that repeats nothing: the wait does.
+        :param ended: says whether what was read ends the wait.
+        :param timeout: seconds; None for as long as it takes.
+        :param interval: seconds between two looks; None for one second growing to five.
+        :raises HelmrTimeoutError: it had not ended by then.
+        :raises HelmrNotFoundError: it does not exist in this environment.
+        """
+        if key.kind in _KINDS:
+            raise ValueError(f"Things of the kind {key.kind!r} have a wait of their own.")
+
+        def read_it(client: HelmrClient, _: str) -> _T:
+            return read(client)
+
+        found: _T = self._one(key, timeout, _Kind(read_it, ended), interval)
+        return found
 
     def close(self) -> None:
         """End the waits of other threads with an error, at their next step."""
         self._closed.set()
 
-    def _wait(self, keys: Iterable[Key], timeout: float | None) -> _Wait:
-        return _Wait(self._client, self._stats, self._closed, keys, timeout)
-
-    def _one(self, key: Key, timeout: float | None) -> Any:
-        with contextlib.closing(self._wait([key], timeout).results(streams=key.kind == RUN)) as results:
+    def _one(self, key: Key, timeout: float | None, kind: _Kind, interval: float | None = None) -> Any:
+        wait = _Wait(self._client, self._stats, self._closed, [key], timeout, kind=kind)
+        with contextlib.closing(wait.results(streams=key.kind == RUN, interval=interval)) as results:
             result = next(results)
         if result.error is not None:
             raise result.error
         return result.value
+
+
+class _Kind(NamedTuple):
+    read: Callable[[HelmrClient, str], Any]
+    ended: Callable[[Any], bool]
+
+
+def _read_run(client: HelmrClient, run_id: str) -> RunSnapshot:
+    return client.runs.retrieve(run_id)
+
+
+def _has_ended(run: RunSnapshot) -> bool:
+    return run.is_terminal
+
+
+def _read_token(client: HelmrClient, token_id: str) -> Token:
+    return client.tokens.retrieve(token_id)
+
+
+def _is_decided(token: Token) -> bool:
+    return not token.is_pending
+
+
+_KINDS = {RUN: _Kind(_read_run, _has_ended), TOKEN: _Kind(_read_token, _is_decided)}
 
 
 class _Result(NamedTuple):
@@ -135,8 +188,11 @@ class _Wait:
         closed: threading.Event,
         keys: Iterable[Key],
         timeout: float | None,
+        *,
+        kind: _Kind,
     ) -> None:
         self._client = client
+        self._kind = kind
         self._slots = client.stream_slots
         self._stats = stats
         self._closed = closed
@@ -146,13 +202,14 @@ class _Wait:
         self._limit = timeout
         self._ends_at = float("inf") if timeout is None else time.monotonic() + timeout
 
-    def results(self, *, streams: bool) -> Generator[_Result, None, None]:
+    def results(self, *, streams: bool, interval: float | None = None) -> Generator[_Result, None, None]:
         """Yield each result once.
 
         :param streams: follow events if the client has a slot to spare.
+        :param interval: seconds between two single looks, if not the scheduler's own.
         """
         for key in self._pending:
-            self._scheduler.add(key, time.monotonic())
+            self._scheduler.add(key, time.monotonic(), interval)
         holds_slot, waits = False, len(self._pending)
         self._stats.wait_began(waits)
         try:
@@ -211,9 +268,9 @@ class _Wait:
         client = self._client.single_shot(silence=None if self._limit is None else self._ends_at - self._now())
         match action:
             case Retrieve(key):
-                value: Any = client.runs.retrieve(key.id) if key.kind == RUN else client.tokens.retrieve(key.id)
-                ended = value.is_terminal if key.kind == RUN else not value.is_pending
-                over = self._scheduler.retrieved(action, time.monotonic(), ended=ended, status=value.status)
+                value = self._kind.read(client, key.id)
+                ended, status = self._kind.ended(value), getattr(value, "status", "")
+                over = self._scheduler.retrieved(action, time.monotonic(), ended=ended, status=status)
                 return _Result(key, value, None) if over else None
             case ListRuns(status):
                 runs = client.runs.list(status=status, limit=FULL_LIST)

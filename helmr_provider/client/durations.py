@@ -21,6 +21,17 @@ def seconds(value: timedelta | float) -> float:
     return number
 
 
+def poll_seconds(value: timedelta | float) -> float:
+    """Return a ``poll_interval`` in seconds.
+
+    :raises ValueError: not a finite number above 0.
+    """
+    number = seconds(value)
+    if number <= 0:
+        raise ValueError("poll_interval must be greater than 0.")
+    return number
+
+
 def _is_amount(value: object) -> bool:
     return isinstance(value, (timedelta, int, float)) and not isinstance(value, bool)
 

@@ -29,6 +29,7 @@ _ADVICE = {
     "workspace.",
     "workspace_not_active": "The workspace is archived; create a new one.",
     "workspace_no_current_version": "Nothing has been captured yet; stop the workspace to capture it.",
+    "workspace_pty_not_open": "Wait until it is open (wait_until_open), unless it is closing.",
     "workspace_source_live_unsupported": "Stop the workspace to capture its files, then read the current version.",
     "workspace_stream_offset_conflict": "Write at the end: retrieve the exec or pty for its cursor.",
     "workspace_stream_cursor_expired": "Only the newest output is kept; follow it without a cursor.",

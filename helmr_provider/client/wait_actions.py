@@ -15,10 +15,11 @@ TOKEN_PAGE: Final = 500
 
 
 class Key(NamedTuple):
-    """What is waited for: its kind (``run``, ``token``, or any other that is looked at singly) and its id."""
+    """What is waited for: its kind (``run``, ``token``, or any other that is looked at singly), its id, and in what."""
 
     kind: str
     id: str
+    within: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,6 +183,8 @@ class Waiter:
         read: Callable[[AsyncHelmrClient], Awaitable[_T]],
         ended: Callable[[_T], bool],
         timeout: float | None = None,  # noqa: ASYNC109 - the limit names what is waited for
+        *,
+        interval: float | None = None,
     ) -> _T:
         """Wait for anything else: read it again and again, together with all other waits of the client.
 
@@ -191,13 +193,14 @@ class Waiter:
         :param read: reads it once, with a client that repeats nothing: the waiter does.
         :param ended: says whether what was read ends the wait.
         :param timeout: seconds; None for as long as it takes.
+        :param interval: seconds between two looks, of the first of equal waits; None for one second growing to five.
         :raises HelmrTimeoutError: it had not ended by then.
         :raises HelmrNotFoundError: it does not exist in this environment.
         """
         if key.kind in self._kinds:
             raise ValueError(f"Things of the kind {key.kind!r} have a wait of their own.")
         self._others.setdefault(key, _Kind(partial(_ignoring_id, read, self._client), ended))
-        found: _T = await self._one(key, timeout)
+        found: _T = await self._one(key, timeout, interval)
         return found
 
     async def aclose(self) -> None:
@@ -209,10 +212,15 @@ class Waiter:
 
     # Waits
 
-    async def _one(self, key: Key, timeout: float | None) -> Any:  # noqa: ASYNC109 - the limit names what is waited for
+    async def _one(
+        self,
+        key: Key,
+        timeout: float | None,  # noqa: ASYNC109 - the limit names what is waited for
+        interval: float | None = None,
+    ) -> Any:
         limit = _Limit(timeout)
         inbox: _Inbox = asyncio.Queue()
-        self._register(key, inbox)
+        self._register(key, inbox, interval)
         try:
             result = await limit.next(inbox)
         except TimeoutError:
@@ -224,7 +232,7 @@ class Waiter:
             raise result.error
         return result.value
 
-    def _register(self, key: Key, inbox: _Inbox) -> None:
+    def _register(self, key: Key, inbox: _Inbox, interval: float | None = None) -> None:
         if self._closed:
             raise HelmrError("This client is closed: nothing can be waited for with it.")
         loop = asyncio.get_running_loop()
@@ -236,7 +244,7 @@ class Waiter:
         inboxes = self._waits.setdefault(key, [])
         inboxes.append(inbox)
         if len(inboxes) == 1:
-            self._scheduler.add(key, loop.time())
+            self._scheduler.add(key, loop.time(), interval)
             self._stats.wait_began()
         if self._driver is None:
             self._slots.watchers.add(self._nudge)

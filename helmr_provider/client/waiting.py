@@ -71,9 +71,13 @@ class Scheduler:
 
     # Registrations
 
-    def add(self, key: Key, now: float) -> None:
-        """Begin to wait for something; it is looked at as soon as the budget allows."""
-        wait = Wait(key, Pace(1.0, 5.0, 1.5, self._random), Backoff(1.0, 10.0, self._random))
+    def add(self, key: Key, now: float, interval: float | None = None) -> None:
+        """Begin to wait for something; it is looked at as soon as the budget allows.
+
+        :param interval: seconds between two single looks; None for one second growing to five.
+        """
+        pace = Pace(interval or 1.0, interval or 5.0, 1.5, self._random)
+        wait = Wait(key, pace, Backoff(1.0, 10.0, self._random))
         self._waits[key] = wait
         if key.kind in self._ids:
             self._ids[key.kind].add(key.id)

@@ -109,10 +109,40 @@ def test_a_wait_for_a_command_that_is_not_there_ends_at_once(variant: str) -> No
     assert len(wire.asked) == 1
 
 
+def opening(variant: str, wire: Wire, **options: Any) -> Any:
+    options = {"poll_interval": 0.001} | options
+    return drive(variant, lambda c: c.workspaces.open("w").pty.open("t").wait_until_open(**options), url=wire.url)
+
+
+def pty_at(state: str) -> Reply:
+    return Reply(json={"pty": TERMINAL | {"state": state}})
+
+
+@both
+@pytest.mark.parametrize("timeout", [None, 30])
+@pytest.mark.parametrize(
+    ("state", "is_open"), [("open", True), ("resizing", True), ("closing", False), ("failed", False), ("lost", False)]
+)
+def test_a_terminal_is_waited_for_until_it_is_open_or_never_will_be(
+    state: str, is_open: bool, timeout: float | None, variant: str
+) -> None:
+    with Wire(pty_at("creating"), Reply(503, json={"error": "busy"}), pty_at("creating"), pty_at(state)) as wire:
+        found = opening(variant, wire, timeout=timeout)
+    assert (found.state, found.is_open) == (state, is_open)
+    assert {asked.path for asked in wire.asked} == {"/api/workspaces/w/pty/t"}
+
+
+@both
+def test_a_terminal_that_does_not_open_in_time_is_named(variant: str) -> None:
+    with Wire(pty_at("creating")) as wire, pytest.raises(HelmrTimeoutError, match="opening of pty t") as caught:
+        opening(variant, wire, timeout=0.3)
+    assert caught.value.pending == ("t",)
+
+
 @both
 @pytest.mark.parametrize("reply", [at("running"), Reply(503, json={"error": "busy"}), Reply(end="silent")])
 def test_a_wait_ends_at_its_deadline_whatever_the_server_does(reply: Reply, variant: str) -> None:
-    with Wire(reply) as wire, pytest.raises(HelmrTimeoutError, match=r"Exec e was not over within 0\.3 s") as caught:
+    with Wire(reply) as wire, pytest.raises(HelmrTimeoutError, match=r"Not over after 0\.3 s: exec e\.") as caught:
         wait(variant, wire, timeout=0.3)
     assert caught.value.pending == ("e",)
 
@@ -124,8 +154,10 @@ def test_without_a_deadline_a_control_plane_that_was_never_reached_is_told(varia
 
 
 def test_a_wait_does_not_ask_without_a_pause(offline: HelmrClient) -> None:
-    with pytest.raises(ValueError, match="poll_interval"):
-        offline.workspaces.open("w").execs.open("e").wait(poll_interval=0)
+    handle = offline.workspaces.open("w")
+    for call in (handle.execs.open("e").wait, handle.pty.open("t").wait_until_open):
+        with pytest.raises(ValueError, match="poll_interval"):
+            call(poll_interval=0)
 
 
 PENDING = {"code": "idempotency_pending", "error": "pending"}

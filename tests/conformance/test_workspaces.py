@@ -135,7 +135,7 @@ def test_what_was_written_is_in_the_version_that_a_stop_captures(plane: Plane, w
 def test_a_terminal_echoes_and_closes(plane: Plane, workspace: WorkspaceHandle) -> None:
     plane.needs_worker()
     terminal = workspace.pty.create(cols=100, rows=30)
-    plane.until(lambda: terminal.retrieve().state == "open")
+    assert terminal.wait_until_open(timeout=PATIENCE).is_open
     terminal.input("echo a$((1 + 1))b\n", offset=0)
     plane.until(lambda: b"a2b" in b"".join(chunk.content for chunk in terminal.output.list()))
     resized = terminal.resize(120, 40)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._async.byte_streams import AsyncByteStream
-from helmr_provider.client._shim import async_sleep
 from helmr_provider.client.answers import read, read_list, same_id
-from helmr_provider.client.durations import seconds
+from helmr_provider.client.durations import poll_seconds, seconds
 from helmr_provider.client.envelopes import read_member
-from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError, HelmrTimeoutError
 from helmr_provider.client.models.execs import Exec, StreamChunk
-from helmr_provider.client.retrying import is_transient
+from helmr_provider.client.wait_actions import Key
 from helmr_provider.client.workspace_bodies import exec_body, write_body
 
 if TYPE_CHECKING:
@@ -21,6 +18,10 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from helmr_provider.client._async.client import AsyncHelmrClient
+
+
+def _is_over(found: Exec) -> bool:
+    return found.is_terminal
 
 
 class AsyncWorkspaceExecs:
@@ -114,41 +115,24 @@ class AsyncExecHandle:
     ) -> Exec:
         """Wait until the command is over and return it; a failed or lost one is returned, not raised.
 
-        There is no event for it, so this asks again and again. An outage of the control plane is survived.
+        There is no event for it, so this looks again and again; an asynchronous client does so together with its other
+        waits. An outage is survived; without a timeout, a control plane that is not reached in the beginning is told.
 
-        :param poll_interval: timedelta or seconds between two looks.
+        :param poll_interval: timedelta or seconds between two looks; more when so many wait that looks are rationed.
         :param timeout: timedelta or seconds; None waits for as long as it takes.
         :raises HelmrTimeoutError: the deadline passed. The command goes on.
         :raises HelmrNotFoundError: no such command in this workspace.
         """
-        interval, limit = seconds(poll_interval), None if timeout is None else seconds(timeout)
-        if interval <= 0:
-            raise ValueError("poll_interval must be greater than 0.")
-        backoff, failures, seen = self._client.transport.context.reconnects, 0, False
-        ends_at = None if limit is None else time.monotonic() + limit
-        while True:
-            left = None if ends_at is None else ends_at - time.monotonic()
-            if left is not None and left <= 0:
-                raise HelmrTimeoutError(f"Exec {self.id} was not over within {limit:g} s.", pending=(self.id,))
-            try:
-                found = await self._within(left).retrieve()
-            except (HelmrApiError, HelmrConnectionError) as error:
-                # Without a deadline, a wrong address would never be told.
-                if not is_transient(error) or (left is None and not seen):
-                    raise
-                failures += 1
-                pause = backoff.delay(failures)
-            else:
-                if found.is_terminal:
-                    return found
-                pause, failures, seen = interval, 0, True
-            await async_sleep(pause if ends_at is None else max(0.0, min(pause, ends_at - time.monotonic())))
+        interval, limit = poll_seconds(poll_interval), None if timeout is None else seconds(timeout)
+        if limit is None:
+            found = await self.retrieve()
+            if found.is_terminal:
+                return found
+        key = Key("exec", self.id, self.workspace_id)
+        return await self._client.waiter.until(key, self._read, _is_over, limit, interval=interval)
 
-    def _within(self, left: float | None) -> AsyncExecHandle:
-        """Return a handle whose calls are neither repeated nor silent for longer than this."""
-        if left is None:
-            return self
-        return AsyncExecHandle(self._client.single_shot(silence=left), self.workspace_id, self.id)
+    async def _read(self, client: AsyncHelmrClient) -> Exec:
+        return await AsyncExecHandle(client, self.workspace_id, self.id).retrieve()
 
 
 class AsyncExecStdin:

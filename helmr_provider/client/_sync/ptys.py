@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from helmr_provider.client._sync.byte_streams import ByteStream
 from helmr_provider.client.answers import read, read_list, same_id
+from helmr_provider.client.durations import poll_seconds, seconds
 from helmr_provider.client.envelopes import read_member
 from helmr_provider.client.models.execs import Pty, StreamChunk
+from helmr_provider.client.wait_actions import Key
 from helmr_provider.client.workspace_bodies import write_body
 
 if TYPE_CHECKING:
     import builtins
+    from datetime import timedelta
 
     from helmr_provider.client._sync.client import HelmrClient
+
+
+def _has_opened(pty: Pty) -> bool:
+    return pty.state != "creating"
 
 
 class WorkspacePtys:
@@ -37,6 +44,8 @@ class WorkspacePtys:
         idempotency_key: str | None = None,
     ) -> PtyHandle:
         """Open a terminal (createWorkspacePty). It materializes the workspace if need be.
+
+        It is ``creating`` at first: :meth:`PtyHandle.wait_until_open` before it is typed into or resized.
 
         :param cwd: absolute path to start in.
         :param cols: columns, at most 500; 80 when left out.
@@ -99,13 +108,36 @@ class PtyHandle:
         """
         return self._pty("getWorkspacePty")
 
+    def wait_until_open(
+        self,
+        *,
+        poll_interval: timedelta | float = 0.25,
+        timeout: timedelta | float | None = None,  # noqa: ASYNC109 - the public name, as in asyncio.wait
+    ) -> Pty:
+        """Wait until the terminal takes input, and return it; one that is over is returned, too (``is_open``).
+
+        A terminal that was just created waits for its workspace, and refuses input until then.
+
+        :param poll_interval: timedelta or seconds between two looks; more when so many wait that looks are rationed.
+        :param timeout: timedelta or seconds; None waits for as long as it takes.
+        :raises HelmrTimeoutError: the deadline passed. The terminal may still open.
+        :raises HelmrNotFoundError: no such terminal in this workspace.
+        """
+        interval, limit = poll_seconds(poll_interval), None if timeout is None else seconds(timeout)
+        if limit is None:
+            found = self.retrieve()
+            if _has_opened(found):
+                return found
+        key = Key("opening of pty", self.id, self.workspace_id)
+        return self._client.waiter.until(key, self._read, _has_opened, limit, interval=interval)
+
     def input(self, data: bytes | str, *, offset: int) -> StreamChunk:
         """Type into the terminal (writeWorkspacePtyInput). The same bytes at the same offset are written once.
 
         :param data: bytes, or text that is sent as UTF-8; 1 byte to 1 MiB.
         :param offset: how many bytes were written before: ``input_cursor`` of the terminal, or ``offset_end`` of the
             chunk before.
-        :raises HelmrConflictError: the offset is not the end, or the terminal is not open.
+        :raises HelmrConflictError: the offset is not the end, or the terminal is not open (yet).
         """
         operation = "writeWorkspacePtyInput"
         value = self._client.transport.call(operation, path=self._path, body=write_body(data, offset))
@@ -126,6 +158,9 @@ class PtyHandle:
         :raises HelmrConflictError: the terminal is not open.
         """
         return self._pty("closeWorkspacePty")
+
+    def _read(self, client: HelmrClient) -> Pty:
+        return PtyHandle(client, self.workspace_id, self.id).retrieve()
 
     def _pty(self, operation: str, body: dict[str, Any] | None = None) -> Pty:
         value = self._client.transport.call(operation, path=self._path, body=body)

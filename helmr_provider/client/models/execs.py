@@ -92,6 +92,11 @@ class Pty(WireModel):
         """Whether it is over."""
         return self.state in {"closed", "lost", "failed"}
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes input."""
+        return self.state in {"open", "resizing"}
+
 
 class StreamChunk(WireModel):
     """Some bytes of an input or output (schema StreamChunk). It can split a character.
