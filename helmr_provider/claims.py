@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from helmr_provider.identity import Adopt, IdentityError, LookUp, Replace, Seen, Start, highest_generation, stamped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator
 
     from helmr_provider.client import HelmrClient
-    from helmr_provider.client.models.sessions import SessionSnapshot, SessionStart
+    from helmr_provider.client.models.sessions import SessionSnapshot
     from helmr_provider.identity import Outcome, Stamp, Step, Walk
+    from helmr_provider.starting import StartOptions
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -52,9 +52,7 @@ class Starter:
     :param client: of the worker.
     :param stamp: of this try.
     :param name: external id of a generation.
-    :param start: sends the start with an external id and metadata.
-    :param metadata: the author's.
-    :param payload: what the author gave, to compare with an adopted run's; left out of the comparison if ``None``.
+    :param options: what to start with.
     :param wait: waits until a run has ended.
     :param claimed: hears the name of the session that this try is about to answer for.
     :param log: of the task.
@@ -66,9 +64,7 @@ class Starter:
         *,
         stamp: Stamp,
         name: Callable[[int], str],
-        start: Callable[[str, dict[str, Any]], SessionStart],
-        metadata: Mapping[str, Any] | None,
-        payload: Any,
+        options: StartOptions,
         wait: Callable[[str], object],
         claimed: Callable[[str], object],
         log: Any,
@@ -76,9 +72,7 @@ class Starter:
         self._client = client
         self._stamp = stamp
         self._name = name
-        self._send = start
-        self._metadata = metadata
-        self._payload = payload
+        self._options = options
         self._wait = wait
         self._claimed = claimed
         self._log = log
@@ -110,7 +104,7 @@ class Starter:
         external_id = self._name(generation)
         self._claimed(external_id)
         try:
-            started = self._send(external_id, self._stamp.onto(self._metadata))
+            started = self._options.start(self._client, external_id, self._stamp.onto(self._options.metadata))
         except HelmrConflictError as error:
             if error.code in {"session_fingerprint_mismatch", "session_terminal"}:
                 return None
@@ -124,11 +118,12 @@ class Starter:
         session = self._put_stamp(seen)
         run = self._client.runs.retrieve(seen.run_id)
         self._log.info("Adopted run %s of session %s instead of starting another.", seen.run_id, seen.session_id)
-        if self._payload is not None and self._payload_differs(seen):
+        if differences := self._differences(seen):
             self._log.warning(
-                "Run %s was started with another payload than this try would send; it is not started again for that. "
-                "A payload that changes from try to try holds something like the time or the try number.",
+                "Run %s was started with another %s than this try would send; it is not started again for that. "
+                "What changes from try to try holds something like the time or the try number.",
                 seen.run_id,
+                ", another ".join(differences),
             )
         return _seen(seen.generation, session, run.id, run.status)
 
@@ -151,17 +146,15 @@ class Starter:
                 break
         return session
 
-    def _payload_differs(self, seen: Seen) -> bool:
+    def _differences(self, seen: Seen) -> list[str]:
         from helmr_provider.client.errors import HelmrError
 
         try:
             created = next(self._client.runs.events.records(seen.run_id, page_size=1), None)
         except HelmrError:
-            return False
+            return []
         attributes: Any = None if created is None else created.attributes
-        if not isinstance(attributes, dict) or "payload" not in attributes:
-            return False
-        return _canonical(attributes["payload"]) != _canonical(self._payload)
+        return self._options.differences(attributes) if isinstance(attributes, dict) else []
 
     def _replace(self, seen: Seen) -> None:
         self._log.info("Cancelling session %s of an earlier try, because on_retry is 'new'.", seen.session_id)
@@ -265,10 +258,3 @@ def _seen(generation: int, session: SessionSnapshot, run_id: str, run_status: st
         owner=stamped(session.metadata, "owner"),
         epoch=stamped(session.metadata, "epoch"),
     )
-
-
-def _canonical(value: Any) -> str:
-    from helmr_provider.client.bodies import encode
-
-    # As it travels: a payload may hold models, and comes back as plain JSON.
-    return json.dumps(json.loads(encode(value)), sort_keys=True)

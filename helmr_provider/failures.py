@@ -14,13 +14,14 @@ from airflow.providers.common.compat.sdk import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from helmr_provider.client import HelmrClient
     from helmr_provider.client.models.events import EventRecord
     from helmr_provider.client.models.runs import RunSnapshot
 
 DEFAULT_MAX_RESULT_BYTES: Final = 48 * 1024
+UNSUCCESSFUL: Final = ("failed", "cancelled", "expired")
 
 _STDERR_LINES: Final = 15
 _STDERR_CHARACTERS: Final = 2000
@@ -80,8 +81,18 @@ def given(name: str, value: object) -> str:
     raise AirflowFailException(f"{name} must be an id, but is {value!r}: has the task that gives it pushed one?")
 
 
+def refuse_unknown_statuses(fail_on: Collection[str]) -> None:
+    """Refuse what would never fail a task, and a success that would.
+
+    :param fail_on: the operator's parameter.
+    :raises ValueError: it holds something else than the statuses of runs that ended without success.
+    """
+    if unknown := set(fail_on) - set(UNSUCCESSFUL):
+        raise ValueError(f"fail_on takes {', '.join(UNSUCCESSFUL)}, but not {', '.join(sorted(unknown))}")
+
+
 def result_of(run: RunSnapshot, what: Literal["output", "snapshot"], *, max_bytes: int | None) -> Any:
-    """Return what a task returns for a run that has succeeded.
+    """Return what a task returns for a run.
 
     :param run: the run.
     :param what: its output, or all of it.

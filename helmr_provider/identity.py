@@ -13,6 +13,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
 
 STAMP: Final = "airflow"
@@ -247,7 +248,9 @@ class Outcome:
 Walk: TypeAlias = Generator[Step, Seen | None, Outcome]
 
 
-def walk(*, owner: str, epoch: str, on_retry: OnRetry = "reattach") -> Walk:
+def walk(
+    *, owner: str, epoch: str, on_retry: OnRetry = "reattach", results: Collection[str] = frozenset({"succeeded"})
+) -> Walk:
     """Find or start the one session of a task instance that this try goes on with.
 
     A generation is started only after the one before was seen ended, and an ended run stays ended, so no two live runs
@@ -256,6 +259,8 @@ def walk(*, owner: str, epoch: str, on_retry: OnRetry = "reattach") -> Walk:
     :param owner: this try.
     :param epoch: this epoch.
     :param on_retry: ``new`` replaces what another try left running, instead of adopting it.
+    :param results: statuses of runs whose result counts. A cancelled run makes way for the next all the same, because
+        it may have been cancelled only because its task was.
     :raises IdentityError: others start and end sessions of this identity faster than they can be looked at.
     """
     for _ in range(_MAX_ROUNDS):
@@ -265,7 +270,7 @@ def walk(*, owner: str, epoch: str, on_retry: OnRetry = "reattach") -> Walk:
                 seen = (yield Adopt(seen)) or seen
                 if seen.run_status != "cancelled":
                     return Outcome(seen=seen, started=False)
-            elif seen.run_status == "succeeded" and seen.epoch == epoch:
+            elif seen.run_status in results and seen.run_status != "cancelled" and seen.epoch == epoch:
                 return Outcome(seen=seen, started=False)
         elif seen is not None and seen.live:
             yield Replace(seen)
@@ -275,11 +280,12 @@ def walk(*, owner: str, epoch: str, on_retry: OnRetry = "reattach") -> Walk:
     raise IdentityError("The sessions of this task instance keep changing; try again later.", permanent=False)
 
 
-def attach() -> Walk:
+def attach(*, results: Collection[str] = frozenset({"succeeded"})) -> Walk:
     """Find or start the one session with an external id of the author's own; it is used once, whoever started it.
 
     Its generation is 1, for want of others.
 
+    :param results: statuses of runs whose result counts.
     :raises IdentityError: the session's run ended without success; there will never be another first run.
     """
     for _ in range(_MAX_ROUNDS):
@@ -291,12 +297,12 @@ def attach() -> Walk:
             continue
         if seen.live:
             seen = (yield Adopt(seen)) or seen
-        if seen.live or seen.run_status == "succeeded":
+        if seen.live or seen.run_status in results:
             return Outcome(seen=seen, started=False)
         raise IdentityError(
             f"the session with this external_id exists already and its run {seen.run_id} is {seen.run_status}. "
             "An external id names one session for ever: template it (with {{ run_id }}, for example), "
-            "or continue the session by sending it input, with the client of HelmrHook.",
+            "or continue the session with HelmrSendInputOperator.",
             permanent=True,
         )
     raise IdentityError("The session with this external_id is neither there nor can it be started.", permanent=False)

@@ -217,6 +217,18 @@ def test_a_run_that_ended_without_success_makes_way_for_the_next(status: str) ->
     assert steps(a_walk(), seen(status=status), None)[0][-1] == Start(2)
 
 
+@pytest.mark.parametrize("status", ["failed", "expired"])
+def test_a_run_whose_end_counts_as_a_result_is_taken_over_within_an_epoch(status: str) -> None:
+    results = {"succeeded", status}
+    assert steps(a_walk(results=results), seen(status=status), None)[1] is not None
+    assert steps(a_walk(results=results), seen(status=status, epoch="before the clear"), None)[0][-1] == Start(2)
+
+
+def test_a_cancelled_run_makes_way_even_if_it_would_count() -> None:
+    # Its cancel may have been meant for the try that was ended with it.
+    assert steps(a_walk(results={"succeeded", "cancelled"}), seen(status="cancelled"), None)[0][-1] == Start(2)
+
+
 def test_a_start_that_somebody_else_was_faster_with_is_looked_up() -> None:
     live = seen(owner="somebody")
     assert steps(a_walk(), None, None, live, None, live) == (
@@ -259,9 +271,15 @@ def test_an_author_s_session_is_used_if_it_is_live_or_has_succeeded_whoever_star
 def test_an_author_s_session_that_ended_otherwise_fails_for_good_and_says_what_to_do(status: str) -> None:
     walking = attach()
     next(walking)
-    with pytest.raises(IdentityError, match=f"{status}.*template it.*sending it input") as refused:
+    with pytest.raises(IdentityError, match=f"{status}.*template it.*HelmrSendInputOperator") as refused:
         walking.send(seen(status=status))
     assert refused.value.permanent
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled", "expired"])
+def test_an_author_s_session_that_ended_with_what_counts_as_a_result_is_used(status: str) -> None:
+    there = seen(status=status, owner="whoever")
+    assert steps(attach(results={"succeeded", status}), there)[1] == Outcome(seen=there, started=False)
 
 
 def test_an_author_s_session_is_started_if_it_does_not_exist() -> None:

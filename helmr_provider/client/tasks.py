@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 from typing_extensions import TypeVar
 
@@ -40,6 +40,14 @@ class Task(Generic[In, Out]):
     payload: Schema[In] | None = None
     output: Schema[Out] | None = None
     max_duration: timedelta | int | None = None
+
+    def __str__(self) -> str:
+        """Return the id, so that whoever keeps the text of a target keeps what names it."""
+        return self.id
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Return itself, being immutable; a ready adapter cannot be copied."""
+        return self
 
     @property
     def max_duration_seconds(self) -> int:

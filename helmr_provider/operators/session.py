@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from contextlib import closing, suppress
-from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import (
@@ -16,29 +14,31 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from helmr_provider.client.durations import seconds
-from helmr_provider.failures import DEFAULT_MAX_RESULT_BYTES, is_permanent, result_of, run_failure
-from helmr_provider.identity import IdentityError, Stamp, attach, owner_of, refuse_reserved, walk
+from helmr_provider.failures import (
+    DEFAULT_MAX_RESULT_BYTES,
+    UNSUCCESSFUL,
+    is_permanent,
+    refuse_unknown_statuses,
+    result_of,
+    run_failure,
+)
+from helmr_provider.identity import TERMINAL, IdentityError, Stamp, attach, owner_of, walk
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, store_links
 from helmr_provider.operators.base import HelmrOperator
+from helmr_provider.operators.run_output import RunOutput
+from helmr_provider.starting import Payload, StartOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from airflow.providers.common.compat.sdk import Context
 
     from helmr_provider.claims import Claim
+    from helmr_provider.client import Task
     from helmr_provider.client.models.runs import RunSnapshot
     from helmr_provider.identity import OnRetry, Outcome
-
-
-class _Payload(Enum):
-    """Stands for a payload that is not there, as ``None`` is one. An enum member stays itself when it is copied."""
-
-    NONE = "no payload"
-
-    def __str__(self) -> str:
-        return self.value
+    from helmr_provider.output import Logs
 
 
 class HelmrStartSessionOperator(HelmrOperator):
@@ -48,7 +48,8 @@ class HelmrStartSessionOperator(HelmrOperator):
     running, and takes over a result that came meanwhile; only a run that ended otherwise, or a clear, makes it start
     the next session. The control plane itself keeps the record, in the session's external id and metadata.
 
-    :param task: id of the deployed Helmr task. (templated)
+    :param task: id of the deployed Helmr task (templated), or a :class:`helmr_provider.client.Task`, whose type the
+        payload must fit and whose time limit counts, 15 minutes if it declares none.
     :param payload: its input, a JSON value; ``None`` is sent as null, and nothing if it is not given. Not for secrets:
         the control plane copies it into events, like ``metadata``. (templated)
     :param external_id: a name of your own for the session, unique in the Helmr environment for ever: if it exists, its
@@ -72,8 +73,13 @@ class HelmrStartSessionOperator(HelmrOperator):
     :param cancel_on_kill: whether to cancel when the task is ended from outside, deferred or not.
     :param cancel_on_timeout: whether to cancel when a limit is reached. If not, a retry finds the run again.
     :param on_retry: ``"reattach"`` to what an earlier try has left running, or cancel that and start a ``"new"`` one.
+    :param fail_on: statuses of the run that fail the task; a run that ended otherwise returns its result.
     :param result: what to return: the run's ``"output"``, or the whole run as a ``"snapshot"``.
     :param max_result_bytes: largest result as JSON that may become an XCom; ``None`` for no limit.
+    :param close_session: whether to close the session when it has given its result: then no downstream task can send it
+        input. A session that has ended already is fine.
+    :param logs: what of the run's output to write into the task's log: the ``"tail"`` of stdout and stderr after the
+        wait, all lines ``"live"`` while it waits (deferred, too), or nothing (``"off"``).
     :raises AirflowFailException: what cannot be helped by trying again: the connection, the request, an unknown task, a
         run that somebody else has cancelled, a result that is too large.
     :raises AirflowException: the run failed or expired, or the control plane cannot be reached to start it.
@@ -102,8 +108,8 @@ class HelmrStartSessionOperator(HelmrOperator):
     def __init__(
         self,
         *,
-        task: str,
-        payload: Any = _Payload.NONE,
+        task: str | Task[Any, Any],
+        payload: Any = Payload.NONE,
         external_id: str | None = None,
         helmr_queue: str | None = None,
         concurrency_key: str | None = None,
@@ -121,8 +127,11 @@ class HelmrStartSessionOperator(HelmrOperator):
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
         on_retry: OnRetry = "reattach",
+        fail_on: Collection[str] = UNSUCCESSFUL,
         result: Literal["output", "snapshot"] = "output",
         max_result_bytes: int | None = DEFAULT_MAX_RESULT_BYTES,
+        close_session: bool = False,
+        logs: Logs = "tail",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -145,19 +154,28 @@ class HelmrStartSessionOperator(HelmrOperator):
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.on_retry: OnRetry = on_retry
+        self.fail_on = fail_on
         self.result: Literal["output", "snapshot"] = result
         self.max_result_bytes = max_result_bytes
+        self.close_session = close_session
+        self.logs: Logs = logs
         self.session_id: str | None = None
         self.run_id: str | None = None
         self._claim: Claim | None = None
+        self._log_cursor: str | None = None
         self._killed = False
         self._cancelled = False
         if timeout is not None and not seconds(timeout) > 0:
             raise ValueError("timeout must be positive")
         if on_retry not in {"reattach", "new"}:
             raise ValueError("on_retry must be 'reattach' or 'new'")
+        refuse_unknown_statuses(fail_on)
         if result not in {"output", "snapshot"}:
             raise ValueError("result must be 'output' or 'snapshot'")
+        if logs not in {"tail", "live", "off"}:
+            raise ValueError("logs must be 'tail', 'live' or 'off'")
+        if close_session and not wait_for_completion:
+            raise ValueError("close_session closes after the result, so it excludes wait_for_completion=False")
         if on_retry == "new" and external_id is not None:
             raise ValueError("on_retry='new' needs a new name for every session, so it excludes external_id")
 
@@ -171,7 +189,7 @@ class HelmrStartSessionOperator(HelmrOperator):
 
     def _execute(self, context: Context) -> Any:
         deadline = self._deadline(context)
-        with self._told_to_airflow(f"start Helmr task {self.task!r}"):
+        with self._told_to_airflow(f"start Helmr task '{self.task}'"):
             outcome = self._start_or_adopt(context, deadline)
         claim = self._keep(context, outcome)
         if self._killed:
@@ -203,18 +221,19 @@ class HelmrStartSessionOperator(HelmrOperator):
         :param external_id: as of the deferral.
         :param deadline: as of the deferral, in seconds since the epoch.
         """
+        told = dict(event or {})
+        self._log_cursor = told.get("log_cursor")
         if external_id is None or session_id is None or run_id is None:
             run = self._find_again(context)
         else:
             self._claim_as(owner_of(context["ti"]), external_id, session_id=session_id, run_id=run_id)
             run = self._read(run_id)
         if run is not None and run.is_terminal:
-            return self._finish(run)
+            return self._finish(run, self._output(resumed=True))
         if deadline is None:
             deadline = self._deadline(context)
         if deadline is not None and time.time() >= deadline:
-            self._give_up()
-        told = dict(event or {})
+            self._give_up(self._output(resumed=True))
         if told.get("status") == "error" or self._claim is None:
             cancelled = self._cancel_unless_retried(context)
             raise AirflowException(
@@ -236,9 +255,9 @@ class HelmrStartSessionOperator(HelmrOperator):
             if next_method == TRIGGER_FAILED:
                 run = self._find_again(context)
                 if run is not None and run.is_terminal:
-                    return self._finish(run)
+                    return self._finish(run, self._output(resumed=True))
                 if run is not None and (next_kwargs or {}).get("error") in TRIGGER_TIMED_OUT:
-                    self._give_up()
+                    self._give_up(self._output(resumed=True))
                 self._cancel_unless_retried(context)
             return super().resume_execution(next_method, next_kwargs, context)
 
@@ -250,55 +269,42 @@ class HelmrStartSessionOperator(HelmrOperator):
     def _start_or_adopt(self, context: Context, deadline: float | None) -> Outcome:
         from helmr_provider.claims import Starter
 
-        options = self._options()
-        client, stamp = self.hook.client, self._stamp(context)
+        stamp = self._stamp(context)
+        client = self.hook.client
         starter = Starter(
             client,
             stamp=stamp,
             name=self._name(stamp),
-            start=lambda external_id, metadata: client.sessions.start(
-                self.task, external_id=external_id, metadata=metadata, **options
-            ),
-            metadata=self.metadata,
-            payload=options.get("payload"),
+            options=self._options(),
             wait=lambda run_id: client.runs.wait(run_id, timeout=_seconds_until(deadline)),
             claimed=lambda external_id: self._claim_as(stamp.owner, external_id),
             log=self.log,
         )
+        results = TERMINAL - set(self.fail_on)
         if self.external_id is not None:
-            return starter.take(attach())
-        return starter.take(walk(owner=stamp.owner, epoch=stamp.epoch, on_retry=self.on_retry))
+            return starter.take(attach(results=results))
+        return starter.take(walk(owner=stamp.owner, epoch=stamp.epoch, on_retry=self.on_retry, results=results))
 
-    def _options(self) -> dict[str, Any]:
-        """Return the start's options besides name and metadata; whatever would be refused is refused here."""
-        from helmr_provider.client.bodies import NOT_GIVEN, start_body
-
-        options: dict[str, Any] = {
-            "queue": self.helmr_queue,
-            "concurrency_key": self.concurrency_key,
-            "ttl": self.ttl,
-            "tags": self.tags,
-            "expires_at": self.expires_at,
-            "workspace_id": self.workspace_id,
-        }
+    def _options(self) -> StartOptions:
+        """Return what to start with; whatever would be refused is refused here."""
         try:
-            options["priority"] = _whole_number("priority", self.priority)
-            options["max_duration"] = _whole_number("max_duration", self.max_duration)
-            options["retry"] = dict(self.retry) if isinstance(self.retry, Mapping) else self.retry
-            payload = NOT_GIVEN if self.payload is _Payload.NONE else self.payload
-            start_body(
-                self.task,
-                payload,
+            return StartOptions(
+                task=self.task,
+                payload=self.payload,
                 external_id=self.external_id,
+                queue=self.helmr_queue,
+                concurrency_key=self.concurrency_key,
+                priority=self.priority,
+                ttl=self.ttl,
+                max_duration=self.max_duration,
+                retry=self.retry,
                 metadata=self.metadata,
-                idempotency_key=None,
-                idempotency_key_ttl=None,
-                **options,
+                tags=self.tags,
+                expires_at=self.expires_at,
+                workspace_id=self.workspace_id,
             )
-            refuse_reserved(self.metadata)
         except (TypeError, ValueError) as error:
-            raise AirflowFailException(f"Helmr task {self.task!r} was not started: {error}") from None
-        return options if payload is NOT_GIVEN else {"payload": payload, **options}
+            raise AirflowFailException(f"Helmr task '{self.task}' was not started: {error}") from None
 
     def _stamp(self, context: Context) -> Stamp:
         return Stamp.of(context["ti"], context["dag_run"])
@@ -356,11 +362,17 @@ class HelmrStartSessionOperator(HelmrOperator):
     def _wait(self, deadline: float | None) -> Any:
         from helmr_provider.client.errors import HelmrTimeoutError
 
-        run, run_id = None, self.run_id or ""
+        run, run_id, output = None, self.run_id or "", self._output()
         # Airflow's own alarm can be a moment earlier than our deadline.
         with suppress(AirflowTaskTimeout), self._told_to_airflow(f"wait for run {run_id}"), suppress(HelmrTimeoutError):
-            run = self.hook.client.runs.wait(run_id, timeout=_seconds_until(deadline))
-        return self._give_up() if run is None else self._finish(run)
+            run = output.wait(_seconds_until(deadline))
+        return self._give_up(output) if run is None else self._finish(run, output)
+
+    def _output(self, *, resumed: bool = False) -> RunOutput:
+        """Return what shows the run's output from here on."""
+        # How far the triggerer has got is not known when it was lost.
+        logs: Logs = "tail" if resumed and self.logs == "live" and self._log_cursor is None else self.logs
+        return RunOutput(logs, self.hook.client, self.run_id or "", self.log, self._log_cursor)
 
     def _defer(self, claim: Claim, deadline: float | None) -> NoReturn:
         from helmr_provider.triggers.base import backstop
@@ -374,6 +386,8 @@ class HelmrStartSessionOperator(HelmrOperator):
                 deadline=deadline,
                 owner=claim.owner,
                 cancel_on_kill=("session" if claim.named else "run") if self.cancel_on_kill else None,
+                live_logs=self.logs == "live",
+                log_cursor=self._log_cursor,
             ),
             method_name="execute_complete",
             kwargs=claim.ids if deadline is None else {**claim.ids, "deadline": deadline},
@@ -397,17 +411,33 @@ class HelmrStartSessionOperator(HelmrOperator):
             self.log.warning("What this task has started in Helmr cannot be found: %s", error)
             return None
 
-    def _finish(self, run: RunSnapshot) -> Any:
+    def _finish(self, run: RunSnapshot, output: RunOutput) -> Any:
         self._claim = None
-        if run.is_success:
-            limit = self.max_result_bytes if self.do_xcom_push else None
-            return result_of(run, self.result, max_bytes=limit)
-        url = run_url(self.hook.settings.console_url, run.session_id, run.id)
-        raise run_failure(self.hook.client, run, url=url, ours=self._cancelled)
+        output.finish()
+        if run.status in self.fail_on:
+            url = run_url(self.hook.settings.console_url, run.session_id, run.id)
+            raise run_failure(self.hook.client, run, url=url, ours=self._cancelled)
+        value = result_of(run, self.result, max_bytes=self.max_result_bytes if self.do_xcom_push else None)
+        if self.close_session:
+            self._close_session(run)
+        return value
 
-    def _give_up(self) -> NoReturn:
+    def _close_session(self, run: RunSnapshot) -> None:
+        """Close; a result is not lost for it, and a retry takes the result of a closed session, too."""
+        from helmr_provider.client.errors import HelmrConflictError, HelmrError
+
+        try:
+            self.hook.client.sessions.open(run.session_id).close(reason="the Airflow task has the result")
+        except HelmrConflictError as error:
+            if error.code != "session_terminal":
+                self.log.warning("Session %s was not closed, because it goes on: %s", run.session_id, error)
+        except HelmrError as error:
+            self.log.warning("Session %s was not closed: %s", run.session_id, error)
+
+    def _give_up(self, output: RunOutput) -> NoReturn:
         run_id = self.run_id
         cancelled = self._cancel("the Airflow task has reached its time limit", self.cancel_on_timeout)
+        output.finish()
         raise AirflowTaskTimeout(
             f"Helmr run {run_id} had not ended when the time of this task was over; "
             f"it {'was cancelled' if cancelled else 'was not cancelled, and a retry finds it again'}."
@@ -432,16 +462,6 @@ class HelmrStartSessionOperator(HelmrOperator):
         except Exception:
             self.log.exception("Could not cancel what this task has started in Helmr")
         return self._cancelled
-
-
-def _whole_number(name: str, value: Any) -> Any:
-    """Return the number that a rendered template shows, as that is text; anything else as it is."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return int(value)
-    except ValueError:
-        raise ValueError(f"{name} must be a whole number, but is {value!r}.") from None
 
 
 def _seconds_until(deadline: float | None) -> float | None:

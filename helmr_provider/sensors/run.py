@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import AirflowFailException, PokeReturnValue
 
-from helmr_provider.failures import DEFAULT_MAX_RESULT_BYTES, explain, given, result_of
+from helmr_provider.failures import (
+    DEFAULT_MAX_RESULT_BYTES,
+    UNSUCCESSFUL,
+    explain,
+    given,
+    refuse_unknown_statuses,
+    result_of,
+)
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, store_links
 from helmr_provider.sensors.base import HelmrSensor
 
@@ -16,8 +23,6 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from helmr_provider.triggers.run import HelmrRunTrigger
-
-UNSUCCESSFUL: Final = ("failed", "cancelled", "expired")
 
 
 class HelmrRunSensor(HelmrSensor):
@@ -55,8 +60,7 @@ class HelmrRunSensor(HelmrSensor):
         self.fail_on = fail_on
         self.result: Literal["output", "snapshot"] = result
         self.max_result_bytes = max_result_bytes
-        if unknown := set(fail_on) - set(UNSUCCESSFUL):
-            raise ValueError(f"fail_on takes {', '.join(UNSUCCESSFUL)}, but not {', '.join(sorted(unknown))}")
+        refuse_unknown_statuses(fail_on)
 
     @property
     def awaited(self) -> str:

@@ -23,6 +23,8 @@ class HelmrRunTrigger(HelmrTrigger):
     :param owner: the try that answers for the run; the session's stamp must say the same when something is cancelled.
     :param cancel_on_kill: what to cancel when a user ends the deferred task: the session, if its name is ours, else the
         run. Nothing by default.
+    :param live_logs: whether to write the run's output into the task's log while waiting.
+    :param log_cursor: behind what was written already; the event says how far this trigger has got.
     """
 
     def __init__(
@@ -34,6 +36,8 @@ class HelmrRunTrigger(HelmrTrigger):
         deadline: float | None = None,
         owner: str | None = None,
         cancel_on_kill: Literal["session", "run"] | None = None,
+        live_logs: bool = False,
+        log_cursor: str | None = None,
         version: int = KWARGS_VERSION,
     ) -> None:
         super().__init__(helmr_conn_id=helmr_conn_id, deadline=deadline, version=version)
@@ -41,6 +45,8 @@ class HelmrRunTrigger(HelmrTrigger):
         self.session_id = session_id
         self.owner = owner
         self.cancel_on_kill = cancel_on_kill
+        self.live_logs = live_logs
+        self.log_cursor = log_cursor
 
     @property
     def kills(self) -> bool:
@@ -50,7 +56,7 @@ class HelmrRunTrigger(HelmrTrigger):
     @property
     def ids(self) -> dict[str, str]:
         """What every event says besides how the wait ended."""
-        return {"run_id": self.run_id}
+        return {"run_id": self.run_id} | ({"log_cursor": self.log_cursor} if self.log_cursor else {})
 
     async def watch(self, client: AsyncHelmrClient, *, remaining: float | None) -> None:
         """Wait for the run.
@@ -58,7 +64,18 @@ class HelmrRunTrigger(HelmrTrigger):
         :param client: the triggerer's shared client.
         :param remaining: seconds left until the deadline; ``None`` without one.
         """
-        await client.waiter.run(self.run_id, timeout=remaining)
+        if not self.live_logs:
+            await client.waiter.run(self.run_id, timeout=remaining)
+            return
+        from helmr_provider.output import OutputLines
+        from helmr_provider.triggers.run_output import output_forwarded
+
+        lines = OutputLines(self.log, self.log_cursor)
+        try:
+            async with output_forwarded(client, self.run_id, lines, self.log):
+                await client.waiter.run(self.run_id, timeout=remaining)
+        finally:
+            self.log_cursor = lines.cursor
 
     async def kill(self, client: AsyncHelmrClient) -> None:
         """Cancel the run, if its session still belongs to this try.

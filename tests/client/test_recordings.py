@@ -353,7 +353,7 @@ def test_a_recorded_event_stream_gives_its_records_frame_by_frame(found: Recordi
 @pytest.mark.parametrize("found", streams("getRunLogs"), ids=names(streams("getRunLogs")))
 def test_a_recorded_log_stream_gives_its_chunks_frame_by_frame(found: Recording, variant: str) -> None:
     with Wire(found.reply) as wire:
-        chunks = drive(variant, lambda client: client.runs.logs._connection(found.path["run_id"], None), url=wire.url)
+        chunks = drive(variant, lambda client: client.runs.logs.stream(found.path["run_id"]), url=wire.url)
     assert [chunk.raw for chunk in chunks] == [data for frame in found.frames or () if (data := data_of(frame))]
     assert all(len(chunk.content) == chunk.raw["bytes"] for chunk in chunks)
 

@@ -427,9 +427,9 @@ def test_down_beyond_the_time_limit_is_a_timeout_and_no_failed_run(control_plane
         attempt.resume(deferral, event)
 
 
-def wait_until_asked_for(control_plane: LocalControlPlane, operation: str) -> None:
-    """Wait until a request has arrived; bounded, because it may run in a thread that nothing else can end."""
+def wait_until_asked_for(control_plane: LocalControlPlane, operation: str, times: int = 1) -> None:
+    """Wait until so many requests have arrived; bounded, because it may run in a thread that nothing else can end."""
     never, give_up = threading.Event(), time.monotonic() + 30
-    while not any(entry.operation == operation for entry in control_plane.journal):
-        assert time.monotonic() < give_up, f"{operation} was never requested"
+    while sum(entry.operation == operation for entry in control_plane.journal) < times:
+        assert time.monotonic() < give_up, f"{operation} was not requested {times} times"
         never.wait(0.01)

@@ -200,30 +200,54 @@ def test_a_conflict_at_the_start_only_means_to_look_again(control_plane: LocalCo
     assert [entry.status for entry in starts(control_plane)] == [409, 201]
 
 
-def test_a_live_run_with_another_payload_is_adopted_with_a_warning(
-    control_plane: LocalControlPlane, task_log: Callable[[], str]
+@pytest.mark.parametrize(
+    ("first_try", "second_try", "said"),
+    [
+        ({"payload": {"try": 1}}, {"payload": {"try": 2}}, "another payload than"),
+        ({"payload": 1}, {"payload": None}, "another payload than"),
+        ({}, {"max_duration": 60}, "another max_duration than"),
+        ({"retry": {"maxAttempts": 2}}, {"retry": {"maxAttempts": 3}}, "another retry than"),
+        ({"metadata": {"try": 1}}, {"metadata": {"try": 2}}, "another metadata than"),
+        ({"tags": ["one"]}, {"tags": ["two"]}, "another tags than"),
+        ({"payload": 1}, {"task": "work", "payload": 2, "tags": ["x"]}, "task, another payload, another tags than"),
+    ],
+)
+def test_a_live_run_that_was_started_with_something_else_is_adopted_with_a_warning(
+    control_plane: LocalControlPlane,
+    task_log: Callable[[], str],
+    first_try: dict[str, Any],
+    second_try: dict[str, Any],
+    said: str,
 ) -> None:
     control_plane.pause_worker()
-    task = a_task(payload={"try": 1}, deferrable=True)
+    task = a_task(**first_try, deferrable=True)
     first = task.start()
     deferred(first.execute())
-    task.make = a_task(payload={"try": 2}, deferrable=True).make
+    task.make = a_task(**second_try, deferrable=True).make
     second = task.start()
     deferred(second.execute())
     assert second.xcoms["run_id"] == first.xcoms["run_id"]
-    assert "another payload" in task_log()
+    assert said in task_log()
 
 
-def test_a_live_run_with_the_same_payload_is_adopted_without_a_warning(
+def test_a_live_run_that_was_started_with_the_same_is_adopted_without_a_warning(
     control_plane: LocalControlPlane, task_log: Callable[[], str]
 ) -> None:
     control_plane.pause_worker()
-    task = a_task(payload={"b": [1, {"x": None}], "a": 1.0}, deferrable=True)
+    options: dict[str, Any] = {
+        "retry": {"maxAttempts": 2, "backoff": {"factor": 2}},
+        "max_duration": 60,
+        "metadata": {"ticket": "T-1"},
+        "tags": ["b", " a "],
+        "priority": 3,
+        "deferrable": True,
+    }
+    task = a_task(payload={"b": [1, {"x": None}], "a": 1.0}, **options)
     deferred(task.start().execute())
-    task.make = a_task(payload={"a": 1.0, "b": [1, {"x": None}]}, deferrable=True).make
+    task.make = a_task(payload={"a": 1.0, "b": [1, {"x": None}]}, **options).make
     task_log()
     deferred(task.start().execute())
-    assert "payload" not in task_log()
+    assert "another" not in task_log().replace("instead of starting another", "")
 
 
 @dataclass
@@ -244,7 +268,7 @@ def test_a_live_run_whose_payload_was_a_dataclass_is_adopted(
     second = task.start()
     deferred(second.execute())
     assert second.xcoms["run_id"] == first.xcoms["run_id"]
-    assert "payload" not in task_log()
+    assert "another payload" not in task_log()
 
 
 def a_starter(client: HelmrClient, attempt: Any) -> Starter:
@@ -252,9 +276,7 @@ def a_starter(client: HelmrClient, attempt: Any) -> Starter:
         client,
         stamp=Stamp.of(attempt.ti, attempt.of.dag_run),
         name=lambda generation: f"{attempt.of.name}:{generation}",
-        start=lambda *_: pytest.fail("nothing may be started"),
-        metadata=None,
-        payload=None,
+        options=attempt.operator._options(),
         wait=lambda _: None,
         claimed=lambda _: None,
         log=logging.getLogger(__name__),
@@ -342,7 +364,7 @@ def test_an_external_id_whose_run_failed_fails_for_good_and_says_what_to_do() ->
     task = a_task(task="fail", external_id="mine", retries=5)
     with pytest.raises(AirflowException, match="failed"):
         task.start().finish()
-    with pytest.raises(AirflowFailException, match=r"template it.*sending it input") as refused:
+    with pytest.raises(AirflowFailException, match=r"template it.*HelmrSendInputOperator") as refused:
         task.start().finish()
     assert "\n" not in str(refused.value)
 

@@ -58,7 +58,7 @@ class AsyncRunLogs:
             try:
                 snapshot = snapshot or await self._client.runs.retrieve(run_id)
                 with self._client.stream_slots.explicit():
-                    async with contextlib.aclosing(self._connection(run_id, place.cursor)) as chunks:
+                    async with contextlib.aclosing(self.stream(run_id, cursor=place.cursor)) as chunks:
                         async for chunk in chunks:
                             if place.advance(chunk.id):
                                 yield chunk
@@ -71,7 +71,19 @@ class AsyncRunLogs:
             snapshot = None
             await async_sleep(pause)
 
-    async def _connection(self, run_id: str, cursor: str | None) -> AsyncStream[LogChunk]:
+    async def stream(self, run: str | RunHandle, *, cursor: str | None = None) -> AsyncStream[LogChunk]:
+        """Open one log stream (getRunLogs), for callers with a rhythm of their own: it repeats and counts nothing.
+
+        Whatever lies behind the cursor comes at once, then what is written meanwhile, until the run is over or the
+        server has had enough.
+
+        :param run: run id, or a handle or snapshot.
+        :param cursor: only what lies behind this chunk, or behind a snapshot with this cursor.
+        :raises HelmrConnectionError: the stream broke off, or was silent for longer than the client allows.
+        :raises HelmrProtocolError: a chunk is broken; its ``cursor`` is where to go on.
+        :raises HelmrNotFoundError: no such run in this environment.
+        """
+        run_id = run if isinstance(run, str) else run.id
         frames = self._transport.events("getRunLogs", path={"run_id": run_id}, query={"cursor": cursor})
         async with contextlib.aclosing(frames):
             async for frame in frames:
