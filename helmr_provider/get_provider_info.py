@@ -63,6 +63,8 @@ def get_provider_info() -> dict[str, Any]:
         "description": "Run durable coding-agent sessions on Helmr, a self-hosted agent runtime.",
         "integrations": [{"integration-name": _INTEGRATION, "tags": ["service"]}],
         "operators": modules(
+            "operators.schedule",
+            "operators.schedule_sync",
             "operators.session",
             "operators.token",
         ),

@@ -32,8 +32,9 @@ ENDED = frozenset({"success", "failed", "upstream_failed"})
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Start every component of Airflow as a program of its own, and the local control plane."""
     dags = tmp_path_factory.mktemp("dags")
-    for source in [*(HERE / "dags").glob("*.py"), *(ROOT / "example_dags").glob("*.py")]:
-        shutil.copy(source, dags)
+    for source in [*(HERE / "dags").iterdir(), *(ROOT / "example_dags").iterdir()]:
+        if source.suffix in {".py", ".yaml"}:
+            shutil.copy(source, dags)
     folder = tmp_path_factory.mktemp("stack")
     with Stack(folder, dags=dags, tasks=HERE / "local_tasks.py", settings=SETTINGS) as running:
         yield running

@@ -87,7 +87,7 @@ def test_what_helmr_would_refuse_is_not_sent(
 
 @pytest.mark.parametrize("options", [{"task": "not-deployed"}, {"helmr_queue": "not-declared"}])
 def test_a_refusal_of_the_control_plane_fails_for_good(options: dict[str, Any], helmr_connection: str) -> None:
-    with pytest.raises(AirflowFailException, match="create the schedule team.nightly"):
+    with pytest.raises(AirflowFailException, match=r"create the schedule team\.nightly"):
         create(**options)
 
 
