@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Under this key the next run of the DAG finds what this one knew.
 _MEMORY: Final = "helmr_schedules"
+_SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 
 class HelmrSyncSchedulesOperator(HelmrOperator):
@@ -60,7 +61,7 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
     """
 
     template_fields = ("schedules", "owned_prefix", "only_show", "helmr_conn_id")
-    template_ext = (".yaml", ".yml", ".json")
+    template_ext = _SUFFIXES
     template_fields_renderers: ClassVar[dict[str, str]] = {"schedules": "yaml"}
     ui_color = "#e4e9f7"
 
@@ -182,4 +183,4 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
 
 
 def _is_file(name: str | Path) -> bool:
-    return str(name).endswith(HelmrSyncSchedulesOperator.template_ext) and "\n" not in str(name)
+    return str(name).endswith(_SUFFIXES) and "\n" not in str(name)
