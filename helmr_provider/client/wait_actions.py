@@ -7,6 +7,8 @@ from typing import Final, NamedTuple
 
 RUN: Final = "run"
 TOKEN: Final = "token"  # noqa: S105 - the kind of thing, not a secret
+LISTED: Final = frozenset({RUN, TOKEN})
+"""Kinds that are looked at together, by lists."""
 
 FULL_LIST: Final = 200
 """Runs that a list holds at most: one this long may have left something out."""

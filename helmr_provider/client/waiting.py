@@ -39,7 +39,7 @@ class Scheduler:
     """Decide for all waits of one client.
 
     :param requests: how many requests may be under way at once, streams not counted.
-    :param rate: how many runs a second are looked at singly when lists do not reach them.
+    :param rate: how many things a second are looked at singly because no list reaches them.
     :param random: source of jitter, a float in [0, 1).
     """
 
@@ -74,7 +74,7 @@ class Scheduler:
     def add(self, key: Key, now: float, interval: float | None = None) -> None:
         """Begin to wait for something; it is looked at as soon as the budget allows.
 
-        :param interval: seconds between two single looks; None for one second growing to five.
+        :param interval: seconds between two single looks if the rate allows; None for one second growing to five.
         """
         pace = Pace(interval or 1.0, interval or 5.0, 1.5, self._random)
         wait = Wait(key, pace, Backoff(1.0, 10.0, self._random))
@@ -108,15 +108,15 @@ class Scheduler:
 
     def actions(self, now: float) -> list[Action]:
         """Give what is to be started now. Each request is under way until it is answered, failed or dropped."""
-        started: list[Action] = []
         self._change_modes(now)
         self._welcome(now)
-        # With one request at a time and slow answers, counts and lists would always be due again before a single look.
-        started += self._look_singly(now, most=int(self._singles_first))
-        started += self._look_together(now)
-        singles = self._look_singly(now, most=self._requests)
-        self._singles_first = bool(started) and not singles if started or singles else self._singles_first
-        started += singles
+        # While there is room for one request at a time, single looks and lists take turns: either would always be due.
+        singles = self._look_singly(now, most=int(self._singles_first))
+        together = self._look_together(now)
+        singles += self._look_singly(now, most=self._requests)
+        if singles or together:
+            self._singles_first = not singles
+        started = singles + together
         self._end_pass(now)
         if not self._gate.probing:
             for action in self._following.actions(now):
@@ -349,7 +349,8 @@ class Scheduler:
 
     def _end_pass(self, now: float) -> None:
         looking = self._survey.listing or self._looks.pending
-        if self._survey.searching and not looking and not any(isinstance(one, Retrieve) for one in self._flying):
+        under_way = any(isinstance(one, Retrieve) and one.key.kind == RUN for one in self._flying)
+        if self._survey.searching and not looking and not under_way:
             self._survey.ended(now)
 
     def _change_pace(self, wait: Wait, now: float, *, stopped: bool) -> None:

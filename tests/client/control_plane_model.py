@@ -31,11 +31,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FOREVER = float("inf")
+OTHER = "exec"
 
 
 @dataclass
 class Thing:
-    """A run or a token.
+    """A run, a token, or anything else.
 
     :param born: when it is created.
     :param starts: when a run goes from queued to running.
@@ -95,6 +96,7 @@ class World:
 
     :param runs: all runs of the environment by id, also those nobody waits for.
     :param tokens: all tokens.
+    :param others: things that no list knows, looked at every ``interval`` seconds.
     :param list_size: how many runs a list holds at most.
     """
 
@@ -103,6 +105,8 @@ class World:
         *,
         runs: dict[str, Thing],
         tokens: dict[str, Thing] | None = None,
+        others: dict[str, Thing] | None = None,
+        interval: float = 0.25,
         streams: int = 4,
         requests: int = 8,
         rate: float = 100.0,
@@ -117,6 +121,8 @@ class World:
         self.streams, self.requests = streams, requests
         self.things = {Key(RUN, id_): thing for id_, thing in runs.items()}
         self.things |= {Key(TOKEN, id_): thing for id_, thing in (tokens or {}).items()}
+        self.things |= {Key(OTHER, id_): thing for id_, thing in (others or {}).items()}
+        self.rate, self.interval = rate, interval
         self.weather = weather or Weather()
         self.list_size, self.page_size = list_size, page_size
         self.seen = Seen()
@@ -185,7 +191,7 @@ class World:
 
     def _join(self, key: Key) -> None:
         self.waiting.add(key)
-        self.scheduler.add(key, self.now)
+        self.scheduler.add(key, self.now, self.interval if key.kind == OTHER else None)
 
     def _leave(self, key: Key) -> None:
         if key in self.waiting:

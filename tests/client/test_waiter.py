@@ -19,7 +19,6 @@ from helmr_provider.client import (
     HelmrPermissionError,
     HelmrTimeoutError,
 )
-from helmr_provider.client.wait_actions import Key
 from helmr_provider.client.wait_stats import WaitStats
 from helmr_provider.local import LocalControlPlane, faults
 from tests.client.waited_for import MISSING, TASKS
@@ -452,56 +451,6 @@ async def test_a_token_that_stays_pending_raises_at_the_deadline(client: AsyncHe
     token = await client.tokens.create(timeout="1h")
     with pytest.raises(HelmrTimeoutError, match=f"token {token.id}"):
         await client.waiter.token(token.id, timeout=0.2)
-
-
-# Anything else
-
-
-async def output_of(client: AsyncHelmrClient) -> tuple[Any, Callable[[AsyncHelmrClient], Any], Key]:
-    session = (await client.sessions.start("take-time", {"seconds": 0.0})).session
-    output = client.sessions.open(session).output("result")
-    return output, lambda other: other.sessions.open(session).output("result").read(), Key("output", session.id)
-
-
-async def test_whatever_can_be_read_can_be_waited_for_and_equal_waits_share_their_reads(
-    client: AsyncHelmrClient, server: LocalControlPlane
-) -> None:
-    output, read, key = await output_of(client)
-    waits = [asyncio.create_task(client.waiter.until(key, read, lambda record: record is not None)) for _ in range(2)]
-    await until(lambda: client.waiter.stats.requests["retrieve output"] == 1)
-    sent = await output.append({"turn": 1})
-    assert [record.data for record in await asyncio.gather(*waits)] == [{"turn": 1}] * 2
-    assert sent.sequence == waits[0].result().sequence
-    assert client.waiter.stats.waits == 0
-    reads = [entry for entry in server.journal if entry.operation == "readSessionOutputRecord"]
-    assert len(reads) == client.waiter.stats.requests["retrieve output"]
-
-
-async def test_an_outage_while_something_is_read_is_survived(
-    client: AsyncHelmrClient, server: LocalControlPlane
-) -> None:
-    output, read, key = await output_of(client)
-    await output.append(1)
-    server.fail_next("readSessionOutputRecord", faults.status(503))
-    assert (await client.waiter.until(key, read, lambda record: record is not None)).data == 1
-
-
-async def test_what_does_not_exist_ends_its_own_wait_only(client: AsyncHelmrClient) -> None:
-    with pytest.raises(HelmrNotFoundError):
-        await client.waiter.until(
-            Key("session", MISSING), lambda other: other.sessions.retrieve(MISSING), lambda _: True
-        )
-
-
-async def test_what_is_not_over_raises_at_the_deadline_and_names_it(client: AsyncHelmrClient) -> None:
-    _, read, key = await output_of(client)
-    with pytest.raises(HelmrTimeoutError, match=f"output {key.id}"):
-        await client.waiter.until(key, read, lambda record: record is not None, timeout=0.2)
-
-
-async def test_runs_and_tokens_keep_their_own_waits(client: AsyncHelmrClient) -> None:
-    with pytest.raises(ValueError, match="wait of their own"):
-        await client.waiter.until(Key("run", MISSING), lambda other: other.runs.retrieve(MISSING), lambda _: True)
 
 
 # Many

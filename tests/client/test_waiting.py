@@ -64,9 +64,11 @@ weathers = st.builds(
 def worlds(draw: st.DrawFn) -> World:
     runs = {f"run-{number:03}": draw(things()) for number in range(draw(st.integers(0, 25)))}
     tokens = {f"token-{number:03}": draw(things()) for number in range(draw(st.integers(0, 10)))}
+    others = {f"exec-{number:03}": draw(things()) for number in range(draw(st.integers(0, 10)))}
     return World(
         runs=runs,
         tokens=tokens,
+        others=others,
         streams=draw(st.integers(0, 4)),
         requests=draw(st.integers(1, 8)),
         rate=draw(st.sampled_from([5.0, 100.0])),
@@ -424,19 +426,6 @@ def test_two_tokens_are_looked_at_singly() -> None:
     seen = world.run(until=40.0)
     assert len(seen.ended) == 2
     assert not sent(seen, ListPendingTokens)
-
-
-def test_a_kind_without_lists_is_looked_at_singly_however_many_there_are() -> None:
-    scheduler = Scheduler(requests=50, random=lambda: 0.5)
-    keys = {Key("exec", str(number)) for number in range(20)}
-    for key in keys:
-        scheduler.add(key, 0.0)
-    assert {action.key for action in scheduler.actions(0.0) if isinstance(action, Retrieve)} == keys
-    for key in keys:
-        scheduler.retrieved(Retrieve(key), 0.1, ended=key.id == "3")
-    assert {action.key for action in scheduler.actions(1.2) if isinstance(action, Retrieve)} == keys - {
-        Key("exec", "3")
-    }
 
 
 def test_a_thousand_waits_hold_no_more_streams_and_requests_than_allowed_and_are_found_soon(
