@@ -30,15 +30,6 @@ def forms(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text()))
 
 
-@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
-@pytest.mark.parametrize("form", ["smallest", "largest"])
-def test_what_a_release_has_stored_can_be_resumed_by_every_later_one(path: Path, form: str) -> None:
-    class_path, kwargs = forms(path)[form]
-    trigger = HelmrRunTrigger(**kwargs)
-    assert class_path == f"{HelmrRunTrigger.__module__}.{HelmrRunTrigger.__qualname__}"
-    assert {name: getattr(trigger, name) for name in kwargs} == kwargs
-
-
 @pytest.mark.parametrize("form", ["smallest", "largest"])
 def test_this_release_stores_what_the_newest_file_says(form: str) -> None:
     class_path, kwargs = forms(STORED[-1])[form]

@@ -1,0 +1,27 @@
+"""No test of a trigger may block the event loop: in a triggerer, that would hold up every other trigger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from blockbuster import blockbuster_ctx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# What runs on the triggerer's loop. The client that blocks is not among it, so that a test may call it as somebody
+# else; a trigger that calls it is still found, for it is in the stack itself.
+ON_THE_LOOP = [
+    "helmr_provider.triggers",
+    "helmr_provider.hooks",
+    "helmr_provider.client._async",
+    "helmr_provider.client.waiter",
+]
+
+
+@pytest.fixture(autouse=True)
+def nothing_blocks_the_event_loop() -> Iterator[None]:
+    """Raise from every call that would block the loop that it is made on."""
+    with blockbuster_ctx(scanned_modules=ON_THE_LOOP):
+        yield
