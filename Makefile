@@ -10,7 +10,16 @@ BIN := $(VENV)/bin
 export PYTHON
 
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --extra dev --universal --python-version 3.11 \
-	--generate-hashes --no-annotate --custom-compile-command "make constraints"
+	--no-annotate --custom-compile-command "make constraints" --upgrade
+
+# What does not depend on the version of Airflow is not run on each.
+SKIP = $(addprefix --ignore=tests/,client conformance local typing test_examples.py test_repository.py)
+# Between the oldest and the newest, Airflow itself uses what its requirements have deprecated since.
+OUTDATED = -W default
+define test_on_airflow
+	@dev/setup.sh .venv-airflow-$(1) $(2)
+	@.venv-airflow-$(1)/bin/python -m pytest -m "not airflow and not slow" $(SKIP) $(3) $(ARGS)
+endef
 
 .PHONY: help
 help: ## Show this list
@@ -62,13 +71,27 @@ dist: setup ## Build sdist and wheel, and try the wheel in an empty environment
 
 .PHONY: constraints
 constraints: setup ## Pin all requirements anew (needs the package index)
-	$(COMPILE) --upgrade dev/requirements/airflow-3.3.in -o constraints.txt
-	$(COMPILE) --upgrade dev/requirements/airflow-2.11.in -o constraints-airflow-2.11.txt
+	$(COMPILE) --generate-hashes dev/requirements/airflow-3.3.in -o constraints.txt
+	$(COMPILE) --generate-hashes dev/requirements/airflow-2.11.in -o constraints-airflow-2.11.txt
+	for version in 3.0 3.1 3.2; do \
+		$(COMPILE) dev/requirements/airflow-$$version.in -o dev/requirements/airflow-$$version.txt; \
+	done
 
 .PHONY: test-airflow-2.11
-test-airflow-2.11: ## Run the tests that need no running Airflow on the oldest supported one
-	@dev/setup.sh .venv-airflow-2.11 constraints-airflow-2.11.txt
-	@.venv-airflow-2.11/bin/python -m pytest -m "not airflow and not slow" $(ARGS)
+test-airflow-2.11: ## Run the provider's tests on the oldest supported Airflow (SKIP= for the client's and others too)
+	$(call test_on_airflow,2.11,constraints-airflow-2.11.txt)
+
+.PHONY: test-airflow-3.0
+test-airflow-3.0: ## Run the provider's tests on Airflow 3.0
+	$(call test_on_airflow,3.0,dev/requirements/airflow-3.0.txt,$(OUTDATED))
+
+.PHONY: test-airflow-3.1
+test-airflow-3.1: ## Run the provider's tests on Airflow 3.1
+	$(call test_on_airflow,3.1,dev/requirements/airflow-3.1.txt,$(OUTDATED))
+
+.PHONY: test-airflow-3.2
+test-airflow-3.2: ## Run the provider's tests on Airflow 3.2
+	$(call test_on_airflow,3.2,dev/requirements/airflow-3.2.txt,$(OUTDATED))
 
 .PHONY: test-reliability
 test-reliability: setup ## Kill everything at every moment on a real Airflow (some minutes)
@@ -77,6 +100,11 @@ test-reliability: setup ## Kill everything at every moment on a real Airflow (so
 .PHONY: bench-client
 bench-client: setup ## Measure the client: reading, and waiting compared with naive ways (about ten minutes; ARGS=--help)
 	@$(BIN)/python -m benchmarks.client $(ARGS)
+
+.PHONY: bench-parse
+bench-parse: setup ## Measure what the provider adds to parsing a DAG file, beside two other providers (about a minute)
+	@dev/peers.sh $(BIN)/uv .venv-peers
+	@.venv-peers/bin/python -m benchmarks.parse_cost $(ARGS)
 
 .PHONY: bench-local
 bench-local: setup ## Measure the local control plane: starts, events to followers, memory (about a minute; ARGS=--help)

@@ -108,10 +108,10 @@ def run_dag(airflow_db: Path) -> Callable[..., Any]:
     """Run a DAG that a test defined with ``dag.test()`` and return its DAG run."""
 
     def run(dag: Any, **options: Any) -> Any:
-        from helmr_provider.version_compat import AIRFLOW_V_3_0_PLUS
+        from helmr_provider.version_compat import AIRFLOW_V_3_1_PLUS
 
-        if AIRFLOW_V_3_0_PLUS:
-            # Airflow 3 runs only what is in its database, and looks for that in DAG files.
+        if AIRFLOW_V_3_1_PLUS:
+            # Airflow runs only what is in its database, and looks for that in DAG files.
             from airflow.dag_processing.bundles.manager import DagBundlesManager
             from airflow.dag_processing.collection import update_dag_parsing_results_in_db
             from airflow.serialization.serialized_objects import LazyDeserializedDAG

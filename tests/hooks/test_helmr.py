@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, redact
 from helmr_provider.client.errors import HelmrConfigError
 from helmr_provider.get_provider_info import CONNECTION_FIELDS, FIELD_BEHAVIOUR
 from helmr_provider.hooks.helmr import HelmrHook
-from helmr_provider.version_compat import AIRFLOW_V_3_0_PLUS
+from helmr_provider.version_compat import AIRFLOW_V_3_1_PLUS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ def fetches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return get(conn_id)
 
     monkeypatch.setattr(HelmrHook, "get_connection", staticmethod(get_connection))
-    if AIRFLOW_V_3_0_PLUS:
+    if AIRFLOW_V_3_1_PLUS:
         aget = HelmrHook.aget_connection
 
         async def aget_connection(conn_id: str) -> Any:

@@ -29,7 +29,10 @@ def parse(*, extra: dict[str, Any] | str | None = None, **members: Any) -> Helmr
 
 
 def from_uri(uri: str) -> Any:
-    return Connection(conn_id="c", uri=uri)  # type: ignore[call-arg, unused-ignore]
+    # The public class is made from members only, before Airflow 3.2.
+    from airflow.models import Connection as StoredConnection
+
+    return StoredConnection(conn_id="c", uri=uri)
 
 
 def problems(**members: Any) -> str:

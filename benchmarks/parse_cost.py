@@ -1,0 +1,94 @@
+"""What a provider adds to parsing a DAG file: time, modules and memory, beside two other providers.
+
+A fresh interpreter imports what every DAG file imports anyway, then every module with operators, sensors, triggers and
+task decorators that the provider names. Only the second part counts. The providers take turns, so that a busy moment of
+the machine hits all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+from importlib.metadata import version
+from typing import Any
+
+PROVIDERS = {
+    "helmr": "airflow-provider-helmr",
+    "dbt-cloud": "apache-airflow-providers-dbt-cloud",
+    "databricks": "apache-airflow-providers-databricks",
+}
+GOAL_MS = 50
+HEAVY = ("httpx", "pydantic", "aiohttp", "requests", "sqlalchemy")
+
+# Airflow imports the module of a link's class, too, but only where links are drawn.
+MEASURED = """
+import importlib, json, sys, time
+from importlib.metadata import entry_points
+import psutil
+import airflow.sdk
+airflow.sdk.DAG, airflow.sdk.dag, airflow.sdk.task, airflow.sdk.BaseOperator, airflow.sdk.BaseSensorOperator
+
+name, sections = sys.argv[1], ("operators", "sensors", "triggers")
+[entry] = [e for e in entry_points(group="apache_airflow_provider") if e.dist.name == name]
+info = entry.load()()
+modules = [module for section in sections for group in info.get(section, ()) for module in group["python-modules"]]
+modules += [decorator["class-name"].rpartition(".")[0] for decorator in info.get("task-decorators", ())]
+memory = psutil.Process().memory_info().rss
+before = set(sys.modules)
+began = time.perf_counter()
+for module in modules:
+    importlib.import_module(module)
+took = time.perf_counter() - began
+added = set(sys.modules) - before
+print(json.dumps({
+    "named": len(modules), "ms": took * 1000, "modules": len(added),
+    "packages": sorted(m for m in added if "." not in m),
+    "mib": (psutil.Process().memory_info().rss - memory) / 2**20,
+}))
+"""
+
+
+def measure(distribution: str) -> dict[str, Any]:
+    """Import one provider's modules in a fresh interpreter."""
+    command = [sys.executable, "-W", "ignore", "-c", MEASURED, distribution]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def row(name: str, runs: list[dict[str, Any]]) -> str:
+    """Put one provider's runs into a line of the table."""
+    times = [run["ms"] for run in runs]
+    heavy = ", ".join(each for each in HEAVY if each in runs[0]["packages"]) or "none"
+    return (
+        f"{name:<12}{version(PROVIDERS[name]):>9}{runs[0]['named']:>9}{statistics.median(times):>8.0f}"
+        f"{min(times):>7.0f} - {max(times):<6.0f}{runs[0]['modules']:>7}"
+        f"{statistics.median(run['mib'] for run in runs):>7.1f}  {heavy}"
+    )
+
+
+def main() -> None:
+    """Measure all providers in turn and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=15, help="fresh interpreters for each provider (15)")
+    repeats = parser.parse_args().repeats
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in PROVIDERS}
+    for distribution in PROVIDERS.values():
+        measure(distribution)  # its files are read from the disk once before they are timed
+    for _ in range(repeats):
+        for name, distribution in PROVIDERS.items():
+            runs[name].append(measure(distribution))
+    print(f"Airflow {version('apache-airflow')}, Python {platform.python_version()}, {repeats} interpreters each\n")
+    print("            version  imports      ms    from - to    adds    MiB  heavy packages that it is first to import")
+    for name, measured in runs.items():
+        print(row(name, measured))
+    ours = statistics.median(run["ms"] for run in runs["helmr"])
+    met = ours < GOAL_MS and not {"httpx", "pydantic"} & set(runs["helmr"][0]["packages"])
+    print(f"\nGoal: helmr below {GOAL_MS} ms, first to import neither httpx nor pydantic: {'met' if met else 'missed'}")
+
+
+if __name__ == "__main__":
+    main()
