@@ -8,7 +8,6 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, BaseOperator
 
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, session_url, store_links
-from helmr_provider.version_compat import AIRFLOW_V_3_0_PLUS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,5 +65,7 @@ def stored(dag: Any) -> Any:
     """The DAG as the web server reads it: without our classes, unless provider info names them."""
     from airflow.serialization import serialized_objects
 
-    form: Any = getattr(serialized_objects, "DagSerialization" if AIRFLOW_V_3_0_PLUS else "SerializedDAG")
+    # Its name before Airflow 3.2.
+    name = "DagSerialization" if hasattr(serialized_objects, "DagSerialization") else "SerializedDAG"
+    form: Any = getattr(serialized_objects, name)
     return form.from_dict(form.to_dict(dag))
