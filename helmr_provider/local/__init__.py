@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from helmr_provider.local import faults
 from helmr_provider.local.auth import SCOPES
-from helmr_provider.local.context import TaskContext, TaskToken, TokenCancelled, TokenExpired, WaitTimedOut
+from helmr_provider.local.context import TaskContext, TaskInput, TaskToken, TokenCancelled, TokenExpired, WaitTimedOut
 from helmr_provider.local.control_plane import LocalControlPlane
 from helmr_provider.local.environment import LocalEnvironment
 from helmr_provider.local.example_tasks import EXAMPLE_TASKS
@@ -28,6 +28,7 @@ __all__ = [
     "TaskContext",
     "TaskDefinition",
     "TaskFailure",
+    "TaskInput",
     "TaskToken",
     "TokenCancelled",
     "TokenExpired",

@@ -62,6 +62,20 @@ class TaskToken:
     timeout_at: str
 
 
+@dataclass(frozen=True)
+class TaskInput:
+    """An input record as the task that took it sees it.
+
+    :param data: what was sent, any JSON value.
+    :param sequence: its place in the stream, from 1.
+    :param correlation_id: for the answer to carry, too.
+    """
+
+    data: Any
+    sequence: int
+    correlation_id: str | None = None
+
+
 class TaskContext:
     """The run that a task executes, and what it may do there. Made by the worker."""
 
@@ -167,7 +181,23 @@ class TaskContext:
         correlation_id: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - a durable wait, not a cancelled call
     ) -> Any:
-        """Take the next record of an input stream that nobody took, and return its data.
+        """Take the next record of an input stream, as :meth:`receive` does, and return its data.
+
+        :param stream: the name of a declared input stream.
+        :param correlation_id: take only records that carry it.
+        :param timeout: seconds after which to wait no longer.
+        :raises WaitTimedOut: after `timeout`.
+        """
+        return (await self.receive(stream, correlation_id=correlation_id, timeout=timeout)).data
+
+    async def receive(
+        self,
+        stream: str,
+        *,
+        correlation_id: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - a durable wait, not a cancelled call
+    ) -> TaskInput:
+        """Take the next record of an input stream that nobody took, and return it.
 
         The run is `waiting` while there is none. In a follow-up turn the record that caused it is the first.
 
@@ -186,7 +216,8 @@ class TaskContext:
         outcome = await self._wait("stream", take, ref=opened["id"], correlation=correlation_id, seconds=timeout)
         if outcome["status"] == "timed_out":
             raise WaitTimedOut(f"no input came on {stream} in time")
-        return outcome["record"]["data"]
+        record = outcome["record"]
+        return TaskInput(record["data"], record["sequence"], record.get("correlation_id"))
 
     async def publish(self, stream: str, data: Any, *, correlation_id: str | None = None) -> int:
         """Append a record to an output stream and return its sequence."""

@@ -56,6 +56,27 @@ async def wait_for_input(ctx: TaskContext, payload: Any) -> dict[str, Any]:
     return {"message": message, "turn": ctx.turn_index}
 
 
+@task("conversation", inputs=("messages",), outputs=("messages",))
+async def conversation(ctx: TaskContext, payload: Any) -> dict[str, Any]:
+    """Answer one message after the other, until one says `end`.
+
+    Messages come on the input stream `messages`, as text or as an object with `text` and `end`. Each is answered on the
+    output stream `messages`, under the correlation id that it came with. Payload: `greeting`, optional.
+    """
+    greeting = str((as_object(payload) or {}).get("greeting", "Hello"))
+    heard: list[str] = []
+    ended = False
+    while not ended:
+        ctx.log("Waiting for a message")
+        message = await ctx.receive("messages")
+        members = as_object(message.data) or {"text": message.data}
+        heard.append(str(members.get("text", "")))
+        ended = members.get("end") is True
+        answer = {"text": f"{greeting}. You said: {heard[-1]}", "number": len(heard)}
+        await ctx.publish("messages", answer, correlation_id=message.correlation_id)
+    return {"messages": len(heard), "heard": heard}
+
+
 @task("echo")
 async def echo(ctx: TaskContext, payload: Any) -> Any:
     """Return the payload."""
@@ -103,7 +124,7 @@ async def work(ctx: TaskContext, payload: Any) -> dict[str, Any]:
     return {"seconds": seconds}
 
 
-EXAMPLE_TASKS = (release_summary, wait_for_input, echo, fail, retry_once, work)
+EXAMPLE_TASKS = (release_summary, wait_for_input, conversation, echo, fail, retry_once, work)
 
 
 async def _decision(ctx: TaskContext, asked: dict[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -150,3 +151,25 @@ def test_text_of_others_is_never_markup(wire: Wire) -> None:
     for page in (_page(wire, "/"), _page(wire, path), _page(wire, f"{path}/runs/{started['run']['id']}")):
         assert "<img" not in page
         assert "<i>" not in page
+
+
+def test_a_session_that_airflow_has_started_links_back_to_the_task_instance(wire: Wire) -> None:
+    url = "https://airflow.example/dags/nightly/runs/manual__1/tasks/ask?try_number=1&a=<b>"
+    stamp = {"v": 1, "dag_id": "nightly", "run_id": "manual__1", "task_id": "ask", "try_number": 1, "url": url}
+    started = wire.start("scripted", metadata={"airflow": stamp})
+    page = _page(wire, f"/sessions/{started['session']['id']}")
+    assert f'<a href="{escape(url)}" rel="noreferrer">' in page
+    assert "manual__1" in page
+
+
+@pytest.mark.parametrize(
+    "stamp", ["text", {"url": "javascript:alert(1)"}, {"url": 7}, {}, {"url": " https://a"}], ids=repr
+)
+def test_what_is_no_web_address_is_no_link(wire: Wire, stamp: Any) -> None:
+    started = wire.start("scripted", metadata={"airflow": stamp})
+    assert "noreferrer" not in _page(wire, f"/sessions/{started['session']['id']}")
+
+
+def test_a_session_that_somebody_else_has_started_says_nothing_of_airflow(wire: Wire) -> None:
+    started = wire.start("scripted", metadata={"owner": "dana"})
+    assert "Airflow" not in _page(wire, f"/sessions/{started['session']['id']}")

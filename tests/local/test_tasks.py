@@ -13,6 +13,7 @@ import pytest
 from helmr_provider.local import (
     LocalControlPlane,
     TaskFailure,
+    TaskInput,
     TokenCancelled,
     TokenExpired,
     WaitTimedOut,
@@ -98,6 +99,21 @@ def test_echo_returns_falsy_payloads_as_they_are(examples: Wire) -> None:
         run = examples.ended(examples.start("echo", payload)["run"]["id"])
         assert run["output"] == payload
         assert type(run["output"]) is type(payload)
+
+
+def test_the_conversation_answers_each_message_until_it_is_told_to_end(examples: Wire) -> None:
+    started = examples.start("conversation", {"greeting": "Hi"})
+    session_id, run_id = started["session"]["id"], started["run"]["id"]
+    for message in ("one", {"text": "two", "end": True}):
+        examples.until(run_id, "waiting")
+        record = {"data": message, "correlation_id": f"c-{message}"}
+        examples.post(f"/api/sessions/{session_id}/inputs/messages", record, 201)
+    assert examples.ended(run_id)["output"] == {"messages": 2, "heard": ["one", "two"]}
+    answers = examples.get(f"/api/sessions/{session_id}/outputs/messages")["records"]
+    assert [(answer["data"]["text"], answer["correlation_id"]) for answer in answers] == [
+        ("Hi. You said: one", "c-one"),
+        ("Hi. You said: two", "c-{'text': 'two', 'end': True}"),
+    ]
 
 
 def test_work_is_running_or_waiting_as_asked(examples: Wire) -> None:
@@ -232,6 +248,16 @@ def test_input_is_taken_in_order_each_record_once_and_by_correlation(wire: Wire,
     director.tell(run_id, lambda ctx: ctx.wait_for_input("messages"))
     director.tell(run_id, lambda ctx: ctx.wait_for_input("messages"))
     until(lambda: director.results(run_id) == ["b", "a", "c"])
+
+
+def test_input_can_be_received_with_what_it_came_with(wire: Wire, director: Director) -> None:
+    started = wire.start("scripted")
+    session_id, run_id = started["session"]["id"], started["run"]["id"]
+    for record in ({"data": {"text": "a"}, "correlation_id": "x"}, {"data": None}):
+        wire.post(f"/api/sessions/{session_id}/inputs/messages", record, 201)
+    for _ in range(2):
+        director.tell(run_id, lambda ctx: ctx.receive("messages"))
+    until(lambda: director.results(run_id) == [TaskInput({"text": "a"}, 1, "x"), TaskInput(None, 2)])
 
 
 def test_unconsumed_input_starts_the_next_turn_and_is_its_first_record(wire: Wire, director: Director) -> None:

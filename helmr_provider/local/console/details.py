@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from helmr_provider.local.clock import rfc3339
 from helmr_provider.local.console.forms import form
 from helmr_provider.local.console.layout import facts, moment, page, run_link, section, status, table
-from helmr_provider.local.jsontext import loads
+from helmr_provider.local.jsontext import as_object, loads
 from helmr_provider.local.state import events, logs, runs, sessions, tokens
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def session(core: Core, row: Row) -> Response:
     return page(
         f"Session {row['external_id'] or row['id']}",
         section("facts", "Session", facts(shown, names))
+        + _airflow(shown["metadata"])
         + section("runs", "Runs", table(("Turn", "Run", "Status", "Created (UTC)"), cells, "There is none.")),
         live=shown["activity"] != "idle",
     )
@@ -66,6 +67,18 @@ def run(core: Core, row: Row, *, may_complete: bool) -> Response:
         + section("log", "Log", texts or '<p class="none">Nothing was written.</p>')
     )
     return page(f"Run {row['id']}", body, live=row["status"] in runs.LIVE)
+
+
+def _airflow(metadata: dict[str, Any]) -> str:
+    """Return what the stamp of a task instance says, if the session bears one: anybody may have written it."""
+    stamp = as_object(metadata.get("airflow"))
+    if stamp is None:
+        return ""
+    body = facts(stamp, ("dag_id", "run_id", "task_id", "map_index", "try_number"))
+    url = stamp.get("url")
+    if isinstance(url, str) and url.startswith(("http://", "https://")):
+        body += f'<p><a href="{escape(url)}" rel="noreferrer">Task instance in Airflow</a></p>'
+    return section("airflow", "Started by Airflow", body)
 
 
 def _wait(core: Core, row: Row, *, may_complete: bool) -> str:
