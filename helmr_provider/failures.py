@@ -100,11 +100,22 @@ def result_of(run: RunSnapshot, what: Literal["output", "snapshot"], *, max_byte
     :raises AirflowFailException: it is larger.
     """
     value = run.output if what == "output" else run.raw
+    return small_enough(value, f"The {what} of Helmr run {run.id}", max_bytes=max_bytes)
+
+
+def small_enough(value: Any, what: str, *, max_bytes: int | None) -> Any:
+    """Return the value if it may become an XCom.
+
+    :param value: any JSON value.
+    :param what: its name, for people.
+    :param max_bytes: largest size as JSON; ``None`` for no limit.
+    :raises AirflowFailException: it is larger.
+    """
     if max_bytes is not None:
         size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
         if size > max_bytes:
             raise AirflowFailException(
-                f"The {what} of Helmr run {run.id} has {size} bytes as JSON, more than max_result_bytes={max_bytes}. "
+                f"{what} has {size} bytes as JSON, more than max_result_bytes={max_bytes}. "
                 "Let the Helmr task return a reference, such as a path in its workspace, or raise max_result_bytes "
                 "if your XCom backend can hold it, or set do_xcom_push=False if nobody reads it."
             )

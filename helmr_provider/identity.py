@@ -61,13 +61,23 @@ class Identity:
 
         :param generation: counts from 1; a new one begins when the last one cannot be adopted.
         """
+        return self._name(str(generation))
+
+    def input_key(self, epoch: str) -> str:
+        """Name the one input record that the task instance sends between two clears. A public format, too.
+
+        :param epoch: of the stamp.
+        """
+        return self._name(epoch)
+
+    def _name(self, last: str) -> str:
         base = f"{self.prefix}:{self.dag_id}:{self.run_id}:{self.task_id}:{self.map_index}"
-        name = f"{base}:{generation}"
+        name = f"{base}:{last}"
         if len(name.encode()) <= MAX_NAME_BYTES:
             return name
         digest = hashlib.sha256(base.encode()).hexdigest()[:_DIGEST_DIGITS]
         kept = name.encode()[:_KEPT_BYTES].decode(errors="ignore")
-        return f"{kept}~{digest}:{generation}"
+        return f"{kept}~{digest}:{last}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

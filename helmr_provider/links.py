@@ -71,14 +71,15 @@ class HelmrRunLink(_StoredLink):
         return "Helmr run"
 
 
-def store_links(context: Context, *, console_url: str, session_id: str, run_id: str) -> None:
+def store_links(context: Context, *, console_url: str, session_id: str, run_id: str | None = None) -> None:
     """Make the task's buttons work from now on: call it as soon as the ids are known.
 
     :param context: Context of the running task.
     :param console_url: Base address of the console (``HelmrHook.settings.console_url``).
     :param session_id: Id of the session.
-    :param run_id: Id of the run.
+    :param run_id: Id of the run, once it is known.
     """
     ti = context["ti"]
     ti.xcom_push(key=HelmrSessionLink().xcom_key, value=session_url(console_url, session_id))
-    ti.xcom_push(key=HelmrRunLink().xcom_key, value=run_url(console_url, session_id, run_id))
+    if run_id is not None:
+        ti.xcom_push(key=HelmrRunLink().xcom_key, value=run_url(console_url, session_id, run_id))

@@ -59,6 +59,25 @@ def test_names_never_change(who: Identity, names: dict[int, str]) -> None:
     assert {generation: who.external_id(generation) for generation in names} == names
 
 
+EPOCH = "2026-11-23T17:28:11.123456+00:00/1"
+# Stored with the input records: another key in a retry sends the record twice.
+GOLDEN_INPUT_KEYS = {
+    identity(dag_id="nightly", run_id="manual__2026-11-23T17:28:10+00:00", task_id="group.ask"): (
+        "airflow:nightly:manual__2026-11-23T17:28:10+00:00:group.ask:-1:2026-11-23T17:28:11.123456+00:00/1"
+    ),
+    identity(prefix="team-b", map_index=7): "team-b:d:r:t:7:2026-11-23T17:28:11.123456+00:00/1",
+    identity(run_id="x" * 600): (
+        f"airflow:d:{'x' * 430}~d780c138c8b4ecf1989530d7cb1ea158:2026-11-23T17:28:11.123456+00:00/1"
+    ),
+}
+
+
+@pytest.mark.parametrize(("who", "key"), GOLDEN_INPUT_KEYS.items(), ids=["short", "mapped", "long"])
+def test_input_keys_never_change_and_fit(who: Identity, key: str) -> None:
+    assert who.input_key(EPOCH) == key
+    assert len(who.input_key("2026-11-23T17:28:11.123456+00:00/99999").encode()) <= 512
+
+
 def test_a_name_of_exactly_512_bytes_is_written_out_and_one_more_is_not() -> None:
     room = 512 - len(identity(run_id="").external_id(1))
     assert identity(run_id="x" * room).external_id(1) == f"airflow:d:{'x' * room}:t:-1:1"

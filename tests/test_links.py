@@ -69,3 +69,10 @@ def stored(dag: Any) -> Any:
     name = "DagSerialization" if hasattr(serialized_objects, "DagSerialization") else "SerializedDAG"
     form: Any = getattr(serialized_objects, name)
     return form.from_dict(form.to_dict(dag))
+
+
+def test_a_session_whose_run_is_not_known_yet_has_the_one_button() -> None:
+    pushed: dict[str, str] = {}
+    ti = type("TI", (), {"xcom_push": lambda self, key, value: pushed.update({key: value})})()
+    store_links({"ti": ti}, console_url="https://helmr.example", session_id="s-1")
+    assert pushed == {"_link_HelmrSessionLink": "https://helmr.example/sessions/s-1"}
