@@ -66,17 +66,23 @@ def get_provider_info() -> dict[str, Any]:
             "operators.schedule",
             "operators.schedule_sync",
             "operators.session",
+            "operators.session_cleanup",
+            "operators.session_end",
+            "operators.session_input",
             "operators.token",
         ),
         "sensors": modules(
             "sensors.run",
+            "sensors.session",
             "sensors.token",
         ),
         "triggers": modules(
             "triggers.run",
+            "triggers.session",
             "triggers.token",
         ),
         "hooks": modules("hooks.helmr"),
+        "notifications": ["helmr_provider.notifications.HelmrNotifier"],
         "connection-types": [
             {
                 "connection-type": "helmr",

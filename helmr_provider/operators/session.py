@@ -26,6 +26,13 @@ from helmr_provider.identity import TERMINAL, IdentityError, Stamp, attach, owne
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, store_links
 from helmr_provider.operators.base import HelmrOperator
 from helmr_provider.operators.run_output import RunOutput
+from helmr_provider.operators.session_cleanup import HelmrCleanupSessionsOperator
+from helmr_provider.operators.session_end import (
+    HelmrCancelRunOperator,
+    HelmrCancelSessionOperator,
+    HelmrCloseSessionOperator,
+)
+from helmr_provider.operators.session_input import HelmrReadOutputOperator, HelmrSendInputOperator
 from helmr_provider.starting import Payload, StartOptions
 
 if TYPE_CHECKING:
@@ -39,6 +46,16 @@ if TYPE_CHECKING:
     from helmr_provider.client.models.runs import RunSnapshot
     from helmr_provider.identity import OnRetry, Outcome
     from helmr_provider.output import Logs
+
+__all__ = [
+    "HelmrCancelRunOperator",
+    "HelmrCancelSessionOperator",
+    "HelmrCleanupSessionsOperator",
+    "HelmrCloseSessionOperator",
+    "HelmrReadOutputOperator",
+    "HelmrSendInputOperator",
+    "HelmrStartSessionOperator",
+]
 
 
 class HelmrStartSessionOperator(HelmrOperator):

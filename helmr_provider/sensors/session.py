@@ -1,0 +1,248 @@
+"""Wait for a session, or for what it writes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from airflow.providers.common.compat.sdk import AirflowFailException, PokeReturnValue
+
+from helmr_provider.addresses import address, check_address, sequence, shown, stream_name
+from helmr_provider.failures import DEFAULT_MAX_RESULT_BYTES, small_enough
+from helmr_provider.links import HelmrSessionLink, session_url, store_links
+from helmr_provider.sensors.base import HelmrSensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from helmr_provider.client.models.sessions import SessionSnapshot
+    from helmr_provider.client.models.streams import StreamRecord
+    from helmr_provider.triggers.session import HelmrSessionOutputTrigger, HelmrSessionTrigger
+
+STATUSES: Final = ("open", "closed", "cancelled", "expired")
+ACTIVITIES: Final = ("idle", "queued", "running", "waiting")
+
+_PAGE: Final = 100
+
+
+class _SessionSensor(HelmrSensor):
+    """A sensor of one session.
+
+    :param session_id: the session. (templated)
+    :param external_id: its external id instead. (templated)
+    """
+
+    operator_extra_links = (HelmrSessionLink(),)
+    ui_color = "#e8e4f8"
+
+    def __init__(self, *, session_id: str | None = None, external_id: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.session_id = session_id
+        self.external_id = external_id
+        check_address(session_id, external_id)
+
+    def _session(self, context: Context) -> SessionSnapshot:
+        session = self.hook.client.sessions.retrieve(**address(self.session_id, self.external_id))
+        if self.do_xcom_push:
+            store_links(context, console_url=self.hook.settings.console_url, session_id=session.id)
+        return session
+
+    def _url(self, session: SessionSnapshot) -> str:
+        return session_url(self.hook.settings.console_url, session.id)
+
+
+class HelmrSessionSensor(_SessionSensor):
+    """Wait until a session has a status, an activity, or both.
+
+    A session that is not open any more is ``idle``, and never changes again: waiting for what it can't become fails
+    the task for good, or skips it with ``soft_fail``. The session is never ended by the sensor.
+
+    Needs the scope ``runs:read`` (operation getSession).
+
+    :param session_id: the session. (templated)
+    :param external_id: its external id instead. (templated)
+    :param status: wanted status, or several: ``open``, ``closed``, ``cancelled``, ``expired``. Any one by default.
+    :param activity: wanted activity, or several: ``idle``, ``queued``, ``running``, ``waiting``. Any one by default.
+    :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
+    :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
+    :param poke_interval: seconds between two looks when not deferred; the triggerer has a pace of its own.
+    :param timeout: seconds, or a timedelta, until the sensor gives up; an earlier ``execution_timeout`` counts.
+    :return: ``{"session_id": …, "status": …, "activity": …}``.
+    :raises AirflowFailException: the session has ended otherwise, or cannot be read.
+    :raises AirflowSensorTimeout: it had not become what was waited for in time.
+    """
+
+    template_fields: Collection[str] = ("session_id", "external_id", "helmr_conn_id")
+
+    def __init__(
+        self, *, status: str | Collection[str] = (), activity: str | Collection[str] = (), **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.status = _known("status", status, STATUSES)
+        self.activity = _known("activity", activity, ACTIVITIES)
+        if not (self.status or self.activity):
+            raise ValueError("Give a status or an activity to wait for.")
+
+    @property
+    def awaited(self) -> str:
+        """What is waited for, for people."""
+        wanted = [" or ".join(names) for names in (self.status, self.activity) if names]
+        return f"{shown(self.session_id, self.external_id)} to be {' and '.join(wanted)}"
+
+    def look(self, context: Context) -> PokeReturnValue:
+        """Look at the session once.
+
+        :param context: of the task instance.
+        """
+        from helmr_provider.triggers.session import reached
+
+        session = self._session(context)
+        if reached(session, self.status, self.activity):
+            value = {"session_id": session.id, "status": session.status, "activity": session.activity}
+            return PokeReturnValue(is_done=True, xcom_value=value)
+        if not session.is_open:
+            raise AirflowFailException(
+                f"Helmr session {session.id} is {session.status}: waiting for {self.awaited} is in vain. "
+                f"See {self._url(session)}"
+            )
+        return PokeReturnValue(is_done=False)
+
+    def trigger(self, deadline: float | None) -> HelmrSessionTrigger:
+        """Return what waits in the triggerer.
+
+        :param deadline: when to give up, in seconds since the epoch; ``None`` for never.
+        """
+        from helmr_provider.triggers.session import HelmrSessionTrigger
+
+        return HelmrSessionTrigger(
+            helmr_conn_id=self.helmr_conn_id,
+            session_id=self.session_id,
+            external_id=self.external_id,
+            statuses=self.status,
+            activities=self.activity,
+            deadline=deadline,
+        )
+
+
+class HelmrSessionOutputSensor(_SessionSensor):
+    """Wait for the next record on an output stream of a session, and return what it says.
+
+    A session that ends without such a record fails the task for good, or skips it with ``soft_fail``.
+
+    Needs the scopes ``session-streams:read`` and ``runs:read`` (operations listSessionOutputRecords, getSession).
+
+    :param session_id: the session. (templated)
+    :param external_id: its external id instead. (templated)
+    :param stream: output stream that the deployed task declares. (templated)
+    :param after: only records behind this sequence, such as the XCom ``cursor`` of a sensor before this one; a whole
+        number, or a template of one. (templated)
+    :param correlation_id: only records with it. (templated)
+    :param matches: a function that is given a record's data and says whether it is the one; called on a worker, once
+        for each record that comes, also by a deferred sensor, which resumes and defers again for it.
+    :param result: what to return of the record: its ``"data"``, or the whole ``"record"`` with its ``sequence``,
+        ``correlation_id`` and ``created_at``.
+    :param max_result_bytes: largest result as JSON that may become an XCom; ``None`` for no limit.
+    :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
+    :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
+    :param poke_interval: seconds between two looks when not deferred; the triggerer has a pace of its own.
+    :param timeout: seconds, or a timedelta, until the sensor gives up; an earlier ``execution_timeout`` counts.
+    :return: as ``result`` says. The XCom ``cursor`` is the sequence of the record.
+    :raises AirflowFailException: the session has ended without it, or cannot be read; the result is too large.
+    :raises AirflowSensorTimeout: it had not come in time.
+    """
+
+    template_fields: Collection[str] = (
+        "session_id",
+        "external_id",
+        "stream",
+        "after",
+        "correlation_id",
+        "helmr_conn_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        stream: str,
+        after: int | str = 0,
+        correlation_id: str | None = None,
+        matches: Callable[[Any], bool] | None = None,
+        result: Literal["data", "record"] = "data",
+        max_result_bytes: int | None = DEFAULT_MAX_RESULT_BYTES,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.stream = stream
+        self.after = after
+        self.correlation_id = correlation_id
+        self.matches = matches
+        self.result: Literal["data", "record"] = result
+        self.max_result_bytes = max_result_bytes
+        self._passed = 0
+        if result not in {"data", "record"}:
+            raise ValueError("result must be 'data' or 'record'")
+
+    @property
+    def awaited(self) -> str:
+        """What is waited for, for people."""
+        return f"a record of {shown(self.session_id, self.external_id)} on output stream {self.stream!r}"
+
+    def look(self, context: Context) -> PokeReturnValue:
+        """Look for the record once.
+
+        :param context: of the task instance.
+        """
+        # Before the records: one that ends after this has written all that it will by then.
+        session = self._session(context)
+        for record in self._records(session.id):
+            if self.matches is None or self.matches(record.data):
+                return self._found(context, record)
+            self._passed = record.sequence
+        if not session.is_open:
+            raise AirflowFailException(
+                f"Helmr session {session.id} is {session.status}: waiting for {self.awaited} is in vain. "
+                f"See {self._url(session)}"
+            )
+        return PokeReturnValue(is_done=False)
+
+    def trigger(self, deadline: float | None) -> HelmrSessionOutputTrigger:
+        """Return what waits in the triggerer.
+
+        :param deadline: when to give up, in seconds since the epoch; ``None`` for never.
+        """
+        from helmr_provider.triggers.session import HelmrSessionOutputTrigger
+
+        return HelmrSessionOutputTrigger(
+            helmr_conn_id=self.helmr_conn_id,
+            session_id=self.session_id,
+            external_id=self.external_id,
+            stream=stream_name("stream", self.stream),
+            after=self._cursor,
+            correlation_id=self.correlation_id,
+            deadline=deadline,
+        )
+
+    @property
+    def _cursor(self) -> int:
+        return max(self._passed, sequence("after", self.after))
+
+    def _records(self, session_id: str) -> Iterator[StreamRecord[Any]]:
+        stream = self.hook.client.sessions.open(session_id).output(stream_name("stream", self.stream))
+        page = 1 if self.matches is None else _PAGE
+        return stream.iter(after=self._cursor, limit=page, correlation_id=self.correlation_id)
+
+    def _found(self, context: Context, record: StreamRecord[Any]) -> PokeReturnValue:
+        limit = self.max_result_bytes if self.do_xcom_push else None
+        what = f"Record {record.sequence} of output stream {self.stream!r}"
+        value = small_enough(record.data if self.result == "data" else record.raw, what, max_bytes=limit)
+        if self.do_xcom_push:
+            context["ti"].xcom_push(key="cursor", value=record.sequence)
+        return PokeReturnValue(is_done=True, xcom_value=value)
+
+
+def _known(name: str, given: str | Collection[str], known: tuple[str, ...]) -> list[str]:
+    wanted = [given] if isinstance(given, str) else list(given)
+    if unknown := [word for word in wanted if word not in known]:
+        raise ValueError(f"{name} takes {', '.join(known)}, but not {', '.join(unknown)}")
+    return wanted
