@@ -111,6 +111,24 @@ class AirflowApi:
             },
         )
 
+    def question(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any] | None:
+        """Return what a task asks under Required Actions, ``None`` when it asks nothing."""
+        try:
+            asked: dict[str, Any] = self.call("GET", _question(dag_id, run_id, task_id))
+        except AirflowApiError as error:
+            if error.status == 404:
+                return None
+            raise
+        return asked
+
+    def answer(self, dag_id: str, run_id: str, task_id: str, *options: str, **params: Any) -> None:
+        """Answer under Required Actions as a person does in the UI."""
+        self.call(
+            "PATCH",
+            _question(dag_id, run_id, task_id),
+            {"chosen_options": list(options), "params_input": params},
+        )
+
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
         """Return an XCom's value, ``None`` when there is none."""
         path = f"/dags/{dag_id}/dagRuns/{_quote(run_id)}/taskInstances/{task_id}/xcomEntries/{key}"
@@ -127,6 +145,10 @@ class AirflowApi:
         path = f"/dags/{dag_id}/dagRuns/{_quote(run_id)}/taskInstances/{task_id}/logs/{try_number}"
         content = self.call("GET", path, full_content="true").get("content") or []
         return "\n".join(each if isinstance(each, str) else json.dumps(each, default=str) for each in content)
+
+
+def _question(dag_id: str, run_id: str, task_id: str) -> str:
+    return f"/dags/{dag_id}/dagRuns/{_quote(run_id)}/taskInstances/{task_id}/-1/hitlDetails"
 
 
 def _quote(text: str) -> str:

@@ -63,6 +63,8 @@ def get_provider_info() -> dict[str, Any]:
         "description": "Run durable coding-agent sessions on Helmr, a self-hosted agent runtime.",
         "integrations": [{"integration-name": _INTEGRATION, "tags": ["service"]}],
         "operators": modules(
+            "operators.approval",
+            "operators.public_token",
             "operators.schedule",
             "operators.schedule_sync",
             "operators.session",
@@ -77,6 +79,7 @@ def get_provider_info() -> dict[str, Any]:
             "sensors.token",
         ),
         "triggers": modules(
+            "triggers.approval",
             "triggers.run",
             "triggers.session",
             "triggers.token",
@@ -95,5 +98,6 @@ def get_provider_info() -> dict[str, Any]:
         "extra-links": [
             "helmr_provider.links.HelmrSessionLink",
             "helmr_provider.links.HelmrRunLink",
+            "helmr_provider.links.HelmrApprovalLink",
         ],
     }

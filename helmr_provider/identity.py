@@ -7,6 +7,7 @@ interleaving of tries, cancels and crashes can be tested without a server. The c
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from datetime import UTC
@@ -24,6 +25,7 @@ TERMINAL: Final = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
 OnRetry: TypeAlias = Literal["reattach", "new"]
 
+_TRY: Final = re.compile(r"[?&]try_number=\d+")
 _KEPT_BYTES: Final = 440
 _DIGEST_DIGITS: Final = 32
 # A server that says "exists already" to a start and "unknown" to the look-up must not be asked for ever.
@@ -143,6 +145,23 @@ class Stamp:
             "url": self.url,
         }
         return {**(metadata or {}), STAMP: stamp}
+
+    @property
+    def instance(self) -> str:
+        """Name the task instance between two clears, whatever the try."""
+        return f"{self.dag_id}/{self.run_id}/{self.task_id}/{self.map_index}/{self.epoch}"
+
+    def of_all_tries(self, prefix: str) -> dict[str, Any]:
+        """Return metadata with a stamp that is the same in every try, for what a retry finds only by asking the same.
+
+        Its owner is the task instance between two clears.
+
+        :param prefix: the connection's ``session_prefix``.
+        """
+        url = None if self.url is None else _TRY.sub("", self.url)
+        stamp = self.onto(None)[STAMP] | {"owner": self.instance, "url": url, "prefix": prefix}
+        del stamp["try_number"]
+        return {STAMP: stamp}
 
 
 def owner_of(ti: Any) -> str:

@@ -30,6 +30,15 @@ def run_url(console_url: str, session_id: str, run_id: str) -> str:
     return f"{session_url(console_url, session_id)}/runs/{quote(run_id, safe='')}"
 
 
+def token_url(console_url: str, token_id: str) -> str:
+    """Return the console page of a token.
+
+    :param console_url: Base address of the console.
+    :param token_id: Id of the token.
+    """
+    return f"{console_url.rstrip('/')}/tokens/{quote(token_id, safe='')}"
+
+
 class _StoredLink(BaseOperatorLink):
     """A link that the task stores as an XCom as soon as it knows the address.
 
@@ -71,6 +80,15 @@ class HelmrRunLink(_StoredLink):
         return "Helmr run"
 
 
+class HelmrApprovalLink(_StoredLink):
+    """Lead to the page of the question's token in the Helmr console."""
+
+    @property
+    def name(self) -> str:
+        """Return the button's text."""
+        return "Helmr approval"
+
+
 def store_links(context: Context, *, console_url: str, session_id: str, run_id: str | None = None) -> None:
     """Make the task's buttons work from now on: call it as soon as the ids are known.
 
@@ -83,3 +101,13 @@ def store_links(context: Context, *, console_url: str, session_id: str, run_id: 
     ti.xcom_push(key=HelmrSessionLink().xcom_key, value=session_url(console_url, session_id))
     if run_id is not None:
         ti.xcom_push(key=HelmrRunLink().xcom_key, value=run_url(console_url, session_id, run_id))
+
+
+def store_approval_link(context: Context, *, console_url: str, token_id: str) -> None:
+    """Make the task's button work from now on: call it as soon as the token is there.
+
+    :param context: Context of the running task.
+    :param console_url: Base address of the console (``HelmrHook.settings.console_url``).
+    :param token_id: Id of the token.
+    """
+    context["ti"].xcom_push(key=HelmrApprovalLink().xcom_key, value=token_url(console_url, token_id))

@@ -394,3 +394,25 @@ def test_tries_in_any_interleaving_never_leave_two_live_sessions(
     # Whoever was last to come away without a replacement going on holds the only live one.
     for live in model.live:
         assert any(outcome.seen.generation == live for outcome in outcomes.values())
+
+
+def test_a_stamp_of_all_tries_names_the_task_instance_between_two_clears() -> None:
+    def stamp(try_number: int, max_tries: int) -> dict[str, Any]:
+        ti = SimpleNamespace(
+            id=f"try-{try_number}",
+            dag_id="d",
+            run_id="r",
+            task_id="t",
+            map_index=-1,
+            try_number=try_number,
+            max_tries=max_tries,
+            log_url=f"https://airflow.example/dags/d/runs/r/tasks/t?try_number={try_number}",
+        )
+        of = Stamp.of(ti, SimpleNamespace(start_date=datetime(2026, 11, 23, 12, tzinfo=UTC)))
+        return dict(of.of_all_tries("airflow")["airflow"])
+
+    first = stamp(1, 1)
+    assert first["url"] == "https://airflow.example/dags/d/runs/r/tasks/t"
+    assert first["prefix"] == "airflow"
+    assert stamp(2, 1) == first
+    assert stamp(3, 4)["owner"] != first["owner"]

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG, BaseOperator
 
-from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, session_url, store_links
+from helmr_provider.links import (
+    HelmrApprovalLink,
+    HelmrRunLink,
+    HelmrSessionLink,
+    run_url,
+    session_url,
+    store_approval_link,
+    store_links,
+    token_url,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +25,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("console", ["https://helmr.example/prefix", "https://helmr.example/prefix/"])
 def test_a_page_is_below_the_console_whatever_its_last_character(console: str) -> None:
     assert session_url(console, "s-1") == "https://helmr.example/prefix/sessions/s-1"
+    assert token_url(console, "t-1") == "https://helmr.example/prefix/tokens/t-1"
     assert run_url(console, "s-1", "r-1") == "https://helmr.example/prefix/sessions/s-1/runs/r-1"
 
 
@@ -76,3 +86,20 @@ def test_a_session_whose_run_is_not_known_yet_has_the_one_button() -> None:
     ti = type("TI", (), {"xcom_push": lambda self, key, value: pushed.update({key: value})})()
     store_links({"ti": ti}, console_url="https://helmr.example", session_id="s-1")
     assert pushed == {"_link_HelmrSessionLink": "https://helmr.example/sessions/s-1"}
+
+
+class Asks(BaseOperator):  # type: ignore[misc,unused-ignore]
+    operator_extra_links = (HelmrApprovalLink(),)
+
+    def execute(self, context: Any) -> Any:
+        store_approval_link(context, console_url="https://helmr.example", token_id="t-1")
+        ti = context["ti"]
+        return ti.xcom_pull(task_ids=ti.task_id, key="_link_HelmrApprovalLink")
+
+
+def test_a_question_has_its_button_as_soon_as_it_is_asked(run_dag: Callable[..., Any]) -> None:
+    with DAG("approval_link", schedule=None) as dag:
+        Asks(task_id="asks")
+    [ti] = run_dag(dag).get_task_instances()
+    assert ti.xcom_pull(task_ids="asks") == "https://helmr.example/tokens/t-1"
+    assert stored(dag).get_task("asks").get_extra_links(ti, "Helmr approval") == "https://helmr.example/tokens/t-1"

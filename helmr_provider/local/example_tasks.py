@@ -142,5 +142,5 @@ async def _decision(ctx: TaskContext, asked: dict[str, Any]) -> Any:
 def _is_approval(decision: Any) -> bool:
     members = as_object(decision)
     if members is not None:
-        return bool(members.get("approved"))
+        return bool(members.get("approved")) or members.get("chosen") == ["Approve"]
     return decision is True or decision in ("approve", "approved", "yes")

@@ -1,4 +1,4 @@
-"""Create and complete Helmr tokens: questions to people or systems, answered once."""
+"""Create, complete and cancel Helmr tokens: questions to people or systems, answered once."""
 
 from __future__ import annotations
 
@@ -121,3 +121,59 @@ class HelmrCompleteTokenOperator(HelmrOperator):
             completion = self.hook.client.tokens.complete(given("token_id", self.token_id), self.data)
         self.log.info("Helmr token %s: %s.", self.token_id, completion.status)
         return self.token_id
+
+
+class HelmrCancelTokenOperator(HelmrOperator):
+    """Cancel a token, so that nobody can complete it any more; return how it has ended: ``cancelled`` or ``expired``.
+
+    A token that was cancelled before counts as done, so that a retry succeeds; so does an expired one. One that was
+    completed cannot be taken back: it fails the task for good, unless ``completed_ok``.
+
+    Needs the scope ``tokens:cancel``, and ``tokens:read`` to tell a completed token from an unknown one (operations
+    cancelToken, getToken).
+
+    :param token_id: Id of the token (templated).
+    :param completed_ok: Whether a token that was completed before is fine, too; ``completed`` is returned then.
+    :param helmr_conn_id: Airflow connection of the control plane (templated).
+    :raises AirflowFailException: There is no such token, or it was completed.
+    """
+
+    template_fields = ("token_id", "helmr_conn_id")
+    ui_color = "#e4e9f7"
+
+    def __init__(self, *, token_id: str, completed_ok: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.token_id = token_id
+        self.completed_ok = completed_ok
+
+    def execute(self, context: Context) -> str:  # noqa: ARG002
+        """Cancel the token.
+
+        :param context: Context of the task.
+        :return: How the token has ended.
+        """
+        token_id = given("token_id", self.token_id)
+        with self._told_to_airflow(f"cancel Helmr token {token_id}"):
+            status = self._cancel(token_id)
+        self.log.info("Helmr token %s is %s.", token_id, status)
+        if status == "completed" and not self.completed_ok:
+            raise AirflowFailException(f"Helmr token {token_id} was not cancelled: it had been completed before.")
+        return status
+
+    def _cancel(self, token_id: str) -> str:
+        from helmr_provider.client.errors import HelmrConflictError, HelmrGoneError, HelmrNotFoundError
+
+        tokens = self.hook.client.tokens
+        try:
+            return tokens.cancel(token_id).status
+        except HelmrConflictError as error:
+            if error.code == "token_cancelled":
+                return "cancelled"
+            raise
+        except HelmrGoneError:
+            return "expired"
+        except HelmrNotFoundError:
+            # A completed token is answered as if there were none (behaviour.md section 21).
+            if tokens.retrieve(token_id).status == "completed":
+                return "completed"
+            raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTimeout, PokeReturnValue, conf
 
@@ -131,7 +131,7 @@ class HelmrWaitingOperator(HelmrOperator):
                 if (seen := self._look(context, begun)).is_done:
                     return seen.xcom_value
                 if (next_kwargs or {}).get("error") in TRIGGER_TIMED_OUT:
-                    self._give_up(context, begun)
+                    return self._give_up(context, begun)
         return super().resume_execution(next_method, next_kwargs, context)
 
     def _begin(self, context: Context) -> dict[str, Any]:
@@ -161,7 +161,7 @@ class HelmrWaitingOperator(HelmrOperator):
             pause = pace.next()
             if deadline is not None:
                 if (left := deadline - time.time()) <= 0:
-                    self._give_up(context, begun)
+                    return self._give_up(context, begun)
                 pause = min(pause, left)
             time.sleep(pause)
         return seen.xcom_value
@@ -178,7 +178,7 @@ class HelmrWaitingOperator(HelmrOperator):
         if (seen := self._look(context, begun)).is_done:
             return seen.xcom_value
         if deadline is not None and time.time() >= deadline:
-            self._give_up(context, begun)
+            return self._give_up(context, begun)
         if event is not None and event.get("status") == "error":
             raise AirflowException(
                 f"Waiting for {self.awaited} in the triggerer failed ({event.get('error')}); the log has the reason."
@@ -195,6 +195,7 @@ class HelmrWaitingOperator(HelmrOperator):
 
         return deadline_of(context["ti"], timeout=self.timeout, execution_timeout=self.execution_timeout)
 
-    def _give_up(self, context: Context, begun: dict[str, Any]) -> NoReturn:
+    def _give_up(self, context: Context, begun: dict[str, Any]) -> Any:
+        """Fail at the end of the time; a subclass may know what to return instead."""
         outcome = self.give_up(context, begun)
         raise AirflowTaskTimeout(f"{self.awaited} had not ended when the time of this task was over. {outcome}")

@@ -146,13 +146,10 @@ class HelmrTrigger(BaseTrigger):
         from helmr_provider.triggers.shared_client import shared_client
 
         try:
-            state = await self._task_state()
+            meant = await self._is_meant(unless_deferred=unless_deferred)
         except Exception:
             self.log.warning("The state of the task is not known", exc_info=True)
             meant = unless_deferred
-        else:
-            # on_kill is also called when the trigger moves to another triggerer; then the task is deferred still.
-            meant = state != "deferred" if unless_deferred else state in _USERS_DOING
         if not meant:
             return
         try:
@@ -160,6 +157,12 @@ class HelmrTrigger(BaseTrigger):
                 await self.kill(client)
         except Exception:
             self.log.exception("Could not end what the task had started in Helmr")
+
+    async def _is_meant(self, *, unless_deferred: bool) -> bool:
+        """Tell whether a user has ended the deferred task."""
+        state = await self._task_state()
+        # on_kill is also called when the trigger moves to another triggerer; then the task is deferred still.
+        return state != "deferred" if unless_deferred else state in _USERS_DOING
 
     async def _task_state(self) -> str | None:
         """Ask Airflow for the state of the deferred task; ``None`` means that it was cleared."""

@@ -173,3 +173,20 @@ def test_what_is_no_web_address_is_no_link(wire: Wire, stamp: Any) -> None:
 def test_a_session_that_somebody_else_has_started_says_nothing_of_airflow(wire: Wire) -> None:
     started = wire.start("scripted", metadata={"owner": "dana"})
     assert "Airflow" not in _page(wire, f"/sessions/{started['session']['id']}")
+
+
+def test_a_token_has_a_page_that_shows_what_it_is_for_and_how_it_ended(wire: Wire) -> None:
+    metadata = {"approval": {"subject": "Publish <b>2.4</b>?"}}
+    token_id = wire.post("/api/tokens", {"metadata": metadata, "tags": ["release"]}, 201)["id"]
+    page = _page(wire, f"/tokens/{token_id}")
+    for shown in ("pending", "Publish &lt;b&gt;2.4&lt;/b&gt;?", "release", f'action="/tokens/{token_id}/complete"'):
+        assert shown in page
+    assert "hlmr_" not in page
+    assert 'http-equiv="refresh"' in page
+    answer = _post(wire, token_id, '{"approved": true}')
+    assert (answer.status, answer.headers["location"]) == (303, f"/tokens/{token_id}")
+    page = _page(wire, f"/tokens/{token_id}")
+    assert "completed" in page
+    assert "approved" in page
+    assert "<form" not in page
+    assert "no such token" in _page(wire, "/tokens/nope", 404)

@@ -10,7 +10,11 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowException, AirflowFailException, redact
 
 from helmr_provider.client import HelmrClient
-from helmr_provider.operators.token import HelmrCompleteTokenOperator, HelmrCreateTokenOperator
+from helmr_provider.operators.token import (
+    HelmrCancelTokenOperator,
+    HelmrCompleteTokenOperator,
+    HelmrCreateTokenOperator,
+)
 from helmr_provider.sensors.token import HelmrTokenSensor
 
 if TYPE_CHECKING:
@@ -273,3 +277,44 @@ def test_in_a_dag_the_answer_travels_and_the_secrets_do_not(
         assert secret
         assert secret.encode() not in stored
         assert secret not in text
+
+
+# Cancelling
+
+
+def cancel(token_id: str, **options: Any) -> str:
+    operator = HelmrCancelTokenOperator(task_id="withdraw", token_id=token_id, **options)
+    try:
+        return operator.execute(context())
+    finally:
+        operator.hook.client.close()
+
+
+def test_a_token_is_cancelled_and_a_retry_succeeds(helmr_connection: str, client: HelmrClient) -> None:
+    token_id = client.tokens.create().id
+    assert cancel(token_id) == "cancelled"
+    assert client.tokens.retrieve(token_id).status == "cancelled"
+    assert cancel(token_id) == "cancelled"
+
+
+def test_an_expired_token_needs_no_cancelling(helmr_connection: str, client: HelmrClient) -> None:
+    assert cancel(client.tokens.create(timeout="1ms").id) == "expired"
+
+
+def test_a_completed_token_cannot_be_taken_back(helmr_connection: str, client: HelmrClient) -> None:
+    token_id = client.tokens.create().id
+    client.tokens.complete(token_id, 1)
+    with pytest.raises(AirflowFailException, match="completed before"):
+        cancel(token_id)
+    assert cancel(token_id, completed_ok=True) == "completed"
+
+
+def test_an_unknown_token_cannot_be_cancelled(helmr_connection: str) -> None:
+    with pytest.raises(AirflowFailException, match="token_not_found"):
+        cancel("00000000-0000-7000-8000-000000000000", completed_ok=True)
+
+
+@pytest.mark.usefixtures("helmr_connection")
+def test_cancelling_what_no_task_gave_is_told_as_that() -> None:
+    with pytest.raises(AirflowFailException, match="token_id must be an id"):
+        cancel("None")

@@ -10,6 +10,7 @@ from starlette.routing import Route
 from helmr_provider.local.console import details, forms, overview
 from helmr_provider.local.console.layout import missing, page
 from helmr_provider.local.listener import is_loopback
+from helmr_provider.local.state import tokens
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 def routes(core: Core) -> list[Route]:
     """Return the routes of the pages.
 
-    The pages of sessions and runs answer to whoever knows an id; what lists them, and what changes something, only to
-    this machine.
+    The pages of sessions, runs and tokens answer to whoever knows an id; what lists them, and what changes something,
+    only to this machine.
     """
 
     async def overview_page(request: Request) -> Response:
@@ -40,6 +41,10 @@ def routes(core: Core) -> list[Route]:
         )
         return missing("run") if run is None else details.run(core, run, may_complete=_is_at_home(request))
 
+    async def token_page(request: Request) -> Response:
+        token = tokens.by_id(core, request.path_params["token_id"])
+        return missing("token") if token is None else details.token(core, token, may_complete=_is_at_home(request))
+
     async def complete(request: Request) -> Response:
         if not (_is_at_home(request) and _is_from_here(request)):
             return _refusal()
@@ -49,6 +54,7 @@ def routes(core: Core) -> list[Route]:
         Route("/", overview_page),
         Route("/sessions/{session_id}", session_page),
         Route("/sessions/{session_id}/runs/{run_id}", run_page),
+        Route("/tokens/{token_id}", token_page),
         Route("/tokens/{token_id}/complete", complete, methods=["POST"]),
     ]
 

@@ -1,4 +1,4 @@
-"""The pages that links to a session or a run lead to."""
+"""The pages that links to a session, a run or a token lead to."""
 
 from __future__ import annotations
 
@@ -79,6 +79,25 @@ def _airflow(metadata: dict[str, Any]) -> str:
     if isinstance(url, str) and url.startswith(("http://", "https://")):
         body += f'<p><a href="{escape(url)}" rel="noreferrer">Task instance in Airflow</a></p>'
     return section("airflow", "Started by Airflow", body)
+
+
+def token(core: Core, row: Row, *, may_complete: bool) -> Response:
+    """Return a token's page.
+
+    :param may_complete: whether it offers the form that completes the token.
+    """
+    shown = tokens.rendered(row)
+    for member in ("data", "tags"):
+        if member in shown:
+            shown[member] = json.dumps(shown[member], ensure_ascii=False)
+    pending = row["status"] == "pending"
+    metadata = json.dumps(shown["metadata"], indent=2, ensure_ascii=False)
+    body = section("facts", "Token", facts(shown, ("status", "timeout_at", "tags", "data")))
+    if pending and may_complete:
+        body += section("tokens", "Waiting", form(core, row))
+    body += _airflow(shown["metadata"])
+    body += section("metadata", "Metadata", f"<pre>{escape(metadata)}</pre>")
+    return page(f"Token {row['id']}", body, live=pending)
 
 
 def _wait(core: Core, row: Row, *, may_complete: bool) -> str:

@@ -47,7 +47,7 @@ def form(core: Core, token: Row, data: str = _APPROVAL, error: str = "") -> str:
 
 
 async def complete(core: Core, request: Request) -> Response:
-    """Complete a token with what the form brings, and show the run that waited for it."""
+    """Complete a token with what the form brings, and show the run that waited for it, or else the token."""
     token = tokens.by_id(core, request.path_params["token_id"])
     if token is None:
         return missing("token")
@@ -68,7 +68,8 @@ async def complete(core: Core, request: Request) -> Response:
     except ValueError as error:
         again = form(core, token, text, f"This is not JSON: {error}")
         return page("Not completed", f"<section>{again}</section>", status=400)
-    target = f"/sessions/{waiting[0]['session_id']}/runs/{waiting[0]['id']}" if waiting else "/"
+    ended = f"/tokens/{token['id']}"
+    target = f"/sessions/{waiting[0]['session_id']}/runs/{waiting[0]['id']}" if waiting else ended
     return RedirectResponse(target, status_code=303)
 
 

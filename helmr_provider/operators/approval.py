@@ -1,0 +1,413 @@
+"""Ask a person, in Airflow and in Helmr at once; the first answer counts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    Param,
+    ParamValidationError,
+    PokeReturnValue,
+)
+
+from helmr_provider.approvals import AnswerError, Question
+from helmr_provider.identity import Stamp
+from helmr_provider.links import HelmrApprovalLink, store_approval_link, token_url
+from helmr_provider.operators.waiting import HelmrWaitingOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from helmr_provider.approvals import Answer
+    from helmr_provider.client.models.tokens import Token
+    from helmr_provider.triggers.approval import HelmrApprovalTrigger
+
+# The default is taken, or the token cancelled, at the deadline; the token must still be there then.
+_MARGIN: Final = timedelta(minutes=15)
+
+
+class HelmrApprovalOperator(HelmrWaitingOperator):
+    """Ask a person, and return the answer; nothing holds a worker meanwhile.
+
+    The question is a Helmr token, and Airflow (3.1 and later) shows it under *Required Actions*. Whoever answers first
+    decides: an answer in Airflow completes the token, a completed token closes the question in Airflow. Airflow before
+    3.1 has no such place; there, the task's log says how to answer in Helmr.
+
+    Returned, and the token's data when the answer came from Airflow or is the default::
+
+        {"chosen": ["Approve"], "params": {}, "by": "ada", "via": "airflow", "at": "2026-11-23T12:00:00+00:00"}
+
+    ``via`` is ``airflow``, ``helmr`` or ``default``. In Helmr the token may be completed with such an object or less:
+    an option's text, a list of them, ``true`` or ``false``, ``{"approved": true, "by": "ada"}``; further members become
+    ``params``. Data that are no answer fail the task for good, as a token is completed once.
+
+    A retry waits for the same question; a clear asks anew. A task that is failed, cleared or given up while it waits
+    cancels the token.
+
+    Needs the scopes ``tokens:create``, ``tokens:read``, ``tokens:complete`` and ``tokens:cancel`` (operations
+    createToken, getToken, listTokens, completeToken, cancelToken).
+
+    :param subject: the question in one line. Like the body, it must be the same in every try. (templated)
+    :param options: what can be chosen; texts. (templated)
+    :param body: what somebody must know to decide, Markdown; not for secrets: it is kept in Helmr, too. (templated)
+    :param form: fields to fill in besides, name to :class:`Param` or to a value that is there already; the answer's
+        ``params``. (templated)
+    :param multiple: whether more than one option may be chosen.
+    :param defaults: option, or options, to take when nobody has answered in time. Without it, the task fails then.
+        (templated)
+    :param rejections: the options that mean no.
+    :param on_reject: what a no does to the task: it may ``"succeed"`` like a yes, be ``"skip"``-ped (the answer is
+        there as an XCom all the same), or ``"fail"`` for good.
+    :param assigned_users: who alone may answer in Airflow, ``{"id": …, "name": …}`` or a list of these; Helmr does not
+        know Airflow's users. (templated)
+    :param tags: tags of the token, up to 10. (templated)
+    :param timeout: how long to wait for an answer, timedelta or seconds from the start of the try; an
+        ``execution_timeout`` that is earlier counts. Without any, the control plane's limit for tokens: 7 days.
+    :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
+    :raises AirflowFailException: the answer is none, it is a no and ``on_reject`` is ``"fail"``, somebody else has
+        cancelled the token, or the question cannot be asked like this.
+    :raises AirflowTaskTimeout: nobody has answered in time.
+    """
+
+    template_fields = (
+        "subject",
+        "options",
+        "body",
+        "form",
+        "defaults",
+        "assigned_users",
+        "tags",
+        "helmr_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"body": "md", "form": "json"}
+    operator_extra_links = (HelmrApprovalLink(),)
+    ui_color = "#f8f0dc"
+
+    def __init__(
+        self,
+        *,
+        subject: str,
+        options: Sequence[str] = ("Approve", "Reject"),
+        body: str | None = None,
+        form: Mapping[str, Any] | None = None,
+        multiple: bool = False,
+        defaults: str | Sequence[str] | None = None,
+        rejections: Sequence[str] = ("Reject",),
+        on_reject: Literal["succeed", "skip", "fail"] = "succeed",
+        assigned_users: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
+        tags: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(deferrable=True, **kwargs)
+        self.subject = subject
+        self.options = options
+        self.body = body
+        # Not Param objects: their text form, which changes from parsing to parsing, would end up in the stored DAG.
+        self.form = {name: _field(given) for name, given in form.items()} if isinstance(form, Mapping) else form
+        self.multiple = multiple
+        self.defaults = defaults
+        self.rejections = rejections
+        self.on_reject = on_reject
+        self.assigned_users = assigned_users
+        self.tags = tags
+        self._begun: dict[str, Any] | None = None
+        self._retried = True
+        self._passed_on = True
+        if on_reject not in {"succeed", "skip", "fail"}:
+            raise ValueError("on_reject must be 'succeed', 'skip' or 'fail'")
+        if isinstance(options, list | tuple) and not any("{" in str(each) for each in [*options, defaults]):
+            self._question()
+
+    @property
+    def awaited(self) -> str:
+        """The question, for people."""
+        return f"the answer to {self.subject!r}"
+
+    def begin(self, context: Context) -> dict[str, Any]:
+        """Create the token, or find the one of an earlier try.
+
+        :param context: of the task instance.
+        :raises HelmrError: it cannot be created.
+        :raises AirflowFailException: the question cannot be asked like this.
+        """
+        from helmr_provider.required_actions import AVAILABLE
+
+        stamp = Stamp.of(context["ti"], context["dag_run"])
+        self._retried = stamp.try_number <= context["ti"].max_tries
+        token = self._token(context, stamp)
+        begun = {"token_id": token.id, "owner": stamp.instance}
+        if AVAILABLE:
+            begun["ti_id"] = str(context["ti"].id)
+        self._begun = begun
+        if self.do_xcom_push:
+            context["ti"].xcom_push(key="token_id", value=token.id)
+            store_approval_link(context, console_url=self.hook.settings.console_url, token_id=token.id)
+        return begun
+
+    def execute(self, context: Context) -> Any:
+        """Ask, and defer until there is an answer.
+
+        :param context: of the task instance.
+        """
+        with closing(self.hook), self._withdrawn_if_it_fails():
+            begun, deadline = self._begin(context), self._deadline(context)
+            if (seen := self._look(context, begun)).is_done:
+                return seen.xcom_value
+            self._show(begun)
+            return self._return_or_defer(context, begun, deadline)
+
+    def execute_complete(
+        self,
+        context: Context,
+        event: Mapping[str, Any] | None = None,
+        *,
+        begun: dict[str, Any] | None = None,
+        deadline: float | None = None,
+    ) -> Any:
+        """Go on when the trigger has fired, or when somebody has answered in Airflow.
+
+        :param context: of the task instance.
+        :param event: of the trigger, or the answer.
+        :param begun: as of the deferral.
+        :param deadline: as of the deferral, in seconds since the epoch.
+        """
+        with closing(self.hook):
+            self._begun = begun = self._begin(context) if begun is None else begun
+            self._retried = context["ti"].try_number <= context["ti"].max_tries
+            if event is not None and "chosen_options" in event:
+                self._pass_on(begun, event)
+            return super().execute_complete(context, event, begun=begun, deadline=deadline)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume; also when the trigger was lost or timed out, with nothing left of what was deferred.
+
+        :param next_method: what to resume with.
+        :param next_kwargs: its arguments.
+        :param context: of the task instance.
+        """
+        with self._withdrawn_if_it_fails():
+            return super().resume_execution(next_method, next_kwargs, context)
+
+    def look(self, context: Context, begun: dict[str, Any]) -> PokeReturnValue:
+        """Look at the token once.
+
+        :param context: of the task instance.
+        :param begun: as returned by :meth:`begin`.
+        :raises AirflowFailException: there will never be an answer.
+        """
+        token = self.hook.client.tokens.retrieve(begun["token_id"])
+        match token.status:
+            case "pending":
+                return PokeReturnValue(is_done=False)
+            case "completed":
+                return PokeReturnValue(is_done=True, xcom_value=self._result(context, _read(token)))
+            case "expired":
+                if (default := self._question().default(datetime.now(UTC))) is not None:
+                    return PokeReturnValue(is_done=True, xcom_value=self._result(context, default))
+                raise AirflowTaskTimeout(f"Nobody answered {self.subject!r} before {token.timeout_at}.")
+            case status:
+                raise AirflowFailException(
+                    f"Token {token.id}, which asks {self.subject!r}, was {status} by somebody else. "
+                    "Clear the task to ask anew."
+                )
+
+    def trigger(self, begun: dict[str, Any], deadline: float | None) -> HelmrApprovalTrigger:
+        """Return what waits in the triggerer.
+
+        :param begun: as returned by :meth:`begin`.
+        :param deadline: when to take the default, or to give up, in seconds since the epoch; ``None`` for never.
+        """
+        from helmr_provider.triggers.approval import HelmrApprovalTrigger
+
+        return HelmrApprovalTrigger(helmr_conn_id=self.helmr_conn_id, deadline=deadline, **begun)
+
+    def give_up(self, context: Context, begun: dict[str, Any]) -> str:
+        """Cancel the token; nobody waits for its answer any more.
+
+        :param context: of the task instance.
+        :param begun: as returned by :meth:`begin`.
+        """
+        del context
+        withdrawn = self._withdraw(begun)
+        return f"Token {begun['token_id']} {'was cancelled' if withdrawn else 'was not cancelled'}."
+
+    def on_kill(self) -> None:
+        """Cancel the token, unless a retry will wait for it."""
+        if not self._retried:
+            self._withdraw(self._begun)
+
+    def _question(self) -> Question:
+        defaults = [self.defaults] if isinstance(self.defaults, str) else self.defaults
+        return Question(
+            subject=self.subject,
+            options=tuple(self.options),
+            rejections=tuple(option for option in self.options if option in self.rejections),
+            body=self.body,
+            multiple=self.multiple,
+            defaults=None if defaults is None else tuple(defaults),
+            params=dict(self.form or {}),
+        )
+
+    def _token(self, context: Context, stamp: Stamp) -> Token:
+        from helmr_provider.client.errors import HelmrError
+        from helmr_provider.question_tokens import ask, cancel_earlier
+
+        client, metadata = self.hook.client, stamp.of_all_tries(self.hook.settings.session_prefix)
+        lifetimes = [each for each in (_delta(self.timeout), self.execution_timeout) if each is not None]
+        try:
+            token = ask(
+                client,
+                self._question(),
+                stamp=metadata,
+                key=lambda generation: self._once_key(context, "approval", str(generation)),
+                lifetime=min(lifetimes) + _MARGIN if lifetimes else None,
+                tags=self.tags,
+            )
+        except (TypeError, ValueError) as error:
+            raise AirflowFailException(f"{self.subject!r} cannot be asked: {error}") from None
+        if stamp.try_number > 1:
+            try:
+                cancel_earlier(client, metadata, self.log)
+            except HelmrError as error:
+                self.log.warning("Earlier questions of this task cannot be looked for: %s", error)
+        return token
+
+    def _show(self, begun: dict[str, Any]) -> None:
+        """Show the question in Airflow, and say in the log how to answer it in Helmr."""
+        from helmr_provider import required_actions
+
+        question = self._question()
+        if "ti_id" in begun:
+            users = [self.assigned_users] if isinstance(self.assigned_users, Mapping) else self.assigned_users
+            required_actions.show(begun["ti_id"], question, users)
+            self.log.info("%s waits for an answer under Required Actions, or in Helmr.", self.subject)
+        else:
+            self.log.info("%s waits for an answer in Helmr; this version of Airflow cannot ask.", self.subject)
+        self.log.info(
+            "In Helmr, complete token %s (%s), with %s for example.",
+            begun["token_id"],
+            token_url(self.hook.settings.console_url, begun["token_id"]),
+            json.dumps({"chosen": [question.options[0]], "by": "your name"}, ensure_ascii=False),
+        )
+
+    def _pass_on(self, begun: dict[str, Any], response: Mapping[str, Any]) -> None:
+        """Complete the token with what was answered in Airflow.
+
+        Airflow keeps the answer until the control plane can be told: the trigger looks for it first of all.
+        """
+        from helmr_provider.client.errors import HelmrError
+        from helmr_provider.failures import is_permanent
+        from helmr_provider.required_actions import answer_of
+
+        try:
+            self._complete(begun, answer_of(self._question(), response))
+        except HelmrError as error:
+            if is_permanent(error):
+                with self._told_to_airflow(f"complete the token of {self.subject!r}"):
+                    raise
+            self._passed_on = False
+            self.log.warning("The answer given in Airflow cannot be told to the control plane now: %s", error)
+
+    def _complete(self, begun: dict[str, Any], answer: Answer) -> None:
+        from helmr_provider.client.errors import HelmrConflictError, HelmrGoneError
+
+        try:
+            self.hook.client.tokens.complete(begun["token_id"], answer.data)
+        except (HelmrConflictError, HelmrGoneError) as error:
+            self.log.warning("The token had ended before it could be answered via %s: %s", answer.via, error)
+
+    def _give_up(self, context: Context, begun: dict[str, Any]) -> Any:
+        """Take the default, if there is one."""
+        if not self._passed_on:
+            raise AirflowException("An answer was given in Airflow, but the control plane could not be told in time.")
+        default = self._question().default(datetime.now(UTC))
+        if default is None:
+            return super()._give_up(context, begun)
+        with self._told_to_airflow(f"complete the token of {self.subject!r}"):
+            self._complete(begun, default)
+            return self.look(context, begun).xcom_value
+
+    def _result(self, context: Context, answer: Answer) -> dict[str, Any]:
+        params = dict(answer.params)
+        for name, shown in (self.form or {}).items():
+            default = {} if shown.get("value") is None else {"default": shown["value"]}
+            given = {"value": params[name]} if name in params else {}
+            try:
+                params[name] = Param(**default, schema=shown.get("schema") or {}).resolve(**given)
+            except ParamValidationError as error:
+                said = str(error).splitlines()[0]
+                raise AirflowFailException(
+                    f"{self.subject!r} was answered, but {name!r} is not valid: {said}"
+                ) from None
+        result = {**answer.data, "params": params}
+        self.log.info("%s: %s, via %s by %s.", self.subject, ", ".join(answer.chosen), answer.via, answer.by)
+        if self.on_reject != "succeed" and set(answer.chosen) & set(self.rejections):
+            message = f"{self.subject!r} was answered with {', '.join(answer.chosen)} by {answer.by or answer.via}."
+            if self.on_reject == "fail":
+                raise AirflowFailException(message)
+            if self.do_xcom_push:
+                context["ti"].xcom_push(key="return_value", value=result)
+            raise AirflowSkipException(message)
+        return result
+
+    @contextmanager
+    def _withdrawn_if_it_fails(self) -> Iterator[None]:
+        """Cancel the token when the task fails and no retry will wait for it."""
+        try:
+            yield
+        except AirflowSkipException:
+            raise
+        except Exception as error:
+            if isinstance(error, AirflowFailException) or not self._retried:
+                self._withdraw(self._begun)
+            raise
+
+    def _withdraw(self, begun: dict[str, Any] | None) -> bool:
+        from helmr_provider.question_tokens import cancel
+
+        if begun is None:
+            return False
+        try:
+            # Not the hook's client: a signal may have stopped that in the middle of a request, with its locks held.
+            with self.hook.settings.client(max_streams=0) as client:
+                return cancel(client, begun["token_id"], begun["owner"])
+        except Exception:
+            self.log.exception("Could not cancel the token of this task")
+            return False
+
+
+def _read(token: Token) -> Answer:
+    question = Question.of(token.metadata)
+    if question is None:
+        raise AirflowFailException(f"Token {token.id} does not say what was asked.")
+    try:
+        return question.read(token.data, noticed=datetime.now(UTC))
+    except AnswerError as error:
+        raise AirflowFailException(
+            f"Token {token.id} was completed, but not with an answer to {question.subject!r}: {error} "
+            "A token is completed once: clear the task to ask anew."
+        ) from None
+
+
+def _field(given: Any) -> Any:
+    """Return a field of the form as Airflow's interface reads it."""
+    if isinstance(given, Param):
+        value = {"value": given.value} if given.has_value else {"value": None}
+        return {**value, "description": given.description, "schema": dict(given.schema)}
+    if isinstance(given, Mapping) and "schema" in given:
+        return {"value": given.get("value"), "description": given.get("description"), "schema": dict(given["schema"])}
+    return {"value": given, "description": None, "schema": {}}
+
+
+def _delta(limit: timedelta | float | None) -> timedelta | None:
+    return limit if limit is None or isinstance(limit, timedelta) else timedelta(seconds=limit)

@@ -1,0 +1,185 @@
+"""A question in Airflow and in Helmr at once, in a real Airflow: whoever answers first, and whatever goes wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dev.airflow_api import AirflowApiError
+from dev.stack import poll
+
+if TYPE_CHECKING:
+    from dev.stack import Stack
+    from helmr_provider.client.models.tokens import Token
+    from tests.airflow.conftest import Scenario, Scenarios
+
+# The first test also waits for Airflow to start.
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(240)]
+
+
+def token_of(scenario: Scenario) -> Token:
+    return scenario.client.tokens.retrieve(str(scenario.xcom("token_id")))
+
+
+def question(scenario: Scenario) -> dict[str, Any]:
+    asked = scenario.stack.airflow.question(scenario.dag_id, scenario.run_id, "work")
+    assert asked is not None
+    return asked
+
+
+def answer(scenario: Scenario, option: str, **params: Any) -> None:
+    scenario.stack.airflow.answer(scenario.dag_id, scenario.run_id, "work", option, **params)
+
+
+def answer_until_it_succeeds(scenario: Scenario, option: str, **params: Any) -> None:
+    """Answer in Airflow whenever it asks.
+
+    Airflow fails a task that resumes while the scheduler is late to hear that its first half is over; the retry asks
+    again, and a person would answer again.
+    """
+
+    def over() -> bool:
+        asked = scenario.stack.airflow.question(scenario.dag_id, scenario.run_id, "work")
+        if asked and not asked["response_received"] and scenario.task()["state"] == "deferred":
+            answer(scenario, option, **params)
+        return scenario.stack.airflow.dag_run(scenario.dag_id, scenario.run_id)["state"] in {"success", "failed"}
+
+    poll(over, seconds=120, waiting_for=f"{scenario.dag_id} to end")
+    scenario.succeeds()
+
+
+def test_an_answer_in_airflow_completes_the_token_and_the_dag_goes_on(scenarios: Scenarios) -> None:
+    scenario = scenarios.begin("asks")
+    scenario.wait_until_watched()
+    asked = question(scenario)
+    assert (asked["subject"], asked["options"]) == ("Publish release 2.4?", ["Approve", "Reject"])
+    answer_until_it_succeeds(scenario, "Approve", channel="beta")
+    result = scenario.xcom()
+    assert (result["chosen"], result["params"], result["via"]) == (["Approve"], {"channel": "beta"}, "airflow")
+    assert result["by"]
+    assert token_of(scenario).data == result
+    assert scenario.xcom(task_id="use") == "Approve via airflow"
+    with pytest.raises(AirflowApiError, match="409"):
+        answer(scenario, "Reject")
+
+
+def test_an_answer_in_helmr_closes_the_question_in_airflow_and_the_dag_goes_on(scenarios: Scenarios) -> None:
+    scenario = scenarios.begin("asks")
+    scenario.wait_until_watched()
+    token = token_of(scenario)
+    assert token.metadata["approval"]["subject"] == "Publish release 2.4?"
+    assert scenario.run_id in token.metadata["airflow"]["url"].replace("%3A", ":").replace("%2B", "+")
+    scenario.client.tokens.complete(token, {"approved": False, "by": "ada", "why": "not on a Friday"})
+    scenario.succeeds()
+    result = scenario.xcom()
+    assert (result["chosen"], result["by"], result["via"]) == (["Reject"], "ada", "helmr")
+    assert result["params"] == {"channel": "stable", "why": "not on a Friday"}
+    closed = question(scenario)
+    assert closed["response_received"]
+    assert closed["chosen_options"] == ["Reject"]
+    with pytest.raises(AirflowApiError, match="409"):
+        answer(scenario, "Approve")
+
+
+def test_nobody_answers_and_the_default_is_taken_on_both_sides(scenarios: Scenarios) -> None:
+    scenario = scenarios.begin("asks_with_a_default")
+    scenario.succeeds()
+    result = scenario.xcom()
+    assert (result["chosen"], result["via"], result["by"]) == (["Approve"], "default", None)
+    assert token_of(scenario).data == result
+    assert question(scenario)["chosen_options"] == ["Approve"]
+
+
+def test_nobody_answers_and_without_a_default_the_task_fails_and_the_token_is_cancelled(scenarios: Scenarios) -> None:
+    scenario = scenarios.begin("asks_in_vain")
+    assert scenario.wait_until_ended() == "failed"
+    assert token_of(scenario).status == "cancelled"
+    assert "time of this task was over" in scenario.log()
+
+
+@pytest.mark.parametrize("state", ["failed", "success"])
+def test_marking_a_task_that_asks_cancels_its_token(stack: Stack, scenarios: Scenarios, state: str) -> None:
+    scenario = scenarios.begin("asks")
+    scenario.wait_until_watched()
+    stack.airflow.set_task_state(scenario.dag_id, scenario.run_id, "work", state)
+    poll(lambda: token_of(scenario).status == "cancelled", seconds=60, waiting_for="the token to be cancelled")
+
+
+@pytest.mark.parametrize("side", ["airflow", "helmr"])
+def test_a_question_outlives_a_killed_triggerer(stack: Stack, scenarios: Scenarios, side: str) -> None:
+    scenario = scenarios.begin("asks")
+    scenario.wait_until_watched()
+    triggerer = stack.programs["triggerer"]
+    triggerer.kill()
+    if side == "airflow":
+        answer(scenario, "Approve")
+    else:
+        scenario.client.tokens.complete(token_of(scenario), "approve")
+    triggerer.start()
+    answer_until_it_succeeds(scenario, "Approve")
+    assert scenario.xcom(task_id="use") == f"Approve via {side}"
+    assert token_of(scenario).status == "completed"
+    assert question(scenario)["chosen_options"] == ["Approve"]
+
+
+def test_clearing_a_task_that_asks_asks_anew_and_withdraws_the_old_question(stack: Stack, scenarios: Scenarios) -> None:
+    scenario = scenarios.begin("asks")
+    scenario.wait_until_watched()
+    first = token_of(scenario)
+    stack.airflow.clear(scenario.dag_id, scenario.run_id, "work")
+    poll(
+        lambda: scenario.xcom("token_id") not in {None, first.id} and scenario.task()["triggerer_job"],
+        seconds=90,
+        waiting_for="the task to ask again",
+    )
+    poll(
+        lambda: scenario.client.tokens.retrieve(first.id).status == "cancelled",
+        seconds=60,
+        waiting_for="the first token to be cancelled",
+    )
+    answer_until_it_succeeds(scenario, "Approve")
+    assert token_of(scenario).status == "completed"
+
+
+def test_clearing_an_answered_task_asks_anew(stack: Stack, scenarios: Scenarios) -> None:
+    scenario = scenarios.begin("asks")
+    scenario.wait_until_watched()
+    answer_until_it_succeeds(scenario, "Reject")
+    first = token_of(scenario)
+    stack.airflow.clear(scenario.dag_id, scenario.run_id, "work", "use")
+    poll(
+        lambda: scenario.xcom("token_id") not in {None, first.id} and scenario.task()["triggerer_job"],
+        seconds=90,
+        waiting_for="the task to ask again",
+    )
+    assert not question(scenario)["response_received"]
+    scenario.client.tokens.complete(token_of(scenario), True)
+    scenario.succeeds()
+    assert scenario.xcom(task_id="use") == "Approve via helmr"
+    assert scenario.client.tokens.retrieve(first.id).data["chosen"] == ["Reject"]
+
+
+def test_an_answer_given_while_the_control_plane_is_down_is_not_lost(stack: Stack, scenarios: Scenarios) -> None:
+    scenario = scenarios.begin("asks")
+    scenario.wait_until_watched()
+    stack.control_plane.kill()
+    answer(scenario, "Approve")
+    poll(
+        lambda: "cannot be told to the control plane" in scenario.log(),
+        seconds=90,
+        waiting_for="the task to notice that it cannot complete the token",
+    )
+    stack.control_plane.start()
+    answer_until_it_succeeds(scenario, "Approve")
+    assert scenario.xcom(task_id="use") == "Approve via airflow"
+    assert token_of(scenario).status == "completed"
+
+
+def test_something_that_is_no_answer_fails_the_task_for_good_and_says_why(scenarios: Scenarios) -> None:
+    scenario = scenarios.begin("asks")
+    scenario.wait_until_watched()
+    scenario.client.tokens.complete(token_of(scenario), {"chosen": "Perhaps"})
+    assert scenario.wait_until_ended() == "failed"
+    assert "'Perhaps' is none of the options" in scenario.log()
+    assert scenario.task()["try_number"] == 1

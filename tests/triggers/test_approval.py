@@ -1,0 +1,314 @@
+"""Waiting for a person in the triggerer: whoever answers first, both sides know; and questions nobody asks any more."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from blockbuster import blockbuster_ctx
+
+from helmr_provider.approvals import Question
+from helmr_provider.client import AsyncHelmrClient
+from helmr_provider.required_actions import AVAILABLE
+from helmr_provider.triggers import approval, base
+from helmr_provider.triggers.approval import HelmrApprovalTrigger
+from tests.people import RequiredActions
+from tests.tries import stored
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from helmr_provider.client.models.tokens import Token
+    from helmr_provider.local import LocalControlPlane
+
+STORED = sorted((Path(__file__).parent / "stored").glob("approval-*.json"))
+QUESTION = Question(subject="Publish?", options=("Approve", "Reject"), rejections=("Reject",))
+in_airflow = pytest.mark.skipif(not AVAILABLE, reason="this version of Airflow has no Required Actions")
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("form", ["smallest", "largest"])
+def test_what_a_release_has_stored_can_be_resumed_by_every_later_one(path: Path, form: str) -> None:
+    class_path, kwargs = json.loads(path.read_text())[form]
+    trigger = HelmrApprovalTrigger(**kwargs)
+    assert class_path == f"{HelmrApprovalTrigger.__module__}.{HelmrApprovalTrigger.__qualname__}"
+    assert {name: getattr(trigger, name) for name in kwargs} == kwargs
+
+
+@pytest.mark.parametrize("form", ["smallest", "largest"])
+def test_this_release_stores_what_the_newest_file_says(form: str) -> None:
+    class_path, kwargs = json.loads(STORED[-1].read_text())[form]
+    assert HelmrApprovalTrigger(**kwargs).serialize() == (class_path, kwargs)
+
+
+class Asked:
+    """A question that is waited for, as its operator leaves it to the triggerer."""
+
+    def __init__(self, client: AsyncHelmrClient, token: Token, people: RequiredActions | None, conn_id: str) -> None:
+        self.client = client
+        self.token_id = token.id
+        self.people = people
+        self.ti: Any = SimpleNamespace(id=uuid.uuid4(), dag_id="d", run_id="r", task_id="t", map_index=-1)
+        self.attempt: Any = SimpleNamespace(ti=self.ti)
+        self.trigger = stored(
+            HelmrApprovalTrigger(
+                token_id=token.id,
+                helmr_conn_id=conn_id,
+                owner="me",
+                ti_id=None if people is None else str(self.ti.id),
+            )
+        )
+        self.trigger.task_instance = self.ti
+        if people is not None:
+            people.rows[str(self.ti.id)] = {"responded_at": None, "responded_by": None, "params_input": {}}
+            people.rows[str(self.ti.id)]["chosen_options"] = None
+
+    async def events(self) -> list[Any]:
+        return [event.payload async for event in self.trigger.run()]
+
+    async def token(self) -> Token:
+        return await self.client.tokens.retrieve(self.token_id)
+
+    async def until_watched(self, control_plane: LocalControlPlane) -> asyncio.Task[list[Any]]:
+        """Start the trigger, and return when it has looked for the first time."""
+        control_plane.clear_journal()
+        waiting = asyncio.create_task(self.events())
+        while not any(entry.operation in {"getToken", "listTokens"} for entry in control_plane.journal):  # noqa: ASYNC110 - the journal is filled by another thread
+            await asyncio.sleep(0.01)
+        return waiting
+
+
+@pytest.fixture
+def people(monkeypatch: pytest.MonkeyPatch) -> RequiredActions | None:
+    return RequiredActions.of(monkeypatch) if AVAILABLE else None
+
+
+@pytest.fixture
+async def ask(
+    control_plane: LocalControlPlane, helmr_connection: str, people: RequiredActions | None
+) -> AsyncIterator[Callable[..., Any]]:
+    async with AsyncHelmrClient(url=control_plane.url, api_key=control_plane.api_key) as client:
+
+        async def ask(question: Question = QUESTION, **options: Any) -> Asked:
+            metadata = {"airflow": {"owner": "me"}, **question.metadata}
+            asked = Asked(client, await client.tokens.create(metadata=metadata), people, helmr_connection)
+            for name, value in options.items():
+                setattr(asked.trigger, name, value)
+            return asked
+
+        yield ask
+
+
+async def test_an_answer_in_helmr_ends_the_wait_and_is_shown_in_airflow(
+    ask: Any, control_plane: LocalControlPlane, people: Any
+) -> None:
+    asked = await ask()
+    waiting = await asked.until_watched(control_plane)
+    await asked.client.tokens.complete(asked.token_id, {"approved": True, "note": "fine"})
+    assert await waiting == [{"schema": 1, "status": "ended", "token_id": asked.token_id}]
+    if people is not None:
+        row = people.asked(asked.attempt)
+        assert (row["chosen_options"], row["params_input"]) == (["Approve"], {"note": "fine"})
+
+
+@in_airflow
+async def test_an_answer_in_airflow_before_the_wait_completes_the_token(ask: Any, people: RequiredActions) -> None:
+    asked = await ask()
+    people.answer(asked.attempt, "Reject", by="ada")
+    [event] = await asked.events()
+    assert event["status"] == "ended"
+    data = (await asked.token()).data
+    assert (data["chosen"], data["by"], data["via"]) == (["Reject"], "ada", "airflow")
+
+
+@in_airflow
+@pytest.mark.parametrize("side", ["airflow", "helmr"])
+async def test_where_airflow_does_not_resume_the_task_itself_the_trigger_looks(
+    ask: Any, control_plane: LocalControlPlane, people: RequiredActions, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    monkeypatch.setattr(approval, "AIRFLOW_V_3_3_PLUS", False)
+    asked = await ask()
+    waiting = await asked.until_watched(control_plane)
+    if side == "airflow":
+        people.answer(asked.attempt, "Approve")
+    else:
+        await asked.client.tokens.complete(asked.token_id, "Approve")
+    [event] = await waiting
+    assert event["status"] == "ended"
+    assert (await asked.token()).status == "completed"
+    assert people.asked(asked.attempt)["chosen_options"] == ["Approve"]
+
+
+@in_airflow
+async def test_the_deadline_counts_where_the_trigger_looks_too(
+    ask: Any, people: RequiredActions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approval, "AIRFLOW_V_3_3_PLUS", False)
+    asked = await ask(deadline=time.time() + 0.2)
+    assert (await asked.events())[0]["status"] == "timeout"
+
+
+@in_airflow
+async def test_an_airflow_that_cannot_be_asked_does_not_end_the_wait(
+    ask: Any, control_plane: LocalControlPlane, people: RequiredActions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approval, "AIRFLOW_V_3_3_PLUS", False)
+    asked = await ask()
+    people.down = True
+    waiting = await asked.until_watched(control_plane)
+    await asked.client.tokens.complete(asked.token_id, "Approve")
+    [event] = await waiting
+    assert event["status"] == "ended"
+
+
+@in_airflow
+async def test_both_at_once_the_token_is_first(ask: Any, people: RequiredActions) -> None:
+    asked = await ask()
+    people.answer(asked.attempt, "Approve")
+    await asked.client.tokens.complete(asked.token_id, "Reject")
+    [event] = await asked.events()
+    assert event["status"] == "ended"
+    assert (await asked.token()).data == "Reject"
+
+
+@pytest.mark.parametrize("data", ["Perhaps", None], ids=repr)
+async def test_what_is_no_answer_ends_the_wait_too(ask: Any, people: Any, data: Any) -> None:
+    asked = await ask()
+    await asked.client.tokens.complete(asked.token_id, data)
+    [event] = await asked.events()
+    assert event["status"] == "ended"
+    assert people is None or people.asked(asked.attempt)["responded_at"] is None
+
+
+# The deadline
+
+
+@pytest.mark.parametrize("late_by", [-0.2, 60], ids=["in time", "long past"])
+async def test_the_default_is_taken_on_both_sides(ask: Any, people: Any, late_by: float) -> None:
+    question = Question(subject="?", options=("A", "B"), defaults=("B",), params={"x": {"value": 1}})
+    asked = await ask(question, deadline=time.time() - late_by)
+    [event] = await asked.events()
+    assert event["status"] == "ended"
+    data = (await asked.token()).data
+    assert (data["chosen"], data["params"], data["via"]) == (["B"], {"x": 1}, "default")
+    assert people is None or people.asked(asked.attempt)["chosen_options"] == ["B"]
+
+
+async def test_an_answer_is_not_overruled_by_the_default(ask: Any, people: Any) -> None:
+    question = Question(subject="?", options=("A", "B"), defaults=("B",))
+    asked = await ask(question, deadline=time.time() - 60)
+    if people is not None:
+        people.answer(asked.attempt, "A")
+    else:
+        await asked.client.tokens.complete(asked.token_id, "A")
+    [event] = await asked.events()
+    assert event["status"] == "ended"
+    data = (await asked.token()).data
+    assert (data if isinstance(data, str) else data["chosen"][0]) == "A"
+
+
+async def test_without_a_default_the_worker_is_told_of_the_deadline(ask: Any) -> None:
+    asked = await ask(deadline=time.time() + 0.1)
+    assert await asked.events() == [{"schema": 1, "status": "timeout", "token_id": asked.token_id}]
+    assert (await asked.token()).is_pending
+
+
+async def test_at_the_deadline_a_control_plane_that_is_down_is_left_to_the_worker(
+    ask: Any, control_plane: LocalControlPlane
+) -> None:
+    asked = await ask(deadline=time.time() - 1)
+    await asyncio.to_thread(control_plane.stop_listening)
+    assert (await asked.events())[0]["status"] == "timeout"
+    await asyncio.to_thread(control_plane.listen_again)
+
+
+# Being killed
+
+
+@pytest.fixture
+def airflow_says(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
+    """Let Airflow answer with a task state."""
+
+    def say(state: str | None) -> None:
+        for name in ("_state_of_airflow_3", "_state_of_airflow_2"):
+            monkeypatch.setattr(base, name, lambda ti: state)
+
+    return say
+
+
+async def kill(waiting: asyncio.Task[Any], trigger: HelmrApprovalTrigger) -> None:
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await trigger.cleanup()
+    await trigger.on_kill()
+
+
+@pytest.mark.parametrize("state", ["failed", "success", None])
+async def test_a_task_that_a_user_has_ended_withdraws_its_question(
+    ask: Any, airflow_says: Any, control_plane: LocalControlPlane, state: str | None
+) -> None:
+    asked = await ask()
+    airflow_says(state)
+    await kill(await asked.until_watched(control_plane), asked.trigger)
+    assert (await asked.token()).status == "cancelled"
+
+
+async def test_a_trigger_that_only_moves_to_another_triggerer_withdraws_nothing(
+    ask: Any, airflow_says: Any, control_plane: LocalControlPlane
+) -> None:
+    asked = await ask()
+    airflow_says("deferred")
+    await kill(await asked.until_watched(control_plane), asked.trigger)
+    assert (await asked.token()).is_pending
+
+
+async def test_a_token_with_another_stamp_is_left_alone(
+    ask: Any, airflow_says: Any, control_plane: LocalControlPlane
+) -> None:
+    asked = await ask(owner="somebody else")
+    airflow_says("failed")
+    await kill(await asked.until_watched(control_plane), asked.trigger)
+    assert (await asked.token()).is_pending
+
+
+@in_airflow
+async def test_an_answer_in_airflow_ends_the_trigger_but_not_the_token(
+    ask: Any, airflow_says: Any, control_plane: LocalControlPlane, people: RequiredActions
+) -> None:
+    asked = await ask()
+    waiting = await asked.until_watched(control_plane)
+    people.answer(asked.attempt, "Approve")
+    airflow_says("scheduled")
+    await kill(waiting, asked.trigger)
+    assert (await asked.token()).is_pending, "the task completes it"
+
+
+@in_airflow
+async def test_what_the_next_try_may_wait_for_is_left_to_it(
+    ask: Any, airflow_says: Any, control_plane: LocalControlPlane, people: RequiredActions
+) -> None:
+    asked = await ask()
+    waiting = await asked.until_watched(control_plane)
+    people.clear(asked.attempt)
+    airflow_says("scheduled")
+    await kill(waiting, asked.trigger)
+    assert (await asked.token()).is_pending
+
+
+async def test_waiting_does_not_block_the_event_loop(
+    ask: Any, control_plane: LocalControlPlane, people: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approval, "AIRFLOW_V_3_3_PLUS", False)
+    asked = await ask()
+    # The control plane runs in this process, on a loop of its own; it may do as it likes.
+    with blockbuster_ctx(scanned_modules=["helmr_provider"], excluded_modules=["helmr_provider.local"]):
+        waiting = await asked.until_watched(control_plane)
+        await asked.client.tokens.complete(asked.token_id, "Approve")
+        [event] = await waiting
+    assert event["status"] == "ended"
