@@ -72,17 +72,20 @@ def get_provider_info() -> dict[str, Any]:
             "operators.session_end",
             "operators.session_input",
             "operators.token",
+            "operators.workspace",
         ),
         "sensors": modules(
             "sensors.run",
             "sensors.session",
             "sensors.token",
+            "sensors.workspace",
         ),
         "triggers": modules(
             "triggers.approval",
             "triggers.run",
             "triggers.session",
             "triggers.token",
+            "triggers.workspace",
         ),
         "hooks": modules("hooks.helmr"),
         "notifications": ["helmr_provider.notifications.HelmrNotifier"],
@@ -99,5 +102,6 @@ def get_provider_info() -> dict[str, Any]:
             "helmr_provider.links.HelmrSessionLink",
             "helmr_provider.links.HelmrRunLink",
             "helmr_provider.links.HelmrApprovalLink",
+            "helmr_provider.links.HelmrWorkspaceLink",
         ],
     }

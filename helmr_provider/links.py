@@ -39,6 +39,15 @@ def token_url(console_url: str, token_id: str) -> str:
     return f"{console_url.rstrip('/')}/tokens/{quote(token_id, safe='')}"
 
 
+def workspace_url(console_url: str, workspace_id: str) -> str:
+    """Return the console page of a workspace.
+
+    :param console_url: Base address of the console.
+    :param workspace_id: Id of the workspace.
+    """
+    return f"{console_url.rstrip('/')}/workspaces/{quote(workspace_id, safe='')}"
+
+
 class _StoredLink(BaseOperatorLink):
     """A link that the task stores as an XCom as soon as it knows the address.
 
@@ -89,6 +98,15 @@ class HelmrApprovalLink(_StoredLink):
         return "Helmr approval"
 
 
+class HelmrWorkspaceLink(_StoredLink):
+    """Lead to the workspace's page in the Helmr console."""
+
+    @property
+    def name(self) -> str:
+        """Return the button's text."""
+        return "Helmr workspace"
+
+
 def store_links(context: Context, *, console_url: str, session_id: str, run_id: str | None = None) -> None:
     """Make the task's buttons work from now on: call it as soon as the ids are known.
 
@@ -111,3 +129,13 @@ def store_approval_link(context: Context, *, console_url: str, token_id: str) ->
     :param token_id: Id of the token.
     """
     context["ti"].xcom_push(key=HelmrApprovalLink().xcom_key, value=token_url(console_url, token_id))
+
+
+def store_workspace_link(context: Context, *, console_url: str, workspace_id: str) -> None:
+    """Make the task's button to its workspace work from now on.
+
+    :param context: Context of the running task.
+    :param console_url: Base address of the console (``HelmrHook.settings.console_url``).
+    :param workspace_id: Id of the workspace.
+    """
+    context["ti"].xcom_push(key=HelmrWorkspaceLink().xcom_key, value=workspace_url(console_url, workspace_id))

@@ -85,6 +85,21 @@ class HelmrWaitingOperator(HelmrOperator):
         del context, begun
         return "It goes on."
 
+    def find_again(self, context: Context) -> dict[str, Any] | None:
+        """Find what this try has begun when its trigger was lost, and all ids with it; ``None`` if it cannot be found.
+
+        :param context: of the task instance.
+        :raises HelmrError: it cannot be asked for.
+        """
+        return self.begin(context)
+
+    def abandon(self, context: Context, begun: dict[str, Any]) -> None:
+        """End what nobody would answer for any more: called when the try fails although what it waits for goes on.
+
+        :param context: of the task instance.
+        :param begun: as returned by :meth:`begin`.
+        """
+
     def execute(self, context: Context) -> Any:
         """Begin; then wait here, or defer unless there is nothing to wait for.
 
@@ -127,11 +142,14 @@ class HelmrWaitingOperator(HelmrOperator):
 
         if next_method == TRIGGER_FAILED:
             with closing(self.hook):
-                begun = self._begin(context)
-                if (seen := self._look(context, begun)).is_done:
-                    return seen.xcom_value
-                if (next_kwargs or {}).get("error") in TRIGGER_TIMED_OUT:
-                    return self._give_up(context, begun)
+                with self._told_to_airflow(f"find {self.awaited} again"):
+                    begun = self.find_again(context)
+                if begun is not None:
+                    if (seen := self._look(context, begun)).is_done:
+                        return seen.xcom_value
+                    if (next_kwargs or {}).get("error") in TRIGGER_TIMED_OUT:
+                        return self._give_up(context, begun)
+                    self.abandon(context, begun)
         return super().resume_execution(next_method, next_kwargs, context)
 
     def _begin(self, context: Context) -> dict[str, Any]:
@@ -180,6 +198,7 @@ class HelmrWaitingOperator(HelmrOperator):
         if deadline is not None and time.time() >= deadline:
             return self._give_up(context, begun)
         if event is not None and event.get("status") == "error":
+            self.abandon(context, begun)
             raise AirflowException(
                 f"Waiting for {self.awaited} in the triggerer failed ({event.get('error')}); the log has the reason."
             )

@@ -13,7 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from helmr_provider.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from helmr_provider.client import AsyncHelmrClient
 
@@ -70,8 +70,8 @@ class HelmrTrigger(BaseTrigger):
         return False
 
     @property
-    def ids(self) -> dict[str, str]:
-        """What every event says besides how the wait ended."""
+    def ids(self) -> Mapping[str, str | int]:
+        """What every event says besides how the wait ended: ids, and how far something was read."""
         return {}
 
     async def watch(self, client: AsyncHelmrClient, *, remaining: float | None) -> None:

@@ -1,0 +1,136 @@
+"""The output of a command as lines for a task's log: bytes with cursors in, whole lines out. No I/O."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+STREAMS: Final = ("stdout", "stderr")
+
+PAGE: Final = 20
+"""Chunks to ask for at once; one may hold a mebibyte."""
+
+# What a program writes without ever ending a line, such as a progress bar, is shown in pieces.
+_LONGEST_LINE: Final = 8 * 1024
+# How much to show of what is kept when older output is not kept any more.
+_SHOWN_AFTER_GAP: Final = 1024 * 1024
+
+
+class Lines:
+    """One stream of bytes, cut into lines.
+
+    :param cursor: byte offset to begin at, the start of a line.
+    """
+
+    def __init__(self, cursor: int = 0) -> None:
+        self.cursor = cursor
+        """Where somebody else would go on: behind the last line that was given out."""
+        self._rest = b""
+
+    @property
+    def position(self) -> int:
+        """Offset behind the last byte that was taken."""
+        return self.cursor + len(self._rest)
+
+    def take(self, content: bytes) -> list[str]:
+        """Take the bytes at the position; return the lines that are complete now."""
+        *complete, rest = (self._rest + content).split(b"\n")
+        pieces = [piece + b"\n" for piece in complete]
+        while len(rest) > _LONGEST_LINE:
+            cut = _character_boundary(rest, _LONGEST_LINE)
+            pieces.append(rest[:cut])
+            rest = rest[cut:]
+        self._rest = rest
+        self.cursor += sum(map(len, pieces))
+        return [_text(piece) for piece in pieces]
+
+    def skip(self, position: int) -> list[str]:
+        """Go on at a later position; return what is left of the line before."""
+        left = self.end()
+        self.cursor = max(self.cursor, position)
+        return left
+
+    def end(self) -> list[str]:
+        """Return the last line, if it was never ended."""
+        rest, self._rest = self._rest, b""
+        self.cursor += len(rest)
+        return [_text(rest)] if rest else []
+
+
+class Output:
+    """Both outputs of a command, as far as they were read.
+
+    :param stdout: byte offset to begin at.
+    :param stderr: byte offset to begin at.
+    """
+
+    def __init__(self, stdout: int = 0, stderr: int = 0) -> None:
+        self._lines = {"stdout": Lines(stdout), "stderr": Lines(stderr)}
+
+    @property
+    def cursors(self) -> dict[str, int]:
+        """Where somebody else would go on, by stream."""
+        return {stream: lines.cursor for stream, lines in self._lines.items()}
+
+    def position(self, stream: str) -> int:
+        """Return the offset to read on from."""
+        return self._lines[stream].position
+
+    def is_behind(self, stream: str, found: Any) -> bool:
+        """Say whether there is more to read.
+
+        :param found: the exec.
+        """
+        return self.position(stream) < _total(found, stream)
+
+    def take(self, stream: str, chunks: Iterable[Any]) -> Iterator[str]:
+        """Yield the lines that chunks of a page complete.
+
+        :param chunks: behind the position; the first may begin before it.
+        """
+        lines = self._lines[stream]
+        for chunk in chunks:
+            for line in lines.take(chunk.content_from(lines.position)):
+                yield _labelled(stream, line)
+
+    def skip(self, stream: str, found: Any) -> Iterator[str]:
+        """Yield what to say when bytes at the position are not kept any more, and go on behind them.
+
+        :param found: the exec.
+        """
+        lines, total = self._lines[stream], _total(found, stream)
+        before = lines.position
+        # If even the newest mebibyte is not kept, nothing that is worth showing is.
+        target = total - _SHOWN_AFTER_GAP if before < total - _SHOWN_AFTER_GAP else total
+        for line in lines.skip(target):
+            yield _labelled(stream, line)
+        yield f"(bytes {before} to {target} of {stream} were not read in time and may be lost)"
+
+    def end(self) -> Iterator[str]:
+        """Yield the last lines that were never ended."""
+        for stream, lines in self._lines.items():
+            for line in lines.end():
+                yield _labelled(stream, line)
+
+
+def _total(found: Any, stream: str) -> int:
+    total: int = getattr(found, f"{stream}_cursor")
+    return total
+
+
+def _labelled(stream: str, line: str) -> str:
+    return line if stream == "stdout" else f"{stream}: {line}"
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "replace").rstrip("\r\n")
+
+
+def _character_boundary(content: bytes, at: int) -> int:
+    """Return the last place up to ``at`` that is not inside a character."""
+    boundary = at
+    while boundary > at - 4 and content[boundary] & 0b1100_0000 == 0b1000_0000:
+        boundary -= 1
+    return boundary if boundary > at - 4 else at
