@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from helmr_provider.client import ExecHandle, HelmrApiError, WorkspaceHandle
+    from helmr_provider.client import ExecHandle, WorkspaceHandle
     from helmr_provider.client.models.execs import Exec
     from helmr_provider.triggers.base import HelmrTrigger
 
@@ -272,9 +272,13 @@ class HelmrExecOperator(HelmrWaitingOperator):
             if not found.is_cached:
                 self.log.info("Exec %s of workspace %s: %s", found.id, workspace.id, _shown(self._argv))
                 return found
-            if not found.is_terminal or found.is_success:
-                self.log.info("Adopted exec %s of an earlier try instead of running the command again.", found.id)
-                return found
+            if found.is_terminal and not found.is_success:
+                continue
+            if not found.is_terminal and workspace.retrieve().desired_state == "stopped":
+                self._note_busy(workspace, "the command of an earlier try is being ended with its workspace")
+                break
+            self.log.info("Adopted exec %s of an earlier try instead of running the command again.", found.id)
+            return found
         return None
 
     def _create(self, workspace: WorkspaceHandle, key: str) -> Exec | None:
@@ -303,12 +307,12 @@ class HelmrExecOperator(HelmrWaitingOperator):
             return found.model_copy(update={"is_cached": True})
         return created
 
-    def _note_busy(self, workspace: WorkspaceHandle, error: HelmrApiError) -> None:
+    def _note_busy(self, workspace: WorkspaceHandle, why: object) -> None:
         if not self.wait_for_writer:
-            raise AirflowException(f"The {self.awaited} was not started: {error}") from None
+            raise AirflowException(f"The {self.awaited} was not started: {why}") from None
         if not self._waits_for_writer:
             self._waits_for_writer = True
-            self.log.info("Something else writes to workspace %s, or it is being stopped; waiting.", workspace.id)
+            self.log.info("Workspace %s is busy, waiting until it is free: %s", workspace.id, why)
 
     def _marked(self, workspace: WorkspaceHandle) -> dict[str, Exec]:
         """Return the newest commands of the workspace that Airflow tasks have started, by their keys."""

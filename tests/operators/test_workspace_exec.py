@@ -306,7 +306,7 @@ def test_it_waits_for_whoever_writes(
     attempt = an_exec(workspace, ["true"], deferrable=deferrable).start()
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(attempt.finish)
-        until(lambda: "Something else writes" in task_log(), "the refusal")
+        until(lambda: "is busy, waiting" in task_log(), "the refusal")
         assert len(execs(client, workspace)) == 1
         other.stdin.close()
         assert result.result(timeout=40) == 0
