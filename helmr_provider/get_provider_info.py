@@ -73,6 +73,8 @@ def get_provider_info() -> dict[str, Any]:
             "operators.session_input",
             "operators.token",
             "operators.workspace",
+            "operators.workspace_exec",
+            "operators.workspace_files",
         ),
         "sensors": modules(
             "sensors.run",

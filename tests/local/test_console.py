@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -53,6 +54,51 @@ def test_what_is_not_there_is_a_page_too(wire: Wire) -> None:
     assert "no such session" in _page(wire, "/sessions/nope", 404)
     session = wire.start("scripted")["session"]["id"]
     assert "no such run" in _page(wire, f"/sessions/{session}/runs/nope", 404)
+
+
+def _workspace_with(wire: Wire, *command: str) -> str:
+    """Create a workspace, run a command in it to its end, and return the workspace's page."""
+    sandbox = wire.get("/api/sandboxes")["sandboxes"][0]["sandbox_id"]
+    body = {"sandbox_id": sandbox, "external_id": "<b>ticket 7"}
+    workspace = wire.post("/api/workspaces", body, 201)["workspace"]["id"]
+    path = f"/api/workspaces/{workspace}/execs"
+    exec_id = wire.post(path, {"command": list(command)}, 201)["exec"]["id"]
+    for _ in range(3000):
+        if "exited_at" in wire.get(f"{path}/{exec_id}")["exec"]:
+            return f"/workspaces/{workspace}"
+        time.sleep(0.01)
+    raise AssertionError("the command never ended")
+
+
+def test_a_workspace_shows_what_was_run_in_it_and_how_that_ended(wire: Wire) -> None:
+    path = _workspace_with(wire, "sh", "-c", "echo '<i>out</i>'; echo err >&2; exit 3")
+    page = _page(wire, path)
+    for shown in ("&lt;b&gt;ticket 7", "&lt;i&gt;out&lt;/i&gt;", "err", "code 3", "exited", "running"):
+        assert shown in page
+    assert "<i>" not in page
+    assert "<b>ticket" not in page
+    assert f'href="{path}"' in _page(wire, "/")
+    assert "no such workspace" in _page(wire, "/workspaces/nope", 404)
+
+
+def test_a_command_that_never_began_says_why(wire: Wire) -> None:
+    assert "executable not found" in _page(wire, _workspace_with(wire, "no-such-program"))
+
+
+def test_of_a_long_output_the_end_is_shown(wire: Wire) -> None:
+    page = _page(wire, _workspace_with(wire, "seq", "100000"))
+    assert "\n100000\n" in page
+    assert len(page) < 60_000
+
+
+def test_no_secret_that_a_command_has_written_stands_on_the_page(wire: Wire) -> None:
+    page = _page(wire, _workspace_with(wire, "echo", wire.server.api_key))
+    assert wire.server.api_key not in page
+
+
+def test_a_session_leads_to_its_workspace(wire: Wire) -> None:
+    session = wire.start("scripted")["session"]
+    assert f'href="/workspaces/{session["workspace_id"]}"' in _page(wire, f"/sessions/{session['id']}")
 
 
 @pytest.fixture

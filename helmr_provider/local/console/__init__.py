@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from starlette.routing import Route
 
-from helmr_provider.local.console import details, forms, overview
+from helmr_provider.local.console import details, forms, overview, workspaces
 from helmr_provider.local.console.layout import missing, page
 from helmr_provider.local.listener import is_loopback
 from helmr_provider.local.state import tokens
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def routes(core: Core) -> list[Route]:
     """Return the routes of the pages.
 
-    The pages of sessions, runs and tokens answer to whoever knows an id; what lists them, and what changes something,
-    only to this machine.
+    The pages of sessions, runs, tokens and workspaces answer to whoever knows an id; what lists them, and what changes
+    something, only to this machine.
     """
 
     async def overview_page(request: Request) -> Response:
@@ -45,6 +45,10 @@ def routes(core: Core) -> list[Route]:
         token = tokens.by_id(core, request.path_params["token_id"])
         return missing("token") if token is None else details.token(core, token, may_complete=_is_at_home(request))
 
+    async def workspace_page(request: Request) -> Response:
+        workspace = core.db.one("SELECT * FROM workspaces WHERE id = ?", request.path_params["workspace_id"])
+        return missing("workspace") if workspace is None else workspaces.workspace(core, workspace)
+
     async def complete(request: Request) -> Response:
         if not (_is_at_home(request) and _is_from_here(request)):
             return _refusal()
@@ -55,6 +59,7 @@ def routes(core: Core) -> list[Route]:
         Route("/sessions/{session_id}", session_page),
         Route("/sessions/{session_id}/runs/{run_id}", run_page),
         Route("/tokens/{token_id}", token_page),
+        Route("/workspaces/{workspace_id}", workspace_page),
         Route("/tokens/{token_id}/complete", complete, methods=["POST"]),
     ]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from helmr_provider.local.clock import rfc3339
 from helmr_provider.local.console.forms import form
 from helmr_provider.local.console.layout import facts, moment, page, run_link, section, status, table
+from helmr_provider.local.console.workspaces import link
 from helmr_provider.local.jsontext import as_object, loads
 from helmr_provider.local.state import events, logs, runs, sessions, tokens
 
@@ -26,6 +27,8 @@ _TONES = {"run.completed": "good", "run.failed": "bad", "run.execution_lost": "b
 def session(core: Core, row: Row) -> Response:
     """Return a session's page."""
     shown = sessions.rendered(core, row)
+    workspace = core.db.one("SELECT * FROM workspaces WHERE id = ?", row["workspace_id"])
+    where = "" if workspace is None else f"<p>Workspace {link(workspace)}</p>"
     names = ("status", "activity", "task_id", "external_id", "created_at", "updated_at", "expires_at")
     cells = (
         (
@@ -38,7 +41,7 @@ def session(core: Core, row: Row) -> Response:
     )
     return page(
         f"Session {row['external_id'] or row['id']}",
-        section("facts", "Session", facts(shown, names))
+        section("facts", "Session", facts(shown, names) + where)
         + _airflow(shown["metadata"])
         + section("runs", "Runs", table(("Turn", "Run", "Status", "Created (UTC)"), cells, "There is none.")),
         live=shown["activity"] != "idle",

@@ -101,11 +101,15 @@ _TONES = {
     "completed": "good",
     "active": "good",
     "open": "good",
+    "exited": "good",
     "failed": "bad",
+    "lost": "bad",
+    "terminated": "bad",
     "errored": "bad",
     "waiting": "wait",
     "running": "busy",
     "queued": "busy",
+    "materializing": "busy",
 }
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from helmr_provider.local.clock import rfc3339
 from helmr_provider.local.console.forms import form
 from helmr_provider.local.console.layout import moment, page, run_link, section, status, table
+from helmr_provider.local.console.workspaces import link
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -20,7 +21,9 @@ _NEWEST = 25
 def shown(core: Core) -> Response:
     """Return the page."""
     return page(
-        "What is going on", _tokens(core) + _runs(core) + _sessions(core) + _schedules(core) + _journal(core), live=True
+        "What is going on",
+        _tokens(core) + _runs(core) + _sessions(core) + _workspaces(core) + _schedules(core) + _journal(core),
+        live=True,
     )
 
 
@@ -63,6 +66,18 @@ def _sessions(core: Core) -> str:
     )
     return section(
         "sessions", "Newest sessions", table(("Session", "Task", "Status", "Created (UTC)"), cells, "There is none.")
+    )
+
+
+def _workspaces(core: Core) -> str:
+    rows = core.db.all("SELECT * FROM workspaces ORDER BY created_at DESC, id DESC LIMIT ?", _NEWEST)
+    cells = (
+        (link(row), escape(row["sandbox_id"]), status(row["state"]), moment(rfc3339(row["created_at"]))) for row in rows
+    )
+    return section(
+        "workspaces",
+        "Newest workspaces",
+        table(("Workspace", "Sandbox", "Status", "Created (UTC)"), cells, "There is none."),
     )
 
 

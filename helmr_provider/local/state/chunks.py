@@ -89,6 +89,17 @@ def after(core: Core, resource_id: str, stream: str, offset: int, limit: int) ->
     return rows
 
 
+def tail(core: Core, resource_id: str, stream: str, size: int) -> bytes:
+    """Return the newest bytes that are kept, at most so many."""
+    rows = core.db.all(
+        "SELECT content FROM byte_chunks WHERE resource_id = ? AND stream = ? AND offset_end > ? ORDER BY offset_end",
+        resource_id,
+        stream,
+        cursor(core, resource_id, stream) - size,
+    )
+    return b"".join(row["content"] for row in rows)[-size:]
+
+
 def rendered(chunk: Row) -> dict[str, Any]:
     """Return a chunk as the API answers it."""
     created_at = rfc3339(chunk["created_at"])
