@@ -13,6 +13,7 @@ from helmr_provider.local.environment import LocalEnvironment
 from helmr_provider.local.example_tasks import EXAMPLE_TASKS
 from helmr_provider.local.faults import Fault
 from helmr_provider.local.journal import JournalEntry
+from helmr_provider.local.queues import Queue
 from helmr_provider.local.settings import Settings
 from helmr_provider.local.tasks import DeclaredSchedule, TaskDefinition, TaskFailure, task
 
@@ -24,6 +25,7 @@ __all__ = [
     "JournalEntry",
     "LocalControlPlane",
     "LocalEnvironment",
+    "Queue",
     "Settings",
     "TaskContext",
     "TaskDefinition",

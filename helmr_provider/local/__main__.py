@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             port=options.port,
             api_key=options.api_key or os.environ.get("HELMR_LOCAL_API_KEY") or None,
             allow_remote=options.allow_remote,
-            settings=Settings(quirks=options.quirks, execute=not options.no_exec),
+            settings=Settings(quirks=options.quirks, execute=not options.no_exec, event_slots=options.event_slots),
         )
         return asyncio.run(_serve(server))
     except (OSError, ValueError, DatabaseError) as error:
@@ -68,6 +68,13 @@ def _parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="fail with 500 where the real control plane does instead of refusing (default: %(default)s)",
+    )
+    serve.add_argument(
+        "--event-slots",
+        type=int,
+        metavar="NUMBER",
+        help="how many followers of events can be silent at once before nothing comes any more, 20 as on a small real"
+        " control plane (default: no limit)",
     )
     serve.add_argument("--no-exec", action="store_true", help="run no commands in workspaces")
     serve.add_argument(

@@ -12,6 +12,7 @@ from helmr_provider.local.guest.files import Files
 from helmr_provider.local.hub import Hub
 from helmr_provider.local.ids import derived_secret, stable_uuid
 from helmr_provider.local.journal import Journal
+from helmr_provider.local.queues import limits
 from helmr_provider.local.settings import Settings
 from helmr_provider.local.slots import EventSlots
 
@@ -98,23 +99,26 @@ class Deployment:
             if definition.id in self.tasks:
                 raise ValueError(f"two tasks have the id {definition.id!r}")
             self.tasks[definition.id] = definition
-        self._collect()
+        self._collect(self.tasks)
 
     def replace(self, task_id: str, definition: TaskDefinition | None) -> TaskDefinition | None:
-        """Deploy a task in place of the one with this id, or none in its place; return what was there."""
-        earlier = self.tasks.pop(task_id, None)
-        if definition is not None:
-            self.tasks[task_id] = definition
-        self._collect()
+        """Deploy a task in place of the one with this id, or none in its place; return what was there.
+
+        :raises ValueError: if it declares a queue with another limit than another task does.
+        """
+        earlier = self.tasks.get(task_id)
+        others = {id_: other for id_, other in self.tasks.items() if id_ != task_id}
+        self._collect(others if definition is None else others | {task_id: definition})
         return earlier
 
-    def _collect(self) -> None:
+    def _collect(self, tasks: dict[str, TaskDefinition]) -> None:
+        self.queues = limits(queue for definition in tasks.values() for queue in definition.queues)
+        self.tasks = tasks
         self.streams = {
             "input": sorted({name for definition in self.tasks.values() for name in definition.inputs}),
             "output": sorted({name for definition in self.tasks.values() for name in definition.outputs}),
         }
         self.sandboxes = {definition.sandbox for definition in self.tasks.values()}
-        self.queues = {name for definition in self.tasks.values() for name in definition.queues}
 
     def declares(self, direction: str, name: str) -> bool:
         """Tell whether a stream exists in this direction."""

@@ -189,4 +189,9 @@ CREATE INDEX pending_input ON stream_records (session_id)
     WHERE direction = 'input' AND consumed_by IS NULL AND turn_run_id IS NULL;
 """
 
-SCRIPTS = (_V1, WORKSPACES)
+_QUEUES = """
+ALTER TABLE runs ADD COLUMN queue TEXT NOT NULL DEFAULT 'default';
+ALTER TABLE runs ADD COLUMN concurrency_key TEXT;
+"""
+
+SCRIPTS = (_V1, WORKSPACES, _QUEUES)

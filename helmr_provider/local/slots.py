@@ -17,9 +17,12 @@ class EventSlots:
     its wait ends. That is a cliff, not a slope: with one slot left all is well.
 
     :param number: how many there are.
+    :raises ValueError: if there is none.
     """
 
     def __init__(self, number: int) -> None:
+        if number < 1:
+            raise ValueError("event slots: there must be at least 1")
         self._free = asyncio.Semaphore(number)
         self._given_back = asyncio.Event()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from helmr_provider.local.cron import parse
+from helmr_provider.local.queues import DEFAULT, declared
 from helmr_provider.local.retries import read_policy
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from helmr_provider.local.context import TaskContext
+    from helmr_provider.local.queues import Queue
 
 TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 DEFAULT_MAX_DURATION = 900.0
@@ -70,7 +72,7 @@ class TaskDefinition:
     :param max_duration: seconds that an attempt may run, waits not counted, for runs that bring no limit.
     :param inputs: the input streams that this task declares.
     :param outputs: the output streams that this task declares.
-    :param queues: further queues that a start may name.
+    :param queues: its own queue, and further ones that a start may name.
     :param sandbox: the sandbox that it runs in; workspaces of another one are refused.
     :param schedules: its declared schedules.
     """
@@ -81,7 +83,7 @@ class TaskDefinition:
     max_duration: float = DEFAULT_MAX_DURATION
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
-    queues: tuple[str, ...] = ()
+    queues: tuple[Queue, ...] = (DEFAULT,)
     sandbox: str = DEFAULT_SANDBOX
     schedules: tuple[DeclaredSchedule, ...] = ()
 
@@ -93,7 +95,8 @@ def task(
     max_duration: float = DEFAULT_MAX_DURATION,
     inputs: Iterable[str] = (),
     outputs: Iterable[str] = (),
-    queues: Iterable[str] = (),
+    queue: str | Queue = DEFAULT,
+    queues: Iterable[str | Queue] = (),
     sandbox: str = DEFAULT_SANDBOX,
     schedules: Iterable[DeclaredSchedule] = (),
 ) -> Callable[[Callable[[TaskContext, Any], Awaitable[Any]]], TaskDefinition]:
@@ -104,17 +107,20 @@ def task(
     :param max_duration: seconds that an attempt may run, waits not counted.
     :param inputs: names of input streams.
     :param outputs: names of output streams.
-    :param queues: names of queues that a start may ask for.
+    :param queue: the queue of runs whose start names none; `Queue("reviews", concurrency_limit=2)` bounds how many of
+        them execute at once.
+    :param queues: further queues that a start may ask for.
     :param sandbox: the sandbox that it runs in: a name that its workspaces carry.
     :param schedules: schedules that exist as long as the task is deployed.
-    :raises ValueError: if the id, the policy or a schedule is malformed.
+    :raises ValueError: if the id, the policy, a queue or a schedule is malformed.
     """
     if TASK_ID.fullmatch(task_id) is None:
         raise ValueError(f"task id {task_id!r} must match ^{TASK_ID.pattern}$")
     if retry is not None:
         read_policy(dict(retry))
-    declared = tuple(schedules)
-    for schedule in declared:
+    lines = tuple(declared(line) for line in (queue, *queues))
+    timed = tuple(schedules)
+    for schedule in timed:
         parse(schedule.cron)
         ZoneInfo(schedule.timezone)
 
@@ -126,9 +132,9 @@ def task(
             max_duration,
             tuple(inputs),
             tuple(outputs),
-            ("default", *queues),
+            lines,
             sandbox,
-            declared,
+            timed,
         )
 
     return define

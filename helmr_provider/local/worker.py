@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from helmr_provider.local.clock import SECOND
 from helmr_provider.local.context import TaskContext
 from helmr_provider.local.jsontext import jsonb, loads
-from helmr_provider.local.state import logs, runs
+from helmr_provider.local.state import logs, queueing, runs
 from helmr_provider.local.tasks import TaskFailure
 
 if TYPE_CHECKING:
@@ -92,10 +92,13 @@ class Worker:
     def _lease_all(self) -> None:
         due = self._core.db.all(
             "SELECT * FROM runs WHERE execution = 'queued' AND (not_before IS NULL OR not_before <= ?)"
-            " ORDER BY priority DESC, created_at",
+            " ORDER BY priority DESC, created_at, id",
             self._core.clock.now(),
         )
+        places = queueing.Places(self._core)
         for run in due:
+            if not places.free(run):
+                continue
             held = self._executions.get(run["id"])
             # An execution that is still letting go of an earlier attempt must end before the next one may begin.
             if held is not None and (held.waiting is None or held.attempt != run["attempt_number"]):
@@ -104,6 +107,7 @@ class Worker:
                 if not self._core.guests.acquire(run):
                     continue
                 leased = runs.lease(self._core, run)
+            places.take(run)
             if held is not None:
                 held.resume()
             else:

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,8 @@ from tests.local.wire import Wire
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from helmr_provider.local import Settings
 
 _COMMAND = [sys.executable, "-W", "error", "-m", "helmr_provider.local"]
 
@@ -65,6 +67,27 @@ def test_the_key_can_be_given_on_the_command_line_or_by_the_environment() -> Non
             assert Wire(address).get("/api/runs") == {"runs": []}
             process.terminate()
             process.communicate(timeout=10)
+
+
+@pytest.mark.parametrize(("options", "slots"), [([], None), (["--event-slots", "20"], 20)])
+def test_event_slots_are_scarce_only_if_asked_for(
+    options: list[str], slots: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int | None] = []
+
+    def refuse(*_: Any, settings: Settings, **__: Any) -> None:
+        asked.append(settings.event_slots)
+        raise OSError("not now")
+
+    monkeypatch.setattr("helmr_provider.local.__main__.Server", refuse)
+    assert main(["serve", *options]) == 1
+    assert asked == [slots]
+
+
+@pytest.mark.parametrize("number", ["0", "-1"])
+def test_there_is_at_least_one_event_slot(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--event-slots", number]) == 1
+    assert "at least 1" in capsys.readouterr().err
 
 
 def test_an_address_that_others_can_reach_needs_a_flag(capsys: pytest.CaptureFixture[str]) -> None:

@@ -146,6 +146,8 @@ def _task(core: Core, definition: TaskDefinition, bundle_format: int) -> dict[st
     function = definition.function
     file_path = f"{function.__module__.replace('.', '/')}.py"
     export = getattr(function, "__qualname__", definition.id)
+    queue = definition.queues[0].name
+    limit = core.deployment.queues[queue]
     return {
         "id": stable_uuid("task", definition.id),
         "task_id": definition.id,
@@ -154,7 +156,8 @@ def _task(core: Core, definition: TaskDefinition, bundle_format: int) -> dict[st
         "handler_entrypoint": f"{file_path}#{export}",
         "bundle_digest": _digest("task", definition.id),
         "bundle_format_version": bundle_format,
-        "queue_name": definition.queues[0] if definition.queues else "default",
+        "queue_name": queue,
+        **({} if limit is None else {"concurrency_limit": limit}),
         "created_at": _deployed_at(core),
     }
 

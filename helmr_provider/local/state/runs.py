@@ -13,6 +13,7 @@ from helmr_provider.local.core import API_VERSION
 from helmr_provider.local.errors import run_not_found
 from helmr_provider.local.ids import span_id, stable_uuid, trace_id, uuid7
 from helmr_provider.local.jsontext import jsonb, loads
+from helmr_provider.local.queues import DEFAULT
 from helmr_provider.local.retries import delay_ms
 from helmr_provider.local.state import events
 
@@ -47,7 +48,8 @@ def create(
 ) -> None:
     """Queue a session's run for its first attempt.
 
-    :param options: `retry`, `priority`, `ttl`, `ttl_us`, `max_duration_us`, `sdk_version`, as the start set them.
+    :param options: `queue`, `concurrency_key`, `retry`, `priority`, `ttl`, `ttl_us`, `max_duration_us` and
+        `sdk_version`, as the start set them.
     :param cause: the input record that caused a later turn, as its `run.created` event names it.
     """
     core.db.insert(
@@ -64,6 +66,9 @@ def create(
         execution="queued",
         payload=payload,
         metadata=metadata,
+        # Sessions of an older release have no queue in their options.
+        queue=options.get("queue", DEFAULT.name),
+        concurrency_key=options.get("concurrency_key"),
         retry=jsonb(options["retry"]),
         priority=options["priority"],
         ttl=options["ttl"],
@@ -201,6 +206,8 @@ def suspend(
     active = run["active_us"] + now - run["lease_at"]
     wait = {"wait_step": step, "wait_kind": kind, "wait_ref": ref, "wait_correlation": correlation, "wait_due": due}
     _change(core, run, now, status="waiting", execution="waiting", active_us=active, **_NO_LEASE, **wait)
+    # Its place in its queue is free.
+    core.db.after_commit(lambda: core.hub.notify("dispatch"))
 
 
 def resolve_wait(core: Core, run: Row, outcome: Mapping[str, Any]) -> None:

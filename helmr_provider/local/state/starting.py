@@ -180,6 +180,8 @@ class Starter:
             retry = DISABLED if definition.retry is None else read_policy(dict(definition.retry))
         limit = request.max_duration_seconds or definition.max_duration
         options = {
+            "queue": request.queue or definition.queues[0].name,
+            "concurrency_key": request.concurrency_key,
             "retry": retry,
             "priority": request.priority,
             "ttl": request.ttl,
