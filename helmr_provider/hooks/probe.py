@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from helmr_provider.client import HelmrClient
     from helmr_provider.hooks.settings import HelmrSettings
 
-# Scopes without a request that is certain to change nothing stay unknown rather than guessed.
-NOT_CHECKED = ("runs:manage", "tokens:complete", "tokens:cancel")
-
 
 def probe(settings: HelmrSettings) -> tuple[bool, str]:
     """Try the connection.
@@ -36,8 +33,9 @@ def probe(settings: HelmrSettings) -> tuple[bool, str]:
     except HelmrError as error:
         return False, _diagnosis(error, settings.url)
     known = ", ".join(f"{scope} {'yes' if has else 'NO'}" for scope, has in scopes.items() if has is not None)
-    unknown = ", ".join([*(scope for scope, has in scopes.items() if has is None), *NOT_CHECKED])
-    return True, f"Connected to Helmr at {settings.url}. Scopes of the key: {known}; not checked: {unknown}."
+    unknown = ", ".join(scope for scope, has in scopes.items() if has is None)
+    tail = f"; not checked: {unknown}" if unknown else ""
+    return True, f"Connected to Helmr at {settings.url}. Scopes of the key: {known}{tail}."
 
 
 def _has_scope(call: Callable[[], object], *, refusal: int | None = None) -> bool | None:
@@ -72,12 +70,28 @@ def _tokens_create(client: HelmrClient) -> bool | None:
     return _has_scope(lambda: client.tokens.create(timeout=f"{'9' * 15}h"), refusal=400)
 
 
+def _lacks_scope(call: Callable[[HelmrClient, str], object]) -> Callable[[HelmrClient], bool | None]:
+    """Make a check of a scope that can only be told to be missing: it asks for something that does not exist.
+
+    A refusal for want of the scope is certain (recordings 039 and 461). That nothing is found does not say whether the
+    control plane looked at the scope before it looked for the thing.
+    """
+
+    def check(client: HelmrClient) -> bool | None:
+        return False if _has_scope(lambda: call(client, str(uuid4())), refusal=404) is False else None
+
+    return check
+
+
 # The first one tells whether there is a Helmr control plane at all, so a failure of it ends the test.
 _CHECKS: dict[str, Callable[[HelmrClient], bool | None]] = {
     "runs:read": _runs_read,
     "runs:create": _runs_create,
     "tokens:read": lambda client: _has_scope(lambda: client.tokens.list_page(limit=1)),
     "tokens:create": _tokens_create,
+    "runs:manage": _lacks_scope(lambda client, missing: client.runs.cancel(missing)),
+    "tokens:complete": _lacks_scope(lambda client, missing: client.tokens.complete(missing, None)),
+    "tokens:cancel": _lacks_scope(lambda client, missing: client.tokens.cancel(missing)),
 }
 
 

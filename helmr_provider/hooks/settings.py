@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -15,7 +16,7 @@ from helmr_provider.client.errors import HelmrConfigError
 from helmr_provider.client.secrets import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from urllib.parse import SplitResult
 
     from helmr_provider.client import AsyncHelmrClient, HelmrClient
@@ -139,14 +140,24 @@ class HelmrSettings:
 
         :param max_streams: Event streams that it may hold open for waiting.
         """
-        return client.HelmrClient(**self._client_options(), max_streams=max_streams)
+        with self._in_words_of_the_connection():
+            return client.HelmrClient(**self._client_options(), max_streams=max_streams)
 
     def async_client(self, *, max_streams: int) -> AsyncHelmrClient:
         """Build a client for an event loop; it reads certificates from disk, so not *on* the loop.
 
         :param max_streams: Event streams that it may hold open for waiting.
         """
-        return client.AsyncHelmrClient(**self._client_options(), max_streams=max_streams)
+        with self._in_words_of_the_connection():
+            return client.AsyncHelmrClient(**self._client_options(), max_streams=max_streams)
+
+    @contextlib.contextmanager
+    def _in_words_of_the_connection(self) -> Iterator[None]:
+        try:
+            yield
+        except HelmrConfigError as error:
+            # Whoever wrote the connection has never heard of the client's option.
+            raise HelmrConfigError(re.sub("^verify:", "Extra ca_bundle:", str(error))) from None
 
     def _client_options(self) -> dict[str, Any]:
         return {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.hooks.helmr import HelmrHook
+from helmr_provider.local import SCOPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,15 +78,33 @@ def test_a_key_with_all_scopes_is_told_so(control_plane: LocalControlPlane, test
     }
 
 
+@pytest.mark.parametrize("missing", ["runs:manage", "tokens:complete", "tokens:cancel"])
+def test_a_scope_that_cannot_be_shown_to_be_there_is_shown_to_be_missing(
+    missing: str, control_plane: LocalControlPlane, test_url: Callable[..., Any]
+) -> None:
+    works, text = test_url(control_plane.url, control_plane.create_key(scopes=sorted(set(SCOPES) - {missing})))
+    assert works
+    said = scopes(text)
+    assert said.pop(missing) == "NO"
+    assert "NO" not in said.values()
+
+
 @pytest.mark.parametrize("missing", ["runs:read", "runs:create", "tokens:read", "tokens:create"])
 def test_a_missing_scope_is_found(missing: str, control_plane: LocalControlPlane, test_url: Callable[..., Any]) -> None:
     probed = {"runs:read", "runs:create", "tokens:read", "tokens:create"}
-    key = control_plane.create_key(scopes=sorted(probed - {missing}))
-    works, text = test_url(control_plane.url, key)
+    works, text = test_url(control_plane.url, control_plane.create_key(scopes=sorted(set(SCOPES) - {missing})))
     assert works
     said = scopes(text)
-    assert {scope for scope in probed if said[scope] == "NO"} == {missing}
-    assert {scope for scope in probed if said[scope] == "yes"} == probed - {missing}
+    assert {scope for scope in said if said[scope] == "NO"} == {missing}
+    assert {scope for scope in said if said[scope] == "yes"} == probed - {missing}
+
+
+def test_a_key_that_may_only_read_is_told_all_that_it_lacks(
+    control_plane: LocalControlPlane, test_url: Callable[..., Any]
+) -> None:
+    _, text = test_url(control_plane.url, control_plane.create_key(scopes=["runs:read", "tokens:read"]))
+    assert "not checked" not in text
+    assert text.count(" NO") == 5
 
 
 def test_nothing_is_left_behind(
@@ -93,7 +112,15 @@ def test_nothing_is_left_behind(
 ) -> None:
     assert test_url(control_plane.url, control_plane.api_key)[0]
     requests = [(entry.operation, entry.status) for entry in control_plane.journal]
-    assert requests == [("countRuns", 200), ("startSession", 409), ("listTokens", 200), ("createToken", 400)]
+    assert requests == [
+        ("countRuns", 200),
+        ("startSession", 409),
+        ("listTokens", 200),
+        ("createToken", 400),
+        ("cancelRun", 404),
+        ("completeToken", 404),
+        ("cancelToken", 404),
+    ]
     client = HelmrHook(helmr_connection).client
     assert client.sessions.list() == []
     assert client.runs.list(status="all") == []

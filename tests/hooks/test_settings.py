@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import Connection
@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 
 from helmr_provider.client.errors import HelmrConfigError
 from helmr_provider.hooks.settings import EXTRAS, HelmrSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KEY = "hlmr_sk_0123456789abcdef"
 USER_SESSION = "A" * 43
@@ -104,6 +107,15 @@ def test_extras_may_be_text_as_in_a_uri() -> None:
     as_text = {"streams": "2", "timeout": "12.5", "connect_timeout": "3", "verify": "False", "session_prefix": " blue "}
     assert parse(extra=as_text) == parse(extra=typed)
     assert parse(extra=typed).verify is False
+
+
+@pytest.mark.parametrize("kind", ["client", "async_client"])
+def test_a_ca_bundle_that_cannot_be_read_is_called_what_the_connection_calls_it(kind: str, tmp_path: Path) -> None:
+    for path in (tmp_path / "missing.pem", tmp_path / "none.pem"):
+        (tmp_path / "none.pem").write_text("not a certificate")
+        with pytest.raises(HelmrConfigError) as caught:
+            getattr(parse(extra={"ca_bundle": str(path)}), kind)(max_streams=0)
+        assert str(caught.value) == f"Extra ca_bundle: cannot read certificates from {str(path)!r}."
 
 
 def test_a_ca_bundle_is_what_the_certificate_is_verified_with() -> None:
