@@ -100,6 +100,9 @@ def get_provider_info() -> dict[str, Any]:
                 "ui-field-behaviour": FIELD_BEHAVIOUR,
             }
         ],
+        "task-decorators": [
+            {"name": "helmr_session", "class-name": "helmr_provider.decorators.helmr_session_task"},
+        ],
         "extra-links": [
             "helmr_provider.links.HelmrSessionLink",
             "helmr_provider.links.HelmrRunLink",

@@ -15,6 +15,7 @@ import airflow.providers.common.compat.sdk as compat
 from airflow.triggers.base import BaseTrigger
 compat.BaseOperator, compat.BaseSensorOperator, compat.BaseHook, compat.BaseOperatorLink, compat.Connection
 compat.XCom, compat.PokeReturnValue, compat.AirflowException, compat.mask_secret, compat.conf
+compat.DecoratedOperator, compat.context_merge, compat.determine_kwargs, compat.task_decorator_factory
 import airflow.providers.common.compat.connection
 """
 
@@ -31,9 +32,15 @@ _HEAVY = (
 )
 
 
-@pytest.mark.parametrize("section", ["operators", "sensors", "triggers", "hooks"])
+def named_in(section: str) -> list[str]:
+    if section == "task-decorators":
+        return [entry["class-name"].rpartition(".")[0] for entry in get_provider_info()[section]]
+    return [module for entry in get_provider_info()[section] for module in entry["python-modules"]]
+
+
+@pytest.mark.parametrize("section", ["operators", "sensors", "triggers", "hooks", "task-decorators"])
 def test_importing_what_dag_files_name_adds_nothing_heavy(section: str) -> None:
-    named = [module for entry in get_provider_info()[section] for module in entry["python-modules"]]
+    named = named_in(section)
     modules = ", ".join([*named, "helmr_provider.links", "helmr_provider.get_provider_info"])
     program = f"""
 import sys

@@ -1,0 +1,117 @@
+"""``@task.helmr_session``: a function that makes the payload becomes a task that runs a Helmr session with it."""
+
+from __future__ import annotations
+
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+
+from airflow.providers.common.compat.sdk import (
+    DecoratedOperator,
+    context_merge,
+    determine_kwargs,
+    task_decorator_factory,
+)
+
+from helmr_provider.operators.session import HelmrStartSessionOperator
+from helmr_provider.starting import Payload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from typing import ParamSpec
+
+    from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk.bases.decorator import Task as TaskFlowTask
+
+    from helmr_provider.client import Task
+
+    P = ParamSpec("P")
+
+In = TypeVar("In")
+
+
+class _HelmrSessionDecoratedOperator(DecoratedOperator, HelmrStartSessionOperator):
+    """Start a session with the payload that a function returns.
+
+    :param python_callable: the function.
+    :param op_args: its positional arguments. (templated)
+    :param op_kwargs: its keyword arguments. (templated)
+    :param kwargs: as of :class:`HelmrStartSessionOperator`, but no ``payload``.
+    """
+
+    template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *HelmrStartSessionOperator.template_fields)
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **DecoratedOperator.template_fields_renderers,
+        **HelmrStartSessionOperator.template_fields_renderers,
+    }
+    custom_operator_name = "@task.helmr_session"
+    # Shows the payload that the function has made.
+    overwrite_rtif_after_execution = True
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any],
+        op_args: Collection[Any] | None = None,
+        op_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if "payload" in kwargs:
+            raise TypeError("@task.helmr_session takes no payload: the function returns it")
+        if iscoroutinefunction(python_callable):
+            raise TypeError("@task.helmr_session takes a plain function: it only makes the payload")
+        super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, **kwargs)
+
+    def execute(self, context: Context) -> Any:
+        """Make the payload, then go on as the operator does. It is called in every try, not when a deferral is over.
+
+        :param context: of the task instance.
+        """
+        context_merge(context, self.op_kwargs)
+        arguments = determine_kwargs(self.python_callable, self.op_args, context)
+        payload = self.python_callable(*self.op_args, **arguments)
+        # What the function makes of foreign data is sent as it is: rendering it would run templates that others wrote.
+        self.payload = Payload.NONE if payload is None and self._takes_no_payload else payload
+        return super().execute(context)
+
+    @property
+    def _takes_no_payload(self) -> bool:
+        return not isinstance(self.task, str) and self.task.payload is None
+
+
+@overload
+def helmr_session_task(
+    *, task: Task[In, Any], multiple_outputs: bool = ..., **kwargs: Any
+) -> Callable[[Callable[P, In]], TaskFlowTask[P, Any]]: ...
+
+
+@overload
+def helmr_session_task(
+    *, task: str, multiple_outputs: bool = ..., **kwargs: Any
+) -> Callable[[Callable[P, Any]], TaskFlowTask[P, Any]]: ...
+
+
+@overload
+def helmr_session_task(
+    python_callable: Callable[P, Any], *, task: str | Task[Any, Any], multiple_outputs: bool = ..., **kwargs: Any
+) -> TaskFlowTask[P, Any]: ...
+
+
+def helmr_session_task(
+    python_callable: Callable[..., Any] | None = None, *, multiple_outputs: bool = False, **kwargs: Any
+) -> Any:
+    """Make a task that starts a session with the payload that the function returns, and returns the run's result.
+
+    Airflow offers it as ``@task.helmr_session``; imported from here, type checkers know what the function must return.
+
+    :param python_callable: the function; its result is sent as it is, templates in it are not rendered.
+    :param task: id of the Helmr task, or a typed :class:`helmr_provider.client.Task`.
+    :param multiple_outputs: whether the members of the run's output, a JSON object, become XComs of their own. It is
+        never guessed from the function, whose result is the payload.
+    :param kwargs: as of :class:`~helmr_provider.operators.session.HelmrStartSessionOperator`.
+    """
+    return task_decorator_factory(
+        python_callable=python_callable,
+        multiple_outputs=multiple_outputs,
+        decorated_operator_class=_HelmrSessionDecoratedOperator,
+        **kwargs,
+    )
