@@ -10,7 +10,7 @@ from helmr_provider.local.example_tasks import release_summary
 if TYPE_CHECKING:
     from helmr_provider.local import TaskContext
 
-__all__ = ["failing", "gated", "release_summary"]
+__all__ = ["failing", "gated", "release_summary", "talking"]
 
 
 @task("gated")
@@ -18,7 +18,7 @@ async def gated(context: TaskContext, payload: dict[str, Any]) -> dict[str, Any]
     """Run until the test completes the token that the payload names."""
     context.log("waiting at the gate")
     opened = await context.wait_for_token(payload["token_id"])
-    return {"opened_with": opened}
+    return {"opened_with": opened} | ({"number": payload["number"]} if "number" in payload else {})
 
 
 @task("failing")
@@ -27,3 +27,11 @@ async def failing(context: TaskContext, payload: dict[str, Any]) -> None:
     context.log("compiling")
     context.stderr("no space left on device\n")
     raise RuntimeError("the build broke")
+
+
+@task("talking")
+async def talking(context: TaskContext, payload: dict[str, Any]) -> None:
+    """Say that it waits at the gate, and that it is open."""
+    context.log("waiting at the gate")
+    await context.wait_for_token(payload["token_id"])
+    context.stderr("the gate is open\n")
