@@ -84,6 +84,7 @@ def get_provider_info() -> dict[str, Any]:
         ),
         "triggers": modules(
             "triggers.approval",
+            "triggers.events",
             "triggers.run",
             "triggers.session",
             "triggers.token",

@@ -56,13 +56,7 @@ class HelmrTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments to build this trigger from again."""
-        cls = type(self)
-        stored = {
-            name: getattr(self, name)
-            for name, parameter in inspect.signature(cls).parameters.items()
-            if getattr(self, name) != parameter.default
-        }
-        return f"{cls.__module__}.{cls.__qualname__}", {**stored, "version": KWARGS_VERSION}
+        return stored_form(self)
 
     @property
     def kills(self) -> bool:
@@ -174,6 +168,20 @@ class HelmrTrigger(BaseTrigger):
         look_up = _state_of_airflow_3 if AIRFLOW_V_3_0_PLUS else _state_of_airflow_2
         state = await sync_to_async(look_up)(ti)
         return None if state is None else str(getattr(state, "value", state))
+
+
+def stored_form(trigger: Any) -> tuple[str, dict[str, Any]]:
+    """Return the class path of a trigger, and those of its arguments that are not at their default.
+
+    :param trigger: each argument is an attribute of the same name.
+    """
+    cls = type(trigger)
+    stored = {
+        name: getattr(trigger, name)
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if getattr(trigger, name) != parameter.default
+    }
+    return f"{cls.__module__}.{cls.__qualname__}", {**stored, "version": KWARGS_VERSION}
 
 
 def _state_of_airflow_3(ti: Any) -> Any:
