@@ -28,23 +28,18 @@ class Bookmark:
     """
 
     def __init__(self, store: Any, key: str) -> None:
-        self._key = key
+        self.key = key
         # Equal triggers on several assets are one to Airflow, which offers no way to ask which assets those are.
         each = [*getattr(store, "_by_name", {}).values(), *getattr(store, "_by_uri", {}).values()]
         # The asynchronous access came with Airflow 3.3.2; any other would block the triggerer.
         self._accessors: Final = [accessor for accessor in each if hasattr(accessor, "aset")]
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether there is anything to keep it in."""
-        return bool(self._accessors)
 
     async def read(self, slack: float) -> Cursor | None:
         """Return the cursor, the earliest if assets differ; ``None`` if there is none.
 
         :param slack: of the cursor.
         """
-        found = [Cursor.read(await accessor.aget(self._key), slack) for accessor in self._accessors]
+        found = [Cursor.read(await accessor.aget(self.key), slack) for accessor in self._accessors]
         kept = [cursor for cursor in found if cursor is not None]
         return min(kept, key=lambda cursor: cursor.order) if kept and len(kept) == len(found) else None
 
@@ -54,7 +49,7 @@ class Bookmark:
         :param cursor: what is behind.
         """
         for accessor in self._accessors:
-            await accessor.aset(self._key, cursor.stored())
+            await accessor.aset(self.key, cursor.stored())
 
 
 class Subscriber:

@@ -1,0 +1,44 @@
+"""A DAG that runs whenever an agent has finished: an asset is watched by a trigger of ours, and the DAG waits for it.
+
+Runs as it is against the local control plane: ``helmr-local serve``, and a connection ``helmr_default`` to it. Start a
+session of the task ``release-summary`` in any way, in a DAG or elsewhere, and see it run. Needs Airflow 3.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from airflow.providers.common.compat.sdk import dag, task
+
+from helmr_provider.hooks.helmr import HelmrHook
+from helmr_provider.triggers.events import HelmrRunEndedEventTrigger
+from helmr_provider.version_compat import AIRFLOW_V_3_0_PLUS
+
+log = logging.getLogger(__name__)
+
+schedule: Any = None
+if AIRFLOW_V_3_0_PLUS:
+    from airflow.sdk import Asset, AssetWatcher
+
+    ended = HelmrRunEndedEventTrigger(helmr_task="release-summary", statuses=["succeeded"])
+    schedule = [Asset("helmr_release_summaries", watchers=[AssetWatcher(name="ended_runs", trigger=ended)])]
+
+
+@dag(schedule=schedule, tags=["helmr", "example"])
+def example_asset_triggered() -> None:
+    """Read what the agent has returned; the event itself holds ids only."""
+
+    @task
+    def publish(triggering_asset_events: Any = None) -> list[str]:
+        payloads = [event.extra["payload"] for events in (triggering_asset_events or {}).values() for event in events]
+        # An event may come twice; its id tells.
+        run_ids = sorted({payload["event_id"] for payload in payloads})
+        for run_id in run_ids:
+            log.info("The agent says: %s", HelmrHook().client.runs.retrieve(run_id).output)
+        return run_ids
+
+    publish()
+
+
+example_asset_triggered()
