@@ -12,7 +12,8 @@ from airflow.providers.common.compat.module_loading import import_string
 from blockbuster import blockbuster_ctx
 
 from helmr_provider.client import AsyncHelmrClient
-from helmr_provider.triggers import feeds
+from helmr_provider.triggers import ended_runs, feeds
+from helmr_provider.triggers.occurrences import Cursor
 from tests.triggers.watching import (
     SESSION,
     begin_session,
@@ -228,3 +229,22 @@ def test_triggers_that_read_the_same_share_it_and_keep_their_cursors_apart() -> 
 def test_what_cannot_be_watched_is_refused_when_the_dag_is_parsed(build: Any, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         build()
+
+
+async def test_a_run_that_no_list_reaches_any_more_is_found(
+    client: AsyncHelmrClient, control_plane: LocalControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (feeds, ended_runs):
+        monkeypatch.setattr(module, "FULL", 3)
+    feed, cursor = feeds.EndedRunsFeed(), Cursor()
+    old = await client.sessions.start("wait-for-input", payload=None, external_id="old")
+    await feed.look(client, cursor)
+    for _ in range(5):
+        await client.sessions.start("wait-for-input", payload=None)
+    await feed.look(client, cursor)
+    await client.sessions.open(external_id="old").input("messages").send("go on")
+    await client.runs.wait(old.run.id)
+    for _ in range(5):
+        await run_of(client)
+    # The lists show three runs each, and all of them are younger.
+    assert old.run.id in {occurrence.id for occurrence in await feed.look(client, cursor)}
