@@ -133,7 +133,7 @@ class HelmrEventTrigger(BaseEventTrigger):
         if cursor is None:
             cursor = await first_cursor(feed, self.helmr_conn_id, self.start, log=self.log)
             await bookmark.write(cursor)
-        self.log.info("Watching %s on %s from %s on.", feed.name, self.helmr_conn_id, cursor.order)
+        self.log.info("Watching %s on %s.", feed.name, self.helmr_conn_id)
         return cursor
 
     def _event(self, occurrence: Occurrence) -> TriggerEvent:
@@ -152,7 +152,7 @@ class HelmrSessionOutputEventTrigger(HelmrEventTrigger):
     Each record fires at least once: on Airflow 3.3.2 and later also across restarts, because how far the asset has come
     is kept with it; before that, a restarted triggerer begins at ``start`` again. ``event_id`` tells what came twice.
 
-    Needs the scope ``sessions:read`` (operation listSessionOutputRecords).
+    Needs the scope ``session-streams:read`` (operation listSessionOutputRecords, or the one by external id).
 
     :param session_id: Id of the session.
     :param external_id: Its external id, instead; it may be started later.

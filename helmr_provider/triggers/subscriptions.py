@@ -35,13 +35,13 @@ class Bookmark:
         self._accessors: Final = [accessor for accessor in each if hasattr(accessor, "aset")]
 
     async def read(self, slack: float) -> Cursor | None:
-        """Return the cursor, the earliest if assets differ; ``None`` if there is none.
+        """Return the cursor, the hindmost if assets differ; ``None`` if none has one.
 
         :param slack: of the cursor.
         """
         found = [Cursor.read(await accessor.aget(self.key), slack) for accessor in self._accessors]
         kept = [cursor for cursor in found if cursor is not None]
-        return min(kept, key=lambda cursor: cursor.order) if kept and len(kept) == len(found) else None
+        return min(kept, key=lambda cursor: cursor.order, default=None)
 
     async def write(self, cursor: Cursor) -> None:
         """Store the cursor.

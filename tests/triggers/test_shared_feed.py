@@ -207,3 +207,20 @@ async def test_equal_triggers_on_two_assets_keep_their_cursor_with_both(
         await told.until(1)
         await until_kept(first, 1)
         await until_kept(second, 1)
+
+
+async def test_an_asset_that_is_watched_later_by_the_same_trigger_makes_it_forget_nothing(
+    helmr_connection: str, client: AsyncHelmrClient
+) -> None:
+    await begin_session(client)
+    store, added = Store(), Store()
+    async with triggerer() as each:
+        each.start(output(), store)
+        await until_kept(store, 0)
+    await publish(client, "while nobody watched")
+    both = Store()
+    both._by_name = {"one": store, "two": added}
+    async with triggerer() as each:
+        told = each.start(output(), both)
+        await told.until(1)
+        await until_kept(added, 1)
