@@ -36,6 +36,17 @@ def wait_until_told(stack: Stack, dag_id: str, event_ids: set[str]) -> list[dict
     return poll(there, seconds=90, waiting_for=f"{dag_id} to be told of {len(event_ids)} events")
 
 
+def wait_until_stored(stack: Stack, asset: str, event_ids: set[str]) -> None:
+    """Wait until the asset was updated by all these; a run of a DAG may take several, or leave one to the next run."""
+
+    def there() -> bool:
+        stack.check()
+        found = stack.airflow.call("GET", "/assets/events", limit=100)["asset_events"]
+        return event_ids <= {each["extra"]["payload"]["event_id"] for each in found if each["name"] == asset}
+
+    poll(there, seconds=60, waiting_for=f"{len(event_ids)} events of {asset}")
+
+
 def work(client: HelmrClient, external_id: str | None = None) -> str:
     """Have an agent write two records and succeed; returns the id of its run."""
     payload = {"decision": {"approved": True}, "work_seconds": 0}
@@ -61,13 +72,15 @@ def test_records_and_ended_runs_trigger_dags_also_those_of_the_time_without_a_tr
     )
     first_run, first_records = work(client, external_id="watched"), records(client)
     assert len(first_records) == 2
-    wait_until_told(stack, "on_record", first_records)
+    wait_until_stored(stack, "watched_records", first_records)
     wait_until_told(stack, "on_ended_run", {first_run})
+    poll(lambda: told(stack, "on_record"), seconds=60, waiting_for="on_record to be told of a record")
 
     triggerer.kill()
     client.sessions.open(external_id="watched").output("progress").append({"step": "while nobody watched"})
     second_run = work(client)
     triggerer.start()
+    wait_until_stored(stack, "watched_records", records(client))
     payloads = wait_until_told(stack, "on_record", records(client))
     assert {payload["sequence"] for payload in payloads} == {1, 2, 3}
     payloads = wait_until_told(stack, "on_ended_run", {first_run, second_run})
