@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from helmr_provider.local import task
-from helmr_provider.local.example_tasks import release_summary
+from helmr_provider.local.example_tasks import echo, release_summary
 
 if TYPE_CHECKING:
     from helmr_provider.local import TaskContext
 
-__all__ = ["failing", "gated", "release_summary", "talking"]
+__all__ = ["echo", "failing", "gated", "release_summary", "talking"]
 
 
 @task("gated")
