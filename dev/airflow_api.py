@@ -87,13 +87,23 @@ class AirflowApi:
         return run
 
     def tasks(self, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
-        """Return the unmapped task instances of a DAG run by task id."""
-        found = self.call("GET", f"/dags/{dag_id}/dagRuns/{_quote(run_id)}/taskInstances", limit=100)
-        return {each["task_id"]: each for each in found["task_instances"]}
+        """Return the task instances of a DAG run by task id, one of those that are mapped."""
+        return {each["task_id"]: each for each in self._task_instances(dag_id, run_id)}
 
-    def set_task_state(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
+    def mapped_tasks(self, dag_id: str, run_id: str, task_id: str) -> list[dict[str, Any]]:
+        """Return the instances of a mapped task by map index; one of index -1 before it is expanded."""
+        instances = [each for each in self._task_instances(dag_id, run_id) if each["task_id"] == task_id]
+        return sorted(instances, key=lambda each: int(each["map_index"]))
+
+    def _task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        found = self.call("GET", f"/dags/{dag_id}/dagRuns/{_quote(run_id)}/taskInstances", limit=100)
+        return list(found["task_instances"])
+
+    def set_task_state(self, dag_id: str, run_id: str, task_id: str, state: str, *, map_index: int = -1) -> None:
         """Mark a task as a person does in the UI."""
         path = f"/dags/{dag_id}/dagRuns/{_quote(run_id)}/taskInstances/{task_id}"
+        if map_index >= 0:
+            path += f"/{map_index}"
         self.call("PATCH", path, {"new_state": state})
 
     def clear(self, dag_id: str, run_id: str, *task_ids: str) -> None:

@@ -96,6 +96,14 @@ class Program:
                 each.kill()
         self.process.wait()
 
+    def kill_children(self) -> None:
+        """Kill what it has started (SIGKILL), and leave it alone itself."""
+        if self.process is None:
+            return
+        for each in _family(self.process.pid)[1:]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+
     def ask_to_stop(self) -> None:
         """Ask it to end, without waiting."""
         if self.process is not None and self.exited is None:

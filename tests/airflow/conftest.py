@@ -28,6 +28,11 @@ SETTINGS = {
 ENDED = frozenset({"success", "failed", "upstream_failed"})
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Look for secrets when everything has been logged and stored that will be."""
+    items.sort(key=lambda item: item.path == HERE / "test_secrets.py")
+
+
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Start every component of Airflow as a program of its own, and the local control plane."""
@@ -59,6 +64,12 @@ class Scenario:
 
     def task(self, task_id: str = "work") -> dict[str, Any]:
         return self.stack.airflow.tasks(self.dag_id, self.run_id)[task_id]
+
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        return self.stack.airflow.tasks(self.dag_id, self.run_id)
+
+    def mapped_tasks(self, task_id: str = "work") -> list[dict[str, Any]]:
+        return self.stack.airflow.mapped_tasks(self.dag_id, self.run_id, task_id)
 
     def wait_for(self, *states: str, task_id: str = "work", seconds: float = 90) -> dict[str, Any]:
         """Wait until the task is in one of these states; another final state ends the wait at once."""

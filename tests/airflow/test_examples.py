@@ -1,0 +1,42 @@
+"""Every example DAG, as it is, in a real Airflow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dev.stack import ROOT, poll
+from tests.airflow.conftest import ENDED
+
+if TYPE_CHECKING:
+    from dev.stack import Stack
+
+# The first test also waits for Airflow to start.
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(300)]
+
+EXAMPLES = sorted(path.stem for path in (ROOT / "example_dags").glob("example_*.py"))
+
+
+@pytest.fixture(scope="module")
+def runs(stack: Stack) -> dict[str, str]:
+    """All examples, started together: none needs another one's end."""
+    for dag_id in EXAMPLES:
+        stack.airflow.wait_for_dag(dag_id)
+    return {dag_id: stack.airflow.trigger(dag_id) for dag_id in EXAMPLES}
+
+
+@pytest.mark.parametrize("dag_id", EXAMPLES)
+def test_an_example_runs_to_its_end(stack: Stack, runs: dict[str, str], dag_id: str) -> None:
+    airflow, run_id = stack.airflow, runs[dag_id]
+
+    def over() -> str | None:
+        stack.check()
+        state = str(airflow.dag_run(dag_id, run_id)["state"])
+        return state if state in ENDED else None
+
+    state = poll(over, seconds=180, waiting_for=f"{dag_id} to end")
+    tasks = airflow.tasks(dag_id, run_id)
+    failed = [task_id for task_id, task in tasks.items() if task["state"] == "failed"]
+    logs = [airflow.log(dag_id, run_id, task_id, tasks[task_id]["try_number"]) for task_id in failed]
+    assert state == "success", "\n".join(logs)

@@ -1,0 +1,79 @@
+"""Nothing that Airflow has written holds a secret of Helmr, after all other tests of this folder."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography.fernet import Fernet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dev.stack import Stack
+    from helmr_provider.client import HelmrClient
+    from tests.airflow.conftest import Scenarios
+
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(240)]
+
+SECRET = re.compile(rb"hlmr_(?:sk|pat|public_access|callback)_[\w-]{8,}")
+PLANTED = b"hlmr_pat_planted_in_"
+
+
+def test_what_is_looked_for_is_what_the_control_plane_gives_away(stack: Stack, client: HelmrClient) -> None:
+    token = client.tokens.create(timeout="1h")
+    for secret in (stack.control_plane.api_key, token.public_access_token, token.callback_url):
+        assert secret
+        assert SECRET.search(secret.encode())
+
+
+def test_no_secret_is_in_what_airflow_has_written(stack: Stack, scenarios: Scenarios) -> None:
+    # Of a trigger only the stored form of one that still waits can be read.
+    scenario = scenarios.begin("gated_session")
+    scenario.wait_until_watched()
+    scenarios.begin("careless").wait_until_watched()
+    found = {(place, secret) for place, content in written(stack) for secret in SECRET.findall(content)}
+    scenario.open_gate()
+    assert {secret for _, secret in found if not secret.startswith(PLANTED)} == set()
+    assert {secret.removeprefix(PLANTED).decode() for _, secret in found} == {
+        "log",
+        "xcom",
+        "rendered",
+        "serialized",
+        "trigger",
+    }
+    places = {place for place, _ in found}
+    assert {
+        "xcom.value",
+        "rendered_task_instance_fields.rendered_fields",
+        "serialized_dag.data",
+        "trigger.encrypted_kwargs",
+    } <= places
+    assert any(place.endswith(".log") for place in places)
+
+
+def written(stack: Stack) -> Iterator[tuple[str, bytes]]:
+    """What Airflow has written: every file as it is, every value of its database, and of encrypted ones the text."""
+    ours = {stack.control_plane.program.log, *stack.folder.glob("helmr.db*")}
+    for path in stack.folder.rglob("*"):
+        if path.is_file() and path not in ours:
+            yield path.name, path.read_bytes()
+    key = Fernet(stack.environment["AIRFLOW__CORE__FERNET_KEY"])
+    for place, value in database(stack):
+        content = value if isinstance(value, bytes) else str(value).encode()
+        yield place, key.decrypt(content) if place == "trigger.encrypted_kwargs" else content
+
+
+def database(stack: Stack) -> Iterator[tuple[str, Any]]:
+    connection = sqlite3.connect(f"file:{stack.folder / 'airflow.db'}?mode=ro", uri=True)
+    try:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        for table in tables:
+            rows = connection.execute(f'SELECT * FROM "{table}"')
+            columns = [description[0] for description in rows.description]
+            for row in rows:
+                yield from ((f"{table}.{column}", value) for column, value in zip(columns, row, strict=True) if value)
+    finally:
+        connection.close()
