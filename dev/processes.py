@@ -96,13 +96,15 @@ class Program:
                 each.kill()
         self.process.wait()
 
-    def kill_children(self) -> None:
-        """Kill what it has started (SIGKILL), and leave it alone itself."""
+    def kill_grandchildren(self) -> None:
+        """Kill what its children have started (SIGKILL): of a scheduler, the tasks, but not the pool of its workers."""
         if self.process is None:
             return
-        for each in _family(self.process.pid)[1:]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                each.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self.process.pid).children():
+                for each in child.children(recursive=True):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        each.kill()
 
     def ask_to_stop(self) -> None:
         """Ask it to end, without waiting."""

@@ -38,9 +38,7 @@ MOMENTS = [while_starting, while_deferred, while_ending, while_using_the_result]
 
 
 @pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: moment.__name__)
-@pytest.mark.parametrize(
-    "program", ["triggerer", "scheduler", "workers", "api-server", "dag-processor", "control plane"]
-)
+@pytest.mark.parametrize("program", ["triggerer", "scheduler", "task", "api-server", "dag-processor", "control plane"])
 def test_the_result_arrives_once(
     stack: Stack, scenarios: Scenarios, program: str, moment: Callable[[Scenario], None]
 ) -> None:
@@ -49,8 +47,9 @@ def test_the_result_arrives_once(
     if program == "control plane":
         stack.control_plane.kill()
         stack.control_plane.start()
-    elif program == "workers":
-        stack.programs["scheduler"].kill_children()
+    elif program == "task":
+        # While nothing runs on a worker, there is nothing to kill.
+        stack.programs["scheduler"].kill_grandchildren()
     else:
         stack.programs[program].kill()
         stack.programs[program].start()
