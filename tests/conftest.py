@@ -55,9 +55,18 @@ def client(control_plane: LocalControlPlane) -> Iterator[HelmrClient]:
 
 @pytest.fixture
 def task_log(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
-    """What was logged so far: Airflow 3 writes tasks' logs to stdout here, Airflow 2 through ``logging``."""
+    """What was logged since the last call: Airflow 3 prints tasks' logs here, Airflow 2 has them from ``logging``."""
     caplog.set_level("INFO")
-    return lambda: capsys.readouterr().out + caplog.text
+
+    def read() -> str:
+        from helmr_provider.version_compat import AIRFLOW_V_3_0_PLUS
+
+        printed, logged = capsys.readouterr().out, caplog.text
+        caplog.clear()
+        # Airflow 2 prints what it logs, too.
+        return printed + logged if AIRFLOW_V_3_0_PLUS else logged
+
+    return read
 
 
 @pytest.fixture
