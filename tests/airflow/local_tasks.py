@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from helmr_provider.local import task
-from helmr_provider.local.example_tasks import echo, release_summary
+from helmr_provider.local.example_tasks import conversation, echo, fail, release_summary, work
 
 if TYPE_CHECKING:
     from helmr_provider.local import TaskContext
 
-__all__ = ["echo", "failing", "gated", "release_summary", "talking"]
+# The examples run here, too.
+__all__ = ["conversation", "echo", "fail", "failing", "gated", "release_summary", "talking", "work"]
 
 
 @task("gated")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # The first test also waits for Airflow to start.
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(300)]
 
+WAITS = {"deferred", "awaiting_input"}
 EXAMPLES = sorted(path.stem for path in (ROOT / "example_dags").glob("example_*.py"))
 
 
@@ -32,6 +33,7 @@ def test_an_example_runs_to_its_end(stack: Stack, runs: dict[str, str], dag_id: 
 
     def over() -> str | None:
         stack.check()
+        answer_what_is_asked(stack, dag_id, run_id)
         state = str(airflow.dag_run(dag_id, run_id)["state"])
         return state if state in ENDED else None
 
@@ -40,3 +42,11 @@ def test_an_example_runs_to_its_end(stack: Stack, runs: dict[str, str], dag_id: 
     failed = [task_id for task_id, task in tasks.items() if task["state"] == "failed"]
     logs = [airflow.log(dag_id, run_id, task_id, tasks[task_id]["try_number"]) for task_id in failed]
     assert state == "success", "\n".join(logs)
+
+
+def answer_what_is_asked(stack: Stack, dag_id: str, run_id: str) -> None:
+    """Give the first answer to every question under Required Actions."""
+    for task_id, task in stack.airflow.tasks(dag_id, run_id).items():
+        asked = stack.airflow.question(dag_id, run_id, task_id) if task["state"] in WAITS else None
+        if asked and not asked["response_received"]:
+            stack.airflow.answer(dag_id, run_id, task_id, asked["options"][0])
