@@ -25,7 +25,7 @@ def forms(path: Path) -> dict[str, Any]:
 def test_what_a_release_has_stored_can_be_resumed(path: Path, form: str) -> None:
     class_path, kwargs = forms(path)[form]
     trigger = import_string(class_path)(**kwargs)
-    assert {name: getattr(trigger, name) for name in kwargs} == kwargs
+    assert json.loads(json.dumps({name: getattr(trigger, name) for name in kwargs})) == kwargs
 
 
 def test_of_every_trigger_there_is_a_stored_form() -> None:
