@@ -85,6 +85,11 @@ def test_a_command_that_never_began_says_why(wire: Wire) -> None:
     assert "executable not found" in _page(wire, _workspace_with(wire, "no-such-program"))
 
 
+@pytest.mark.parametrize(("command", "tone"), [("true", "good"), ("false", "bad")])
+def test_a_command_is_coloured_by_its_exit_code(wire: Wire, command: str, tone: str) -> None:
+    assert f'<span class="status {tone}">exited</span>' in _page(wire, _workspace_with(wire, command))
+
+
 def test_of_a_long_output_the_end_is_shown(wire: Wire) -> None:
     page = _page(wire, _workspace_with(wire, "seq", "100000"))
     assert "\n100000\n" in page

@@ -101,7 +101,6 @@ _TONES = {
     "completed": "good",
     "active": "good",
     "open": "good",
-    "exited": "good",
     "failed": "bad",
     "lost": "bad",
     "terminated": "bad",
@@ -169,9 +168,12 @@ def facts(shown: Mapping[str, object], names: Sequence[str]) -> str:
     return f'<table class="facts">{rows}</table>'
 
 
-def status(name: str) -> str:
-    """Return a status with its colour."""
-    return f'<span class="status {_TONES.get(name, "")}">{escape(name)}</span>'
+def status(name: str, tone: str = "") -> str:
+    """Return a status with its colour.
+
+    :param tone: good, bad, wait or busy, where the name alone does not tell.
+    """
+    return f'<span class="status {tone or _TONES.get(name, "")}">{escape(name)}</span>'
 
 
 def run_link(session_id: str, run_id: str) -> str:

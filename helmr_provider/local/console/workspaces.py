@@ -58,7 +58,7 @@ def _summary(commands: list[Row]) -> str:
     cells = (
         (
             f'<a href="#exec-{escape(command["id"])}"><code>{escape(_text(command))}</code></a>',
-            status(command["state"]),
+            status(command["state"], _tone(command)),
             escape(_outcome(command)),
             moment(rfc3339(command["created_at"])),
         )
@@ -79,6 +79,10 @@ def _command(core: Core, command: Row) -> str:
 
 def _text(command: Row) -> str:
     return shlex.join(loads(command["command"]))
+
+
+def _tone(command: Row) -> str:
+    return "" if command["state"] != "exited" else "good" if command["exit_code"] == 0 else "bad"
 
 
 def _outcome(command: Row) -> str:
