@@ -79,11 +79,12 @@ class _FilesOperator(HelmrOperator):
     def _write(self, content: bytes) -> str:
         from airflow.providers.common.compat.sdk import ObjectStoragePath
 
+        address = given("to", self.to)
+        if address.endswith("/"):
+            address += self.path.rstrip("/").rpartition("/")[2]
         # A connection that the address names is overruled by one that is given, even by None.
         options = {} if self.to_conn_id is None else {"conn_id": self.to_conn_id}
-        target = ObjectStoragePath(given("to", self.to), **options)
-        if str(self.to).endswith("/"):
-            target = target / self.path.rstrip("/").rpartition("/")[2]
+        target = ObjectStoragePath(address, **options)
         if target.protocol in {"", "file"}:
             # Object storage needs no folders, and making them can create buckets.
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,17 @@ from helmr_provider.local.settings import Settings
 from helmr_provider.operators.workspace_exec import MARK
 from helmr_provider.triggers.workspace import HelmrExecTrigger, HelmrWorkspaceTrigger
 from tests.operators.test_session import deferred
-from tests.operators.workspace_tasks import SLEEPS, Gate, a_workspace, an_exec, asked, execs, until, until_state
+from tests.operators.workspace_tasks import (
+    SLEEPS,
+    Gate,
+    a_workspace,
+    an_exec,
+    asked,
+    execs,
+    times_logged,
+    until,
+    until_state,
+)
 from tests.tries import fire
 
 if TYPE_CHECKING:
@@ -48,7 +58,7 @@ def test_what_a_command_writes_is_in_the_log_and_its_exit_code_is_returned(
     assert an_exec(workspace, command, deferrable=deferrable).start().finish() == 0
     said = task_log()
     for line in ("ONE", "TWO é", "HALF", "stderr: OOPS"):
-        assert said.count(line) == 1
+        assert times_logged(said, line) == 1
 
 
 def test_stdout_can_be_returned(workspace: str) -> None:
@@ -386,4 +396,4 @@ def test_the_resumed_task_logs_on_where_the_trigger_has_stopped(
     event = fire(deferral)
     assert attempt.resume(deferral, event) == 0
     assert event["stdout_cursor"] == len("beginning\nend\n")
-    assert task_log().count("BEGINNING") == 1
+    assert times_logged(task_log(), "BEGINNING") == 1
