@@ -29,6 +29,11 @@ class StreamSlots:
         self.watchers: set[Callable[[], None]] = set()
         """Called, in the thread that made the change, after an explicit follower came or left."""
 
+    @property
+    def held(self) -> int:
+        """How many streams are open at this moment, by whomever."""
+        return self._explicit + self._taken
+
     def for_waits(self, mine: int = 0) -> int:
         """Give how many streams a waiter may hold beside all others.
 

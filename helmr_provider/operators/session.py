@@ -23,7 +23,9 @@ from helmr_provider.failures import (
     run_failure,
 )
 from helmr_provider.identity import TERMINAL, IdentityError, Stamp, attach, owner_of, walk
+from helmr_provider.lineage import RunLineage
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, store_links
+from helmr_provider.metrics import RUNS_ADOPTED, RUNS_CANCELLED, SESSIONS_CANCELLED, SESSIONS_STARTED, count
 from helmr_provider.operators.base import HelmrOperator
 from helmr_provider.operators.run_output import RunOutput
 from helmr_provider.operators.session_cleanup import HelmrCleanupSessionsOperator
@@ -58,7 +60,7 @@ __all__ = [
 ]
 
 
-class HelmrStartSessionOperator(HelmrOperator):
+class HelmrStartSessionOperator(RunLineage, HelmrOperator):
     """Start a session of a Helmr task, wait for its first run, and return the run's output.
 
     The session is started at most once for a task instance: a retry adopts the run that an earlier try has left
@@ -178,6 +180,7 @@ class HelmrStartSessionOperator(HelmrOperator):
         self.logs: Logs = logs
         self.session_id: str | None = None
         self.run_id: str | None = None
+        self.run_status: str | None = None
         self._claim: Claim | None = None
         self._log_cursor: str | None = None
         self._killed = False
@@ -350,6 +353,7 @@ class HelmrStartSessionOperator(HelmrOperator):
         seen, stamp = outcome.seen, self._stamp(context)
         name = self._name(stamp)(seen.generation)
         claim = self._claim_as(stamp.owner, name, session_id=seen.session_id, run_id=seen.run_id)
+        count(SESSIONS_STARTED if outcome.started else RUNS_ADOPTED, self.helmr_conn_id)
         console_url = self.hook.settings.console_url
         if self.do_xcom_push:
             for key, value in claim.ids.items():
@@ -429,7 +433,7 @@ class HelmrStartSessionOperator(HelmrOperator):
             return None
 
     def _finish(self, run: RunSnapshot, output: RunOutput) -> Any:
-        self._claim = None
+        self._claim, self.run_status = None, run.status
         output.finish()
         if run.status in self.fail_on:
             url = run_url(self.hook.settings.console_url, run.session_id, run.id)
@@ -476,6 +480,8 @@ class HelmrStartSessionOperator(HelmrOperator):
             # Not the hook's client: a signal may have stopped that in the middle of a request, with its locks held.
             with self.hook.settings.client(max_streams=0) as client:
                 self._cancelled |= cancel(client, claim, reason=reason, log=self.log)
+            if self._cancelled:
+                count(SESSIONS_CANCELLED if claim.named else RUNS_CANCELLED, self.helmr_conn_id)
         except Exception:
             self.log.exception("Could not cancel what this task has started in Helmr")
         return self._cancelled

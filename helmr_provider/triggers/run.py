@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Literal
 
+from helmr_provider.metrics import RUNS_CANCELLED, SESSIONS_CANCELLED, count
 from helmr_provider.triggers.base import KWARGS_VERSION, HelmrTrigger
 
 if TYPE_CHECKING:
@@ -100,8 +102,14 @@ class HelmrRunTrigger(HelmrTrigger):
                 self.log.info("Session %s had ended already.", self.session_id)
             else:
                 self.log.info("Cancelled session %s.", self.session_id)
+                await self._count(SESSIONS_CANCELLED)
             return
         await client.runs.cancel(self.run_id, reason=reason)
         self.log.info("Cancelled run %s.", self.run_id)
+        await self._count(RUNS_CANCELLED)
         if (await client.sessions.retrieve(self.session_id)).activity != "idle":
             self.log.warning(INPUT_PENDING, self.session_id)
+
+    async def _count(self, name: str) -> None:
+        # A backend of metrics may resolve names and open sockets.
+        await asyncio.to_thread(count, name, self.helmr_conn_id, in_triggerer=True)

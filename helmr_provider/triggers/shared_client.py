@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
 from helmr_provider.client.errors import HelmrAuthError
 from helmr_provider.hooks.helmr import HelmrHook
+from helmr_provider.metrics import WaitMeter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -17,9 +18,14 @@ if TYPE_CHECKING:
     from helmr_provider.client import AsyncHelmrClient
 
 
+# As often as Airflow reports its own gauges, roughly.
+_METER_SECONDS: Final = 10.0
+
+
 @dataclass
 class _Shared:
     opening: asyncio.Task[AsyncHelmrClient]
+    metering: asyncio.Task[None]
     users: int = 0
 
 
@@ -46,7 +52,9 @@ async def shared_client(helmr_conn_id: str) -> AsyncIterator[AsyncHelmrClient]:
     clients = _clients.setdefault(asyncio.get_running_loop(), {})
     shared = clients.get(helmr_conn_id)
     if shared is None:
-        shared = clients[helmr_conn_id] = _Shared(asyncio.create_task(_open(helmr_conn_id)))
+        opening = asyncio.create_task(_open(helmr_conn_id))
+        metering = asyncio.create_task(_meter(helmr_conn_id, opening))
+        shared = clients[helmr_conn_id] = _Shared(opening, metering)
     shared.users += 1
 
     def retire() -> None:
@@ -64,7 +72,7 @@ async def shared_client(helmr_conn_id: str) -> AsyncIterator[AsyncHelmrClient]:
         if not shared.users:
             retire()
             # The triggerer cancels a trigger again and again until it is gone; the connections must be closed still.
-            closing = asyncio.create_task(_close(shared.opening))
+            closing = asyncio.create_task(_close(shared))
             _closing.add(closing)
             closing.add_done_callback(_closing.discard)
             await asyncio.shield(closing)
@@ -76,8 +84,24 @@ async def _open(helmr_conn_id: str) -> AsyncHelmrClient:
     return await hook.get_async_client(max_streams=settings.streams)
 
 
-async def _close(opening: asyncio.Task[AsyncHelmrClient]) -> None:
-    opening.cancel()
+async def _close(shared: _Shared) -> None:
+    shared.metering.cancel()
+    shared.opening.cancel()
+    await asyncio.wait([shared.opening, shared.metering])
+    if not shared.opening.cancelled() and shared.opening.exception() is None:
+        await shared.opening.result().aclose()
+
+
+async def _meter(helmr_conn_id: str, opening: asyncio.Task[AsyncHelmrClient]) -> None:
     await asyncio.wait([opening])
-    if not opening.cancelled() and opening.exception() is None:
-        await opening.result().aclose()
+    if opening.cancelled() or opening.exception() is not None:
+        return
+    meter = WaitMeter(helmr_conn_id, opening.result())
+    try:
+        while True:
+            await asyncio.sleep(_METER_SECONDS)
+            # A backend of metrics may resolve names and open sockets.
+            await asyncio.to_thread(meter.send, *meter.read())
+    finally:
+        *_, requests = meter.read()
+        await asyncio.to_thread(meter.send, 0, 0, requests)
