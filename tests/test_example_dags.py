@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ def dags_of(path: Path) -> list[DAG]:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    # As Airflow does; dataclasses look for their module there.
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     made = [value for value in vars(module).values() if isinstance(value, DAG)]
     # A decorated function does not keep what it made; calling it once more makes the same.
