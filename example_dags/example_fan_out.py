@@ -34,14 +34,14 @@ def example_fan_out() -> None:
     def repositories() -> list[str]:
         return [f"acme/service-{number:02}" for number in range(1, 21)]
 
-    # Three things bound how much happens at once. The concurrency key: sessions that share it take turns as their queue
-    # in Helmr says. Airflow's max_active_tis_per_dagrun: how many are started or deferred. A pool, if deferred tasks
-    # count in it: how many are, over all DAGs that use it; create it with "include deferred" and name it with pool=….
+    # The concurrency key bounds how many run at once: sessions that share it take turns as their queue in Helmr says.
+    # How many are there at all, queued ones included, a pool bounds in which deferred tasks count: create it with
+    # "include deferred", and name it here with pool=…. (max_active_tis_per_dagrun counts them on Airflow 3.3, but not on
+    # Airflow 2.)
     # The same as @task.helmr_session; imported, it lets type checkers compare the function's result with the payload.
     @helmr_session_task(
         task=SUMMARY,
         concurrency_key="release-summaries",
-        max_active_tis_per_dagrun=10,
         deferrable=True,
         close_session=True,
         logs="off",
