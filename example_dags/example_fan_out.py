@@ -36,8 +36,7 @@ def example_fan_out() -> None:
 
     # The concurrency key bounds how many run at once: sessions that share it take turns as their queue in Helmr says.
     # How many are there at all, queued ones included, a pool bounds in which deferred tasks count: create it with
-    # "include deferred", and name it here with pool=…. (max_active_tis_per_dagrun counts them on Airflow 3.3, but not on
-    # Airflow 2.)
+    # "include deferred", and name it here with pool=…. (Airflow 3.3 counts them for max_active_tis_per_dagrun, too.)
     # The same as @task.helmr_session; imported, it lets type checkers compare the function's result with the payload.
     @helmr_session_task(
         task=SUMMARY,

@@ -81,7 +81,9 @@ async def _look(client: AsyncHelmrClient, run_id: str, lines: OutputLines, *, la
             slots.give_back()
         return True
     async with _turns.setdefault(client, asyncio.Lock()):
-        await _read(client.single_shot(silence=SILENCE), run_id, lines, _LOOK_SECONDS)
+        # When the run is over, its stream ends by itself.
+        looking = client.single_shot(silence=None if last else SILENCE)
+        await _read(looking, run_id, lines, _LOOK_SECONDS)
     return False
 
 
