@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from helmr_provider.local import TaskContext
 
 # The examples run here, too.
-__all__ = ["conversation", "echo", "fail", "failing", "gated", "release_summary", "talking", "work"]
+__all__ = ["conversation", "echo", "fail", "failing", "gated", "hesitant", "release_summary", "talking", "work"]
 
 
 @task("gated")
@@ -36,3 +36,14 @@ async def talking(context: TaskContext, payload: dict[str, Any]) -> None:
     context.log("waiting at the gate")
     await context.wait_for_token(payload["token_id"])
     context.stderr("the gate is open\n")
+
+
+@task("hesitant", inputs=("messages",), outputs=("messages",))
+async def hesitant(context: TaskContext, payload: dict[str, Any]) -> None:
+    """Take one message after the other, and answer none before the test completes the token that the payload names."""
+    heard: list[Any] = []
+    while True:
+        message = await context.receive("messages")
+        heard.append(message.data)
+        await context.wait_for_token(payload["token_id"])
+        await context.publish("messages", {"heard": heard}, correlation_id=message.correlation_id)
