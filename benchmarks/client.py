@@ -43,8 +43,9 @@ class Plane(NamedTuple):
 
 
 @contextlib.contextmanager
-def control_plane() -> Iterator[Plane]:
-    command = [str(Path(sys.executable).with_name("helmr-local")), "serve", "--tasks", str(HERE / "tasks.py")]
+def control_plane(*options: str) -> Iterator[Plane]:
+    program = str(Path(sys.executable).with_name("helmr-local"))
+    command = [program, "serve", "--tasks", str(HERE / "tasks.py"), *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -150,9 +151,9 @@ def count_requests(plane: Plane) -> int:
     return seen
 
 
-def waiting(strategy: str, waits: int, timing: Timing) -> dict[str, Any]:
+def waiting(strategy: str, waits: int, timing: Timing, event_slots: int | None) -> dict[str, Any]:
     """Measure one way to wait: nothing ends for a while, then all end one after the other."""
-    with control_plane() as plane:
+    with control_plane(*([] if event_slots is None else ["--event-slots", str(event_slots)])) as plane:
         began = time.time()
         asyncio.run(start_runs(plane, [0.0] * 50))
         # Twice as long as it should take: a run's end is chosen before it starts.
@@ -219,6 +220,9 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=100_000, help="events to replay (default: %(default)s)")
     parser.add_argument("--waits", type=int, default=1000, help="runs waited for at once (default: %(default)s)")
     parser.add_argument("--only", action="append", choices=["reading", *STRATEGIES], help="measure only this")
+    parser.add_argument(
+        "--event-slots", type=int, help="silent followers that the control plane bears, 20 as a small one"
+    )
     for name, seconds, what in (
         ("settle", 30.0, "before the idle time"),
         ("idle", 20.0, "in which nothing ends"),
@@ -243,13 +247,15 @@ def main() -> None:
         print(flush=True)
     strategies = [strategy for strategy in STRATEGIES if strategy in wanted]
     if strategies:
+        if options.event_slots is not None:
+            print(f"The control plane bears {options.event_slots} silent followers of events.")
         print(
             f"{options.waits:,} waits. For {timing.idle:.0f} s nothing ends: connections to CPU µs/wait/s. Then all end"
         )
         print(f"within {timing.ends:.0f} s: delay from a run's end to the return of its wait, p50 to max.\n")
         print(line(HEAD), flush=True)
     for strategy in strategies:
-        print(line(row(strategy, waiting(strategy, options.waits, timing))), flush=True)
+        print(line(row(strategy, waiting(strategy, options.waits, timing, options.event_slots))), flush=True)
 
 
 if __name__ == "__main__":
