@@ -6,6 +6,7 @@ import base64
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from helmr_provider.local import DeclaredSchedule, LocalControlPlane, Settings, TaskFailure
@@ -14,7 +15,7 @@ from tests.local.scripted import Director
 from tests.local.stage import MovableClock, Stage, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.local.scripted import Act
@@ -77,16 +78,27 @@ def sessions(stage: Stage) -> None:
 
 def pending_starts(stage: Stage) -> None:
     """Starts while another start holds the same idempotency key."""
+    stage.server.pause_worker()
     body = stage.recorded(890)["request"]["json"]
-    for number in (890, 891):
-        stage.server.clear_journal()
-        first = threading.Thread(target=stage.wire.request, args=("POST", "/api/sessions", body))
-        first.start()
-        until(lambda: len(stage.server.journal) == 1)
-        stage.play(number)
-        first.join()
-        body = {**body, "idempotency_key": "another"}
-        stage.replay.bind("pending-70e2f1", "another")
+    with _started(stage, body):
+        stage.play(890)
+    stage.replay.bind("pending-70e2f1", "another")
+    # This one is refused in the end, as another session has the name by then, and leaves its key free.
+    named = {"task_id": body["task_id"], "external_id": "taken"}
+    with _started(stage, named), _started(stage, {**named, "idempotency_key": "another", "payload": "other"}):
+        stage.play(891)
+    stage.play(892)
+
+
+@contextmanager
+def _started(stage: Stage, body: dict[str, Any]) -> Iterator[None]:
+    """Have a start under way for the whole block, and for as long as it takes after it."""
+    known = len(stage.server.journal)
+    start = threading.Thread(target=stage.wire.request, args=("POST", "/api/sessions", body))
+    start.start()
+    until(lambda: len(stage.server.journal) > known)
+    yield
+    start.join()
 
 
 def streams(stage: Stage) -> None:

@@ -32,7 +32,6 @@ NOT_PLAYED = {
     32: "browser sessions do not exist here",
     816: "the recorded server could not fire schedules: its runner had no artifact store",
     **dict.fromkeys(range(907, 913), "browser sessions do not exist here"),
-    892: "the recorded claim was put in place by hand and left no session behind",
 }
 
 
