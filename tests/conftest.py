@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import base64
 import json
 import os
 import shutil
@@ -29,6 +30,8 @@ if "AIRFLOW_HOME" not in os.environ:
     Path(os.environ["AIRFLOW_HOME"], "dags").mkdir()
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 os.environ.setdefault("AIRFLOW__CORE__UNIT_TEST_MODE", "False")
+# Airflow 2 makes up none, and then keeps variables as they are.
+os.environ.setdefault("AIRFLOW__CORE__FERNET_KEY", base64.urlsafe_b64encode(os.urandom(32)).decode())
 # Airflow 2 warns of its own default, at an import that can happen in any test.
 os.environ.setdefault("AIRFLOW__METRICS__TIMER_UNIT_CONSISTENCY", "True")
 
