@@ -20,4 +20,19 @@ trap 'rm -rf "$home"' EXIT
 found=$(cd "$home" && AIRFLOW_HOME=$home "$OLDPWD/$empty/bin/airflow" providers list --output plain 2>/dev/null)
 grep -q '^airflow-provider-helmr ' <<<"$found" || { echo "airflow providers list does not show the provider:"; echo "$found"; exit 1; } >&2
 (cd "$home" && "$OLDPWD/$empty/bin/helmr-local" --help >/dev/null)
-echo "dist: $(ls dist | paste -sd ' '); the wheel works in an empty environment"
+offered=$(cd "$home" && AIRFLOW_HOME=$home "$OLDPWD/$empty/bin/python" -W ignore - 2>/dev/null <<'PROGRAM'
+from importlib import import_module
+from airflow.providers_manager import ProvidersManager
+
+info = ProvidersManager().providers["airflow-provider-helmr"].data
+sections = ("operators", "sensors", "triggers", "hooks")
+modules = [name for section in sections for group in info[section] for name in group["python-modules"]]
+classes = [*info["extra-links"], *info["notifications"], *(each["class-name"] for each in info["task-decorators"])]
+for name in modules:
+    import_module(name)
+for name in classes:
+    getattr(import_module(name.rpartition(".")[0]), name.rpartition(".")[2])
+print(f"{len(modules)} modules and {len(classes)} further classes")
+PROGRAM
+) || { echo "not all that the provider names can be imported from the wheel"; exit 1; } >&2
+echo "dist: $(ls dist | paste -sd ' '); in an empty environment Airflow shows the provider with $(tail -n 1 <<<"$offered")"
