@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 COUNT = """
 mkdir -p report
-lines=$(wc -l < sources.txt)
+lines=$(grep -c '' sources.txt)
 echo "counted $lines lines"
 printf '{"lines": %d, "words": %d}' "$lines" "$(wc -w < sources.txt)" > report/summary.json
 """
@@ -42,7 +42,7 @@ def example_workspace_pipeline() -> None:
         task_id="fetch",
         workspace_id=workspace_id,
         command="cat > sources.txt",
-        stdin="to be\nor not to be\n",
+        stdin="to be\nor not to be",
         deferrable=True,
     )
     count = HelmrExecOperator(task_id="count", workspace_id=workspace_id, command=COUNT, deferrable=True)
