@@ -60,8 +60,8 @@ class HelmrExecOperator(HelmrWaitingOperator):
         into ``env`` or ``stdin`` rather than into a shell's text. (templated)
     :param cwd: absolute path to start in; the workspace's own directory when left out. (templated)
     :param env: more environment variables. The control plane stores and shows them: no place for secrets. (templated)
-    :param stdin: what the command reads from standard input, text or bytes; nothing when left out. Of a text, templating
-        drops one line end at the end. (templated)
+    :param stdin: what the command reads from standard input, text or bytes; nothing when left out. Templating drops the
+        last line end of a text. (templated)
     :param wait_for_writer: whether to wait while a run, another command or a terminal writes to the workspace, or it is
         being stopped; ``False`` fails the try instead.
     :param stop_on_kill: whether to stop the workspace, as above, when the task is killed or out of time.
