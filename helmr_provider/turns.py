@@ -128,7 +128,7 @@ def taker(
 
     It is the run that the record has caused. Else, once the session owes no run to any input, a run has found the
     record waiting: the last one that can have, because a later run that an older record has caused shows that the newer
-    one was still there.
+    one was still there. While that run lives, the record might still be left to the next one.
 
     :param record: the input record.
     :param runs: of its session, first turn first; read after ``owed``.
@@ -140,7 +140,7 @@ def taker(
         cause = causes.get(run.run_id)
         if cause is not None and cause.record_id == record.id:
             return run.run_id
-    return possible[-1].run_id if possible and not owed else None
+    return possible[-1].run_id if possible and possible[-1].is_terminal and not owed else None
 
 
 class Watch:
@@ -159,14 +159,15 @@ class Watch:
     def look(self) -> Questions[Sight]:
         """Look once: at the run first, so that a run that had ended by then has written all that it will."""
         record = yield from self._sent()
-        ended = None
-        if self._run_id is None:
-            ended = yield from self._find_taker(record)
-        run = (yield _read_run(self._run_id)) if self._run_id is not None else None
-        if ended is not None and run is not None and not run.is_success:
-            ended = None
+        run_id, doubt = self._run_id, None
+        if run_id is None:
+            run_id, doubt = yield from self._find_taker(record)
+        run = (yield _read_run(run_id)) if run_id is not None else None
+        if run is not None and not run.is_success:
+            # Whether it took the record or left it, the turn has come to nothing.
+            doubt = None
         answer = (yield from self._answer(record)) if self.turn.output is not None else None
-        return Sight(run=run if ended is None else None, answer=answer, ended=ended)
+        return Sight(run=run if doubt is None else None, answer=answer, ended=doubt)
 
     def _sent(self) -> Questions[StreamRecord[Any]]:
         from helmr_provider.client.errors import HelmrProtocolError
@@ -184,20 +185,22 @@ class Watch:
         self._record = found[0]
         return found[0]
 
-    def _find_taker(self, record: StreamRecord[Any]) -> Questions[str | None]:
-        """Find the run; return the session's status if that makes it doubtful that there is one."""
+    def _find_taker(self, record: StreamRecord[Any]) -> Questions[tuple[str | None, str | None]]:
+        """Find the run; with it goes the session's status, if that makes it doubtful that the run took the record."""
         session: SessionSnapshot = yield lambda client: client.sessions.retrieve(self.turn.session_id)
         runs: list[SessionRun] = yield lambda client: client.sessions.open(self.turn.session_id).runs()
         all_told = yield from self._learn_causes(record, runs)
         owed = session.is_open and session.activity == "queued"
         run_id = taker(record, runs, self._causes, owed=owed or not all_told)
         if run_id is None:
-            return None if session.is_open or not all_told else session.status
-        self._run_id = run_id
+            live = any(not run.is_terminal for run in runs)
+            return None, None if session.is_open or live or not all_told else session.status
         cause = self._causes.get(run_id)
         # Only these two ends leave input behind that no run has taken.
-        doubtful = session.status in {"cancelled", "expired"} and (cause is None or cause.record_id != record.id)
-        return session.status if doubtful else None
+        if session.status in {"cancelled", "expired"} and (cause is None or cause.record_id != record.id):
+            return run_id, session.status
+        self._run_id = run_id
+        return run_id, None
 
     def _learn_causes(self, record: StreamRecord[Any], runs: Iterable[SessionRun]) -> Questions[bool]:
         all_told = True

@@ -128,7 +128,8 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
             stream=stream,
             sequence=sent.sequence,
             output=output,
-            correlation_id=self.correlation_id if output is not None and self.match_correlation_id else None,
+            # As it was stored: trimmed, and none at all if it was empty.
+            correlation_id=sent.record.correlation_id if output is not None and self.match_correlation_id else None,
             # A repeated send can't tell what there was before the first one.
             after=0 if sent.is_duplicate else after,
         )

@@ -234,6 +234,30 @@ def test_a_session_that_is_cancelled_meanwhile_fails_the_task(client: HelmrClien
         attempt.resume(deferral, fire(deferral))
 
 
+def test_a_run_that_ended_well_counts_only_if_it_is_known_to_have_taken_the_record(
+    client: HelmrClient, gate: str
+) -> None:
+    """A session can be cancelled between the end of one run and the start of the next, which was owed to the record."""
+    started = session_of(client, f"gate {gate}, take")
+    until(client, started.run.id, "waiting")
+    attempt = a_turn(started.session.id, wait_for="run", deferrable=True).start()
+    deferral = deferred(attempt.execute())
+    client.tokens.complete(gate, None)
+    until(client, started.run.id, "succeeded")
+    client.sessions.open(started.session.id).cancel()
+    with pytest.raises(AirflowFailException, match=r"is cancelled, and no run is known to have taken record 1"):
+        attempt.resume(deferral, fire(deferral))
+
+
+def test_a_correlation_id_is_matched_as_it_is_stored(client: HelmrClient) -> None:
+    started = session_of(client, "take, answer, take, answer")
+    until(client, started.run.id, "waiting")
+    asked: dict[str, Any] = {"wait_for": "output", "output_stream": "answers"}
+    assert a_turn(started.session.id, task_id="a", correlation_id=" c-1 ", **asked).start().finish()
+    until(client, started.run.id, "waiting")
+    assert a_turn(started.session.id, task_id="b", correlation_id=" ", **asked).start().finish()
+
+
 def test_a_result_over_the_limit_fails_for_good_with_advice(client: HelmrClient) -> None:
     session_id = idle(client, session_of(client, "", "take"))
     with pytest.raises(AirflowFailException, match="max_result_bytes=10"):
