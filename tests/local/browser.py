@@ -31,6 +31,13 @@ _FLAGS = (
     "--disable-sync",
     "--disable-dev-shm-usage",
 )
+_MARK = """
+document.querySelectorAll('[data-clicked]').forEach(each => each.removeAttribute('data-clicked'));
+const found = [...document.querySelectorAll(arguments[0])]
+  .find(each => each.innerText.trim() === arguments[1] && each.getClientRects().length);
+found?.setAttribute('data-clicked', '');
+return Boolean(found);
+"""
 
 
 class Browser:
@@ -67,6 +74,22 @@ class Browser:
 
     def click(self, selector: str) -> None:
         self._send("POST", f"/element/{self._find(selector)}/click", {})
+
+    def click_on(self, text: str, tag: str = "button") -> None:
+        """Click the first element of this kind that shows this text, and is not hidden."""
+        self.until(lambda: self.run(_MARK, tag, text))
+        self.click("[data-clicked]")
+
+    def newest_window(self) -> None:
+        """Go on in the window that was opened last, once there is more than one."""
+        handles: list[str] = []
+
+        def another() -> bool:
+            handles[:] = self._send("GET", "/window/handles")
+            return len(handles) > 1
+
+        self.until(another)
+        self._send("POST", "/window", {"handle": handles[-1]})
 
     def write(self, selector: str, text: str) -> None:
         element = self._find(selector)
