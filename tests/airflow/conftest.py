@@ -101,6 +101,21 @@ class Scenario:
 
         return poll(there, seconds=60, waiting_for="a triggerer to take the trigger")
 
+    def wait_until_settled(self, task_id: str = "work") -> None:
+        """Wait until a deferred task is watched, and the scheduler has heard that its first half is over.
+
+        Airflow itself fails a task that resumes before; a person would not be that quick.
+        """
+        key = f"task_id='{task_id}', run_id='{self.run_id}'"
+
+        def there() -> bool:
+            task = self.wait_for("deferred", task_id=task_id)
+            heard = f"state success for task instance TaskInstanceKey(dag_id='{self.dag_id}', {key}, "
+            heard += f"try_number={task['try_number']},"
+            return bool(task["triggerer_job"]) and heard in (self.stack.folder / "scheduler.log").read_text()
+
+        poll(there, seconds=60, waiting_for=f"{task_id} to be deferred for everybody")
+
     def wait_until_ended(self, *, seconds: float = 90) -> str:
         """Wait until the DAG run is over; returns its state."""
 

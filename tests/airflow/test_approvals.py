@@ -32,29 +32,13 @@ def answer(scenario: Scenario, option: str, **params: Any) -> None:
     scenario.stack.airflow.answer(scenario.dag_id, scenario.run_id, "work", option, **params)
 
 
-def answer_until_it_succeeds(scenario: Scenario, option: str, **params: Any) -> None:
-    """Answer in Airflow whenever it asks.
-
-    Airflow fails a task that resumes while the scheduler is late to hear that its first half is over; the retry asks
-    again, and a person would answer again.
-    """
-
-    def over() -> bool:
-        asked = scenario.stack.airflow.question(scenario.dag_id, scenario.run_id, "work")
-        if asked and not asked["response_received"] and scenario.task()["state"] == "deferred":
-            answer(scenario, option, **params)
-        return scenario.stack.airflow.dag_run(scenario.dag_id, scenario.run_id)["state"] in {"success", "failed"}
-
-    poll(over, seconds=120, waiting_for=f"{scenario.dag_id} to end")
-    scenario.succeeds()
-
-
 def test_an_answer_in_airflow_completes_the_token_and_the_dag_goes_on(scenarios: Scenarios) -> None:
     scenario = scenarios.begin("asks")
-    scenario.wait_until_watched()
+    scenario.wait_until_settled()
     asked = question(scenario)
     assert (asked["subject"], asked["options"]) == ("Publish release 2.4?", ["Approve", "Reject"])
-    answer_until_it_succeeds(scenario, "Approve", channel="beta")
+    answer(scenario, "Approve", channel="beta")
+    scenario.succeeds()
     result = scenario.xcom()
     assert (result["chosen"], result["params"], result["via"]) == (["Approve"], {"channel": "beta"}, "airflow")
     assert result["by"]
@@ -66,7 +50,7 @@ def test_an_answer_in_airflow_completes_the_token_and_the_dag_goes_on(scenarios:
 
 def test_an_answer_in_helmr_closes_the_question_in_airflow_and_the_dag_goes_on(scenarios: Scenarios) -> None:
     scenario = scenarios.begin("asks")
-    scenario.wait_until_watched()
+    scenario.wait_until_settled()
     token = token_of(scenario)
     assert token.metadata["approval"]["subject"] == "Publish release 2.4?"
     assert scenario.run_id in token.metadata["airflow"]["url"].replace("%3A", ":").replace("%2B", "+")
@@ -101,7 +85,7 @@ def test_nobody_answers_and_without_a_default_the_task_fails_and_the_token_is_ca
 @pytest.mark.parametrize("state", ["failed", "success"])
 def test_marking_a_task_that_asks_cancels_its_token(stack: Stack, scenarios: Scenarios, state: str) -> None:
     scenario = scenarios.begin("asks")
-    scenario.wait_until_watched()
+    scenario.wait_until_settled()
     stack.airflow.set_task_state(scenario.dag_id, scenario.run_id, "work", state)
     poll(lambda: token_of(scenario).status == "cancelled", seconds=60, waiting_for="the token to be cancelled")
 
@@ -109,7 +93,7 @@ def test_marking_a_task_that_asks_cancels_its_token(stack: Stack, scenarios: Sce
 @pytest.mark.parametrize("side", ["airflow", "helmr"])
 def test_a_question_outlives_a_killed_triggerer(stack: Stack, scenarios: Scenarios, side: str) -> None:
     scenario = scenarios.begin("asks")
-    scenario.wait_until_watched()
+    scenario.wait_until_settled()
     triggerer = stack.programs["triggerer"]
     triggerer.kill()
     if side == "airflow":
@@ -117,7 +101,7 @@ def test_a_question_outlives_a_killed_triggerer(stack: Stack, scenarios: Scenari
     else:
         scenario.client.tokens.complete(token_of(scenario), "approve")
     triggerer.start()
-    answer_until_it_succeeds(scenario, "Approve")
+    scenario.succeeds()
     assert scenario.xcom(task_id="use") == f"Approve via {side}"
     assert token_of(scenario).status == "completed"
     assert question(scenario)["chosen_options"] == ["Approve"]
@@ -125,34 +109,30 @@ def test_a_question_outlives_a_killed_triggerer(stack: Stack, scenarios: Scenari
 
 def test_clearing_a_task_that_asks_asks_anew_and_withdraws_the_old_question(stack: Stack, scenarios: Scenarios) -> None:
     scenario = scenarios.begin("asks")
-    scenario.wait_until_watched()
+    scenario.wait_until_settled()
     first = token_of(scenario)
     stack.airflow.clear(scenario.dag_id, scenario.run_id, "work")
-    poll(
-        lambda: scenario.xcom("token_id") not in {None, first.id} and scenario.task()["triggerer_job"],
-        seconds=90,
-        waiting_for="the task to ask again",
-    )
+    poll(lambda: scenario.xcom("token_id") not in {None, first.id}, seconds=90, waiting_for="the task to ask again")
+    scenario.wait_until_settled()
     poll(
         lambda: scenario.client.tokens.retrieve(first.id).status == "cancelled",
         seconds=60,
         waiting_for="the first token to be cancelled",
     )
-    answer_until_it_succeeds(scenario, "Approve")
+    answer(scenario, "Approve")
+    scenario.succeeds()
     assert token_of(scenario).status == "completed"
 
 
 def test_clearing_an_answered_task_asks_anew(stack: Stack, scenarios: Scenarios) -> None:
     scenario = scenarios.begin("asks")
-    scenario.wait_until_watched()
-    answer_until_it_succeeds(scenario, "Reject")
+    scenario.wait_until_settled()
+    answer(scenario, "Reject")
+    scenario.succeeds()
     first = token_of(scenario)
     stack.airflow.clear(scenario.dag_id, scenario.run_id, "work", "use")
-    poll(
-        lambda: scenario.xcom("token_id") not in {None, first.id} and scenario.task()["triggerer_job"],
-        seconds=90,
-        waiting_for="the task to ask again",
-    )
+    poll(lambda: scenario.xcom("token_id") not in {None, first.id}, seconds=90, waiting_for="the task to ask again")
+    scenario.wait_until_settled()
     assert not question(scenario)["response_received"]
     scenario.client.tokens.complete(token_of(scenario), True)
     scenario.succeeds()
@@ -162,7 +142,7 @@ def test_clearing_an_answered_task_asks_anew(stack: Stack, scenarios: Scenarios)
 
 def test_an_answer_given_while_the_control_plane_is_down_is_not_lost(stack: Stack, scenarios: Scenarios) -> None:
     scenario = scenarios.begin("asks")
-    scenario.wait_until_watched()
+    scenario.wait_until_settled()
     stack.control_plane.kill()
     answer(scenario, "Approve")
     poll(
@@ -171,14 +151,14 @@ def test_an_answer_given_while_the_control_plane_is_down_is_not_lost(stack: Stac
         waiting_for="the task to notice that it cannot complete the token",
     )
     stack.control_plane.start()
-    answer_until_it_succeeds(scenario, "Approve")
+    scenario.succeeds()
     assert scenario.xcom(task_id="use") == "Approve via airflow"
     assert token_of(scenario).status == "completed"
 
 
 def test_something_that_is_no_answer_fails_the_task_for_good_and_says_why(scenarios: Scenarios) -> None:
     scenario = scenarios.begin("asks")
-    scenario.wait_until_watched()
+    scenario.wait_until_settled()
     scenario.client.tokens.complete(token_of(scenario), {"chosen": "Perhaps"})
     assert scenario.wait_until_ended() == "failed"
     assert "'Perhaps' is none of the options" in scenario.log()

@@ -12,7 +12,6 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from dev.stack import poll
 from tests.local import browser as driving
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ def test_the_connection_s_form_has_our_fields_and_the_connection_can_be_tested(s
 
 def test_the_button_of_a_deferred_task_leads_to_its_run(scenarios: Scenarios, window: Browser) -> None:
     scenario = scenarios.begin("gated_session")
-    scenario.wait_until_watched()
+    scenario.wait_until_settled()
     scenario.wait_for_helmr_run("waiting")
     window.go(page_of(scenario, "details"))
     window.click_on("Helmr run", "a")
@@ -109,15 +108,15 @@ def test_the_button_of_a_deferred_task_leads_to_its_run(scenarios: Scenarios, wi
 
 def test_a_person_answers_under_required_actions_and_the_dag_goes_on(scenarios: Scenarios, window: Browser) -> None:
     scenario = scenarios.begin("example_approval_in_airflow")
-    scenario.wait_for("deferred", task_id="approval")
-    poll(lambda: scenario.task("approval")["triggerer_job"], seconds=60, waiting_for="a triggerer")
-    window.go(f"{scenario.stack.url}/required_actions?response_received=false")
+    scenario.wait_until_settled("approval")
+    window.go(f"{scenario.stack.url}/required_actions")
     window.until(lambda: "Publish the notes of release 2.4?" in window.text("table"))
     keep(window, "airflow-required-actions")
     window.click(f'table a[href$="{scenario.run_id}/tasks/approval/required_actions"]')
     approve = '[data-testid="hitl-option-Approve"]'
     window.until(lambda: window.run("return document.querySelector(arguments[0])?.disabled === false", approve))
     assert "12 changes" in window.text("body")
+    window.until(lambda: "Required Action (1)" in window.text("body"))
     keep(window, "airflow-approval")
     window.click(approve)
     scenario.succeeds()
@@ -129,12 +128,12 @@ def test_the_button_of_a_question_leads_to_a_page_where_it_can_be_answered(
     scenarios: Scenarios, window: Browser
 ) -> None:
     scenario = scenarios.begin("example_approval_in_airflow")
-    scenario.wait_for("deferred", task_id="approval")
-    poll(lambda: scenario.task("approval")["triggerer_job"], seconds=60, waiting_for="a triggerer")
+    scenario.wait_until_settled("approval")
     window.go(page_of(scenario, "details", "approval"))
     window.click_on("Helmr approval", "a")
     window.newest_window()
-    window.until(lambda: "Publish the notes of release 2.4?" in window.text("#metadata"))
+    window.size(1280, 800)
+    window.until(lambda: "Publish the notes of release 2.4?" in window.text("#question"))
     window.write("textarea", '{"approved": true, "by": "ada"}')
     keep(window, "helmr-token")
     window.click_on("Complete")

@@ -227,10 +227,16 @@ def test_a_session_that_somebody_else_has_started_says_nothing_of_airflow(wire: 
 
 
 def test_a_token_has_a_page_that_shows_what_it_is_for_and_how_it_ended(wire: Wire) -> None:
-    metadata = {"approval": {"subject": "Publish <b>2.4</b>?"}}
+    metadata = {"approval": {"subject": "Publish <b>2.4</b>?", "options": ["Yes", "<i>No</i>"]}}
     token_id = wire.post("/api/tokens", {"metadata": metadata, "tags": ["release"]}, 201)["id"]
     page = _page(wire, f"/tokens/{token_id}")
-    for shown in ("pending", "Publish &lt;b&gt;2.4&lt;/b&gt;?", "release", f'action="/tokens/{token_id}/complete"'):
+    for shown in (
+        "pending",
+        "Publish &lt;b&gt;2.4&lt;/b&gt;?</code>",
+        "&lt;i&gt;No",
+        "release",
+        f'action="/tokens/{token_id}/complete"',
+    ):
         assert shown in page
     assert "hlmr_" not in page
     assert 'http-equiv="refresh"' in page

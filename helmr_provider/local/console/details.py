@@ -96,11 +96,21 @@ def token(core: Core, row: Row, *, may_complete: bool) -> Response:
     pending = row["status"] == "pending"
     metadata = json.dumps(shown["metadata"], indent=2, ensure_ascii=False)
     body = section("facts", "Token", facts(shown, ("status", "timeout_at", "tags", "data")))
+    body += _question(shown["metadata"])
     if pending and may_complete:
         body += section("tokens", "Waiting", form(core, row))
     body += _airflow(shown["metadata"])
     body += section("metadata", "Metadata", f"<pre>{escape(metadata)}</pre>")
     return page(f"Token {row['id']}", body, live=pending)
+
+
+def _question(metadata: dict[str, Any]) -> str:
+    """Return what the token asks, if it says so: anybody may have written it."""
+    asked = as_object(metadata.get("approval"))
+    if asked is None:
+        return ""
+    shown = {name: value if isinstance(value, str) else json.dumps(value) for name, value in asked.items()}
+    return section("question", "Question", facts(shown, ("subject", "body", "options", "defaults")))
 
 
 def _wait(core: Core, row: Row, *, may_complete: bool) -> str:
