@@ -100,6 +100,7 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
         self.match_correlation_id = match_correlation_id
         self.max_result_bytes = max_result_bytes
         self._watch: Watch | None = None
+        self._told: str | None = None
         check_address(session_id, external_id)
         if wait_for not in {"none", "run", "output"}:
             raise ValueError("wait_for must be 'none', 'run' or 'output'")
@@ -222,11 +223,15 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
         run_id = turn.run_id if seen is None or seen.run is None else seen.run.id
         if run_id is not None:
             ids["run_id"] = run_id
-            self._push(context, run_id=run_id)
-            if self.do_xcom_push:
-                console_url = self.hook.settings.console_url
-                store_links(context, console_url=console_url, session_id=turn.session_id, run_id=run_id)
+            self._tell(context, turn.session_id, run_id)
         return ids
+
+    def _tell(self, context: Context, session_id: str, run_id: str) -> None:
+        if self.do_xcom_push and self._told != run_id:
+            self._push(context, run_id=run_id)
+            console_url = self.hook.settings.console_url
+            store_links(context, console_url=console_url, session_id=session_id, run_id=run_id)
+        self._told = run_id
 
     def _result(self, context: Context, turn: Turn, seen: Sight) -> PokeReturnValue:
         limit = self.max_result_bytes if self.do_xcom_push else None
