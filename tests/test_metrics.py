@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from tests.operators.test_session import LIVE, a_task, deferred
 from tests.tries import fire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from helmr_provider.local import LocalControlPlane
 
@@ -45,12 +46,14 @@ class Backend:
 
 
 def install(stats_module: str, backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    stats = import_module(stats_module).Stats
-    if hasattr(stats, "initialize") and hasattr(import_module(stats.__module__), "_backend"):
-        monkeypatch.setattr(import_module(stats.__module__), "_backend", backend)
+    """Let Airflow send its metrics to a backend, as each of its versions is told to."""
+    stats: Any = import_module(stats_module).Stats
+    if "initialize" in {*vars(stats), *vars(type(stats))}:
+        takes = inspect.signature(stats.initialize).parameters
+        options = {"export_legacy_names": False} if "export_legacy_names" in takes else {}
+        stats.initialize(factory=lambda: backend, **options)
     else:
-        monkeypatch.setattr(type(stats), "instance", backend, raising=False)
-        monkeypatch.setattr(stats, "instance", backend, raising=False)
+        monkeypatch.setattr(stats, "instance", backend)
 
 
 def first_of(modules: tuple[str, ...]) -> str:
@@ -98,6 +101,14 @@ def test_of_an_author_s_session_the_cancelled_run_is_counted(in_workers: Backend
     assert [name for name, *_ in in_workers.sent] == [SESSIONS_STARTED, RUNS_CANCELLED]
 
 
+@pytest.fixture(autouse=True)
+def no_backend_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever a test has installed, the next one's metrics go nowhere."""
+    yield
+    for module in {first_of(metrics._IN_WORKERS), first_of(metrics._IN_THE_TRIGGERER)}:
+        install(module, Backend(), monkeypatch)
+
+
 class Broken:
     """A metrics backend that is down."""
 
@@ -107,8 +118,8 @@ class Broken:
 
 @pytest.mark.usefixtures("helmr_connection")
 def test_a_broken_backend_fails_neither_task_nor_trigger(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(first_of(metrics._IN_WORKERS), Broken(), monkeypatch)
-    install(first_of(metrics._IN_THE_TRIGGERER), Broken(), monkeypatch)
+    for module in {first_of(metrics._IN_WORKERS), first_of(metrics._IN_THE_TRIGGERER)}:
+        install(module, Broken(), monkeypatch)
     attempt = a_task(payload=1, deferrable=True).start()
     deferral = deferred(attempt.execute())
     assert attempt.resume(deferral, fire(deferral)) == 1
