@@ -57,7 +57,7 @@ def example_failure_and_cleanup() -> None:
 
     listen >> deploy >> heard
     used = use(cast("dict[str, Any]", heard.output))
-    used >> stop_listening.as_teardown(setups=listen.as_setup()) >> clean_up.as_teardown()
+    used >> stop_listening.as_teardown(setups=listen) >> clean_up.as_teardown()
 
 
 example_failure_and_cleanup()

@@ -16,7 +16,7 @@ from helmr_provider.operators.session import HelmrStartSessionOperator
 from helmr_provider.starting import Payload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping
     from typing import ParamSpec
 
     from airflow.providers.common.compat.sdk import Context
@@ -38,7 +38,7 @@ class _HelmrSessionDecoratedOperator(DecoratedOperator, HelmrStartSessionOperato
     :param kwargs: as of :class:`HelmrStartSessionOperator`, but no ``payload``.
     """
 
-    template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *HelmrStartSessionOperator.template_fields)
+    template_fields: Any = (*DecoratedOperator.template_fields, *HelmrStartSessionOperator.template_fields)
     template_fields_renderers: ClassVar[dict[str, str]] = {
         **DecoratedOperator.template_fields_renderers,
         **HelmrStartSessionOperator.template_fields_renderers,
@@ -71,7 +71,8 @@ class _HelmrSessionDecoratedOperator(DecoratedOperator, HelmrStartSessionOperato
         payload = self.python_callable(*self.op_args, **arguments)
         # What the function makes of foreign data is sent as it is: rendering it would run templates that others wrote.
         self.payload = Payload.NONE if payload is None and self._takes_no_payload else payload
-        return super().execute(context)
+        # Not what decorated operators do besides: it looks for assets in a Python result, and fails on Airflow 3.0.
+        return HelmrStartSessionOperator.execute(self, context)
 
     @property
     def _takes_no_payload(self) -> bool:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from helmr_provider.links import run_url
-
 if TYPE_CHECKING:
     from helmr_provider.client import Task
-    from helmr_provider.hooks.helmr import HelmrHook
 
 FACET: Final = "helmr_run"
 
@@ -23,7 +20,7 @@ class RunLineage:
     session_id: str | None
     run_id: str | None
     run_status: str | None
-    hook: HelmrHook
+    run_page: str | None
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Return the run's facet, or nothing.
@@ -46,7 +43,7 @@ class RunLineage:
             sessionId=self.session_id,
             runId=self.run_id,
             status=self.run_status,
-            consoleUrl=run_url(self.hook.settings.console_url, self.session_id, self.run_id),
+            consoleUrl=self.run_page,
         )
         return OperatorLineage(run_facets={FACET: facet})
 

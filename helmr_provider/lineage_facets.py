@@ -14,13 +14,13 @@ class HelmrRunFacet(RunFacet):  # type: ignore[misc, unused-ignore]
     :param sessionId: its session.
     :param runId: the run.
     :param status: of the run; absent when it is not known to have ended.
-    :param consoleUrl: page of the run.
+    :param consoleUrl: page of the run, if it is known.
     """
 
     taskId: str  # noqa: N815 - facets are camelCase on the wire
     sessionId: str  # noqa: N815
     runId: str  # noqa: N815
-    consoleUrl: str  # noqa: N815
+    consoleUrl: str | None = None  # noqa: N815
     status: str | None = None
 
     _additional_skip_redact = ("taskId", "sessionId", "runId", "consoleUrl", "status")

@@ -106,7 +106,8 @@ def no_backend_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whatever a test has installed, the next one's metrics go nowhere."""
     yield
     for module in {first_of(metrics._IN_WORKERS), first_of(metrics._IN_THE_TRIGGERER)}:
-        install(module, Backend(), monkeypatch)
+        stats = import_module(import_module(module).Stats.__module__)
+        install(module, stats.NoStatsLogger(), monkeypatch)
 
 
 class Broken:

@@ -181,6 +181,7 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
         self.session_id: str | None = None
         self.run_id: str | None = None
         self.run_status: str | None = None
+        self.run_page: str | None = None
         self._claim: Claim | None = None
         self._log_cursor: str | None = None
         self._killed = False
@@ -359,7 +360,8 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
             for key, value in claim.ids.items():
                 context["ti"].xcom_push(key=key, value=value)
             store_links(context, console_url=console_url, session_id=seen.session_id, run_id=seen.run_id)
-        self.log.info("Helmr run: %s", run_url(console_url, seen.session_id, seen.run_id))
+        self.run_page = run_url(console_url, seen.session_id, seen.run_id)
+        self.log.info("Helmr run: %s", self.run_page)
         return claim
 
     def _deadline(self, context: Context) -> float | None:
@@ -434,10 +436,10 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
 
     def _finish(self, run: RunSnapshot, output: RunOutput) -> Any:
         self._claim, self.run_status = None, run.status
+        self.run_page = run_url(self.hook.settings.console_url, run.session_id, run.id)
         output.finish()
         if run.status in self.fail_on:
-            url = run_url(self.hook.settings.console_url, run.session_id, run.id)
-            raise run_failure(self.hook.client, run, url=url, ours=self._cancelled)
+            raise run_failure(self.hook.client, run, url=self.run_page, ours=self._cancelled)
         value = result_of(run, self.result, max_bytes=self.max_result_bytes if self.do_xcom_push else None)
         if self.close_session:
             self._close_session(run)
