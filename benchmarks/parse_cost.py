@@ -54,7 +54,7 @@ print(json.dumps({
 
 def measure(distribution: str) -> dict[str, Any]:
     """Import one provider's modules in a fresh interpreter."""
-    command = [sys.executable, "-W", "ignore", "-c", MEASURED, distribution]
+    command = [sys.executable, "-P", "-W", "ignore", "-c", MEASURED, distribution]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 

@@ -6,5 +6,6 @@ cd "$(dirname "$0")/.."
 uv=$1 venv=$2
 
 [ -x "$venv/bin/python" ] || "$uv" venv --quiet --python "$(dirname "$uv")/python" "$venv"
-"$uv" pip install --quiet --compile-bytecode --python "$venv/bin/python" \
-    --requirement dev/requirements/airflow-3.3.in --requirement dev/requirements/peers.in --editable .
+# Not editable: all three are read from bytecode, as they are wherever they are installed.
+"$uv" pip install --quiet --compile-bytecode --python "$venv/bin/python" --reinstall-package airflow-provider-helmr \
+    --requirement dev/requirements/airflow-3.3.in --requirement dev/requirements/peers.in .
