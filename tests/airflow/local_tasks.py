@@ -5,13 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from helmr_provider.local import task
-from helmr_provider.local.example_tasks import conversation, echo, fail, release_summary, work
+from helmr_provider.local.example_tasks import conversation, echo, fail, release_summary, wait_for_input, work
 
 if TYPE_CHECKING:
     from helmr_provider.local import TaskContext
 
 # The examples run here, too.
-__all__ = ["conversation", "echo", "fail", "failing", "gated", "hesitant", "release_summary", "talking", "work"]
+__all__ = [
+    "conversation",
+    "echo",
+    "fail",
+    "failing",
+    "gated",
+    "hesitant",
+    "release_summary",
+    "talking",
+    "wait_for_input",
+    "work",
+]
 
 
 @task("gated")
