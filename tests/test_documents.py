@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from helmr_provider.get_provider_info import get_provider_info
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
@@ -56,3 +58,24 @@ def test_the_dag_in_the_readme_builds() -> None:
     built = dags or [namespace["release"]()]  # type: ignore[operator]
     assert {"ask", "decision", "summary"} <= set(built[0].task_ids)
     assert len(snippet.splitlines()) <= 20
+
+
+def test_every_operator_and_sensor_stands_in_the_tables_and_is_where_they_say() -> None:
+    rows = re.findall(r"^\| `(Helmr\w+)` \| `([\w.]+)`", (ROOT / "docs/operators.md").read_text(), re.MULTILINE)
+    listed = {name: getattr(importlib.import_module(module), name) for name, module in rows}
+    info = get_provider_info()
+    modules = [
+        importlib.import_module(module)
+        for section in ("operators", "sensors")
+        for entry in info[section]
+        for module in entry["python-modules"]
+    ]
+    public = {
+        name: cls
+        for module in modules
+        for name, cls in vars(module).items()
+        if isinstance(cls, type) and cls.__module__ == module.__name__ and not name.startswith("_")
+    }
+    public = {name: cls for name, cls in public.items() if hasattr(cls, "execute")}
+    assert len(public) > 20
+    assert {name: cls for name, cls in listed.items() if name in public} == public
