@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from helmr_provider.failures import given
 from helmr_provider.operators.base import HelmrOperator
+from helmr_provider.operators.schedule_sync import HelmrSyncSchedulesOperator
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
     from helmr_provider.client import Task
     from helmr_provider.client.models.schedules import Schedule
     from helmr_provider.schedules import Declared
+
+__all__ = [
+    "HelmrActivateScheduleOperator",
+    "HelmrCreateScheduleOperator",
+    "HelmrDeactivateScheduleOperator",
+    "HelmrDeleteScheduleOperator",
+    "HelmrSyncSchedulesOperator",
+]
 
 
 class HelmrCreateScheduleOperator(HelmrOperator):
@@ -162,7 +171,7 @@ class _ScheduleOperator(HelmrOperator):
 
     def _find(self) -> str | None:
         """Return the id, ``None`` if no schedule has the key."""
-        from helmr_provider.schedule_plan import LIST_CAP
+        from helmr_provider.schedules.plan import LIST_CAP
 
         if self.deduplication_key is None:
             return given("schedule_id", self.schedule_id)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from helmr_provider.schedule_plan import Change, Memory
     from helmr_provider.schedules import Declared, HelmrSchedule
+    from helmr_provider.schedules.plan import Change, Memory
 
 # Under this key the next run of the DAG finds what this one knew.
 _MEMORY: Final = "helmr_schedules"
@@ -93,8 +93,8 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
         :param context: Context of the task.
         :return: ``dry_run``, ``counts`` by action, the ``changes``, and the keys that are ``unchanged``.
         """
-        from helmr_provider.schedule_plan import Memory
-        from helmr_provider.schedule_sync import Sync
+        from helmr_provider.schedules.plan import Memory
+        from helmr_provider.schedules.sync import Sync
 
         declared, only_show = self._declared(context), self._is_dry_run()
         ti = context["ti"]
@@ -115,8 +115,8 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
         return self._result(changes, now, only_show=only_show)
 
     def _declared(self, context: Context) -> list[Declared]:
-        from helmr_provider.schedule_text import read_text
         from helmr_provider.schedules import DeclarationError, check
+        from helmr_provider.schedules.text import read_text
 
         given: Any = self.schedules
         if callable(given):
@@ -142,7 +142,7 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
 
     def _plan(self, declared: list[Declared], memory: Mapping[str, Memory]) -> list[Change]:
         from helmr_provider.client.errors import HelmrNotFoundError
-        from helmr_provider.schedule_plan import LIST_CAP, PlanError, plan
+        from helmr_provider.schedules.plan import LIST_CAP, PlanError, plan
 
         with self._told_to_airflow("list the schedules"):
             present = self.hook.client.schedules.list()
@@ -163,7 +163,7 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
             raise AirflowFailException(str(error)) from None
 
     def _show(self, changes: list[Change], now: datetime, *, only_show: bool) -> None:
-        from helmr_provider.schedule_table import summary, table
+        from helmr_provider.schedules.table import summary, table
 
         aim = "would change" if only_show else "are to change"
         self.log.info("How the schedules on %s %s: %s", self.helmr_conn_id, aim, summary(changes))
@@ -172,7 +172,7 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
             self.log.info("%s", line)
 
     def _result(self, changes: list[Change], now: datetime, *, only_show: bool) -> dict[str, Any]:
-        from helmr_provider.schedule_plan import ACTIONS
+        from helmr_provider.schedules.plan import ACTIONS
 
         return {
             "dry_run": only_show,

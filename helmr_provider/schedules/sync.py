@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from helmr_provider.client.errors import HelmrApiError, HelmrError, HelmrNotFoundError
 from helmr_provider.failures import is_permanent
-from helmr_provider.schedule_plan import Memory
+from helmr_provider.schedules.plan import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from helmr_provider.client._sync.schedules import Schedules
     from helmr_provider.client.models.schedules import Schedule
-    from helmr_provider.schedule_plan import Change
+    from helmr_provider.schedules.plan import Change
 
 # Refusals of one schedule, which say nothing of the others; the latter two go away when things are compared again.
 _OF_ONE: Final = frozenset({400, 404, 409})

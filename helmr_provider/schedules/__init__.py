@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from helmr_provider.client.schedule_bodies import ScheduleRunOptions
 from helmr_provider.client.tasks import Task, check_task_id
-from helmr_provider.cron import Cron, CronError, zone_of
+from helmr_provider.schedules.cron import Cron, CronError, zone_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

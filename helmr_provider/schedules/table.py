@@ -6,13 +6,13 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from helmr_provider.schedule_plan import ACTIONS
+from helmr_provider.schedules.plan import ACTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from helmr_provider.schedule_plan import Change
+    from helmr_provider.schedules.plan import Change
 
 _HEADINGS: Final = ("ACTION", "DEDUPLICATION KEY", "WHAT CHANGES", "NEXT FIRES")
 _GAP: Final = "  "

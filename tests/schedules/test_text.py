@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from helmr_provider.schedule_text import read_text
 from helmr_provider.schedules import DeclarationError
+from helmr_provider.schedules.text import read_text
 
 ITEMS: list[dict[str, Any]] = [{"deduplication_key": "k", "task": "t", "cron": "0 6 * * *", "active": True}]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from helmr_provider.client.models.schedules import Schedule
-from helmr_provider.schedule_plan import plan
-from helmr_provider.schedule_table import summary, table
 from helmr_provider.schedules import check
+from helmr_provider.schedules.plan import plan
+from helmr_provider.schedules.table import summary, table
 
 NOW = datetime(2026, 3, 27, 12, tzinfo=UTC)
 

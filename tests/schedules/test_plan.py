@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helmr_provider.client.models.schedules import Schedule
-from helmr_provider.schedule_plan import NOT_SHOWN, Memory, PlanError, plan
 from helmr_provider.schedules import check
+from helmr_provider.schedules.plan import NOT_SHOWN, Memory, PlanError, plan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from helmr_provider.schedule_plan import Change
     from helmr_provider.schedules import Declared
+    from helmr_provider.schedules.plan import Change
 
 PREFIX = "own."
 KEYS = ["own.a", "own.b", "own.c", "own.d", "other.a", "own"]
