@@ -106,8 +106,8 @@ class AirflowApi:
             path += f"/{map_index}"
         self.call("PATCH", path, {"new_state": state})
 
-    def clear(self, dag_id: str, run_id: str, *task_ids: str) -> None:
-        """Clear tasks of one DAG run as a person does in the UI, whatever their state."""
+    def clear(self, dag_id: str, run_id: str, *task_ids: str, only_failed: bool = False) -> None:
+        """Clear tasks of one DAG run as a person does in the UI, whatever their state, or those that have failed."""
         self.call(
             "POST",
             f"/dags/{dag_id}/clearTaskInstances",
@@ -115,7 +115,7 @@ class AirflowApi:
                 "dag_run_id": run_id,
                 "task_ids": list(task_ids),
                 "dry_run": False,
-                "only_failed": False,
+                "only_failed": only_failed,
                 "only_running": False,
                 "reset_dag_runs": True,
             },
