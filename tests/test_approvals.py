@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helmr_provider.approvals import AnswerError, Question
@@ -148,7 +148,7 @@ def test_a_token_of_something_else_asks_nothing(metadata: dict[str, Any]) -> Non
 TEXTS = st.text(min_size=1).filter(str.strip)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(
     subject=TEXTS,
     options=st.lists(TEXTS, min_size=1, max_size=5, unique=True),

@@ -359,7 +359,7 @@ moves = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     tries=st.lists(
         st.tuples(st.sampled_from(["reattach", "new"]), st.sampled_from(["now", "after a clear"])),

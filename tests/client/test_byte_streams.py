@@ -110,7 +110,7 @@ EXPECTED = [(chunk["offset_start"], chunk["offset_end"]) for chunk in CHUNKS]
 
 
 @both
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     drops=st.lists(
         st.tuples(st.integers(0, len(PIECES)), st.sampled_from(["complete", "cut", "reset"]), st.booleans()), max_size=4

@@ -103,7 +103,7 @@ def test_the_scoped_form_replaces_the_beginning_and_only_where_there_is_one() ->
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(part=TEXT, task=TEXT)
 def test_the_http_library_leaves_path_and_query_as_they_are(variant: str, part: str, task: str) -> None:
     assume(part.strip() and part not in {".", ".."})

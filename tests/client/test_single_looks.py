@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helmr_provider.client.wait_actions import RUN, TOKEN, Failure, Key, Retrieve
@@ -49,7 +49,7 @@ def test_without_an_interval_it_is_one_second_growing_to_five() -> None:
     assert gaps == [1.0, 1.5, 2.25, 3.375, 5.0, 5.0]
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50)
 @given(
     world=st.builds(
         World,

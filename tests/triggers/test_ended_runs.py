@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from helmr_provider.client.models.runs import RunCounts
@@ -73,7 +73,6 @@ def look(state: EndedRuns, runs: Runs, meanwhile: Any = lambda: None) -> set[str
 STEPS = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8), st.sampled_from(ENDED)), min_size=1, max_size=15)
 
 
-@settings(deadline=None)  # a busy machine is no mistake
 @given(STEPS, st.randoms(use_true_random=False), st.integers(0, 6))
 def test_every_run_that_ends_is_found_whatever_happens_between_and_during_the_looks(
     steps: list[tuple[int, int, str]], chance: random.Random, busy: int
@@ -93,7 +92,6 @@ def test_every_run_that_ends_is_found_whatever_happens_between_and_during_the_lo
     assert found == runs.ended
 
 
-@settings(deadline=None)  # a busy machine is no mistake
 @given(STEPS, st.randoms(use_true_random=False), st.integers(0, 2))
 def test_short_lists_miss_nothing_as_long_as_all_that_is_live_can_be_seen(
     steps: list[tuple[int, int, str]], chance: random.Random, busy: int

@@ -57,7 +57,7 @@ def packed(directory: Path, target: Path) -> archives.Packed:
         return archives.pack(directory, file)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.dictionaries(NAMES, TREES, max_size=5))
 def test_a_directory_comes_back_as_it_was_and_makes_the_same_archive_again(tree: dict[str, object]) -> None:
     with tempfile.TemporaryDirectory() as folder:
