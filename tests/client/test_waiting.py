@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helmr_provider.client.following import StreamTrust
+from helmr_provider.client.pacing import Gate
 from helmr_provider.client.survey import Survey
 from helmr_provider.client.wait_actions import (
     RUN,
@@ -102,6 +103,10 @@ def test_no_live_registration_starves(world: World) -> None:
     # A thorough pass begins every minute; what it needs beyond that is the network's doing.
     bound = Survey.SAFETY + 30.0 + max((end - begin for begin, end in world.weather.outages), default=0.0)
     bound *= 1 + 4 * (world.weather.lost + world.weather.refused)
+    # With few requests at once, a round over everything takes as long as they do, and lists and counts take turns with
+    # it; a lost one costs its time-out and shuts the gate.
+    request = world.weather.latency + world.weather.lost * (5.0 + Gate.LONGEST)
+    bound += 4 * len(world.things) * request / world.requests
     for key in world.waiting:
         looks = [world.things[key].joined, *seen.looked.get(key, []), until]
         gaps = [after - before for before, after in pairwise(looks)]
