@@ -40,7 +40,7 @@ hypothesis.settings.load_profile("mutation")
 # Module of the client -> the tests that must notice. Nothing here opens a connection of its own accord.
 MODULES = {
     "sse": ["test_sse"],
-    "waiting": ["test_waiting", "test_wait_failures", "test_single_looks"],
+    "waiting": ["test_waiting", "test_waiting_answers", "test_wait_failures", "test_single_looks"],
     "survey": ["test_survey", "test_waiting"],
     "single_looks": ["test_single_looks", "test_waiting"],
     "token_sweep": ["test_token_sweep", "test_waiting"],
