@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from helmr_provider.operators.workspace import HelmrCreateWorkspaceOperator, HelmrExecOperator
-from helmr_provider.version_compat import AIRFLOW_V_3_0_PLUS
 from tests.tries import TaskRun
 
 if TYPE_CHECKING:
@@ -47,13 +46,6 @@ def an_exec(workspace_id: str, command: Any, **options: Any) -> TaskRun:
 def execs(client: HelmrClient, workspace_id: str) -> list[Exec]:
     """Return the commands of a workspace, oldest first."""
     return client.workspaces.open(workspace_id).execs.list()[::-1]
-
-
-def times_logged(said: str, text: str) -> int:
-    """Count how often something was logged; of Airflow 2, two captures hear every line."""
-    times, rest = divmod(said.count(text), 1 if AIRFLOW_V_3_0_PLUS else 2)
-    assert rest == 0
-    return times
 
 
 class Gate:

@@ -17,7 +17,7 @@ from helmr_provider.client import AsyncHelmrClient
 from helmr_provider.local import faults
 from helmr_provider.triggers.shared_client import shared_client
 from helmr_provider.triggers.workspace import HelmrExecTrigger, HelmrWorkspaceTrigger
-from tests.operators.workspace_tasks import SLEEPS, Gate, asked, times_logged
+from tests.operators.workspace_tasks import SLEEPS, Gate, asked
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -176,7 +176,7 @@ async def test_an_outage_is_waited_out_and_no_line_is_lost_or_doubled(
     [event] = await events(watching(handle))
     assert event["status"] == "ended"
     said = task_log()
-    assert (times_logged(said, "alpha"), times_logged(said, "beta")) == (1, 1)
+    assert (said.count("alpha"), said.count("beta")) == (1, 1)
 
 
 async def test_the_deadline_is_an_event_and_ends_nothing(workspace: AsyncWorkspaceHandle) -> None:
