@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dev.airflow_api import AirflowApiError
 from dev.stack import poll
 
 if TYPE_CHECKING:
@@ -36,12 +37,22 @@ def wait_until_told(stack: Stack, dag_id: str, event_ids: set[str]) -> list[dict
     return poll(there, seconds=90, waiting_for=f"{dag_id} to be told of {len(event_ids)} events")
 
 
+def stored_events(stack: Stack) -> list[dict[str, Any]]:
+    """Return all events of assets; none while Airflow (3.3.2) fails to show one whose DAG run has not begun."""
+    try:
+        return list(stack.airflow.call("GET", "/assets/events", limit=100, order_by="-timestamp")["asset_events"])
+    except AirflowApiError as error:
+        if error.status != 500:
+            raise
+        return []
+
+
 def wait_until_stored(stack: Stack, asset: str, event_ids: set[str]) -> None:
     """Wait until the asset was updated by all these; a run of a DAG may take several, or leave one to the next run."""
 
     def there() -> bool:
         stack.check()
-        found = stack.airflow.call("GET", "/assets/events", limit=100)["asset_events"]
+        found = stored_events(stack)
         return event_ids <= {each["extra"]["payload"]["event_id"] for each in found if each["name"] == asset}
 
     poll(there, seconds=60, waiting_for=f"{len(event_ids)} events of {asset}")
@@ -86,8 +97,7 @@ def test_records_and_ended_runs_trigger_dags_also_those_of_the_time_without_a_tr
     payloads = wait_until_told(stack, "on_ended_run", {first_run, second_run})
     assert {payload["status"] for payload in payloads} == {"succeeded"}
     # The example waits for the same runs, with an asset of its own.
-    found = stack.airflow.call("GET", "/assets/events", limit=100)["asset_events"]
-    assert {event["name"] for event in found} >= {"watched_records", "watched_runs", "helmr_release_summaries"}
+    wait_until_stored(stack, "helmr_release_summaries", {first_run, second_run})
 
 
 def test_schedules_are_made_true_once(scenarios: Scenarios, client: HelmrClient) -> None:
