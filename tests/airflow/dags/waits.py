@@ -17,7 +17,7 @@ RETRIED = {"retries": 3, "retry_delay": timedelta(0)}
 
 
 @dag(schedule=None, default_args=RETRIED)
-def mapped_sessions() -> None:
+def mapped_sessions_ending_apart() -> None:
     """Start three sessions at once, wait for all, and use what those that succeeded have returned."""
     work = HelmrStartSessionOperator.partial(task_id="work", task="gated", deferrable=True).expand(
         payload=[{**PAYLOAD, "number": number} for number in range(3)]
@@ -53,6 +53,6 @@ def sensors_that_give_up() -> None:
         HelmrTokenSensor(task_id=f"token_{ends}", token_id=token_id, deferrable=True, timeout=3, soft_fail=soft_fail)
 
 
-mapped_sessions()
+mapped_sessions_ending_apart()
 sensed_run()
 sensors_that_give_up()
