@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import httpx
 
 from helmr_provider.client.answers import MAX_ERROR_BODY, Answer
-from helmr_provider.client.errors import HelmrConfigError, HelmrConnectionError, HelmrProtocolError
+from helmr_provider.client.errors import HelmrConfigError, HelmrConnectionError, HelmrError, HelmrProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -110,6 +110,8 @@ def _tls(*, verify: bool | str) -> ssl.SSLContext:
 
 
 def _build(client: httpx.AsyncClient | httpx.Client, request: Request) -> httpx.Request:
+    if client.is_closed:
+        raise HelmrError(f"{request.operation}: this client is closed; make another one.")
     limits, silence = client.timeout, request.silence
     if silence is not None:
         limits = httpx.Timeout(**{name: min(limit or silence, silence) for name, limit in limits.as_dict().items()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import pickle
 import socket
@@ -12,9 +13,12 @@ import pytest
 
 from helmr_provider import __version__
 from helmr_provider.client import (
+    AsyncHelmrClient,
     HelmrApiError,
+    HelmrClient,
     HelmrConfigError,
     HelmrConnectionError,
+    HelmrError,
     HelmrProtocolError,
     PayloadValidationError,
 )
@@ -27,6 +31,7 @@ from tests.conftest import CONTRACT
 pytestmark = pytest.mark.parametrize("variant", VARIANTS)
 
 needs_contract = pytest.mark.skipif(not CONTRACT.is_dir(), reason="the recordings of the control plane are not here")
+URL = "https://helmr.example"
 OK = Reply(json=RUN)
 BUSY = Reply(503, json={"error": "busy"}, headers={"retry-after": "0.001"})
 CUT = Reply(body=b'{"id":', end="cut")
@@ -307,3 +312,18 @@ def test_neither_client_nor_settings_show_the_key(variant: str) -> None:
     )
     assert API_KEY not in text
     assert "verysecret" not in text
+
+
+def test_a_closed_client_says_so(variant: str) -> None:
+    async def asynchronously() -> None:
+        client = AsyncHelmrClient(url=URL, api_key=API_KEY)
+        await client.aclose()
+        await client.runs.retrieve("r")
+
+    def blocking() -> None:
+        client = HelmrClient(url=URL, api_key=API_KEY)
+        client.close()
+        client.runs.retrieve("r")
+
+    with pytest.raises(HelmrError, match="getRun: this client is closed"):
+        blocking() if variant == "blocking" else asyncio.run(asynchronously())
