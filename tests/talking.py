@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import TaskDeferred
-
 from dev.stack import poll
 from helmr_provider.local import task
 
@@ -59,8 +57,3 @@ def idle(client: HelmrClient, started: SessionStart) -> str:
 def until(client: HelmrClient, run_id: str, status: str) -> None:
     """Wait until a run has a status."""
     poll(lambda: client.runs.retrieve(run_id).status == status, seconds=20, waiting_for=f"a {status} run", every=0.01)
-
-
-def deferred(result: Any) -> TaskDeferred:
-    assert isinstance(result, TaskDeferred)
-    return result

@@ -15,8 +15,8 @@ import attrs
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 
-from tests.operators.test_session import a_task, deferred
-from tests.tries import fire
+from tests.operators.test_session import a_task
+from tests.tries import both_ways, deferred, fire
 
 if TYPE_CHECKING:
     from helmr_provider.local import LocalControlPlane
@@ -73,7 +73,7 @@ def told(lineage: Any) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("openlineage")
-@pytest.mark.parametrize("deferrable", [False, True], ids=["on a worker", "deferred"])
+@both_ways
 def test_the_run_that_a_task_waited_for_is_told(control_plane: LocalControlPlane, deferrable: bool) -> None:
     attempt = a_task(payload=1, deferrable=deferrable).start()
     attempt.finish()

@@ -20,8 +20,8 @@ from helmr_provider.metrics import (
     WAITS,
 )
 from helmr_provider.triggers import shared_client as sharing
-from tests.operators.test_session import LIVE, a_task, deferred
-from tests.tries import fire
+from tests.operators.test_session import LIVE, a_task
+from tests.tries import deferred, fire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from importlib import import_module
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from helmr_provider.version_compat import AIRFLOW_V_3_0_PLUS
@@ -26,6 +28,8 @@ _safeguard: Any = import_module(
     "airflow.sdk.bases.operator" if AIRFLOW_V_3_0_PLUS else "airflow.models.baseoperator"
 ).ExecutorSafeguard
 _safeguard.test_mode = True
+
+both_ways = pytest.mark.parametrize("deferrable", [False, True], ids=["on a worker", "deferred"])
 
 
 @dataclass
@@ -117,6 +121,25 @@ class Try:
 
     def _push(self, key: str, value: Any) -> None:
         self.xcoms[key] = json.loads(json.dumps(value))
+
+
+def deferred(result: Any) -> TaskDeferred:
+    """Return the deferral that a call has ended in."""
+    assert isinstance(result, TaskDeferred)
+    return result
+
+
+def overdue(deferral: TaskDeferred) -> TaskDeferred:
+    """Return a deferral whose time is over now.
+
+    A short time limit instead could be over before the deferral, on a machine that is busy.
+    """
+    now = time.time()
+    trigger: Any = deferral.trigger
+    assert now < trigger.deadline, "the time was over by itself"
+    trigger.deadline = now
+    deferral.kwargs = {**(deferral.kwargs or {}), "deadline": now}
+    return deferral
 
 
 def stored(trigger: Any) -> Any:

@@ -79,7 +79,7 @@ def test_of_a_long_output_the_end_is_kept_and_the_cut_is_told(backend: HelmrSand
 def test_a_command_that_takes_too_long_is_ended_and_the_files_stay(
     client: HelmrClient, backend: HelmrSandboxBackend, sandbox: str
 ) -> None:
-    result = run(backend, sandbox, "echo kept > file; echo begun; sleep 3600", timeout=1.0)
+    result = run(backend, sandbox, "echo kept > file; echo begun; sleep 3600", timeout=3.0)
     assert (result.timed_out, result.sandbox_terminated, result.stdout) == (True, False, "begun\n")
     assert execs(client, sandbox)[0].state == "terminated"
     assert run(backend, sandbox, "cat file").stdout == "kept\n"

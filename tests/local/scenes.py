@@ -267,9 +267,11 @@ def live_streams(stage: Stage) -> None:
 
 def _timers(stage: Stage) -> None:
     run = stage.begin(405, "run")
-    stage.director.tell(run, lambda ctx: ctx.sleep(0.2))
+    stage.server.set_clock("manual")
+    stage.director.tell(run, lambda ctx: ctx.sleep(60))
     stage.wire.until(run, "waiting")
     stage.server.pause_worker()
+    stage.server.advance(60)
     stage.wire.until(run, "queued")
     stage.play(405, 406, 407)
     stage.server.resume_worker()
@@ -278,9 +280,10 @@ def _timers(stage: Stage) -> None:
     stage.end(finished)
     stage.play(408)
     waiting = stage.begin(409, "run", task="approval-message")
-    stage.director.tell(waiting, lambda ctx: ctx.wait_for_input("approval", timeout=0.2))
+    stage.director.tell(waiting, lambda ctx: ctx.wait_for_input("approval", timeout=60))
     stage.wire.until(waiting, "waiting")
     stage.server.pause_worker()
+    stage.server.advance(60)
     stage.wire.until(waiting, "queued")
     stage.play(409)
 

@@ -151,7 +151,7 @@ def test_a_token_completed_and_the_process_killed_at_once_still_resumes_the_run(
 
 def test_a_timer_that_came_due_while_nobody_served_fires_at_once(tmp_path: Path) -> None:
     with served(tmp_path) as (_, wire):
-        run_id = wire.start("nap", {"seconds": 0.5})["run"]["id"]
+        run_id = wire.start("nap", {"seconds": 2})["run"]["id"]
         wire.until(run_id, "waiting")
     with served(tmp_path) as (_, wire):
         assert wire.ended(run_id)["output"] == "rested"

@@ -285,9 +285,9 @@ def test_a_stream_that_no_task_declares_fails_the_task(wire: Wire, director: Dir
 
 
 def test_max_duration_ends_an_attempt_and_does_not_count_waits() -> None:
-    @task("limited", max_duration=0.3)
+    @task("limited", max_duration=1.5)
     async def limited(ctx: TaskContext, payload: Any) -> str:
-        await ctx.sleep(0.6)
+        await ctx.sleep(1.6)
         if payload == "too long":
             await asyncio.sleep(3600)
         return "in time"

@@ -19,7 +19,7 @@ from airflow.providers.common.compat.sdk import (
 from helmr_provider.operators.approval import HelmrApprovalOperator
 from helmr_provider.required_actions import AVAILABLE
 from tests.people import RequiredActions
-from tests.tries import TaskRun, fire
+from tests.tries import TaskRun, fire, overdue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -353,8 +353,8 @@ def test_a_yes_is_a_yes(client: HelmrClient, on_reject: str) -> None:
 
 
 def test_the_default_is_taken_at_the_deadline_on_both_sides(client: HelmrClient, people: Any) -> None:
-    attempt = a_question(defaults="Reject", timeout=0.3).start()
-    deferral = asked(attempt)
+    attempt = a_question(defaults="Reject", timeout=60).start()
+    deferral = overdue(asked(attempt))
     result = attempt.resume(deferral, fire(deferral))
     assert (result["chosen"], result["via"], result["by"]) == (["Reject"], "default", None)
     assert token_of(client, attempt).data == result
@@ -363,8 +363,8 @@ def test_the_default_is_taken_at_the_deadline_on_both_sides(client: HelmrClient,
 
 
 def test_without_a_default_the_token_is_cancelled_at_the_deadline(client: HelmrClient) -> None:
-    attempt = a_question(timeout=0.3).start()
-    deferral = asked(attempt)
+    attempt = a_question(timeout=60).start()
+    deferral = overdue(asked(attempt))
     event = fire(deferral)
     assert event["status"] == "timeout"
     with pytest.raises(AirflowTaskTimeout, match="was cancelled"):
@@ -373,7 +373,7 @@ def test_without_a_default_the_token_is_cancelled_at_the_deadline(client: HelmrC
 
 
 def test_the_default_is_taken_when_the_trigger_is_lost_beyond_the_deadline(client: HelmrClient) -> None:
-    attempt = a_question(defaults="Reject", timeout=0.1).start()
+    attempt = a_question(defaults="Reject", timeout=60).start()
     asked(attempt)
     assert attempt.lose_trigger("Trigger timeout")["via"] == "default"
     assert token_of(client, attempt).status == "completed"
@@ -381,8 +381,8 @@ def test_the_default_is_taken_when_the_trigger_is_lost_beyond_the_deadline(clien
 
 def test_a_default_that_the_control_plane_cannot_be_told_is_not_taken(control_plane: LocalControlPlane) -> None:
     # Somebody may have answered meanwhile.
-    attempt = a_question(defaults="Approve", timeout=0.1).start()
-    deferral = asked(attempt)
+    attempt = a_question(defaults="Approve", timeout=60).start()
+    deferral = overdue(asked(attempt))
     control_plane.stop_listening()
     with pytest.raises(AirflowException, match="Could not complete the token"):
         attempt.resume(deferral, {"schema": 1, "status": "timeout"})
@@ -393,8 +393,8 @@ def test_a_default_that_the_control_plane_cannot_be_told_is_not_taken(control_pl
 def test_an_answer_in_airflow_is_not_overruled_by_a_default_that_comes_later(
     control_plane: LocalControlPlane, people: RequiredActions
 ) -> None:
-    attempt = a_question(defaults="Approve", timeout=0.1).start()
-    deferral = asked(attempt)
+    attempt = a_question(defaults="Approve", timeout=60).start()
+    deferral = overdue(asked(attempt))
     event = people.answer(attempt, "Reject")
     control_plane.stop_listening()
     with pytest.raises(AirflowException, match="An answer was given in Airflow"):

@@ -13,12 +13,11 @@ from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
     AirflowTaskTimeout,
-    TaskDeferred,
 )
 
 from helmr_provider.local import faults
 from helmr_provider.operators.session import HelmrStartSessionOperator
-from tests.tries import TaskRun, fire, stored
+from tests.tries import TaskRun, both_ways, deferred, fire, overdue, stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,15 +45,10 @@ def starts(control_plane: LocalControlPlane) -> list[JournalEntry]:
     return [entry for entry in control_plane.journal if entry.operation == "startSession"]
 
 
-def deferred(result: Any) -> TaskDeferred:
-    assert isinstance(result, TaskDeferred)
-    return result
-
-
 # What it does
 
 
-@pytest.mark.parametrize("deferrable", [False, True], ids=["on a worker", "deferred"])
+@both_ways
 def test_it_returns_the_run_s_output(control_plane: LocalControlPlane, deferrable: bool) -> None:
     output = {"text": "é", "number": 1, "nothing": None, "list": [1.5, True]}
     assert a_task(payload=output, deferrable=deferrable).start().finish() == output
@@ -299,8 +293,8 @@ def test_a_time_limit_on_a_worker_cancels_unless_told_not_to(client: HelmrClient
 
 @pytest.mark.parametrize("cancel", [True, False])
 def test_a_time_limit_while_deferred_cancels_unless_told_not_to(client: HelmrClient, cancel: bool) -> None:
-    attempt = a_task(**LIVE, deferrable=True, timeout=timedelta(seconds=0.2), cancel_on_timeout=cancel).start()
-    deferral = deferred(attempt.execute())
+    attempt = a_task(**LIVE, deferrable=True, timeout=timedelta(seconds=60), cancel_on_timeout=cancel).start()
+    deferral = overdue(deferred(attempt.execute()))
     event = fire(deferral)
     assert event["status"] == "timeout"
     with pytest.raises(AirflowTaskTimeout):
@@ -334,8 +328,8 @@ def test_a_run_that_ends_at_the_last_moment_is_not_given_up(
     control_plane: LocalControlPlane, client: HelmrClient
 ) -> None:
     control_plane.pause_worker()
-    attempt = a_task(payload=7, deferrable=True, timeout=0.1).start()
-    deferral = deferred(attempt.execute())
+    attempt = a_task(payload=7, deferrable=True, timeout=60).start()
+    deferral = overdue(deferred(attempt.execute()))
     event = fire(deferral)
     control_plane.resume_worker()
     client.runs.wait(attempt.xcoms["run_id"], timeout=20)
@@ -419,8 +413,8 @@ def test_down_at_the_end_is_waited_out_in_the_triggerer(control_plane: LocalCont
 
 def test_down_beyond_the_time_limit_is_a_timeout_and_no_failed_run(control_plane: LocalControlPlane) -> None:
     control_plane.pause_worker()
-    attempt = a_task(deferrable=True, timeout=0.1).start()
-    deferral = deferred(attempt.execute())
+    attempt = a_task(deferrable=True, timeout=60).start()
+    deferral = overdue(deferred(attempt.execute()))
     event = fire(deferral)
     control_plane.stop_listening()
     with pytest.raises(AirflowTaskTimeout, match="was not cancelled"):

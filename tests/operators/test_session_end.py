@@ -22,7 +22,7 @@ from helmr_provider.operators.session import (
     HelmrCloseSessionOperator,
 )
 from tests.talking import talk
-from tests.tries import TaskRun, fire
+from tests.tries import TaskRun, both_ways, fire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +90,7 @@ def test_a_run_is_cancelled_with_a_reason(control_plane: LocalControlPlane, clie
     }
 
 
-@MODES
+@both_ways
 def test_cancelling_again_succeeds(client: HelmrClient, waiting: SessionStart, deferrable: bool) -> None:
     run = a_task(HelmrCancelRunOperator, run_id=waiting.run.id, wait_for_completion=True, deferrable=deferrable)
     assert run.start().finish() == run.start().finish()
@@ -102,7 +102,7 @@ def test_a_run_that_has_succeeded_stays_so(client: HelmrClient, waiting: Session
     assert a_task(HelmrCancelRunOperator, run_id=waiting.run.id).start().execute()["status"] == "succeeded"
 
 
-@MODES
+@both_ways
 def test_it_is_waited_until_the_worker_has_let_go(client: HelmrClient, deferrable: bool) -> None:
     _let_go.clear()
     start = client.sessions.start("stubborn")

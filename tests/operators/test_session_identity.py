@@ -15,8 +15,8 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from helmr_provider.claims import Claim, Starter, cancel, look_up
 from helmr_provider.identity import Adopt, Stamp, owner_of
 from helmr_provider.local import faults
-from tests.operators.test_session import LIVE, a_task, deferred, starts
-from tests.tries import fire
+from tests.operators.test_session import LIVE, a_task, starts
+from tests.tries import deferred, fire
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,8 +15,8 @@ from airflow.providers.common.compat.sdk import (
 
 from helmr_provider.local import LocalControlPlane, faults
 from helmr_provider.operators.session import HelmrSendInputOperator
-from tests.talking import deferred, idle, session_of, talk, until
-from tests.tries import TaskRun, fire
+from tests.talking import idle, session_of, talk, until
+from tests.tries import TaskRun, both_ways, deferred, fire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from helmr_provider.local import JournalEntry
 
 pytestmark = pytest.mark.usefixtures("helmr_connection")
-
-MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["on a worker", "deferred"])
 
 
 @pytest.fixture
@@ -157,7 +155,7 @@ def test_a_dag_that_makes_no_sense_is_refused_when_it_is_parsed(options: dict[st
 # Waiting for the run that takes it
 
 
-@MODES
+@both_ways
 def test_a_waiting_run_takes_the_record_and_its_output_is_the_result(client: HelmrClient, deferrable: bool) -> None:
     started = session_of(client, "take")
     until(client, started.run.id, "waiting")
@@ -166,7 +164,7 @@ def test_a_waiting_run_takes_the_record_and_its_output_is_the_result(client: Hel
     assert attempt.xcoms["run_id"] == started.run.id
 
 
-@MODES
+@both_ways
 def test_an_idle_session_starts_a_run_for_the_record(client: HelmrClient, deferrable: bool) -> None:
     session_id = idle(client, session_of(client, "", "take"))
     assert a_turn(session_id, wait_for="run", deferrable=deferrable).start().finish()["turn"] == 1
@@ -214,7 +212,7 @@ def test_a_run_that_takes_two_records_is_the_run_of_both(client: HelmrClient, ga
     assert second.resume(deferral, fire(deferral)) == {"turn": 1, "taken": [1, 2]}
 
 
-@MODES
+@both_ways
 def test_a_failed_run_fails_the_task_for_good_and_says_why(client: HelmrClient, deferrable: bool) -> None:
     session_id = idle(client, session_of(client, "", "take, fail"))
     with pytest.raises(AirflowFailException) as failed:
@@ -267,7 +265,7 @@ def test_a_result_over_the_limit_fails_for_good_with_advice(client: HelmrClient)
 # Waiting for the answer
 
 
-@MODES
+@both_ways
 def test_the_next_output_record_is_the_answer(client: HelmrClient, deferrable: bool) -> None:
     started = session_of(client, "take, answer, take, answer")
     until(client, started.run.id, "waiting")
@@ -315,14 +313,14 @@ def test_what_was_written_before_the_send_is_no_answer(client: HelmrClient) -> N
     assert attempt.xcoms["cursor"] == 2
 
 
-@MODES
+@both_ways
 def test_a_run_that_ends_without_an_answer_fails_for_good(client: HelmrClient, deferrable: bool) -> None:
     session_id = idle(client, session_of(client, "", "take"))
     with pytest.raises(AirflowFailException, match="wrote no record to output stream 'answers'"):
         a_turn(session_id, wait_for="output", output_stream="answers", deferrable=deferrable).start().finish()
 
 
-@MODES
+@both_ways
 def test_a_run_that_fails_before_it_answers_fails_for_good_and_says_why(client: HelmrClient, deferrable: bool) -> None:
     session_id = idle(client, session_of(client, "", "take, fail"))
     with pytest.raises(AirflowFailException, match="the agent gave up"):
@@ -423,7 +421,7 @@ def test_an_answer_that_was_lost_on_the_way_is_asked_for_again(
 # Time, outages, secrets
 
 
-@MODES
+@both_ways
 def test_a_turn_that_takes_too_long_fails_and_leaves_the_session(
     client: HelmrClient, gate: str, deferrable: bool
 ) -> None:

@@ -9,7 +9,8 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowTaskTimeout
 
 from helmr_provider.local import faults
-from tests.operators.test_session import LIVE, a_task, deferred, starts, wait_until_asked_for
+from tests.operators.test_session import LIVE, a_task, starts, wait_until_asked_for
+from tests.tries import deferred
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTimeout
 
+from dev.stack import poll
 from helmr_provider.local import LocalControlPlane, faults, task
-from tests.operators.test_session import a_task, deferred
-from tests.tries import fire, stored
+from tests.operators.test_session import a_task
+from tests.tries import both_ways, deferred, fire, overdue, stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,7 +83,7 @@ ALL = ["[stdout] before the gate", "[stderr] after the gate", "[stdout] half a l
 # The tail
 
 
-@pytest.mark.parametrize("deferrable", [False, True], ids=["on a worker", "deferred"])
+@both_ways
 def test_the_tail_is_written_after_the_wait(client: HelmrClient, said: Said, deferrable: bool) -> None:
     attempt = a_task(task="talk", deferrable=deferrable).start()
     with ThreadPoolExecutor(1) as worker:
@@ -102,9 +103,13 @@ def test_the_tail_of_a_failed_run_is_written_too(client: HelmrClient, said: Said
     assert "[stdout] half a line" in said.output
 
 
-def test_a_task_that_ran_out_of_time_shows_how_far_its_run_had_got(said: Said) -> None:
+def test_a_task_that_ran_out_of_time_shows_how_far_its_run_had_got(client: HelmrClient, said: Said) -> None:
+    attempt = a_task(task="talk", deferrable=True, timeout=60).start()
+    deferral = deferred(attempt.execute())
+    poll(lambda: client.runs.retrieve(attempt.xcoms["run_id"]).status == "waiting", seconds=30, waiting_for="the gate")
+    overdue(deferral)
     with pytest.raises(AirflowTaskTimeout):
-        a_task(task="talk", timeout=0.5).start().execute()
+        attempt.resume(deferral, fire(deferral))
     assert said.output == ["[stdout] before the gate", "[stdout] half a"]
 
 

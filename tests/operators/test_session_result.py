@@ -8,8 +8,8 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 
 from helmr_provider.local import faults
-from tests.operators.test_session import LIVE, a_task, deferred, starts
-from tests.tries import fire
+from tests.operators.test_session import LIVE, a_task, starts
+from tests.tries import both_ways, deferred, fire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from helmr_provider.local import LocalControlPlane
 
 pytestmark = pytest.mark.usefixtures("helmr_connection")
-
-both_ways = pytest.mark.parametrize("deferrable", [False, True], ids=["on a worker", "deferred"])
 
 
 # fail_on

@@ -13,8 +13,9 @@ from pydantic import BaseModel, TypeAdapter
 
 from helmr_provider.client import Task
 from helmr_provider.operators.session import HelmrStartSessionOperator
-from tests.operators.test_session import a_task, deferred, starts
+from tests.operators.test_session import a_task, starts
 from tests.operators.test_session_dag import stored_form
+from tests.tries import both_ways, deferred
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +38,7 @@ REVIEW = Task("echo", payload=Review, output=Review, max_duration=60)
 
 
 @pytest.mark.usefixtures("helmr_connection")
-@pytest.mark.parametrize("deferrable", [False, True], ids=["on a worker", "deferred"])
+@both_ways
 def test_a_payload_that_fits_is_sent_with_the_task_s_time_limit(
     control_plane: LocalControlPlane, deferrable: bool
 ) -> None:

@@ -16,9 +16,8 @@ from helmr_provider.operators.workspace import (
     HelmrStopWorkspaceOperator,
 )
 from helmr_provider.triggers.workspace import HelmrWorkspaceTrigger
-from tests.operators.test_session import deferred
 from tests.operators.workspace_tasks import SLEEPS, a_workspace, an_exec, asked, execs, task_run, until, until_state
-from tests.tries import fire
+from tests.tries import both_ways, deferred, fire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from tests.tries import TaskRun
 
 pytestmark = pytest.mark.usefixtures("helmr_connection")
-
-both_ways = pytest.mark.parametrize("deferrable", [False, True], ids=["on a worker", "deferred"])
 
 
 @pytest.fixture

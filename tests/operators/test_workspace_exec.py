@@ -13,7 +13,6 @@ from helmr_provider.local import LocalControlPlane, faults
 from helmr_provider.local.settings import Settings
 from helmr_provider.operators.workspace_exec import MARK
 from helmr_provider.triggers.workspace import HelmrExecTrigger, HelmrWorkspaceTrigger
-from tests.operators.test_session import deferred
 from tests.operators.workspace_tasks import (
     SLEEPS,
     Gate,
@@ -24,15 +23,13 @@ from tests.operators.workspace_tasks import (
     until,
     until_state,
 )
-from tests.tries import fire
+from tests.tries import both_ways, deferred, fire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.usefixtures("helmr_connection")
-
-both_ways = pytest.mark.parametrize("deferrable", [False, True], ids=["on a worker", "deferred"])
 
 
 @pytest.fixture

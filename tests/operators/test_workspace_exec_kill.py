@@ -12,9 +12,8 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from helmr_provider.local import faults
 from helmr_provider.triggers.shared_client import shared_client
 from helmr_provider.workspaces import HOLDER
-from tests.operators.test_session import deferred
 from tests.operators.workspace_tasks import SLEEPS, Gate, a_workspace, an_exec, asked, execs, until, until_state
-from tests.tries import fire, stored
+from tests.tries import both_ways, deferred, fire, overdue, stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,10 +21,9 @@ if TYPE_CHECKING:
 
     from helmr_provider.client import HelmrClient
     from helmr_provider.local import LocalControlPlane
+    from tests.tries import TaskRun
 
 pytestmark = pytest.mark.usefixtures("helmr_connection")
-
-both_ways = pytest.mark.parametrize("deferrable", [False, True], ids=["on a worker", "deferred"])
 
 
 @pytest.fixture
@@ -91,18 +89,29 @@ def test_a_task_that_is_out_of_time_stops_the_workspace(client: HelmrClient, wor
     assert ended(client, workspace) == "terminated"
 
 
-def test_the_retry_after_that_runs_the_command_again(client: HelmrClient, workspace: str) -> None:
-    task = an_exec(workspace, "echo run >> runs; test $(wc -l < runs) = 2 || sleep 3600", timeout=1.5)
+def out_of_time(task: TaskRun, begun: Path) -> None:
+    """Run a task whose command makes a file, and whose time is over then."""
+    attempt = task.start()
+    deferral = deferred(attempt.execute())
+    until(begun.exists, "the command to have begun")
+    overdue(deferral)
     with pytest.raises(AirflowTaskTimeout):
-        task.start().finish()
-    task.make = an_exec(workspace, "echo run >> runs; test $(wc -l < runs) = 2 || sleep 3600").make
+        attempt.resume(deferral, fire(deferral))
+
+
+def test_the_retry_after_that_runs_the_command_again(client: HelmrClient, workspace: str, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    command = f"echo run >> runs; touch '{begun}'; test $(wc -l < runs) = 2 || sleep 3600"
+    task = an_exec(workspace, command, timeout=60, deferrable=True)
+    out_of_time(task, begun)
     assert task.start().finish() == 0
     assert [found.state for found in execs(client, workspace)] == ["terminated", "exited"]
 
 
-def test_what_was_written_before_the_stop_is_captured(client: HelmrClient, workspace: str) -> None:
-    with pytest.raises(AirflowTaskTimeout):
-        an_exec(workspace, "echo kept > file; sleep 3600", timeout=1).start().finish()
+def test_what_was_written_before_the_stop_is_captured(client: HelmrClient, workspace: str, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    command = f"echo kept > file; touch '{begun}'; sleep 3600"
+    out_of_time(an_exec(workspace, command, timeout=60, deferrable=True), begun)
     handle = client.workspaces.open(workspace)
     until(lambda: handle.stop().materialization is None, "the capture")
     assert handle.files.read("file") == b"kept\n"

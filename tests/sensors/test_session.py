@@ -11,13 +11,12 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
-    TaskDeferred,
 )
 
 from helmr_provider.local import LocalControlPlane, faults
 from helmr_provider.sensors.session import HelmrSessionOutputSensor, HelmrSessionSensor
 from tests.talking import talk
-from tests.tries import TaskRun, fire
+from tests.tries import TaskRun, both_ways, deferred, fire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from tests.tries import Try
 
 pytestmark = pytest.mark.usefixtures("helmr_connection")
-
-MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["on a worker", "deferred"])
 
 
 @pytest.fixture
@@ -59,15 +56,10 @@ def a_sensor(kind: Any, **options: Any) -> Try:
     return TaskRun(lambda: kind(**{**defaults, **options})).start()
 
 
-def deferred(result: Any) -> TaskDeferred:
-    assert isinstance(result, TaskDeferred)
-    return result
-
-
 # A session
 
 
-@MODES
+@both_ways
 @pytest.mark.parametrize(
     "wanted",
     [{"activity": "waiting"}, {"status": "open"}, {"status": ["closed", "open"], "activity": ["waiting", "running"]}],
@@ -88,7 +80,7 @@ def test_a_session_that_becomes_so_ends_the_deferral(client: HelmrClient, starte
     assert attempt.resume(deferral, fire(deferral))["activity"] == "idle"
 
 
-@MODES
+@both_ways
 @pytest.mark.parametrize("wanted", [{"status": "closed"}, {"activity": "running"}, {"status": "open"}])
 @pytest.mark.usefixtures("started")
 def test_waiting_for_what_can_not_come_any_more_fails_for_good(
@@ -101,7 +93,7 @@ def test_waiting_for_what_can_not_come_any_more_fails_for_good(
         a_sensor(HelmrSessionSensor, deferrable=deferrable, soft_fail=True, **wanted).finish()
 
 
-@MODES
+@both_ways
 @pytest.mark.usefixtures("started")
 def test_a_session_that_has_ended_is_idle(client: HelmrClient, deferrable: bool) -> None:
     client.sessions.open(external_id="chat").cancel()
@@ -109,7 +101,7 @@ def test_a_session_that_has_ended_is_idle(client: HelmrClient, deferrable: bool)
     assert (seen["status"], seen["activity"]) == ("cancelled", "idle")
 
 
-@MODES
+@both_ways
 @pytest.mark.usefixtures("started")
 def test_the_time_of_the_sensor_ends_the_wait_and_leaves_the_session(client: HelmrClient, deferrable: bool) -> None:
     with pytest.raises(AirflowSensorTimeout):
@@ -117,7 +109,7 @@ def test_the_time_of_the_sensor_ends_the_wait_and_leaves_the_session(client: Hel
     assert client.sessions.retrieve(external_id="chat").activity == "waiting"
 
 
-@MODES
+@both_ways
 def test_an_unknown_session_fails_for_good(deferrable: bool) -> None:
     with pytest.raises(AirflowFailException, match="not found"):
         a_sensor(HelmrSessionSensor, activity="idle", deferrable=deferrable).finish()
@@ -140,7 +132,7 @@ def test_a_wait_that_makes_no_sense_is_refused_when_it_is_parsed(options: dict[s
 # Its output
 
 
-@MODES
+@both_ways
 @pytest.mark.usefixtures("started")
 def test_the_next_record_is_returned_and_a_following_sensor_goes_on(client: HelmrClient, deferrable: bool) -> None:
     output = client.sessions.open(external_id="chat").output("progress")
@@ -166,7 +158,7 @@ def test_a_record_that_comes_ends_the_deferral(client: HelmrClient, started: Ses
     assert (record["sequence"], record["data"], record["correlation_id"]) == (1, {"to": "hi"}, "c-1")
 
 
-@MODES
+@both_ways
 @pytest.mark.usefixtures("started")
 def test_only_records_with_the_correlation_id_count(client: HelmrClient, deferrable: bool) -> None:
     output = client.sessions.open(external_id="chat").output("progress")
@@ -177,7 +169,7 @@ def test_only_records_with_the_correlation_id_count(client: HelmrClient, deferra
     assert attempt.xcoms["cursor"] == 2
 
 
-@MODES
+@both_ways
 @pytest.mark.usefixtures("started")
 def test_a_record_can_be_chosen_by_its_data(client: HelmrClient, deferrable: bool) -> None:
     output = client.sessions.open(external_id="chat").output("progress")
@@ -208,7 +200,7 @@ def test_a_record_that_does_not_match_is_passed_by_once(client: HelmrClient) -> 
     assert attempt.resume(second, fire(second)) == "late"
 
 
-@MODES
+@both_ways
 @pytest.mark.usefixtures("started")
 def test_a_session_that_ends_without_the_record_fails_for_good(client: HelmrClient, deferrable: bool) -> None:
     client.sessions.open(external_id="chat").output("progress").append("old")
@@ -218,7 +210,7 @@ def test_a_session_that_ends_without_the_record_fails_for_good(client: HelmrClie
         a_sensor(HelmrSessionOutputSensor, stream="progress", after=1, deferrable=deferrable).finish()
 
 
-@MODES
+@both_ways
 @pytest.mark.usefixtures("started")
 def test_an_outage_is_waited_out(client: HelmrClient, control_plane: LocalControlPlane, deferrable: bool) -> None:
     client.sessions.open(external_id="chat").output("progress").append("there")
@@ -226,7 +218,7 @@ def test_an_outage_is_waited_out(client: HelmrClient, control_plane: LocalContro
     assert a_sensor(HelmrSessionOutputSensor, stream="progress", deferrable=deferrable).finish() == "there"
 
 
-@MODES
+@both_ways
 @pytest.mark.parametrize(("stream", "said"), [("nope", "stream_not_found"), ("a b", "A stream name")])
 @pytest.mark.usefixtures("started")
 def test_a_stream_that_is_not_there_fails_for_good(stream: str, said: str, deferrable: bool) -> None:

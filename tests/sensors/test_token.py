@@ -20,7 +20,7 @@ from airflow.providers.common.compat.sdk import (
 
 from helmr_provider.client import HelmrClient
 from helmr_provider.sensors.token import HelmrTokenSensor
-from tests.tries import TaskRun, fire
+from tests.tries import TaskRun, fire, overdue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -151,8 +151,8 @@ def test_a_soft_failure_while_deferred_skips_and_says_why(
 
 
 def test_the_time_of_the_sensor_ends_the_wait_and_leaves_the_token(client: HelmrClient, token_id: str) -> None:
-    sensor = start(token_id, deferrable=True, timeout=0.2)
-    deferral = deferred(sensor)
+    sensor = start(token_id, deferrable=True, timeout=60)
+    deferral = overdue(deferred(sensor))
     event = fire(deferral)
     assert event["status"] == "timeout"
     with pytest.raises(AirflowSensorTimeout, match=token_id):
@@ -161,8 +161,8 @@ def test_the_time_of_the_sensor_ends_the_wait_and_leaves_the_token(client: Helmr
 
 
 def test_a_soft_failure_by_time_skips_and_says_why(token_id: str, logged: Callable[[], str]) -> None:
-    sensor = start(token_id, deferrable=True, timeout=0.2, soft_fail=True)
-    deferral = deferred(sensor)
+    sensor = start(token_id, deferrable=True, timeout=60, soft_fail=True)
+    deferral = overdue(deferred(sensor))
     with pytest.raises(AirflowSkipException):
         sensor.resume(deferral, fire(deferral))
     assert f"Helmr token {token_id} had not ended when the time of this sensor was over." in logged()

@@ -9,9 +9,8 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
 from helmr_provider.sensors.workspace import HelmrWorkspaceSensor
-from tests.operators.test_session import deferred
 from tests.operators.workspace_tasks import SLEEPS, Gate, a_workspace, asked, task_run, until
-from tests.tries import fire
+from tests.tries import both_ways, deferred, fire, overdue
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from tests.tries import TaskRun
 
 pytestmark = pytest.mark.usefixtures("helmr_connection")
-
-both_ways = pytest.mark.parametrize("deferrable", [False, True], ids=["on a worker", "deferred"])
 
 
 @pytest.fixture
@@ -123,8 +120,8 @@ def test_or_skips_the_task_with_soft_fail(client: HelmrClient, workspace: str) -
 
 def test_the_timeout_ends_the_wait_and_nothing_else(client: HelmrClient, workspace: str) -> None:
     found = client.workspaces.open(workspace).exec(SLEEPS)
-    attempt = sensing(workspace, exec_id=found.id, deferrable=True, timeout=0.3).start()
-    deferral = deferred(attempt.execute())
+    attempt = sensing(workspace, exec_id=found.id, deferrable=True, timeout=60).start()
+    deferral = overdue(deferred(attempt.execute()))
     with pytest.raises(AirflowSensorTimeout):
         attempt.resume(deferral, fire(deferral))
     assert not found.retrieve().is_terminal

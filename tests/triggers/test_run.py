@@ -14,8 +14,8 @@ from helmr_provider.local import faults
 from helmr_provider.triggers import base
 from helmr_provider.triggers.run import HelmrRunTrigger
 from helmr_provider.version_compat import AIRFLOW_V_3_0_PLUS
-from tests.operators.test_session import LIVE, a_task, deferred, wait_until_asked_for
-from tests.tries import fire, stored
+from tests.operators.test_session import LIVE, a_task, wait_until_asked_for
+from tests.tries import deferred, fire, overdue, stored
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -58,9 +58,10 @@ def test_it_fires_once_when_the_run_has_ended_whatever_its_status(task: str) -> 
 
 @pytest.mark.usefixtures("helmr_connection")
 def test_it_fires_at_its_deadline() -> None:
-    attempt = a_task(**LIVE, deferrable=True, timeout=0.3).start()
-    event = fire(deferred(attempt.execute()))
-    assert event == {"schema": 1, "status": "timeout", "run_id": attempt.xcoms["run_id"]}
+    attempt = a_task(**LIVE, deferrable=True).start()
+    deferral = deferred(attempt.execute())
+    deferral.trigger.deadline = time.time() + 0.3
+    assert fire(deferral) == {"schema": 1, "status": "timeout", "run_id": attempt.xcoms["run_id"]}
 
 
 def test_a_deadline_that_has_passed_needs_no_connection() -> None:
@@ -283,8 +284,8 @@ async def test_a_kill_is_completed_even_if_airflow_gives_it_no_time(
 async def test_a_trigger_that_has_fired_cancels_nothing(
     airflow_says: Any, client: HelmrClient, control_plane: LocalControlPlane
 ) -> None:
-    attempt = a_task(**LIVE, deferrable=True, timeout=0.2).start()
-    trigger = stored(deferred(await asyncio.to_thread(attempt.execute)).trigger)
+    attempt = a_task(**LIVE, deferrable=True, timeout=60).start()
+    trigger = stored(overdue(deferred(await asyncio.to_thread(attempt.execute))).trigger)
     trigger.task_instance = attempt.ti
     airflow_says("failed")
     events = trigger.run()

@@ -202,7 +202,8 @@ def test_a_follower_hears_comments_while_nothing_happens(workspace: Workspace) -
 
 def test_a_terminal_has_job_control_and_the_size_that_was_asked_for(workspace: Workspace) -> None:
     terminal = workspace.terminal(cols=100, rows=30)
-    workspace.write(f"{terminal}/input", b"stty size; sleep 600\n")
+    # In one shell of its own: between two commands of the terminal's shell, an interrupt would only be dropped.
+    workspace.write(f"{terminal}/input", b"sh -c 'stty size; sleep 600'\n")
     until(lambda: "30 100" in workspace.screen(terminal))
     workspace.write(f"{terminal}/input", b"\x03echo inter''rupted\n")
     until(lambda: "interrupted" in workspace.screen(terminal))
