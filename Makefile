@@ -18,8 +18,14 @@ SKIP = $(addprefix --ignore=tests/,client conformance local typing test_examples
 OUTDATED = -W default
 define test_on_airflow
 	@dev/setup.sh .venv-airflow-$(1) $(2)
-	@.venv-airflow-$(1)/bin/python -m pytest -m "not airflow and not slow" $(SKIP) $(3) $(ARGS)
+	@.venv-airflow-$(1)/bin/python -m pytest -m "not airflow and not slow" $(SKIP) $(SPREAD) $(3) $(ARGS)
 endef
+
+# Most tests wait more than they compute, so that several processes share a core; what a file's tests share stays in
+# one. ARGS="-n 0" runs all in one process.
+SPREAD = -n 4 --dist loadfile
+# What ARGS select may be of one kind only.
+MAYBE_NONE = $(if $(ARGS),|| [ $$? = 5 ])
 
 .PHONY: help
 help: ## Show this list
@@ -32,11 +38,12 @@ demo: setup ## Run the example on a real Airflow with a local control plane (KEE
 .PHONY: test
 test: setup lint types dist ## Check everything: lint, types, wheel, unit tests, a real scheduler and triggerer
 	@dev/browser.sh
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "airflow and not slow" $(ARGS) $(MAYBE_NONE)
+	@$(BIN)/python -m pytest -m "not airflow and not slow" $(SPREAD) $(ARGS) $(MAYBE_NONE)
 
 .PHONY: test-fast
 test-fast: setup ## Run the tests that need no running Airflow
-	@$(BIN)/python -m pytest -m "not airflow and not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not airflow and not slow" $(SPREAD) $(ARGS)
 
 .PHONY: setup
 setup: ## Make the environment, once and again when the pinned requirements change

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Airflow reads its configuration at import, so this must stand before anything imports it.
-if "AIRFLOW_HOME" not in os.environ:
+# Airflow reads its configuration at import, so this must stand before anything imports it. Test processes beside each
+# other have a folder each.
+if "AIRFLOW_HOME" not in os.environ or "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="helmr-airflow-")
     atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
     Path(os.environ["AIRFLOW_HOME"], "dags").mkdir()
@@ -40,7 +41,22 @@ os.environ.setdefault("AIRFLOW__METRICS__TIMER_UNIT_CONSISTENCY", "True")
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
 
+# Sections of the summary, and the lines that tests have recorded for them with ``record_property``.
+REPRODUCED = "recordings reproduced by the local control plane"
+MEASURED = "measured"
+
 CONTRACT = Path(os.environ.get("HELMR_CONTRACT", ROOT / "../shared/contract")).resolve()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests have recorded, in whatever process."""
+    ended = [report for reports in terminalreporter.stats.values() for report in reports]
+    recorded = [entry for report in ended if getattr(report, "when", "") == "call" for entry in report.user_properties]
+    for section in (MEASURED, REPRODUCED):
+        if lines := [line for name, line in recorded if name == section]:
+            terminalreporter.section(section)
+            for line in lines:
+                terminalreporter.line(str(line))
 
 
 @pytest.fixture

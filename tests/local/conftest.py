@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 QUICK = Settings(start_and_wait=2.0, keep_alive=0.2, log_poll=0.05, sweep=0.02)
-SCORES = pytest.StashKey[dict[str, str]]()
 
 
 @pytest.fixture
@@ -33,12 +32,3 @@ def server(director: Director) -> Iterator[LocalControlPlane]:
 @pytest.fixture
 def wire(server: LocalControlPlane) -> Wire:
     return Wire(server)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print how many recordings of each topic the local control plane reproduced."""
-    scores = terminalreporter.config.stash.get(SCORES, {})
-    if scores:
-        terminalreporter.section("recordings reproduced by the local control plane")
-        for topic, score in scores.items():
-            terminalreporter.line(f"{topic:20} {score}")

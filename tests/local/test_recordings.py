@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from helmr_provider.local import LocalControlPlane
-from tests.conftest import CONTRACT, ROOT
-from tests.local.conftest import SCORES
+from tests.conftest import CONTRACT, REPRODUCED, ROOT
 from tests.local.replay import Replay
 from tests.local.scenes import SCENES, play_topic
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 RECORDINGS = CONTRACT / "recordings"
@@ -35,17 +35,19 @@ NOT_PLAYED = {
 }
 
 
+# What the first test here has played, for the others.
+_played: set[int] = set()
+_scores: dict[str, str] = {}
+
+
 @pytest.mark.parametrize("topic", SCENES)
-def test_recordings_are_reproduced(topic: str, request: pytest.FixtureRequest) -> None:
+def test_recordings_are_reproduced(topic: str, record_property: Callable[[str, object], None]) -> None:
     problems = play_topic(topic, RECORDINGS)
     failed = {name: found for name, found in problems.items() if found}
-    scores = request.config.stash.setdefault(SCORES, {})
-    scores[topic] = f"{len(problems) - len(failed)} of {len(problems)}"
+    _scores[topic] = f"{len(problems) - len(failed)} of {len(problems)}"
+    record_property(REPRODUCED, f"{topic:20} {_scores[topic]}")
     _played.update(int(name[:3]) for name in problems)
     assert failed == {}
-
-
-_played: set[int] = set()
 
 
 def test_every_recording_of_these_topics_is_played_or_left_out_with_a_reason() -> None:
@@ -66,11 +68,10 @@ def test_the_document_names_what_is_left_out() -> None:
     assert named == set(NOT_PLAYED)
 
 
-def test_the_document_tells_the_score_of_every_topic(request: pytest.FixtureRequest) -> None:
+def test_the_document_tells_the_score_of_every_topic() -> None:
     told = dict(re.findall(r"^\| ([^|]+) \| (\d+ of \d+) \|$", FIDELITY.read_text(), re.MULTILINE))
     assert list(told) == list(SCENES)
-    scores = request.config.stash.get(SCORES, {})
-    assert {topic: told[topic] for topic in scores} == scores
+    assert {topic: told[topic] for topic in _scores} == _scores
     reproduced = sum(int(score.split()[0]) for score in told.values())
     recorded = len(list(RECORDINGS.glob("[0-9]*.json")))
     assert recorded == reproduced + len(NOT_PLAYED)
