@@ -87,6 +87,9 @@ class Listener:
             if timer is not None:
                 timer.cancel()
         self._stop_accepting()
+        # What was being accepted has a transport after one turn of the loop, and is a connection after two.
+        for _ in range(2):
+            await asyncio.sleep(0)
         for connection in list(self._state.connections):
             sockets.reset(connection.transport)
         tasks = list(self._state.tasks)
@@ -109,9 +112,14 @@ class Listener:
         self._opening = asyncio.ensure_future(self.open())
 
     def _stop_accepting(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._server is None:
+            return
+        loop = asyncio.get_running_loop()
+        for listening in self._server.sockets:
+            loop.remove_reader(listening.fileno())
+        # Not at once: asyncio would drop, unclosed, a connection that it has accepted in this turn.
+        loop.call_soon(self._server.close)
+        self._server = None
 
     def _protocol(self) -> H11Protocol:
         # A request's scope shows its connection, for the faults that cut it.

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from typing import TYPE_CHECKING
+
+import pytest
 
 from helmr_provider.local.listener import Listener
 
@@ -33,3 +36,23 @@ async def test_small_pieces_are_sent_at_once() -> None:
     finally:
         await listener.close()
     assert told == [1]
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_connection_that_is_being_accepted_when_the_listener_closes_is_reset(turns: int) -> None:
+    """Whatever turn of the loop the close comes in; one that was lost would be reported by the garbage collector."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("nothing was asked")
+
+    listener = Listener(app, "127.0.0.1", 0)
+    await listener.open()
+    with socket.create_connection(("127.0.0.1", listener.port)) as caller:
+        caller.setblocking(False)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await listener.close()
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(asyncio.get_running_loop().sock_recv(caller, 1), 30)
+    assert listener._state.connections == set()
+    gc.collect()
