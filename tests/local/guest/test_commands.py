@@ -200,10 +200,22 @@ def test_a_follower_hears_comments_while_nothing_happens(workspace: Workspace) -
         assert next(stream.frames()) == ": keep-alive\n\n"
 
 
+def test_a_terminal_ignores_no_signal_though_the_control_plane_does(workspace: Workspace) -> None:
+    """As it does Ctrl-C when it was started with `&` in a script."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        terminal = workspace.terminal()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    workspace.write(f"{terminal}/input", b"grep SigIgn /proc/self/status\n")
+    until(lambda: re.search(r"SigIgn:\s+[0-9a-f]{16}", workspace.screen(terminal)) is not None)
+    assert re.search(r"SigIgn:\s+0{16}", workspace.screen(terminal))
+
+
 def test_a_terminal_has_job_control_and_the_size_that_was_asked_for(workspace: Workspace) -> None:
     terminal = workspace.terminal(cols=100, rows=30)
-    # The job itself says that it was interrupted: what is typed behind an interrupt, a shell may throw away.
-    job = b"""sh -c 'trap "echo inter""rupted; exit" INT; stty size; sleep 600'\n"""
+    # What is interrupted can be so at any moment, and the job itself says that it was.
+    job = b"""sh -c 'trap : INT; sh -c "stty size; exec sleep 600"; echo inter""rupted'\n"""
     workspace.write(f"{terminal}/input", job)
     until(lambda: "30 100" in workspace.screen(terminal))
     workspace.write(f"{terminal}/input", b"\x03")
