@@ -104,7 +104,6 @@ class LocalControlPlane:
         try:
             self._run(server.start())
         except BaseException:
-            server.core.close()
             self._end_loop()
             raise
         self._server = server

@@ -47,17 +47,18 @@ class Core:
     ) -> None:
         self.settings = settings or Settings()
         self.clock = clock or Clock()
-        self.db = Database(db)
         self.hub = Hub()
         slots = self.settings.event_slots
         self.event_slots = None if slots is None else EventSlots(slots)
         self.faults = FaultBook()
         self.journal = Journal()
+        self.deployment = Deployment(tasks)
+        # After all that may be refused: nothing is open then.
+        self.db = Database(db)
         self.files = Files(db)
         self.executes = False
         self.public_url = ""
         self.cancel_execution: Callable[[str], None] = _nothing_executes
-        self.deployment = Deployment(tasks)
         self.installation_key = self._installation_key()
 
     def close(self) -> None:

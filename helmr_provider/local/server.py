@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from helmr_provider.local.clock import Clock
     from helmr_provider.local.settings import Settings
     from helmr_provider.local.tasks import TaskDefinition
+
+_log = logging.getLogger(__name__)
 
 
 class Server:
@@ -61,7 +64,11 @@ class Server:
         if not allow_remote and not is_loopback(host):
             raise ValueError(f"{host} is not a loopback address; whoever reaches it could run the deployed tasks")
         self.core = Core(tasks, db, settings, clock)
-        self.api_key = create_key(self.core, key=api_key or self.core.default_api_key())
+        try:
+            self.api_key = create_key(self.core, key=api_key or self.core.default_api_key())
+        except BaseException:
+            self.core.close()
+            raise
         self.core.executes = self.core.settings.execute and is_loopback(host)
         self.guests = GuestWorker(self.core)
         self.worker = Worker(self.core)
@@ -84,11 +91,18 @@ class Server:
         return f"http://{host}:{self.listener.port}"
 
     async def start(self) -> None:
-        """Deal with what an earlier process left, then serve."""
-        schedules.declare_everywhere(self.core)
-        self.worker.recover()
-        self.guests.recover()
-        await self.listener.open()
+        """Deal with what an earlier process left, then serve.
+
+        :raises OSError: if the port is taken; the database is closed then.
+        """
+        try:
+            schedules.declare_everywhere(self.core)
+            self.worker.recover()
+            self.guests.recover()
+            await self.listener.open()
+        except BaseException:
+            self.core.close()
+            raise
         self.core.public_url = self.url
         for work in (self.worker.dispatch(), self.guests.tend(), sweep_forever(self.core)):
             self._in_background(work)
@@ -105,12 +119,18 @@ class Server:
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
+        task.add_done_callback(_report)
         self._background.add(task)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
         application = self._api if path == "/api" or path.startswith("/api/") else self._site
         await application(scope, receive, send)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.critical("This control plane goes on without %s.", task.get_coro(), exc_info=error)
 
 
 def _health(status: str) -> Callable[[Request], Response]:

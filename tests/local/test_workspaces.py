@@ -56,6 +56,10 @@ async def _writes(ctx: TaskContext) -> None:
     (directory / "report.md").write_text("done\n")
 
 
+async def _looks(ctx: TaskContext) -> None:
+    assert (await ctx.workspace() / "report.md").read_text() == "done\n"
+
+
 def test_what_a_succeeding_task_wrote_becomes_a_version_of_the_session_workspace(
     wire: Wire, director: Director
 ) -> None:
@@ -74,9 +78,9 @@ def test_what_a_succeeding_task_wrote_becomes_a_version_of_the_session_workspace
 
 def test_a_task_that_changes_nothing_makes_no_version(wire: Wire, director: Director) -> None:
     path = new(wire)
-    for _ in range(2):
+    for act in (_writes, _looks):
         run_id = wire.start("scripted", workspace_id=path.rpartition("/")[2])["run"]["id"]
-        director.tell(run_id, _writes)
+        director.tell(run_id, act)
         director.end(run_id, lambda: None)
         wire.ended(run_id)
     assert kinds(wire, path) == ["user", "system"]

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from helmr_provider.local.database import Row
 
 _COMMANDS = """
-    SELECT 1 FROM workspace_execs WHERE workspace_id = ?1 AND state IN ('materializing', 'queued', 'running')
+    SELECT 1 FROM workspace_execs WHERE workspace_id = ? AND state IN ('materializing', 'queued', 'running')
     UNION ALL
-    SELECT 1 FROM workspace_ptys WHERE workspace_id = ?1 AND state IN ('creating', 'open', 'resizing', 'closing')
+    SELECT 1 FROM workspace_ptys WHERE workspace_id = ? AND state IN ('creating', 'open', 'resizing', 'closing')
 """
 _RUNS = """
     SELECT 1 FROM runs JOIN sessions ON sessions.id = runs.session_id
-    WHERE runs.execution IN ('executing', 'pending_cancel') AND sessions.workspace_id = ?1
+    WHERE runs.execution IN ('executing', 'pending_cancel') AND sessions.workspace_id = ?
 """
 
 
@@ -29,7 +29,7 @@ def runs_hold(core: Core, workspace_id: str) -> bool:
 
 def commands_hold(core: Core, workspace_id: str) -> bool:
     """Tell whether an exec or a terminal holds the workspace."""
-    return core.db.one(f"{_COMMANDS} LIMIT 1", workspace_id) is not None
+    return core.db.one(f"{_COMMANDS} LIMIT 1", workspace_id, workspace_id) is not None
 
 
 def can_run(core: Core, workspace_id: str) -> bool:

@@ -1,0 +1,52 @@
+"""The server behind the control plane: what it opens it closes, and what it loses it says."""
+
+from __future__ import annotations
+
+import gc
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from helmr_provider.local import LocalControlPlane, Queue, Settings, task
+from helmr_provider.local.server import Server
+from helmr_provider.local.worker import Worker
+from tests.local.stage import until
+
+if TYPE_CHECKING:
+    from helmr_provider.local import TaskContext
+
+
+async def test_what_ends_in_the_background_by_mistake_is_told_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(worker: Worker) -> None:
+        raise KeyError("a mistake of ours")
+
+    monkeypatch.setattr(Worker, "dispatch", broken)
+    with LocalControlPlane():
+        until(lambda: "a mistake of ours" in caplog.text)
+    assert "goes on without" in caplog.text
+
+
+async def test_a_start_that_fails_leaves_no_database_open() -> None:
+    """From Python 3.13 on, the garbage collector would report one."""
+
+    @task("a", queue=Queue("narrow", 1))
+    async def first(ctx: TaskContext, payload: object) -> None: ...
+
+    @task("b", queue=Queue("narrow", 2))
+    async def second(ctx: TaskContext, payload: object) -> None: ...
+
+    with pytest.raises(ValueError, match="limits"):
+        Server([first, second])
+    with pytest.raises(ValueError, match="at least 1"):
+        Server([], settings=Settings(event_slots=0))
+    with pytest.raises(ValueError, match="key"):
+        Server([], api_key="no key")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server = Server([], port=taken.getsockname()[1])
+        with pytest.raises(OSError, match="in use"):
+            await server.start()
+    del server
+    gc.collect()
