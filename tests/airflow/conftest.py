@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 from dev.stack import ROOT, Stack, StackError, poll
 from helmr_provider.client import HelmrClient
+from tests.conftest import MEASURED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +29,10 @@ SETTINGS = {
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
 }
 ENDED = frozenset({"success", "failed", "upstream_failed"})
+# What Airflow writes when it fails a task that has resumed before its scheduler, late, has heard that it was deferred,
+# and when SQLite, which all its programs write to, was locked for longer than they wait.
+LOST = ("reported that the task instance", "database is locked")
+RUNNING = pytest.StashKey[Stack]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,8 +40,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path == HERE / "test_secrets.py")
 
 
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Run a test a second time that failed while Airflow's own log says that it lost a task, and say so at the end."""
+    if item.get_closest_marker("airflow") is None:
+        return None
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    before = _losses(item.config)
+    reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    if nextitem is not None and any(report.failed for report in reports) and _losses(item.config) > before:
+        item.user_properties.append((MEASURED, f"run again, as Airflow itself lost a task: {item.nodeid}"))
+        item._initrequest()  # type: ignore[attr-defined]  # what plugins that run tests again do
+        reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+def _losses(config: pytest.Config) -> int:
+    """Count what Airflow has lost so far; nothing before it runs."""
+    running = config.stash.get(RUNNING, None)
+    logs = [] if running is None else list(running.folder.glob("*.log"))
+    return sum(log.read_text(errors="replace").count(sign) for log in logs for sign in LOST)
+
+
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Stack]:
     """Start every component of Airflow as a program of its own, and the local control plane."""
     dags = tmp_path_factory.mktemp("dags")
     for source in [*(HERE / "dags").iterdir(), *(ROOT / "example_dags").iterdir()]:
@@ -43,6 +73,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             shutil.copy(source, dags)
     folder = tmp_path_factory.mktemp("stack")
     with Stack(folder, dags=dags, tasks=HERE / "local_tasks.py", settings=SETTINGS) as running:
+        pytestconfig.stash[RUNNING] = running
         yield running
 
 

@@ -39,7 +39,7 @@ def asks_with_a_default() -> None:
 @dag(schedule=None)
 def asks_in_vain() -> None:
     """Ask, and fail when nobody answers."""
-    HelmrApprovalOperator(task_id="work", subject="Is anybody there?", timeout=4)
+    HelmrApprovalOperator(task_id="work", subject="Is anybody there?", timeout=20)
 
 
 asks()

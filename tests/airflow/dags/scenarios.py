@@ -75,7 +75,7 @@ def failing_session() -> None:
 @dag(schedule=None)
 def impatient_session() -> None:
     """Start a session that lasts longer than the task may wait."""
-    HelmrStartSessionOperator(task_id="work", task="gated", payload=PAYLOAD, deferrable=True, timeout=3)
+    HelmrStartSessionOperator(task_id="work", task="gated", payload=PAYLOAD, deferrable=True, timeout=20)
 
 
 gated_session()

@@ -49,8 +49,8 @@ def sensors_that_give_up() -> None:
     started = HelmrStartSessionOperator(task_id="started", task="gated", payload=PAYLOAD, wait_for_completion=False)
     run_id, token_id = cast("Any", started.output)["run_id"], PAYLOAD["token_id"]
     for ends, soft_fail in (("fails", False), ("is_skipped", True)):
-        HelmrRunSensor(task_id=f"run_{ends}", run_id=run_id, deferrable=True, timeout=3, soft_fail=soft_fail)
-        HelmrTokenSensor(task_id=f"token_{ends}", token_id=token_id, deferrable=True, timeout=3, soft_fail=soft_fail)
+        HelmrRunSensor(task_id=f"run_{ends}", run_id=run_id, deferrable=True, timeout=20, soft_fail=soft_fail)
+        HelmrTokenSensor(task_id=f"token_{ends}", token_id=token_id, deferrable=True, timeout=20, soft_fail=soft_fail)
 
 
 mapped_sessions_ending_apart()
