@@ -97,7 +97,7 @@ class StartOptions:
     def differences(self, created: Mapping[str, Any]) -> list[str]:
         """Name what a run was started with otherwise, as far as its first event shows it.
 
-        :param created: attributes of the run's ``run.created`` event (behaviour.md section 7.1).
+        :param created: attributes of the run's ``run.created`` event (contract/behaviour.md section 7.1).
         """
         sent = {_SHOWN_AS[name]: value for name, value in self._body.items() if name in _SHOWN_AS}
         return [_WORDS[name] for name in _WORDS if name in sent and name in created and not _fits(name, sent, created)]

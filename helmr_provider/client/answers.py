@@ -82,7 +82,7 @@ def error_from(endpoint: Endpoint, answer: Answer, now: float) -> HelmrApiError:
         )
     if not isinstance(said, str) or not said:
         said = text[:200] if text and not members else f"no explanation (HTTP {answer.status})"
-    # For exec and pty the server reports this conflict as a 500 (behaviour.md section 21.6).
+    # For exec and pty the server reports this conflict as a 500 (contract/behaviour.md section 21.6).
     kind = 409 if code == "idempotency_fingerprint_mismatch" else answer.status
     return api_error_class(kind)(
         said,

@@ -65,7 +65,7 @@ class BlockingWaiter:
         return self._stats
 
     def run(self, run_id: str, timeout: float | None = None) -> RunSnapshot:
-        """Wait until a run has ended, in whatever way (behaviour.md section 8).
+        """Wait until a run has ended, in whatever way (contract/behaviour.md section 8).
 
         :param run_id: id of the run.
         :param timeout: seconds; None for as long as it takes.

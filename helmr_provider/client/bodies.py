@@ -1,4 +1,4 @@
-"""What requests carry: options to wire members, strictly (behaviour.md section 16). No I/O."""
+"""What requests carry: options to wire members, strictly (contract/behaviour.md section 16). No I/O."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def external_id_text(external_id: str) -> str:
 
 
 def check_retry(retry: RetryPolicy) -> RetryPolicy:
-    """Return the retry policy (behaviour.md section 6).
+    """Return the retry policy (contract/behaviour.md section 6).
 
     :raises ValueError: a member is unknown or out of range.
     """

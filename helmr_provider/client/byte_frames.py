@@ -1,4 +1,4 @@
-"""What the frames of an exec or pty stream mean (behaviour.md section 14). No I/O."""
+"""What the frames of an exec or pty stream mean (contract/behaviour.md section 14). No I/O."""
 
 from __future__ import annotations
 

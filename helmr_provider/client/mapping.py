@@ -1,4 +1,4 @@
-"""Raw event records to typed events (behaviour.md section 7.2). No I/O."""
+"""Raw event records to typed events (contract/behaviour.md section 7.2). No I/O."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _numbered(frame: ServerSentEvent, operation: str) -> tuple[dict[str, Any], s
 
 
 def record_from_page(value: Any) -> EventRecord | None:
-    """Read one record of a JSON page; None if it has no text ``message`` or ``at`` (behaviour.md section 7.2)."""
+    """Read one record of a JSON page; None if it has no text ``message`` or ``at`` (contract/behaviour.md §7.2)."""
     if not isinstance(value, dict):
         return None
     try:

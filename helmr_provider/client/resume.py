@@ -1,4 +1,4 @@
-"""Following one run's records to its end, whatever drops: what to do next. No I/O (behaviour.md sections 7.3 and 9).
+"""Following one run's records to its end, whatever drops: what to do next. No I/O (contract/behaviour.md §7.3 and 9).
 
 A record that reads as the end only means "look at the run now": a retried run writes ``run.failed`` and goes on, and
 the server closes a live stream there. A stream is never opened behind a run's last record, because it would not end.
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("helmr_provider.client")
 
-# Between two looks at a run whose record says that it is over while its snapshot does not (behaviour.md section 8.4).
+# Between two looks at a run whose record says that it is over while its snapshot does not (contract/behaviour.md §8.4).
 _LOOK_AGAIN = Backoff(attempts=0, base=0.2, cap=2.0)
 
 
 def is_behind(cursor: str, other: str | None) -> bool:
     """Whether a cursor lies behind another one, and so moves a follower on.
 
-    Cursors are text; only two decimal ones can be compared (behaviour.md section 20). Of others, a different one is
+    Cursors are text; only two decimal ones can be compared (contract/behaviour.md §20). Of others, a different one is
     taken to lie behind.
     """
     if other is None:

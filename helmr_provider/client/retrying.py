@@ -3,7 +3,7 @@
 Which request may be repeated is said by its endpoint. A request that certainly never reached the server may always be.
 Plain calls are repeated a few times only, and only for what passes by itself (no connection, 408, 429, 502, 503, 504):
 a caller who wants to outlast a longer outage waits with ``runs.wait``, or is a task that its scheduler retries. A 500
-is not repeated, because this server says 500 to several mistakes of the caller (behaviour.md section 21).
+is not repeated, because this server says 500 to several mistakes of the caller (contract/behaviour.md section 21).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _PASSING_STATUSES: Final = frozenset({408, 429, 502, 503, 504})
 
-# The 202 protocol (behaviour.md section 3.3).
+# The 202 protocol (contract/behaviour.md section 3.3).
 PENDING_BUDGET: Final = 10.0
 PENDING_DEFAULT: Final = 0.25
 
@@ -75,7 +75,7 @@ def may_repeat(error: BaseException, *, repeatable: bool) -> bool:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether a wait or a follower goes on after this error (behaviour.md section 2)."""
+    """Whether a wait or a follower goes on after this error (contract/behaviour.md section 2)."""
     return isinstance(error, HelmrConnectionError) or (isinstance(error, HelmrApiError) and error.retryable)
 
 

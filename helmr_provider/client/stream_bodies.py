@@ -1,4 +1,4 @@
-"""What requests of session streams and public access tokens carry, strictly (behaviour.md 5 and 12). No I/O."""
+"""Bodies of session stream and public token requests, strictly checked (contract/behaviour.md §5 and 12). No I/O."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class TokenSweep:
             return None
         self._unseen.difference_update(pending)
         self._pages += 1
-        # A cursor that repeats would never end (behaviour.md section 9, Advice).
+        # A cursor that repeats would never end (contract/behaviour.md section 9, Advice).
         if self._unseen and cursor is not None and cursor != action.cursor and self._pages < self.PAGES:
             self._next = ListPendingTokens(cursor)
             return None

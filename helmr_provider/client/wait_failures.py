@@ -1,4 +1,4 @@
-"""What a wait makes of the client's errors (behaviour.md sections 2 and 8)."""
+"""What a wait makes of the client's errors (contract/behaviour.md sections 2 and 8)."""
 
 from __future__ import annotations
 

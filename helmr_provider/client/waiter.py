@@ -119,7 +119,7 @@ class Waiter:
         return self._stats
 
     async def run(self, run_id: str, timeout: float | None = None) -> RunSnapshot:  # noqa: ASYNC109 - the limit names the run
-        """Wait until a run has ended, in whatever way (behaviour.md section 8).
+        """Wait until a run has ended, in whatever way (contract/behaviour.md section 8).
 
         :param run_id: id of the run.
         :param timeout: seconds; None for as long as it takes.

@@ -1,9 +1,9 @@
 """The scheduler of many waits: which request or stream is next, and whose wait is over.
 
 Values and a clock go in, actions come out; there is no I/O here and no ``async``, so that the asynchronous and the
-blocking driver share every decision and property tests can ask for all of them. The rules are those of behaviour.md
-sections 7.3, 7.4 and 8 and of contract/capacity.md: a wait is *snapshot, stream, snapshot*, only a snapshot decides,
-and what has no stream is looked at together.
+blocking driver share every decision and property tests can ask for all of them. The rules are those of
+contract/behaviour.md sections 7.3, 7.4 and 8 and of contract/capacity.md: a wait is *snapshot, stream, snapshot*, only
+a snapshot decides, and what has no stream is looked at together.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Scheduler:
     NEWCOMERS = 4
     """Up to this many new waits are looked at singly; more are worth a list."""
     CHECK = 15.0
-    """Seconds between snapshots of a followed run: its stream can miss the end (behaviour.md section 21)."""
+    """Seconds between snapshots of a followed run: its stream can miss the end (contract/behaviour.md section 21)."""
     HASTE = (0.1, 0.2, 0.4, 0.8)
     """Seconds between looks after a terminal record whose snapshot does not show the end yet."""
 

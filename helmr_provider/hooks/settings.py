@@ -73,7 +73,7 @@ class HelmrSettings:
     :param connect_timeout: Limit for reaching the control plane, in seconds.
     :param verify: Whether to check the server's certificate, or the path of the CA bundle to check it with.
     :param proxy: Address of an HTTP proxy.
-    :param project_id: Project of a user-session credential (behaviour.md §1).
+    :param project_id: Project of a user-session credential (contract/behaviour.md §1).
     :param environment_id: Environment of a user-session credential.
     :param api_key: The credential.
     :param unknown_extras: Names of extras that mean nothing here.

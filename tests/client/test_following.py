@@ -27,7 +27,7 @@ def followed(*runs: str, limit: int = 4, status: str = "running") -> Following:
         ("run.failed", True),
         ("run.cancelled", True),
         ("run.expired", True),
-        # The stream stays open after these, although the run may be over (behaviour.md section 21).
+        # The stream stays open after these, although the run may be over (contract/behaviour.md section 21).
         ("run.dead_lettered", True),
         ("run.cancel_requested", True),
         ("run.retry_scheduled", False),

@@ -38,7 +38,7 @@ class Stage:
         self.wire = Wire(server)
         self._folder = folder
         self.replay = Replay(server, folder, recorded_at)
-        self._names = {int(path.name[:3]): path.stem for path in sorted(folder.glob("[0-9]*.json"))}
+        self._names = {int(path.name.partition("-")[0]): path.stem for path in sorted(folder.glob("[0-9]*.json"))}
 
     def play(self, *numbers: int, **options: Any) -> None:
         """Play recordings by number."""

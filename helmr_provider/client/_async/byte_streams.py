@@ -1,4 +1,4 @@
-"""What commands and terminals in a workspace write: pages, and following to the end (behaviour.md section 14)."""
+"""What commands and terminals in a workspace write: pages, and following to the end (contract/behaviour.md §14)."""
 
 from __future__ import annotations
 

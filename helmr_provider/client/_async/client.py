@@ -49,7 +49,7 @@ class AsyncHelmrClient:
     :param proxy: proxy URL; the proxy variables of the environment when left out.
     :param headers: more request headers.
     :param max_streams: event streams that waits may hold at once; 0 makes waits poll.
-    :raises HelmrConfigError: an option does not fit (behaviour.md section 16).
+    :raises HelmrConfigError: an option does not fit (contract/behaviour.md section 16).
     """
 
     def __init__(

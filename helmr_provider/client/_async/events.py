@@ -1,4 +1,4 @@
-"""Run events: pages, streams, and following a run to its end (behaviour.md sections 7 and 9)."""
+"""Run events: pages, streams, and following a run to its end (contract/behaviour.md sections 7 and 9)."""
 
 from __future__ import annotations
 

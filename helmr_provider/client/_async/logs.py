@@ -1,4 +1,4 @@
-"""Output of a run's process (behaviour.md section 10)."""
+"""Output of a run's process (contract/behaviour.md section 10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The streams of one session (behaviour.md section 5)."""
+"""The streams of one session (contract/behaviour.md section 5)."""
 
 from __future__ import annotations
 

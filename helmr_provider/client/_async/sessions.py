@@ -1,4 +1,4 @@
-"""Sessions: start, open, retrieve, list, update, close, cancel (behaviour.md sections 3 and 4)."""
+"""Sessions: start, open, retrieve, list, update, close, cancel (contract/behaviour.md sections 3 and 4)."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class AsyncSessions:
     ) -> SessionStartAndWait:
         """Start a session as :meth:`start` does, and wait for its run.
 
-        The server's own start-and-wait ignores its timeout and ends after 30 s (behaviour.md section 21), so this
+        The server's own start-and-wait ignores its timeout and ends after 30 s (contract/behaviour.md §21), so this
         starts and then waits, for as long as you say.
 
         :param target: task id, or a typed task.
@@ -228,7 +228,7 @@ class AsyncSessions:
         :param external_id: the session with exactly this external id.
         :param limit: 1 to 200; the server's default is 100.
         """
-        # The server knows no "all" and would answer with an empty list (behaviour.md section 21).
+        # The server knows no "all" and would answer with an empty list (contract/behaviour.md section 21).
         wanted = None if status == "all" else status
         query = {"status": wanted, "task_id": task_id, "external_id": external_id, "limit": limit}
         value = await self._transport.call("listSessions", query=query)
@@ -294,7 +294,7 @@ class AsyncSessionHandle:
     async def cancel(self, *, reason: str | None = None) -> SessionSnapshot:
         """Cancel the session and its current run (cancelSession).
 
-        The server answers with the session as it was before (behaviour.md section 21), so this reads it again; should
+        The server answers with the session as it was before (contract/behaviour.md §21), so this reads it again; should
         that fail, the answer stands as it is, because the session is cancelled all the same.
 
         :param reason: kept as ``terminal_reason``.

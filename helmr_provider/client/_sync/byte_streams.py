@@ -1,5 +1,5 @@
 # Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
-"""What commands and terminals in a workspace write: pages, and following to the end (behaviour.md section 14)."""
+"""What commands and terminals in a workspace write: pages, and following to the end (contract/behaviour.md §14)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
-"""Run events: pages, streams, and following a run to its end (behaviour.md sections 7 and 9)."""
+"""Run events: pages, streams, and following a run to its end (contract/behaviour.md sections 7 and 9)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
-"""Output of a run's process (behaviour.md section 10)."""
+"""Output of a run's process (contract/behaviour.md section 10)."""
 
 from __future__ import annotations
 

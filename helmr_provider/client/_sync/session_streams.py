@@ -1,5 +1,5 @@
 # Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
-"""The streams of one session (behaviour.md section 5)."""
+"""The streams of one session (contract/behaviour.md section 5)."""
 
 from __future__ import annotations
 

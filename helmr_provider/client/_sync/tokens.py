@@ -1,5 +1,5 @@
 # Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
-"""Tokens: what a run, or a DAG, waits for until somebody answers (behaviour.md section 11)."""
+"""Tokens: what a run, or a DAG, waits for until somebody answers (contract/behaviour.md section 11)."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class Tokens:
         """Cancel a pending token (cancelToken).
 
         :param token: token id, or a token.
-        :raises HelmrNotFoundError: no such token, or it was completed (behaviour.md section 21).
+        :raises HelmrNotFoundError: no such token, or it was completed (contract/behaviour.md section 21).
         :raises HelmrConflictError: it was cancelled before.
         :raises HelmrGoneError: it is past its timeout.
         """
