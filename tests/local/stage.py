@@ -6,7 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local.clock import SECOND, Clock
+from helmr_provider.local.common.clock import SECOND, Clock
 from tests.local.replay import Replay
 from tests.local.wire import Wire
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.local import SCOPES, LocalControlPlane, Settings
-from helmr_provider.local.operations import OPERATIONS
+from helmr_provider.local.api.operations import OPERATIONS
 from tests.conftest import CONTRACT
 from tests.local.conftest import QUICK
 from tests.local.stage import until

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.local import LocalControlPlane, Settings, task
-from helmr_provider.local.database import DatabaseError
+from helmr_provider.local.storage.database import DatabaseError
 from tests.local.conftest import QUICK
 from tests.local.stage import until
 from tests.local.wire import Wire

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helmr_provider.local.gojson import DecodeError, Struct, boolean, instant, int32, parse, raw, string, strings
+from helmr_provider.local.api.request_body import (
+    DecodeError,
+    Struct,
+    boolean,
+    instant,
+    int32,
+    parse,
+    raw,
+    string,
+    strings,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.local import LocalControlPlane, Settings, WaitTimedOut, task
-from helmr_provider.local.clock import SECOND, Clock, parse_rfc3339
+from helmr_provider.local.common.clock import SECOND, Clock, parse_rfc3339
 from tests.local.stage import until
 from tests.local.wire import Wire
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.local import LocalControlPlane, Queue, Settings, TaskFailure, task
-from helmr_provider.local.schema import SCRIPTS
+from helmr_provider.local.storage.schema import SCRIPTS
 from tests.local.conftest import QUICK
 from tests.local.stage import until
 from tests.local.wire import Wire

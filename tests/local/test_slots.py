@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from helmr_provider.local.hub import Hub
-from helmr_provider.local.slots import EventSlots
+from helmr_provider.local.common.event_slots import EventSlots
+from helmr_provider.local.common.notifier import Hub
 
 _LONG = 60.0
 

@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any
 from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
 
+from helmr_provider.local._core import API_VERSION
+from helmr_provider.local.api.operations import OPERATIONS, PUBLIC, Router
 from helmr_provider.local.api.request import TOO_LARGE, ApiRequest, refused, wants_stream
-from helmr_provider.local.auth import Caller, authenticate
-from helmr_provider.local.core import API_VERSION
-from helmr_provider.local.errors import ApiError
-from helmr_provider.local.faulty import misbehaving
-from helmr_provider.local.journal import Journal, JournalEntry
-from helmr_provider.local.operations import OPERATIONS, PUBLIC, Router
-from helmr_provider.local.owners import environment_of
+from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.state.api_keys import Caller, authenticate
 from helmr_provider.local.state.starting import Starter
+from helmr_provider.local.testing.fault_middleware import misbehaving
+from helmr_provider.local.testing.journal import Journal, JournalEntry
+from helmr_provider.local.testing.request_environment import environment_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.faulty import Connections
-    from helmr_provider.local.operations import Match, Operation
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.api.operations import Match, Operation
+    from helmr_provider.local.testing.fault_middleware import Connections
 
 _log = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ import binascii
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from helmr_provider.local import gojson
+from helmr_provider.local.api import request_body as gojson
 from helmr_provider.local.api import values
 from helmr_provider.local.api.request import SCOPE_WITH_KEY, answer
 from helmr_provider.local.api.sse import KEEP_ALIVE, EventStream, frame
-from helmr_provider.local.errors import ApiError
-from helmr_provider.local.jsontext import dumps, loads
+from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.common.jsontext import dumps, loads
 from helmr_provider.local.state import chunks, workspace_keys
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from helmr_provider.local._core import Core
     from helmr_provider.local.api.request import ApiRequest
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
+    from helmr_provider.local.storage.database import Row
 
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=\r\n]")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local import gojson
+from helmr_provider.local.api import request_body as gojson
 from helmr_provider.local.api import sse, values
 from helmr_provider.local.api.request import SCOPE_WITH_KEY, answer
 from helmr_provider.local.api.workspaces import ANY_WORKSPACE_SCOPE
-from helmr_provider.local.errors import ApiError
-from helmr_provider.local.jsontext import dumps
+from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.common.jsontext import dumps
 from helmr_provider.local.state import deployments
 
 if TYPE_CHECKING:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local import gojson
 from helmr_provider.local.api import bytestreams
+from helmr_provider.local.api import request_body as gojson
 from helmr_provider.local.api.request import answer
 from helmr_provider.local.api.workspaces import addressed
-from helmr_provider.local.errors import ApiError
+from helmr_provider.local.common.errors import ApiError
 from helmr_provider.local.state import chunks, execs
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from helmr_provider.local.api.request import ApiRequest
-    from helmr_provider.local.database import Row
+    from helmr_provider.local.storage.database import Row
 
 _CREATE = gojson.Struct(
     "api.WorkspaceExecCreateRequest",

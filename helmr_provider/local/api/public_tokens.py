@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local import gojson
+from helmr_provider.local.api import request_body as gojson
 from helmr_provider.local.api import streams, values
 from helmr_provider.local.api.request import SCOPE_WITH_KEY, answer
 from helmr_provider.local.api.sessions import addressed
-from helmr_provider.local.auth import Caller, bearer
-from helmr_provider.local.clock import DAY
-from helmr_provider.local.errors import ApiError, stream_not_found
-from helmr_provider.local.ids import is_uuid
-from helmr_provider.local.jsontext import as_object
+from helmr_provider.local.common.clock import DAY
+from helmr_provider.local.common.errors import ApiError, stream_not_found
+from helmr_provider.local.common.ids import is_uuid
+from helmr_provider.local.common.jsontext import as_object
 from helmr_provider.local.state import public_tokens, sessions
+from helmr_provider.local.state.api_keys import Caller, bearer
 from helmr_provider.local.state.streams import opened
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message
 
     from helmr_provider.local.api.request import ApiRequest
-    from helmr_provider.local.database import Row
+    from helmr_provider.local.storage.database import Row
 
 _DEFAULT_LIFE = 30 * DAY
 _SCOPES = {

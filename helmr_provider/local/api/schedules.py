@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from helmr_provider.local import cron, gojson
+from helmr_provider.local.api import request_body as gojson
 from helmr_provider.local.api.request import SCOPE_WITH_KEY, answer
 from helmr_provider.local.api.starts import RUN_OPTIONS, checked
-from helmr_provider.local.errors import ApiError
+from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.definitions import cron
+from helmr_provider.local.definitions.tasks import TASK_ID
 from helmr_provider.local.state import schedules
-from helmr_provider.local.tasks import TASK_ID
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from helmr_provider.local.api.request import ApiRequest
-    from helmr_provider.local.database import Row
+    from helmr_provider.local.storage.database import Row
 
 _BODY = "schedule request"
 _OPTIONS = gojson.Struct("api.ScheduleRunOptions", RUN_OPTIONS, strict=False)

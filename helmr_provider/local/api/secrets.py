@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from helmr_provider.local import gojson
+from helmr_provider.local.api import request_body as gojson
 from helmr_provider.local.api.request import SCOPE_WITH_KEY, answer
-from helmr_provider.local.errors import ApiError
+from helmr_provider.local.common.errors import ApiError
 from helmr_provider.local.state import secrets
 
 if TYPE_CHECKING:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local import gojson
+from helmr_provider.local.api import request_body as gojson
 from helmr_provider.local.api import values
 from helmr_provider.local.api.request import answer
-from helmr_provider.local.errors import ApiError, session_not_found
+from helmr_provider.local.common.errors import ApiError, session_not_found
 from helmr_provider.local.state import sessions
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from helmr_provider.local.api.request import ApiRequest
-    from helmr_provider.local.database import Row
+    from helmr_provider.local.storage.database import Row
 
 _PATCH = gojson.Struct(
     "api.PatchSessionRequest",

@@ -10,7 +10,7 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from helmr_provider.local.jsontext import dumps
+from helmr_provider.local.common.jsontext import dumps
 from helmr_provider.local.state import events, logs, runs
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.storage.database import Row
 
 KEEP_ALIVE = b": keep-alive\n\n"
 _PAGE = 200

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local import gojson
+from helmr_provider.local.api import request_body as gojson
 from helmr_provider.local.api import values
 from helmr_provider.local.api.request import SCOPE_WITH_KEY, answer
-from helmr_provider.local.clock import DAY
-from helmr_provider.local.durations import parse_duration
-from helmr_provider.local.errors import ApiError
-from helmr_provider.local.ids import is_uuid
-from helmr_provider.local.retries import read_policy
+from helmr_provider.local.common.clock import DAY
+from helmr_provider.local.common.durations import parse_duration
+from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.common.ids import is_uuid
+from helmr_provider.local.definitions.retry_policy import read_policy
+from helmr_provider.local.definitions.tasks import TASK_ID
 from helmr_provider.local.state import events, runs, starting
-from helmr_provider.local.tasks import TASK_ID
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local import gojson
+from helmr_provider.local.api import request_body as gojson
 from helmr_provider.local.api import values
 from helmr_provider.local.api.request import SCOPE_WITH_KEY, answer
-from helmr_provider.local.auth import SCOPES
-from helmr_provider.local.clock import DAY
-from helmr_provider.local.durations import parse_duration
-from helmr_provider.local.errors import ApiError
-from helmr_provider.local.ids import is_uuid
-from helmr_provider.local.jsontext import dumps, fingerprint, loads
+from helmr_provider.local.common.clock import DAY
+from helmr_provider.local.common.durations import parse_duration
+from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.common.ids import is_uuid
+from helmr_provider.local.common.jsontext import dumps, fingerprint, loads
 from helmr_provider.local.state import materializations, versions, workspace_keys, workspaces
+from helmr_provider.local.state.api_keys import SCOPES
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from helmr_provider.local.api.request import ApiRequest
-    from helmr_provider.local.database import Row
+    from helmr_provider.local.storage.database import Row
 
 ANY_WORKSPACE_SCOPE = tuple(scope for scope in SCOPES if scope.startswith("workspace-"))
 _CONNECT_SCOPE = tuple(scope for scope in ANY_WORKSPACE_SCOPE if scope != "workspace-versions:diff")

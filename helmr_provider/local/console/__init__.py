@@ -9,14 +9,14 @@ from starlette.routing import Route
 
 from helmr_provider.local.console import details, forms, overview, workspaces
 from helmr_provider.local.console.layout import missing, page
-from helmr_provider.local.listener import is_loopback
+from helmr_provider.local.network.listener import is_loopback
 from helmr_provider.local.state import tokens
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from helmr_provider.local.core import Core
+    from helmr_provider.local._core import Core
 
 
 def routes(core: Core) -> list[Route]:

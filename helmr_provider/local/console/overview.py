@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from helmr_provider.local.clock import rfc3339
+from helmr_provider.local.common.clock import rfc3339
 from helmr_provider.local.console.forms import form
 from helmr_provider.local.console.layout import moment, page, run_link, section, status, table
 from helmr_provider.local.console.workspaces import link
@@ -13,7 +13,7 @@ from helmr_provider.local.console.workspaces import link
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-    from helmr_provider.local.core import Core
+    from helmr_provider.local._core import Core
 
 _NEWEST = 25
 

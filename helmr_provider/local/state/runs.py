@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local.clock import SECOND, postgres_text, rfc3339
-from helmr_provider.local.core import API_VERSION
-from helmr_provider.local.errors import run_not_found
-from helmr_provider.local.ids import span_id, stable_uuid, trace_id, uuid7
-from helmr_provider.local.jsontext import jsonb, loads
-from helmr_provider.local.queues import DEFAULT
-from helmr_provider.local.retries import delay_ms
+from helmr_provider.local._core import API_VERSION
+from helmr_provider.local.common.clock import SECOND, postgres_text, rfc3339
+from helmr_provider.local.common.errors import run_not_found
+from helmr_provider.local.common.ids import span_id, stable_uuid, trace_id, uuid7
+from helmr_provider.local.common.jsontext import jsonb, loads
+from helmr_provider.local.definitions.queues import DEFAULT
+from helmr_provider.local.definitions.retry_policy import delay_ms
 from helmr_provider.local.state import events
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.storage.database import Row
 
 STATUSES: tuple[str, ...] = ("queued", "running", "waiting", "succeeded", "failed", "cancelled", "expired")
 LIVE: tuple[str, ...] = ("queued", "running", "waiting")

@@ -17,9 +17,9 @@ import psutil
 import pytest
 
 from helmr_provider.local import LocalControlPlane, Settings
+from helmr_provider.local._core import Core
+from helmr_provider.local._server import Server
 from helmr_provider.local.api import bytestreams
-from helmr_provider.local.core import Core
-from helmr_provider.local.server import Server
 from helmr_provider.local.state import chunks
 from tests.local.conftest import QUICK
 from tests.local.stage import until
