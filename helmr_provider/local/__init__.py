@@ -9,7 +9,7 @@ from helmr_provider.local._control_plane import LocalControlPlane
 from helmr_provider.local._environment import LocalEnvironment
 from helmr_provider.local.common.settings import Settings
 from helmr_provider.local.definitions.queues import Queue
-from helmr_provider.local.definitions.tasks import DeclaredSchedule, TaskDefinition, TaskFailure, task
+from helmr_provider.local.definitions.tasks import DeclaredSchedule, TaskDefinition, TaskFailure
 from helmr_provider.local.example_tasks import EXAMPLE_TASKS
 from helmr_provider.local.execution.context import (
     TaskContext,
@@ -19,6 +19,7 @@ from helmr_provider.local.execution.context import (
     TokenExpired,
     WaitTimedOut,
 )
+from helmr_provider.local.execution.tasks import task
 from helmr_provider.local.state.api_keys import SCOPES
 from helmr_provider.local.testing import faults
 from helmr_provider.local.testing.faults import Fault

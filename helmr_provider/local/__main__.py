@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from helmr_provider.local._core import DEFAULT_ENVIRONMENT
 from helmr_provider.local._server import Server
 from helmr_provider.local.common.settings import Settings
-from helmr_provider.local.definitions.tasks import load_tasks
 from helmr_provider.local.example_tasks import EXAMPLE_TASKS
+from helmr_provider.local.execution.tasks import load_tasks
 from helmr_provider.local.storage.database import DatabaseError
 
 if TYPE_CHECKING:

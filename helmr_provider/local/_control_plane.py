@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from helmr_provider.local._core import DEFAULT_ENVIRONMENT
 from helmr_provider.local._environment import LocalEnvironment
 from helmr_provider.local._server import Server
-from helmr_provider.local.definitions.tasks import load_tasks
 from helmr_provider.local.example_tasks import EXAMPLE_TASKS
 from helmr_provider.local.execution.sweeper import sweep
+from helmr_provider.local.execution.tasks import load_tasks
 from helmr_provider.local.state import runs, schedules
 from helmr_provider.local.state.api_keys import create_key, environment_id
-from helmr_provider.local.testing import time_control as passing
+from helmr_provider.local.testing import time_control
 from helmr_provider.local.testing.faults import status as status_fault
 
 if TYPE_CHECKING:
@@ -135,12 +135,12 @@ class LocalControlPlane:
     @property
     def journal(self) -> list[JournalEntry]:
         """The requests below `/api` since the start or the last :meth:`clear_journal`, with secrets removed."""
-        return self.running.core.journal.entries()
+        return self.running.journal.entries()
 
     @property
     def pending_faults(self) -> list[dict[str, Any]]:
         """The planted faults that have not fired."""
-        return self.running.core.faults.pending()
+        return self.running.faults.pending()
 
     def create_key(self, scopes: Iterable[str] | None = None, *, environment: str = DEFAULT_ENVIRONMENT) -> str:
         """Make an API key.
@@ -192,7 +192,7 @@ class LocalControlPlane:
 
     def clear_journal(self) -> None:
         """Forget the requests seen so far."""
-        self.running.core.journal.clear()
+        self.running.journal.clear()
 
     def fail_next(self, operation: str, fault: Fault | int, times: int = 1) -> None:
         """Plant a fault for the next requests of an operation.
@@ -202,11 +202,11 @@ class LocalControlPlane:
         :param times: how many requests meet it, one after the other.
         """
         planted = status_fault(fault) if isinstance(fault, int) else fault
-        self.running.core.faults.plant(operation, planted, times)
+        self.running.faults.plant(operation, planted, times)
 
     def clear_faults(self) -> None:
         """Forget the faults that have not fired."""
-        self.running.core.faults.clear()
+        self.running.faults.clear()
 
     def stop_listening(self) -> None:
         """Refuse connections and reset the open ones; runs go on."""
@@ -229,11 +229,11 @@ class LocalControlPlane:
 
         :param what: `workspaces` for nothing at all, `preparations` or `commands` for nothing of those; None to go on.
         """
-        self._call(lambda: self.running.guests.pause(what))
+        self._call(lambda: self.running.workspaces.pause(what))
 
     def lose_workspace(self, workspace_id: str) -> None:
         """Let a live workspace's machine die: its execs and terminals are `lost`."""
-        self._run(self.running.guests.lose(workspace_id))
+        self._run(self.running.workspaces.lose(workspace_id))
 
     def set_clock(self, mode: Mode, rate: float | None = None) -> None:
         """Let this control plane's time pass differently from now on; timeouts of connections stay real.
@@ -243,7 +243,7 @@ class LocalControlPlane:
         :param rate: for `scaled`, more than 0.
         :raises ValueError: for another mode, or a rate that does not belong to it.
         """
-        self._call(lambda: passing.set_mode(self.running.core, mode, rate))
+        self._call(lambda: time_control.set_mode(self.running.core, mode, rate))
 
     def advance(self, by: str | float | timedelta) -> None:
         """Let time jump; whatever comes due on the way happens at its own moment.
@@ -251,7 +251,7 @@ class LocalControlPlane:
         :param by: duration text (`"1h"`, `"90s"`, `"2d"`), seconds or a timedelta.
         :raises ValueError: unless it is positive.
         """
-        self._run(passing.advance(self.running.core, by))
+        self._run(time_control.advance(self.running.core, by))
 
     def sweep(self) -> None:
         """Do what is due now without waiting for the next sweep."""

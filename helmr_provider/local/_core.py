@@ -1,42 +1,69 @@
-"""What every part of one control plane shares."""
+"""The state that every part of one control plane shares."""
 
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from helmr_provider.local.common.clock import Clock
 from helmr_provider.local.common.event_slots import EventSlots
 from helmr_provider.local.common.ids import derived_secret, stable_uuid
-from helmr_provider.local.common.notifier import Hub
+from helmr_provider.local.common.notifier import Notifier
 from helmr_provider.local.common.settings import Settings
 from helmr_provider.local.definitions.queues import limits
 from helmr_provider.local.storage.database import Database
 from helmr_provider.local.storage.files import Files
-from helmr_provider.local.testing.faults import FaultBook
-from helmr_provider.local.testing.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from helmr_provider.local.definitions.tasks import TaskDefinition
-    from helmr_provider.local.workspaces.worker import GuestWorker
+    from helmr_provider.local.storage.database import Row
 
 API_VERSION = "2026-06-06"
 DEFAULT_ENVIRONMENT = "production"
 
 
+class RunExecutor(Protocol):
+    """Executes runs."""
+
+    def cancel(self, run_id: str) -> None:
+        """Stop the execution of a run, if it is executing."""
+        ...
+
+
+class LiveWorkspaces(Protocol):
+    """Holds the live workspaces."""
+
+    def acquire(self, run: Row) -> bool:
+        """Reserve the workspace of a run's session for the run; tell whether it was free."""
+        ...
+
+    def release(self, run_id: str) -> None:
+        """Release the workspace that a run held."""
+        ...
+
+    async def directory(self, run: Row) -> Path:
+        """Return the directory of the workspace that a run holds."""
+        ...
+
+    async def commit(self, run: Row) -> None:
+        """Store the directory of a run's workspace as the current version, if the run has used it."""
+        ...
+
+
 class Core:
-    """The state of one control plane: database, clock, deployment, faults, journal.
+    """The state of one control plane: database, clock, deployment, and the hosts of runs and workspaces.
 
     :param tasks: the deployed tasks.
     :param db: the database file, or None for memory.
     :param settings: times and sizes.
-    :param clock: where the present comes from.
+    :param clock: the source of the present time.
+    :param executor: creates the executor of runs, which takes this state.
+    :param workspaces: creates the host of live workspaces, which takes this state.
+    :param executes: run the commands of execs and terminals, unless the settings forbid it.
     """
-
-    guests: GuestWorker
 
     def __init__(
         self,
@@ -44,22 +71,25 @@ class Core:
         db: Path | None,
         settings: Settings | None = None,
         clock: Clock | None = None,
+        *,
+        executor: Callable[[Core], RunExecutor],
+        workspaces: Callable[[Core], LiveWorkspaces],
+        executes: bool = False,
     ) -> None:
         self.settings = settings or Settings()
         self.clock = clock or Clock()
-        self.hub = Hub()
+        self.notifier = Notifier()
         slots = self.settings.event_slots
         self.event_slots = None if slots is None else EventSlots(slots)
-        self.faults = FaultBook()
-        self.journal = Journal()
         self.deployment = Deployment(tasks)
         # After all that may be refused: nothing is open then.
         self.db = Database(db)
         self.files = Files(db)
-        self.executes = False
+        self.executes = self.settings.execute and executes
         self.public_url = ""
-        self.cancel_execution: Callable[[str], None] = _nothing_executes
         self.installation_key = self._installation_key()
+        self.executor = executor(self)
+        self.workspaces = workspaces(self)
 
     def close(self) -> None:
         """Close the database and remove what was only for this process."""
@@ -124,8 +154,3 @@ class Deployment:
     def declares(self, direction: str, name: str) -> bool:
         """Tell whether a stream exists in this direction."""
         return name in self.streams[direction]
-
-
-def _nothing_executes(run_id: str) -> None:
-    """Stand in for the worker's own answer to a cancelled run until there is a worker."""
-    del run_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local.definitions.tasks import task
+from helmr_provider.local.execution.tasks import task
 from helmr_provider.local.testing.faults import status as status_fault
 
 if TYPE_CHECKING:
@@ -52,12 +52,12 @@ class LocalEnvironment:
 
         A request whose credentials open nothing belongs to no environment.
         """
-        return self.control_plane.running.core.journal.entries(self.id)
+        return self.control_plane.running.journal.entries(self.id)
 
     @property
     def pending_faults(self) -> list[dict[str, Any]]:
         """The faults planted here that have not fired."""
-        return self.control_plane.running.core.faults.pending(self.id)
+        return self.control_plane.running.faults.pending(self.id)
 
     def create_key(self, scopes: Iterable[str] | None = None) -> str:
         """Make an API key of this environment.
@@ -69,7 +69,7 @@ class LocalEnvironment:
 
     def clear_journal(self) -> None:
         """Forget this environment's requests seen so far."""
-        self.control_plane.running.core.journal.clear(self.id)
+        self.control_plane.running.journal.clear(self.id)
 
     def fail_next(self, operation: str, fault: Fault | int, times: int = 1) -> None:
         """Plant a fault for the next requests of an operation that this environment's credentials make.
@@ -79,11 +79,11 @@ class LocalEnvironment:
         :param times: how many requests meet it, one after the other.
         """
         planted = status_fault(fault) if isinstance(fault, int) else fault
-        self.control_plane.running.core.faults.plant(operation, planted, times, environment=self.id)
+        self.control_plane.running.faults.plant(operation, planted, times, environment=self.id)
 
     def clear_faults(self) -> None:
         """Forget this environment's faults that have not fired."""
-        self.control_plane.running.core.faults.clear(self.id)
+        self.control_plane.running.faults.clear(self.id)
 
     def task(
         self, task_id: str, **options: Any

@@ -19,7 +19,9 @@ from helmr_provider.local.network.listener import Listener, is_loopback
 from helmr_provider.local.state import schedules
 from helmr_provider.local.state.api_keys import create_key
 from helmr_provider.local.testing import admin
-from helmr_provider.local.workspaces.worker import GuestWorker
+from helmr_provider.local.testing.faults import FaultBook
+from helmr_provider.local.testing.journal import Journal
+from helmr_provider.local.workspaces.worker import WorkspaceWorker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -64,23 +66,30 @@ class Server:
     ) -> None:
         if not allow_remote and not is_loopback(host):
             raise ValueError(f"{host} is not a loopback address; whoever reaches it could run the deployed tasks")
-        self.core = Core(tasks, db, settings, clock)
+        self.journal = Journal()
+        self.faults = FaultBook()
+        self.core = Core(
+            tasks,
+            db,
+            settings,
+            clock,
+            executor=self._make_worker,
+            workspaces=self._make_workspaces,
+            executes=is_loopback(host),
+        )
         try:
             self.api_key = create_key(self.core, key=api_key or self.core.default_api_key())
         except BaseException:
             self.core.close()
             raise
-        self.core.executes = self.core.settings.execute and is_loopback(host)
-        self.guests = GuestWorker(self.core)
-        self.worker = Worker(self.core)
         self.listener = Listener(self._answer, host, port)
-        self._api = Api(self.core, self.listener)
+        self._api = Api(self.core, self.listener, self.faults, self.journal)
         self._site: ASGIApp = Starlette(
             routes=[
                 Route("/healthz", _health("ok")),
                 Route("/readyz", _health("ready")),
-                *console.routes(self.core),
-                *admin.routes(self.core, self.worker),
+                *console.routes(self.core, self.journal),
+                *admin.routes(self.core, self.worker, self.workspaces, self.faults, self.journal),
             ]
         )
         self._background: set[asyncio.Task[None]] = set()
@@ -99,13 +108,13 @@ class Server:
         try:
             schedules.declare_everywhere(self.core)
             self.worker.recover()
-            self.guests.recover()
+            self.workspaces.recover()
             await self.listener.open()
         except BaseException:
             self.core.close()
             raise
         self.core.public_url = self.url
-        for work in (self.worker.dispatch(), self.guests.tend(), sweep_forever(self.core)):
+        for work in (self.worker.dispatch(), self.workspaces.tend(), sweep_forever(self.core)):
             self._in_background(work)
 
     async def stop(self) -> None:
@@ -115,8 +124,16 @@ class Server:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.worker.stop()
-        await self.guests.stop()
+        await self.workspaces.stop()
         self.core.close()
+
+    def _make_worker(self, core: Core) -> Worker:
+        self.worker = Worker(core)
+        return self.worker
+
+    def _make_workspaces(self, core: Core) -> WorkspaceWorker:
+        self.workspaces = WorkspaceWorker(core)
+        return self.workspaces
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -6,7 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from helmr_provider.local.common.jsontext import as_object
-from helmr_provider.local.definitions.tasks import TaskFailure, task
+from helmr_provider.local.definitions.tasks import TaskFailure
+from helmr_provider.local.execution.tasks import task
 
 if TYPE_CHECKING:
     from helmr_provider.local.execution.context import TaskContext

@@ -11,7 +11,7 @@ import pytest
 from helmr_provider.local import LocalControlPlane, Queue, Settings, task
 from helmr_provider.local._server import Server
 from helmr_provider.local.execution.worker import Worker
-from tests.local.stage import until
+from tests.support.local.polling import until
 
 if TYPE_CHECKING:
     from helmr_provider.local import TaskContext

@@ -1,6 +1,7 @@
-"""Request bodies, read as Go's decoder reads them, with its error texts.
+"""Request bodies, decoded into typed members with the control plane's errors for wrong fields.
 
-Clients show these texts to people, so an emulator that says something else hides what the real one would say.
+Users see the errors for fields. The real control plane describes malformed JSON with the texts of its own scanner;
+this one describes it in its own words.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local.api.gosyntax import syntax_complaint
 from helmr_provider.local.common.clock import parse_rfc3339
 from helmr_provider.local.common.jsontext import as_list, as_object
 
@@ -25,14 +25,14 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class DecodeError(ValueError):
-    """What Go's decoder says about a body."""
+    """A request body that cannot be decoded."""
 
 
 @dataclass(frozen=True)
 class Struct:
-    """A Go struct that a body is decoded into.
+    """The members of a JSON object and the readers of their values.
 
-    :param name: its Go name as error texts write it, for example `api.CreateTokenRequest`.
+    :param name: its name in error texts, for example `api.CreateTokenRequest`.
     :param fields: a reader for each member, by JSON name.
     :param strict: refuse members of unknown name.
     """
@@ -42,9 +42,9 @@ class Struct:
     strict: bool = True
 
     def read(self, value: Any, path: str | None = None) -> dict[str, Any]:
-        """Decode an object's members, in its order; the first complaint wins.
+        """Decode an object's members, in its order; the first error wins.
 
-        :raises DecodeError: with Go's text.
+        :raises DecodeError: if it is no object, or a member is unknown or has another type.
         """
         if value is None:
             return {}
@@ -68,19 +68,20 @@ class Struct:
 def parse(raw: bytes) -> Any:
     """Parse exactly one JSON value.
 
-    :raises DecodeError: with Go's text.
+    :raises DecodeError: if the body is empty, malformed or nested too deeply, or holds more than one value.
     """
     text = raw.decode("utf-8", "replace")
     start = len(text) - len(text.lstrip(_WHITESPACE))
     try:
         value, end = _DECODER.raw_decode(text, start)
     except RecursionError:
-        raise DecodeError("exceeded max depth") from None
-    except ValueError:
-        raise DecodeError(syntax_complaint(text) or "invalid JSON") from None
+        raise DecodeError("JSON is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise DecodeError(f"malformed JSON: {error.msg} at character {error.pos}") from None
+    except ValueError as error:
+        raise DecodeError(f"malformed JSON: {error}") from None
     if text[end:].strip(_WHITESPACE):
-        # Python takes `1.x` for a number with something behind it, Go for a number that is broken.
-        raise DecodeError(syntax_complaint(text) or "request body must contain a single JSON value")
+        raise DecodeError("request body must contain a single JSON value")
     return _mended(value) if "\\u" in text else value
 
 
@@ -176,7 +177,7 @@ def _mended(value: Any) -> Any:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(name)
+    raise ValueError(f"{name} is not a number")
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

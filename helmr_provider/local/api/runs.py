@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from helmr_provider.local.api import request_body as gojson
-from helmr_provider.local.api import sse, values
+from helmr_provider.local.api import request_body, sse, values
 from helmr_provider.local.api.request import answer
 from helmr_provider.local.common.errors import ApiError
 from helmr_provider.local.common.ids import is_uuid
@@ -18,9 +17,9 @@ if TYPE_CHECKING:
     from helmr_provider.local.api.request import ApiRequest
     from helmr_provider.local.storage.database import Row
 
-_CANCEL = gojson.Struct(
+_CANCEL = request_body.Struct(
     "api.CancelRunRequest",
-    {"reason": gojson.string, "force": gojson.boolean, "idempotency_key": gojson.string},
+    {"reason": request_body.string, "force": request_body.boolean, "idempotency_key": request_body.string},
 )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from helmr_provider.local.api import request_body as gojson
+from helmr_provider.local.api import request_body
 from helmr_provider.local.api.request import SCOPE_WITH_KEY, answer
 from helmr_provider.local.api.starts import RUN_OPTIONS, checked
 from helmr_provider.local.common.errors import ApiError
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
     from helmr_provider.local.storage.database import Row
 
 _BODY = "schedule request"
-_OPTIONS = gojson.Struct("api.ScheduleRunOptions", RUN_OPTIONS, strict=False)
+_OPTIONS = request_body.Struct("api.ScheduleRunOptions", RUN_OPTIONS, strict=False)
 
 
 def _options(value: Any, path: str) -> dict[str, Any]:
     members = _OPTIONS.read(value, path)
     for name in ("deployment_id", "version"):
         if value is not None and name in value:
-            raise gojson.DecodeError(f"{name} is not accepted for scheduled session starts")
+            raise request_body.DecodeError(f"{name} is not accepted for scheduled session starts")
     return members
 
 
-_SCHEDULE = gojson.Struct(
+_SCHEDULE = request_body.Struct(
     "api.CreateScheduleRequest",
     {
-        "project_id": gojson.string,
-        "environment_id": gojson.string,
-        "deduplication_key": gojson.string,
-        "external_id": gojson.string,
-        "task": gojson.string,
-        "cron": gojson.string,
-        "timezone": gojson.string,
+        "project_id": request_body.string,
+        "environment_id": request_body.string,
+        "deduplication_key": request_body.string,
+        "external_id": request_body.string,
+        "task": request_body.string,
+        "cron": request_body.string,
+        "timezone": request_body.string,
         "options": _options,
-        "active": gojson.boolean,
+        "active": request_body.boolean,
     },
 )
 

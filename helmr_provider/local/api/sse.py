@@ -99,8 +99,8 @@ async def run_events(core: Core, run_id: str, cursor: int) -> AsyncGenerator[byt
 async def _next_record(core: Core, run_id: str) -> bool:
     topic, seconds = events.topic(run_id), core.settings.keep_alive
     if core.event_slots is None:
-        return await core.hub.wait(topic, seconds)
-    return await core.event_slots.wait(core.hub, topic, seconds)
+        return await core.notifier.wait(topic, seconds)
+    return await core.event_slots.wait(core.notifier, topic, seconds)
 
 
 async def run_logs(core: Core, run_id: str, cursor: int) -> AsyncGenerator[bytes]:

@@ -7,7 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from helmr_provider.local.common.notifier import Hub
+    from helmr_provider.local.common.notifier import Notifier
 
 
 class EventSlots:
@@ -26,11 +26,11 @@ class EventSlots:
         self._free = asyncio.Semaphore(number)
         self._given_back = asyncio.Event()
 
-    async def wait(self, hub: Hub, topic: str, timeout: float) -> bool:  # noqa: ASYNC109 - as :meth:`Hub.wait`
+    async def wait(self, notifier: Notifier, topic: str, timeout: float) -> bool:  # noqa: ASYNC109 - as :meth:`Notifier.wait`
         """Wait for a topic in a slot of the pool, as soon as there is one; tell whether it was notified."""
         async with self._free:
             until = asyncio.get_running_loop().time() + timeout
-            noticed = await hub.wait(topic, timeout)
+            noticed = await notifier.wait(topic, timeout)
             if noticed and self._free.locked():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(until):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 
-class Hub:
+class Notifier:
     """Topics and the futures that wait for them. All of it belongs to one event loop."""
 
     def __init__(self) -> None:

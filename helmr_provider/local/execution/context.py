@@ -237,12 +237,12 @@ class TaskContext:
         the workspace meanwhile, and then the directory is made anew from its version.
         """
         self._uses_workspace = True
-        return await self._core.guests.directory(self._leased())
+        return await self._core.workspaces.directory(self._leased())
 
     async def commit_workspace(self) -> None:
         """Make the workspace's directory a version, if this task asked for it; the worker calls this."""
         if self._uses_workspace:
-            await self._core.guests.commit(self._leased())
+            await self._core.workspaces.commit(self._leased())
 
     async def sleep(self, seconds: float) -> None:
         """Wait for a timer: the run is `waiting` meanwhile, and a restart of the control plane does not shorten it."""

@@ -25,7 +25,7 @@ async def sweep_forever(core: Core) -> None:
             sweep(core)
         except Exception:  # noqa: BLE001 - one thing that cannot be done must not stop all that comes due later
             _log.exception("a sweep failed")
-        await core.hub.wait("sweep", core.settings.sweep)
+        await core.notifier.wait("sweep", core.settings.sweep)
 
 
 def sweep(core: Core) -> None:
@@ -38,7 +38,7 @@ def sweep(core: Core) -> None:
     for run in core.db.all("SELECT * FROM runs WHERE execution = 'queued' AND expires_at <= ?", now):
         runs.expire(core, run)
     if core.db.one("SELECT 1 FROM runs WHERE execution = 'queued' AND not_before <= ? LIMIT 1", now) is not None:
-        core.hub.notify("dispatch")
+        core.notifier.notify("dispatch")
     schedules.fire_due(core)
     sessions.start_follow_ups(core)
     sessions.expire_due(core)

@@ -46,7 +46,6 @@ class Worker:
         self._executions: dict[str, _Execution] = {}
         self._paused = False
         self._stopping = False
-        core.cancel_execution = self._cancel
 
     def recover(self) -> None:
         """Deal with the runs that a worker held when the process ended."""
@@ -58,7 +57,7 @@ class Worker:
         while True:
             if not self._paused:
                 self._lease_all()
-            await self._core.hub.wait("dispatch", self._pass_limits())
+            await self._core.notifier.wait("dispatch", self._pass_limits())
 
     def pause(self) -> None:
         """Lease nothing more: new, retried and resumed runs stay `queued`."""
@@ -67,7 +66,7 @@ class Worker:
     def resume(self) -> None:
         """Lease again."""
         self._paused = False
-        self._core.hub.notify("dispatch")
+        self._core.notifier.notify("dispatch")
 
     async def stop(self) -> None:
         """Drop all executions where they are, as the end of the process would."""
@@ -104,7 +103,7 @@ class Worker:
             if held is not None and (held.waiting is None or held.attempt != run["attempt_number"]):
                 continue
             with self._core.db.transaction():
-                if not self._core.guests.acquire(run):
+                if not self._core.workspaces.acquire(run):
                     continue
                 leased = runs.lease(self._core, run)
             places.take(run)
@@ -126,10 +125,11 @@ class Worker:
             _log.error("run %s could not be executed", run_id, exc_info=failure)
         if not self._stopping:
             execution.release()
-            self._core.guests.release(run_id)
-            self._core.hub.notify("dispatch")
+            self._core.workspaces.release(run_id)
+            self._core.notifier.notify("dispatch")
 
-    def _cancel(self, run_id: str) -> None:
+    def cancel(self, run_id: str) -> None:
+        """Stop the execution of a run, if it is executing."""
         execution = self._executions.get(run_id)
         if execution is not None:
             execution.task.cancel()

@@ -50,7 +50,7 @@ def append(core: Core, resource_id: str, stream: str, content: bytes) -> Row:
             stream,
             end - core.settings.stream_retention,
         )
-        core.db.after_commit(lambda: core.hub.notify(topic(resource_id)))
+        core.db.after_commit(lambda: core.notifier.notify(topic(resource_id)))
     return _chunk(core, resource_id, stream, start)
 
 

@@ -80,7 +80,7 @@ def append(
         "attributes": {"redacted": True} if redacted else loads(jsonb(dict(attributes or {}))),
     }
     core.db.insert("events", run_id=run["id"], sequence=sequence, kind=kind, record=dumps(record))
-    core.db.after_commit(lambda: core.hub.notify(topic(run["id"])))
+    core.db.after_commit(lambda: core.notifier.notify(topic(run["id"])))
 
 
 def after(core: Core, run_id: str, cursor: int, limit: int) -> list[Row]:

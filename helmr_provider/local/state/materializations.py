@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ENDED = ("stopped", "lost", "failed")
 ENDING = ("capturing", "stopping")
-TOPIC = "guests"
+TOPIC = "workspaces"
 _RESERVATION = 300 * SECOND
 
 
@@ -137,15 +137,15 @@ def end(core: Core, materialization: Row, state: str) -> None:
     core.db.update("materializations", materialization["id"], state=state, updated_at=now)
     if state == "stopped":
         core.db.update("workspaces", materialization["workspace_id"], updated_at=now)
-    core.db.after_commit(lambda: core.hub.notify("dispatch"))
+    core.db.after_commit(lambda: core.notifier.notify("dispatch"))
 
 
 def notify(core: Core, workspace_id: str) -> None:
     """Tell the worker that there is something to do for a workspace."""
 
     def tell() -> None:
-        core.hub.notify(topic(workspace_id))
-        core.hub.notify(TOPIC)
+        core.notifier.notify(topic(workspace_id))
+        core.notifier.notify(TOPIC)
 
     core.db.after_commit(tell)
 

@@ -1,6 +1,6 @@
 """The tables of workspaces and what lives in them, of schedules, of public access tokens and of secrets.
 
-Archives of workspace versions are files of their own, named by their digest (see :mod:`.guest.artifacts`).
+Archives of workspace versions are files of their own, named by their digest (see :mod:`.files`).
 """
 
 from __future__ import annotations

@@ -17,17 +17,20 @@ from helmr_provider.local._core import DEFAULT_ENVIRONMENT
 from helmr_provider.local.common.jsontext import as_object
 from helmr_provider.local.network.listener import is_loopback
 from helmr_provider.local.state.api_keys import create_key
-from helmr_provider.local.testing import time_control as passing
+from helmr_provider.local.testing import time_control
 from helmr_provider.local.testing.faults import Fault
 
 if TYPE_CHECKING:
     from helmr_provider.local._core import Core
     from helmr_provider.local.execution.worker import Worker
+    from helmr_provider.local.testing.faults import FaultBook
+    from helmr_provider.local.testing.journal import Journal
+    from helmr_provider.local.workspaces.worker import WorkspaceWorker
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def routes(core: Core, worker: Worker) -> list[Route]:
+def routes(core: Core, worker: Worker, workspaces: WorkspaceWorker, faults: FaultBook, journal: Journal) -> list[Route]:
     """Return the routes of the administration.
 
     - `GET /_local/health`
@@ -46,23 +49,23 @@ def routes(core: Core, worker: Worker) -> list[Route]:
         return JSONResponse({"status": "ok", "tasks": sorted(core.deployment.tasks)})
 
     async def read_journal(_: Request) -> Response:
-        return JSONResponse({"requests": [entry.as_dict() for entry in core.journal.entries()]})
+        return JSONResponse({"requests": [entry.as_dict() for entry in journal.entries()]})
 
     async def clear_journal(_: Request) -> Response:
-        core.journal.clear()
+        journal.clear()
         return Response(status_code=204)
 
     async def read_faults(_: Request) -> Response:
-        return JSONResponse({"faults": core.faults.pending()})
+        return JSONResponse({"faults": faults.pending()})
 
     async def plant_fault(request: Request) -> Response:
         body = await _object(request)
         fault = Fault.from_dict(body["fault"])
-        core.faults.plant(str(body["operation"]), fault, int(body.get("times", 1)))
-        return JSONResponse({"faults": core.faults.pending()}, 201)
+        faults.plant(str(body["operation"]), fault, int(body.get("times", 1)))
+        return JSONResponse({"faults": faults.pending()}, 201)
 
     async def clear_faults(_: Request) -> Response:
-        core.faults.clear()
+        faults.clear()
         return Response(status_code=204)
 
     async def add_key(request: Request) -> Response:
@@ -79,11 +82,11 @@ def routes(core: Core, worker: Worker) -> list[Route]:
         return Response(status_code=204)
 
     async def pause_workspaces(request: Request) -> Response:
-        core.guests.pause((await _object(request))["what"])
+        workspaces.pause((await _object(request))["what"])
         return Response(status_code=204)
 
     async def lose_workspace(request: Request) -> Response:
-        await core.guests.lose(request.path_params["workspace_id"])
+        await workspaces.lose(request.path_params["workspace_id"])
         return Response(status_code=204)
 
     table: list[tuple[str, str, _Endpoint]] = [
@@ -105,16 +108,16 @@ def routes(core: Core, worker: Worker) -> list[Route]:
 
 def _clock(core: Core) -> list[tuple[str, str, _Endpoint]]:
     async def read_clock(_: Request) -> Response:
-        return JSONResponse(passing.shown(core))
+        return JSONResponse(time_control.shown(core))
 
     async def set_clock(request: Request) -> Response:
         body = await _object(request)
-        passing.set_mode(core, body["mode"], body.get("rate"))
-        return JSONResponse(passing.shown(core))
+        time_control.set_mode(core, body["mode"], body.get("rate"))
+        return JSONResponse(time_control.shown(core))
 
     async def advance_clock(request: Request) -> Response:
-        await passing.advance(core, (await _object(request))["by"])
-        return JSONResponse(passing.shown(core))
+        await time_control.advance(core, (await _object(request))["by"])
+        return JSONResponse(time_control.shown(core))
 
     return [("GET", "clock", read_clock), ("PUT", "clock", set_clock), ("POST", "clock/advance", advance_clock)]
 

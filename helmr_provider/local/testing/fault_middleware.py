@@ -33,7 +33,7 @@ class _Cut(Exception):  # noqa: N818 - an event, not an error
     """The stream has gone wrong as planted; nothing else is to be sent."""
 
 
-def misbehaving(fault: Fault, connections: Connections, app: ASGIApp) -> ASGIApp:
+def with_fault(fault: Fault, connections: Connections, app: ASGIApp) -> ASGIApp:
     """Return an application that answers one request as the fault has it."""
 
     async def respond(scope: Scope, receive: Receive, send: Send) -> None:

@@ -88,5 +88,5 @@ def _microseconds(by: str | float | timedelta) -> int:
 
 
 def _wake(core: Core) -> None:
-    core.hub.notify("sweep")
-    core.hub.notify("dispatch")
+    core.notifier.notify("sweep")
+    core.notifier.notify("dispatch")

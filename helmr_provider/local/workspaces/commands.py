@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from helmr_provider.local._core import Core
     from helmr_provider.local.storage.database import Row
-    from helmr_provider.local.workspaces.process_reaper import Sentinel
+    from helmr_provider.local.workspaces.process_reaper import ProcessReaper
 
 STOPPED = {"code": "workspace_materialization_stopped"}
 _DRAIN_SECONDS = 1.0
@@ -36,10 +36,10 @@ class Command:
     :param row: the exec.
     """
 
-    def __init__(self, core: Core, row: Row, sentinel: Sentinel) -> None:
+    def __init__(self, core: Core, row: Row, reaper: ProcessReaper) -> None:
         self._core = core
         self._row = row
-        self._sentinel = sentinel
+        self._reaper = reaper
         self._process: processes.Process | None = None
         self._stopped = False
         self.task = asyncio.create_task(self._run(), name=f"exec {row['id']}")
@@ -61,7 +61,7 @@ class Command:
                 loads(self._row["command"]),
                 cwd=cwd,
                 env=processes.environment(core.files.home(workspace_id), loads(self._row["env"])),
-                sentinel=self._sentinel,
+                reaper=self._reaper,
             )
         except (OSError, ValueError) as error:
             execs.end(core, exec_id, "failed", error={"code": "exec_start_failed", "message": _why(error, cwd)})
@@ -102,10 +102,10 @@ class Terminal:
     :param row: the terminal.
     """
 
-    def __init__(self, core: Core, row: Row, sentinel: Sentinel) -> None:
+    def __init__(self, core: Core, row: Row, reaper: ProcessReaper) -> None:
         self._core = core
         self._row = row
-        self._sentinel = sentinel
+        self._reaper = reaper
         self._process: processes.Process | None = None
         self._master: int | None = None
         self._closing = False
@@ -144,7 +144,7 @@ class Terminal:
                 [sys.executable, "-I", "-S", str(tty.__file__), shell],
                 cwd=cwd,
                 env=processes.environment(core.files.home(workspace_id), {"TERM": "xterm-256color", "SHELL": shell}),
-                sentinel=self._sentinel,
+                reaper=self._reaper,
                 terminal=slave,
             )
         except (OSError, ValueError) as error:
@@ -194,7 +194,7 @@ async def _deliver(core: Core, resource_id: str, stream: str, descriptor: int, i
         if not rows:
             if closed:
                 return
-            await core.hub.wait(chunks.topic(resource_id), _LOOK_AGAIN)
+            await core.notifier.wait(chunks.topic(resource_id), _LOOK_AGAIN)
 
 
 async def _end(process: processes.Process | None, task: asyncio.Task[None], number: int = signal.SIGTERM) -> None:

@@ -36,7 +36,7 @@ def kill_session(session_id: int, number: int = signal.SIGKILL) -> None:
             os.killpg(group, number)
 
 
-class Sentinel:
+class ProcessReaper:
     """Tells a process of its own what to end if this one is killed; started when there is something to tell."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Sentinel:
         self._tell(str(directory))
 
     def stop(self) -> None:
-        """End the sentinel: whatever it still watches ends with it."""
+        """End the reaper: whatever it still watches ends with it."""
         process, self._process = self._process, None
         if process is not None and process.stdin is not None:
             with contextlib.suppress(OSError):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from helmr_provider.local.workspaces.process_reaper import Sentinel
+    from helmr_provider.local.workspaces.process_reaper import ProcessReaper
 
 _READ = 64 * 1024
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "USER", "LOGNAME")
@@ -28,7 +28,7 @@ class Process:
     :param command: the program and its arguments.
     :param cwd: where it begins.
     :param env: its whole environment.
-    :param sentinel: what ends it if this process is killed.
+    :param reaper: what ends it if this process is killed.
     :param terminal: the terminal's side of a pseudo-terminal, which is all three standard streams; pipes if absent.
     :raises OSError: if it cannot be started.
     :raises ValueError: if the command or a variable is malformed.
@@ -40,15 +40,15 @@ class Process:
         *,
         cwd: str,
         env: Mapping[str, str],
-        sentinel: Sentinel,
+        reaper: ProcessReaper,
         terminal: int = subprocess.PIPE,
     ) -> None:
-        self._sentinel = sentinel
+        self._reaper = reaper
         self.popen = subprocess.Popen(  # noqa: S603 - running what is asked for is the purpose
             command, cwd=cwd, env=env, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True
         )
         self.pid = self.popen.pid
-        sentinel.watch(self.pid)
+        reaper.watch(self.pid)
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         threading.Thread(target=self._wait, args=(asyncio.get_running_loop(),), daemon=True).start()
 
@@ -65,7 +65,7 @@ class Process:
 
         def tell() -> None:
             self.kill()
-            self._sentinel.forget(self.pid)
+            self._reaper.forget(self.pid)
             self._ended.set_result(code)
 
         # The loop may be gone when a process outlives the control plane's patience.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from helmr_provider.local.common.ids import uuid7
 from helmr_provider.local.state import execs, materializations, ptys, versions, writers
 from helmr_provider.local.workspaces.commands import Command, Terminal
-from helmr_provider.local.workspaces.process_reaper import Sentinel
+from helmr_provider.local.workspaces.process_reaper import ProcessReaper
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,7 @@ _WORK = """
 """
 
 
-class GuestWorker:
+class WorkspaceWorker:
     """Does the work of one control plane's workspaces.
 
     :param core: the control plane's state.
@@ -46,11 +46,10 @@ class GuestWorker:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._guests: dict[str, _Guest] = {}
-        self._sentinel = Sentinel()
+        self._live: dict[str, _LiveWorkspace] = {}
+        self._reaper = ProcessReaper()
         self.worker_id = uuid7(core.clock.now())
         self.paused: Pause | None = None
-        core.guests = self
 
     def recover(self) -> None:
         """Record the loss of what was live when the process ended."""
@@ -63,8 +62,8 @@ class GuestWorker:
         while True:
             if self.paused != "workspaces":
                 for row in self._core.db.all(_WORK):
-                    self._guest(row)
-            await self._core.hub.wait(materializations.TOPIC, _LOOK_AGAIN)
+                    self._live_workspace(row)
+            await self._core.notifier.wait(materializations.TOPIC, _LOOK_AGAIN)
 
     def pause(self, what: Pause | None) -> None:
         """Begin nothing of a kind, so that one can look at what comes before; go on with everything else.
@@ -76,9 +75,9 @@ class GuestWorker:
         if what is not None and what not in get_args(Pause):
             raise ValueError(f"{what!r} is nothing to pause; known are {', '.join(get_args(Pause))}")
         self.paused = what
-        for guest in self._guests.values():
-            self._core.hub.notify(materializations.topic(guest.workspace_id))
-        self._core.hub.notify(materializations.TOPIC)
+        for live in self._live.values():
+            self._core.notifier.notify(materializations.topic(live.workspace_id))
+        self._core.notifier.notify(materializations.TOPIC)
 
     async def lose(self, workspace_id: str) -> None:
         """Let a live workspace's machine die: what ran in it is `lost`, what it wrote since its version is gone."""
@@ -86,17 +85,17 @@ class GuestWorker:
         if row is None:
             return
         _lose(self._core, row, "failed")
-        guest = self._guests.get(row["id"])
-        if guest is not None:
-            await asyncio.wait(guest.drop())
+        live = self._live.get(row["id"])
+        if live is not None:
+            await asyncio.wait(live.drop())
         await asyncio.to_thread(self._core.files.discard, workspace_id)
 
     async def stop(self) -> None:
         """Drop everything where it is, as the end of the process would."""
-        tasks = [task for guest in self._guests.values() for task in guest.drop()]
+        tasks = [task for live in self._live.values() for task in live.drop()]
         if tasks:
             await asyncio.wait(tasks, timeout=_STOP_SECONDS)
-        await asyncio.to_thread(self._sentinel.stop)
+        await asyncio.to_thread(self._reaper.stop)
 
     def acquire(self, run: Row) -> bool:
         """Let a run hold its session's workspace; tell whether it may."""
@@ -116,7 +115,7 @@ class GuestWorker:
         core = self._core
         row = core.db.one("SELECT * FROM materializations WHERE run_id = ? AND state = 'running'", run_id)
         if row is not None and not writers.commands_hold(core, row["workspace_id"]):
-            if row["id"] in self._guests:
+            if row["id"] in self._live:
                 materializations.begin_stop(core, row)
             else:
                 materializations.end(core, row, "stopped")
@@ -128,7 +127,7 @@ class GuestWorker:
     async def directory(self, run: Row) -> Path:
         """Return the directory of the workspace that a run holds, for the run to change."""
         row = self._held(run)
-        directory = await self._guest(row).prepared()
+        directory = await self._live_workspace(row).prepared()
         materializations.soil(self._core, row["id"])
         return directory
 
@@ -136,7 +135,7 @@ class GuestWorker:
         """Make what a run did to its workspace's directory the current version, if it asked for the directory."""
         workspace = _workspace_of(self._core, run)
         if workspace is not None and workspace["dirty_state"] == "dirty":
-            await self._guest(self._held(run)).capture("user", None)
+            await self._live_workspace(self._held(run)).capture("user", None)
 
     def _held(self, run: Row) -> Row:
         workspace = _workspace_of(self._core, run)
@@ -145,22 +144,22 @@ class GuestWorker:
             raise RuntimeError(f"run {run['id']} holds no workspace")
         return row
 
-    def _guest(self, row: Row) -> _Guest:
-        guest = self._guests.get(row["id"])
-        if guest is None:
-            guest = _Guest(self, self._core, row, self._sentinel)
-            self._guests[row["id"]] = guest
-            guest.task.add_done_callback(lambda _: self._guests.pop(row["id"], None))
-        return guest
+    def _live_workspace(self, row: Row) -> _LiveWorkspace:
+        live = self._live.get(row["id"])
+        if live is None:
+            live = _LiveWorkspace(self, self._core, row, self._reaper)
+            self._live[row["id"]] = live
+            live.task.add_done_callback(lambda _: self._live.pop(row["id"], None))
+        return live
 
 
-class _Guest:
+class _LiveWorkspace:
     """One live workspace, from its request to its stop."""
 
-    def __init__(self, worker: GuestWorker, core: Core, row: Row, sentinel: Sentinel) -> None:
+    def __init__(self, worker: WorkspaceWorker, core: Core, row: Row, reaper: ProcessReaper) -> None:
         self._worker = worker
         self._core = core
-        self._sentinel = sentinel
+        self._reaper = reaper
         self._id: str = row["id"]
         self.workspace_id: str = row["workspace_id"]
         self._version_id: str = row["base_version_id"]
@@ -181,7 +180,7 @@ class _Guest:
                 row = versions.find(self._core, self._workspace(), self._version_id)
                 files.make()
                 if files.temporary is not None:
-                    self._sentinel.remove(files.temporary)
+                    self._reaper.remove(files.temporary)
                 await asyncio.to_thread(files.materialize, self.workspace_id, row["content_digest"])
                 self._is_ready = True
         return self._core.files.directory(self.workspace_id)
@@ -242,7 +241,7 @@ class _Guest:
             return True
         else:
             self._serve()
-        await self._core.hub.wait(materializations.topic(self.workspace_id), _LOOK_AGAIN)
+        await self._core.notifier.wait(materializations.topic(self.workspace_id), _LOOK_AGAIN)
         return True
 
     def _now_running(self) -> None:
@@ -258,13 +257,13 @@ class _Guest:
             if row["state"] == "materializing":
                 execs.EXECS.change(self._core, row["id"], state="queued")
             if self._worker.paused is None and row["id"] not in self._commands:
-                self._watch(row["id"], Command(self._core, row, self._sentinel))
+                self._watch(row["id"], Command(self._core, row, self._reaper))
         for row in ptys.PTYS.unended(self._core, self._id):
             terminal = self._commands.get(row["id"])
             if self._worker.paused is not None:
                 continue
             if terminal is None:
-                self._watch(row["id"], Terminal(self._core, row, self._sentinel))
+                self._watch(row["id"], Terminal(self._core, row, self._reaper))
             elif isinstance(terminal, Terminal) and row["state"] == "resizing":
                 terminal.resize(row)
             elif isinstance(terminal, Terminal) and row["state"] == "closing":

@@ -9,8 +9,8 @@ import pytest
 
 from helmr_provider.local import LocalControlPlane, Settings, WaitTimedOut, task
 from helmr_provider.local.common.clock import SECOND, Clock, parse_rfc3339
-from tests.local.stage import until
-from tests.local.wire import Wire
+from tests.support.local.polling import until
+from tests.support.local.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from helmr_provider.local.common.event_slots import EventSlots
-from helmr_provider.local.common.notifier import Hub
+from helmr_provider.local.common.notifier import Notifier
 
 _LONG = 60.0
 
 
-async def _following(slots: EventSlots, hub: Hub, *timeouts: float) -> list[asyncio.Task[bool]]:
-    tasks = [asyncio.create_task(slots.wait(hub, "run:1", timeout)) for timeout in timeouts]
+async def _following(slots: EventSlots, notifier: Notifier, *timeouts: float) -> list[asyncio.Task[bool]]:
+    tasks = [asyncio.create_task(slots.wait(notifier, "run:1", timeout)) for timeout in timeouts]
     await asyncio.sleep(0)
     return tasks
 
@@ -22,18 +22,18 @@ async def _settled() -> None:
 
 
 async def test_with_a_slot_left_a_notification_comes_at_once() -> None:
-    hub, slots = Hub(), EventSlots(3)
-    followers = await _following(slots, hub, _LONG, _LONG)
-    hub.notify("run:1")
+    notifier, slots = Notifier(), EventSlots(3)
+    followers = await _following(slots, notifier, _LONG, _LONG)
+    notifier.notify("run:1")
     assert await asyncio.gather(*followers) == [True, True]
 
 
 async def test_in_a_full_pool_it_comes_when_a_follower_s_silence_ends() -> None:
-    hub, slots = Hub(), EventSlots(2)
-    told = await _following(slots, hub, _LONG)
-    silent = asyncio.create_task(slots.wait(hub, "run:2", 0.05))
+    notifier, slots = Notifier(), EventSlots(2)
+    told = await _following(slots, notifier, _LONG)
+    silent = asyncio.create_task(slots.wait(notifier, "run:2", 0.05))
     await asyncio.sleep(0)
-    hub.notify("run:1")
+    notifier.notify("run:1")
     await _settled()
     assert not told[0].done()
     assert await silent is False
@@ -41,8 +41,8 @@ async def test_in_a_full_pool_it_comes_when_a_follower_s_silence_ends() -> None:
 
 
 async def test_a_follower_beyond_the_pool_waits_for_a_slot_and_a_left_one_is_given_on() -> None:
-    hub, slots = Hub(), EventSlots(1)
-    first, second = await _following(slots, hub, _LONG, 0.01)
+    notifier, slots = Notifier(), EventSlots(1)
+    first, second = await _following(slots, notifier, _LONG, 0.01)
     await _settled()
     assert not second.done()
     first.cancel()

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 from helmr_provider.local.common.clock import SECOND, Clock
-from tests.local.replay import Replay
-from tests.local.wire import Wire
+from tests.support.local.polling import until
+from tests.support.local.recording_replay import Replay
+from tests.support.local.wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from helmr_provider.local import LocalControlPlane, TaskFailure
-    from tests.local.scripted import Act, Director
+    from tests.support.local.scripted_tasks import Act, Director
 
 
 class MovableClock(Clock):
@@ -26,7 +25,7 @@ class MovableClock(Clock):
         super().advance(int(seconds * SECOND))
 
 
-class Stage:
+class Scenario:
     """A server with scripted tasks, a replay on it, and what scenes do between recordings."""
 
     def __init__(
@@ -38,7 +37,7 @@ class Stage:
         self.wire = Wire(server)
         self._folder = folder
         self.replay = Replay(server, folder, recorded_at)
-        self._names = {int(path.name[:3]): path.stem for path in sorted(folder.glob("[0-9]*.json"))}
+        self._names = {int(path.name.partition("-")[0]): path.stem for path in sorted(folder.glob("[0-9]*.json"))}
 
     def play(self, *numbers: int, **options: Any) -> None:
         """Play recordings by number."""
@@ -87,9 +86,3 @@ class Stage:
     def newest_run(self) -> str:
         """Return the id of the newest run."""
         return str(self.wire.get("/api/runs", status="all", limit="1")["runs"][0]["id"])
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Look until something is so."""
-    while not condition():
-        time.sleep(0.002)

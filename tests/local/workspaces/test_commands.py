@@ -20,10 +20,12 @@ from helmr_provider.local import LocalControlPlane, Settings
 from helmr_provider.local._core import Core
 from helmr_provider.local._server import Server
 from helmr_provider.local.api import bytestreams
+from helmr_provider.local.execution.worker import Worker
 from helmr_provider.local.state import chunks
-from tests.local.conftest import QUICK
-from tests.local.stage import until
-from tests.local.wire import Wire
+from helmr_provider.local.workspaces.worker import WorkspaceWorker
+from tests.support.local.polling import until
+from tests.support.local.settings import QUICK
+from tests.support.local.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +98,7 @@ def _is_gone(pid: int) -> bool:
 
 
 def _sentinels() -> set[int]:
-    return {child.pid for child in psutil.Process().children() if "sentinel" in " ".join(child.cmdline())}
+    return {child.pid for child in psutil.Process().children() if "process_reaper" in " ".join(child.cmdline())}
 
 
 def test_a_command_reads_its_stdin_to_the_end_and_every_byte_comes_back(workspace: Workspace) -> None:
@@ -180,7 +182,7 @@ def test_old_bytes_of_a_long_output_are_forgotten() -> None:
 
 
 async def test_a_follower_that_falls_behind_what_is_kept_is_told_so() -> None:
-    core = Core([], None, Settings(stream_retention=1000))
+    core = Core([], None, Settings(stream_retention=1000), executor=Worker, workspaces=WorkspaceWorker)
     source = bytestreams.Source("workspace_exec", "some-exec", "stdout", lambda *_: RUNNING, ("running",))
     chunks.append(core, "some-exec", "stdout", b"first")
     frames = bytestreams.frames(core, source, 0, 1)

@@ -26,7 +26,7 @@ for order in orders:
 """
 
 
-class Puppet:
+class ControlledProcess:
     """One process."""
 
     def __init__(self, connection: socket.socket) -> None:
@@ -62,29 +62,29 @@ class Puppet:
         self._orders.flush()
 
 
-class Puppets:
+class ControlledProcesses:
     """The programs `names` on the PATH, each of whose processes reports here."""
 
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
-        self._made: list[Puppet] = []
+        self._made: list[ControlledProcess] = []
 
-    def next(self) -> Puppet:
+    def next(self) -> ControlledProcess:
         """Wait for the next process to start."""
         connection, _ = self._listener.accept()
         connection.settimeout(_SECONDS)
-        puppet = Puppet(connection)
-        self._made.append(puppet)
-        return puppet
+        process = ControlledProcess(connection)
+        self._made.append(process)
+        return process
 
     def close(self) -> None:
         """Let go of all of them."""
-        for puppet in self._made:
-            puppet.close()
+        for process in self._made:
+            process.close()
 
 
 @contextmanager
-def puppets(folder: Path, *names: str) -> Generator[Puppets]:
+def controlled_processes(folder: Path, *names: str) -> Generator[ControlledProcesses]:
     """Put programs of these names first on the PATH of this process for the time of the block."""
     with socket.create_server(("127.0.0.1", 0)) as listener, _path_begins_with(folder):
         listener.settimeout(_SECONDS)
@@ -92,11 +92,11 @@ def puppets(folder: Path, *names: str) -> Generator[Puppets]:
             program = folder / name
             program.write_text(_PROGRAM.format(python=sys.executable, port=listener.getsockname()[1]))
             program.chmod(0o755)
-        troupe = Puppets(listener)
+        processes = ControlledProcesses(listener)
         try:
-            yield troupe
+            yield processes
         finally:
-            troupe.close()
+            processes.close()
 
 
 @contextmanager
