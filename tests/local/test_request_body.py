@@ -40,9 +40,7 @@ THING = Struct(
 
 
 @pytest.mark.parametrize(
-    "text",
-        "", " \n", "{", '{"a"', "nope", "[1,]", '{"a":1,}', '{"a" 1}', "[1 2]", "'a'", '"\n"', "-a", "NaN", "-Infinity"
-    ],
+    "text", ["", " \n", "{", '{"a"', "nope", "[1,]", '{"a":1,}', '{"a" 1}', "[1 2]", "'a'", '"\n"', "-a", "NaN"]
 )
 def test_malformed_json_is_refused_in_words(text: str) -> None:
     with pytest.raises(DecodeError, match="malformed JSON: "):
