@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import httpx
 
-from helmr_provider.client.answers import MAX_ERROR_BODY, Answer
+from helmr_provider.client._wire.responses import MAX_ERROR_BODY, Answer
 from helmr_provider.client.errors import HelmrConfigError, HelmrConnectionError, HelmrError, HelmrProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
 
-    from helmr_provider.client.config import Settings
-    from helmr_provider.client.requests import Request
-    from helmr_provider.client.secrets import Secret
+    from helmr_provider.client._config import Settings
+    from helmr_provider.client._secrets import Secret
+    from helmr_provider.client._wire.requests import Request
 
 logger = logging.getLogger("helmr_provider.client")
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 if TYPE_CHECKING:
     from helmr_provider.client._async.client import AsyncHelmrClient
     from helmr_provider.client._sync.client import HelmrClient
-    from helmr_provider.client.blocking_waiter import BlockingWaiter
-    from helmr_provider.client.waiter import Waiter
+    from helmr_provider.client._waiting.async_waiter import Waiter
+    from helmr_provider.client._waiting.sync_waiter import BlockingWaiter
 
 T = TypeVar("T")
 
@@ -52,13 +52,13 @@ def each(items: Items[T]) -> Stream[T]:
 
 def build_async_waiter(client: AsyncHelmrClient) -> Waiter:
     """Build the driver of all waits of an asynchronous client."""
-    from helmr_provider.client.waiter import Waiter
+    from helmr_provider.client._waiting.async_waiter import Waiter
 
     return Waiter(client)
 
 
 def build_waiter(client: HelmrClient) -> BlockingWaiter:
     """Build what a blocking client waits with."""
-    from helmr_provider.client.blocking_waiter import BlockingWaiter
+    from helmr_provider.client._waiting.sync_waiter import BlockingWaiter
 
     return BlockingWaiter(client)

@@ -7,7 +7,7 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
-from helmr_provider.client.pacing import Pace
+from helmr_provider.client._waiting.pacing import Pace
 from helmr_provider.output import SILENCE, OutputLines, another_look_may_help, write_tail
 
 if TYPE_CHECKING:

@@ -128,7 +128,7 @@ class HelmrApprovalTrigger(HelmrTrigger):
 
     async def _first_answer(self, client: AsyncHelmrClient, ti_id: str, remaining: float | None) -> Row | None:
         """Wait for the first answer; return Airflow's if it is that one."""
-        from helmr_provider.client.wait_actions import Key
+        from helmr_provider.client._waiting.actions import Key
 
         key = Key("required action", ti_id)
         in_airflow = asyncio.ensure_future(
@@ -159,7 +159,7 @@ class HelmrApprovalTrigger(HelmrTrigger):
 
     async def _pass_on(self, client: AsyncHelmrClient, row: Row) -> None:
         """Complete the token with what was answered in Airflow, however long the control plane is away."""
-        from helmr_provider.client.wait_actions import Key
+        from helmr_provider.client._waiting.actions import Key
 
         async def complete(quick: AsyncHelmrClient) -> None:
             question = self._question(await quick.tokens.retrieve(self.token_id))

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
-from helmr_provider.client.wait_actions import Key
+from helmr_provider.client._waiting.actions import Key
 from helmr_provider.triggers.ended_runs import FULL, EndedRuns
 from helmr_provider.triggers.occurrences import Cursor, Occurrence
 from helmr_provider.triggers.shared_client import shared_client

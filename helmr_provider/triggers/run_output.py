@@ -8,7 +8,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
-from helmr_provider.client.pacing import Pace
+from helmr_provider.client._waiting.pacing import Pace
 from helmr_provider.output import SILENCE, another_look_may_help
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from helmr_provider.asking import aask
-from helmr_provider.client.wait_actions import Key
+from helmr_provider.client._waiting.actions import Key
 from helmr_provider.triggers.base import KWARGS_VERSION, HelmrTrigger
 from helmr_provider.turns import Turn, Watch
 

@@ -80,7 +80,7 @@ class HelmrExecTrigger(HelmrTrigger):
         :param client: the triggerer's shared client.
         :param remaining: seconds left until the deadline; ``None`` without one.
         """
-        from helmr_provider.client.wait_actions import Key
+        from helmr_provider.client._waiting.actions import Key
 
         # Reads run in a task of the waiter, which serves many; only in our own context do lines reach our task's log.
         context = contextvars.copy_context()
@@ -182,7 +182,7 @@ class HelmrWorkspaceTrigger(HelmrTrigger):
         :param client: the triggerer's shared client.
         :param remaining: seconds left until the deadline; ``None`` without one.
         """
-        from helmr_provider.client.wait_actions import Key
+        from helmr_provider.client._waiting.actions import Key
 
         looks: dict[Awaited, Callable[[AsyncHelmrClient], Awaitable[bool]]] = {
             "free": self._is_free_twice(),

@@ -19,14 +19,14 @@ from helmr_provider.client import (
     WorkspaceStreamError,
     WorkspaceStreamTerminalError,
 )
-from helmr_provider.client.retrying import Backoff
-from tests.client.wire import VARIANTS, Reply, Wire, drive, events
+from helmr_provider.client._retry import Backoff
+from tests.client.scripted_server import VARIANTS, Reply, Wire, drive, events
 
 if TYPE_CHECKING:
     from helmr_provider.client import (
         StreamChunk,
     )
-    from tests.client.wire import Asked, End
+    from tests.client.scripted_server import Asked, End
 
 both = pytest.mark.parametrize("variant", VARIANTS)
 PIECES = [b"hello ", b"w\xc3", b"\xb6rld", b"\x00\xff", b"!"]
@@ -234,7 +234,7 @@ def test_nothing_is_requested_before_the_iteration_begins(variant: str) -> None:
 
 def test_a_stream_that_was_asked_for_counts_while_it_is_open() -> None:
     from helmr_provider.client import HelmrClient
-    from tests.client.wire import API_KEY
+    from tests.client.scripted_server import API_KEY
 
     with (
         Wire(events(*(chunk_frame(chunk) for chunk in CHUNKS), end_frame())) as wire,

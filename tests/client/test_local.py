@@ -9,7 +9,7 @@ import pytest
 from helmr_provider.client import HelmrClient, HelmrNotFoundError, HelmrPermissionError, HelmrTimeoutError
 from helmr_provider.local import LocalControlPlane
 from helmr_provider.local.faults import Fault
-from tests.client.wire import VARIANTS, drive
+from tests.client.scripted_server import VARIANTS, drive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

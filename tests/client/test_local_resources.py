@@ -23,7 +23,7 @@ from helmr_provider.client import (
 )
 from helmr_provider.local import LocalControlPlane
 from helmr_provider.local.faults import Fault
-from tests.client.wire import VARIANTS, drive
+from tests.client.scripted_server import VARIANTS, drive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

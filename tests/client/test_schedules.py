@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.client import AsyncHelmrClient, HelmrClient, HelmrError, ScheduleRunOptions, Task
+from tests.client.scripted_server import API_KEY, VARIANTS, Reply, Wire, drive
 from tests.client.test_transport import shown
-from tests.client.wire import API_KEY, VARIANTS, Reply, Wire, drive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.client.wire import Asked
+    from tests.client.scripted_server import Asked
 
 both = pytest.mark.parametrize("variant", VARIANTS)
 NOW = "2026-11-23T17:39:27.900891Z"

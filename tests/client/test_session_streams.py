@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.client import AsyncHelmrClient, HelmrError, HelmrProtocolError, PublicScope
+from tests.client.scripted_server import API_KEY, VARIANTS, Reply, Wire, drive
 from tests.client.test_transport import shown
-from tests.client.wire import API_KEY, VARIANTS, Reply, Wire, drive
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from helmr_provider.client import PublicAccessToken
-    from tests.client.wire import Asked
+    from tests.client.scripted_server import Asked
 
 both = pytest.mark.parametrize("variant", VARIANTS)
 TOKEN = "hlmr_pat_0z-x8Je0-w_oi_gMqvmVJT6F1dBkdyxZDi4OTz07On4"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from helmr_provider.client import HelmrConflictError, HelmrProtocolError, SessionSnapshot
+from tests.client.scripted_server import NOTHING, VARIANTS, Reply, Wire, drive
 from tests.client.test_models import RUN
-from tests.client.wire import NOTHING, VARIANTS, Reply, Wire, drive
 
 pytestmark = pytest.mark.parametrize("variant", VARIANTS)
 

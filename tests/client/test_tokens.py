@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from helmr_provider.client import HelmrConfigError, HelmrProtocolError, Token
-from tests.client.wire import API_KEY, VARIANTS, Reply, Wire, drive
+from tests.client.scripted_server import API_KEY, VARIANTS, Reply, Wire, drive
 
 pytestmark = pytest.mark.parametrize("variant", VARIANTS)
 

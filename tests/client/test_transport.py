@@ -22,10 +22,10 @@ from helmr_provider.client import (
     HelmrProtocolError,
     PayloadValidationError,
 )
-from helmr_provider.client.retrying import Backoff
-from tests.client.recorded import recording
+from helmr_provider.client._retry import Backoff
+from tests.client.recordings.recorded import recording
+from tests.client.scripted_server import API_KEY, VARIANTS, Reply, Wire, drive
 from tests.client.test_models import RUN
-from tests.client.wire import API_KEY, VARIANTS, Reply, Wire, drive
 from tests.conftest import CONTRACT
 
 pytestmark = pytest.mark.parametrize("variant", VARIANTS)

@@ -22,8 +22,8 @@ from helmr_provider.client import (
     RunSnapshot,
     Task,
 )
-from tests.client.recorded import recording
-from tests.client.wire import API_KEY, VARIANTS, Reply, Wire, drive
+from tests.client.recordings.recorded import recording
+from tests.client.scripted_server import API_KEY, VARIANTS, Reply, Wire, drive
 from tests.conftest import CONTRACT
 
 both = pytest.mark.parametrize("variant", VARIANTS)

@@ -15,12 +15,12 @@ from helmr_provider.client import (
     HelmrProtocolError,
     HelmrTimeoutError,
 )
-from tests.client.wire import API_KEY, VARIANTS, Reply, Wire, drive
+from tests.client.scripted_server import API_KEY, VARIANTS, Reply, Wire, drive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.client.wire import Asked
+    from tests.client.scripted_server import Asked
 
 both = pytest.mark.parametrize("variant", VARIANTS)
 NOW = "2026-11-23T17:38:28.251884Z"
@@ -316,7 +316,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_sent(
 
 
 def test_names_with_dots_are_not_parents(offline: HelmrClient) -> None:
-    from helmr_provider.client.workspace_bodies import file_path
+    from helmr_provider.client._wire.workspace_serialization import file_path
 
     assert [file_path(path) for path in ("a..b", "..a", "a/...", " a ")] == ["a..b", "..a", "a/...", "a"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from pydantic import Field, model_validator
 
-from helmr_provider.client.address import SessionAddress
+from helmr_provider.client._wire.session_ref import SessionAddress
 from helmr_provider.client.models.base import OptionalText, WireModel
 from helmr_provider.client.streams import input_stream, output_stream
 
