@@ -31,7 +31,6 @@ NAMES = {
     "async_sleep": "sleep",
     "async_waiter": "sync_waiter",
     "build_async_waiter": "build_waiter",
-    "Waiter": "BlockingWaiter",
 }
 
 ASYNC_NAME = re.compile(r"Async(?=[A-Z])")

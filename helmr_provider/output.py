@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from helmr_provider.client._secrets import scrub
-from helmr_provider.client._waiting.pacing import Rate
+from helmr_provider.client._waiting.pacing import RateLimiter
 from helmr_provider.failures import is_permanent
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class OutputLines:
         self.cursor = cursor
         self._log = log
         self._clock = clock
-        self._rate = Rate(_LINES_PER_SECOND, _BURST)
+        self._rate = RateLimiter(_LINES_PER_SECOND, _BURST)
         self._decoder = LogDecoder()
         self._begun: dict[str, str] = {}
         self._held_back: deque[tuple[str, str]] = deque(maxlen=_TAIL_LINES)

@@ -75,7 +75,7 @@ def events(*frames: str | bytes, end: End = "complete") -> Reply:
     return Reply(frames=frames, headers={"content-type": "text/event-stream"}, end=end)
 
 
-class Wire:
+class ScriptedServer:
     """Serve replies in order (the last one again and again), or whatever a function answers."""
 
     def __init__(self, *replies: Reply, answer: Callable[[Asked], Reply] | None = None) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from helmr_provider.client._secrets import Secret
-    from helmr_provider.client._waiting.async_waiter import Waiter
+    from helmr_provider.client._waiting.async_waiter import AsyncWaiter
 
 
 class AsyncHelmrClient:
@@ -88,7 +88,7 @@ class AsyncHelmrClient:
     def _set_up(self, transport: AsyncTransport, slots: StreamSlots) -> None:
         self.transport = transport
         self.stream_slots = slots
-        self._waiter: Waiter | None = None
+        self._waiter: AsyncWaiter | None = None
 
     def _view(self, context: Context) -> Self:
         view = object.__new__(type(self))
@@ -157,7 +157,7 @@ class AsyncHelmrClient:
         return AsyncSecrets(self)
 
     @property
-    def waiter(self) -> Waiter:
+    def waiter(self) -> AsyncWaiter:
         """What all waits of this client share; built by the first."""
         if self._waiter is None:
             self._waiter = build_async_waiter(self)

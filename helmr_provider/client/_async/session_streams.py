@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from helmr_provider.client._async.transport import AsyncTransport
     from helmr_provider.client._secrets import Secret
+    from helmr_provider.client._session_ref import SessionRef
     from helmr_provider.client._shim import AsyncItems, AsyncStream
-    from helmr_provider.client._wire.session_ref import SessionAddress
     from helmr_provider.client.streams import InputStream, OutputStream
 
 T = TypeVar("T", default=Any)
@@ -33,7 +33,7 @@ class _AsyncRecords(Generic[T]):
     _LIST: str
 
     def __init__(
-        self, transport: AsyncTransport, address: SessionAddress, stream: InputStream[T] | OutputStream[T]
+        self, transport: AsyncTransport, address: SessionRef, stream: InputStream[T] | OutputStream[T]
     ) -> None:
         self._transport = transport
         self._address = address

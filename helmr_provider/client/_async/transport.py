@@ -12,7 +12,7 @@ from helmr_provider.client._retry import call_options, pending_options
 from helmr_provider.client._shim import async_sleep
 from helmr_provider.client._wire.endpoints import ENDPOINTS
 from helmr_provider.client._wire.requests import build_request
-from helmr_provider.client._wire.responses import error_from, interpret
+from helmr_provider.client._wire.responses import error_from, parse_response
 from helmr_provider.client._wire.sse import EventParser
 from helmr_provider.client.errors import HelmrProtocolError
 
@@ -69,7 +69,7 @@ class AsyncTransport:
         return await again(self._once, endpoint, request)
 
     async def _once(self, endpoint: Endpoint, request: Request) -> Any:
-        return interpret(endpoint, await self.http.send(request), time.time())
+        return parse_response(endpoint, await self.http.send(request), time.time())
 
     async def events(
         self, operation: str, *, path: Mapping[str, str], query: Mapping[str, Any]

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 from helmr_provider.client._async.execs import AsyncWorkspaceExecs
 from helmr_provider.client._async.ptys import AsyncWorkspacePtys
 from helmr_provider.client._async.workspace_files import AsyncWorkspaceFiles, AsyncWorkspaceVersions
-from helmr_provider.client._wire.envelopes import read_member
-from helmr_provider.client._wire.responses import read, read_list, same_id
+from helmr_provider.client._wire.responses import read, read_list, read_member, same_id
 from helmr_provider.client._wire.serialization import NOT_GIVEN
 from helmr_provider.client._wire.workspace_serialization import (
     create_workspace_body,

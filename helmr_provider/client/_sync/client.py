@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from helmr_provider.client._secrets import Secret
-    from helmr_provider.client._waiting.sync_waiter import BlockingWaiter
+    from helmr_provider.client._waiting.sync_waiter import Waiter
 
 
 class HelmrClient:
@@ -89,7 +89,7 @@ class HelmrClient:
     def _set_up(self, transport: Transport, slots: StreamSlots) -> None:
         self.transport = transport
         self.stream_slots = slots
-        self._waiter: BlockingWaiter | None = None
+        self._waiter: Waiter | None = None
 
     def _view(self, context: Context) -> Self:
         view = object.__new__(type(self))
@@ -158,7 +158,7 @@ class HelmrClient:
         return Secrets(self)
 
     @property
-    def waiter(self) -> BlockingWaiter:
+    def waiter(self) -> Waiter:
         """What all waits of this client share; built by the first."""
         if self._waiter is None:
             self._waiter = build_waiter(self)

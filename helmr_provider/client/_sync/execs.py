@@ -6,9 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._sync.byte_streams import ByteStream
-from helmr_provider.client._waiting.actions import Key
-from helmr_provider.client._wire.envelopes import read_member
-from helmr_provider.client._wire.responses import read, read_list, same_id
+from helmr_provider.client._waiting.actions import WaitKey
+from helmr_provider.client._wire.responses import read, read_list, read_member, same_id
 from helmr_provider.client._wire.workspace_serialization import exec_body, write_body
 from helmr_provider.client.durations import poll_seconds, seconds
 from helmr_provider.client.models.execs import Exec, StreamChunk
@@ -127,7 +126,7 @@ class ExecHandle:
             found = self.retrieve()
             if found.is_terminal:
                 return found
-        key = Key("exec", self.id, self.workspace_id)
+        key = WaitKey("exec", self.id, self.workspace_id)
         return self._client.waiter.until(key, self._read, _is_over, limit, interval=interval)
 
     def _read(self, client: HelmrClient) -> Exec:

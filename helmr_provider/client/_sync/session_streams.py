@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import builtins
 
     from helmr_provider.client._secrets import Secret
+    from helmr_provider.client._session_ref import SessionRef
     from helmr_provider.client._shim import Items, Stream
     from helmr_provider.client._sync.transport import Transport
-    from helmr_provider.client._wire.session_ref import SessionAddress
     from helmr_provider.client.streams import InputStream, OutputStream
 
 T = TypeVar("T", default=Any)
@@ -33,7 +33,7 @@ class _Records(Generic[T]):
 
     _LIST: str
 
-    def __init__(self, transport: Transport, address: SessionAddress, stream: InputStream[T] | OutputStream[T]) -> None:
+    def __init__(self, transport: Transport, address: SessionRef, stream: InputStream[T] | OutputStream[T]) -> None:
         self._transport = transport
         self._address = address
         self.stream = stream

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from helmr_provider.client._session_ref import SessionRef
 from helmr_provider.client._sync.session_streams import SessionInput, SessionOutput
 from helmr_provider.client._wire.responses import read, read_list, same_id
 from helmr_provider.client._wire.serialization import NOT_GIVEN, reason_body, start_body, update_body
-from helmr_provider.client._wire.session_ref import SessionAddress
 from helmr_provider.client.durations import seconds
 from helmr_provider.client.errors import HelmrError, HelmrTimeoutError
 from helmr_provider.client.models.sessions import SessionRun, SessionSnapshot, SessionStart, SessionStartAndWait
@@ -198,7 +198,7 @@ class Sessions:
         """
         if isinstance(session, SessionHandle):
             return SessionHandle(self._client, session.address)
-        return SessionHandle(self._client, SessionAddress.of(session, external_id))
+        return SessionHandle(self._client, SessionRef.of(session, external_id))
 
     def retrieve(
         self,
@@ -260,7 +260,7 @@ class SessionHandle:
     :param address: which session.
     """
 
-    def __init__(self, client: HelmrClient, address: SessionAddress) -> None:
+    def __init__(self, client: HelmrClient, address: SessionRef) -> None:
         self._transport = client.transport
         self.address = address
 

@@ -13,7 +13,7 @@ from helmr_provider.client._retry import call_options, pending_options
 from helmr_provider.client._shim import sleep
 from helmr_provider.client._wire.endpoints import ENDPOINTS
 from helmr_provider.client._wire.requests import build_request
-from helmr_provider.client._wire.responses import error_from, interpret
+from helmr_provider.client._wire.responses import error_from, parse_response
 from helmr_provider.client._wire.sse import EventParser
 from helmr_provider.client.errors import HelmrProtocolError
 
@@ -70,7 +70,7 @@ class Transport:
         return again(self._once, endpoint, request)
 
     def _once(self, endpoint: Endpoint, request: Request) -> Any:
-        return interpret(endpoint, self.http.send(request), time.time())
+        return parse_response(endpoint, self.http.send(request), time.time())
 
     def events(self, operation: str, *, path: Mapping[str, str], query: Mapping[str, Any]) -> Stream[ServerSentEvent]:
         """Open one stream and yield its events until the server ends it. Nothing is repeated here.

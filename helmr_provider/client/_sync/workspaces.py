@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from helmr_provider.client._sync.execs import WorkspaceExecs
 from helmr_provider.client._sync.ptys import WorkspacePtys
 from helmr_provider.client._sync.workspace_files import WorkspaceFiles, WorkspaceVersions
-from helmr_provider.client._wire.envelopes import read_member
-from helmr_provider.client._wire.responses import read, read_list, same_id
+from helmr_provider.client._wire.responses import read, read_list, read_member, same_id
 from helmr_provider.client._wire.serialization import NOT_GIVEN
 from helmr_provider.client._wire.workspace_serialization import (
     create_workspace_body,

@@ -16,7 +16,7 @@ TOKEN_PAGE: Final = 500
 """Tokens that a page holds at most."""
 
 
-class Key(NamedTuple):
+class WaitKey(NamedTuple):
     """What is waited for: its kind (``run``, ``token``, or any other that is looked at singly), its id, and in what."""
 
     kind: str
@@ -28,7 +28,7 @@ class Key(NamedTuple):
 class Retrieve:
     """Read the snapshot of one thing: nothing else decides that it has ended."""
 
-    key: Key
+    key: WaitKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class ListRuns:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class CountRuns:
     """Count the runs of the environment by status."""
 
 
@@ -65,7 +65,7 @@ class StopFollow:
     run_id: str
 
 
-Request = Retrieve | ListRuns | Counts | ListPendingTokens
+Request = Retrieve | ListRuns | CountRuns | ListPendingTokens
 Action = Request | Follow | StopFollow
 
 

@@ -17,14 +17,14 @@ from helmr_provider.client._waiting.actions import (
     RUN,
     TOKEN,
     TOKEN_PAGE,
-    Counts,
+    CountRuns,
     Failure,
     Follow,
-    Key,
     ListPendingTokens,
     ListRuns,
     Retrieve,
     StopFollow,
+    WaitKey,
 )
 from helmr_provider.client._waiting.failures import (
     failure_of,
@@ -36,7 +36,7 @@ from helmr_provider.client._waiting.failures import (
 )
 from helmr_provider.client._waiting.scheduler import Scheduler
 from helmr_provider.client._waiting.stats import WaitStats
-from helmr_provider.client._waiting.stream_allocator import EventLag, is_hint
+from helmr_provider.client._waiting.stream_allocator import ClockSkew, is_hint
 from helmr_provider.client.errors import HelmrConfigError, HelmrError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ _CLOSING = 5.0
 
 
 class _Result(NamedTuple):
-    key: Key
+    key: WaitKey
     value: Any
     error: BaseException | None
     closing: tuple[asyncio.Task[Any], ...]
@@ -86,7 +86,7 @@ async def _ignoring_id(read: Callable[[AsyncHelmrClient], Awaitable[_T]], client
     return await read(client)
 
 
-class Waiter:
+class AsyncWaiter:
     """Wait for runs, tokens and other things on behalf of one client.
 
     It belongs to the event loop of its first wait, as the client's connections do.
@@ -100,13 +100,13 @@ class Waiter:
         self._slots = client.stream_slots
         self._scheduler = Scheduler()
         self._stats = WaitStats()
-        self._lag = EventLag()
-        self._waits: dict[Key, list[_Inbox]] = {}
+        self._lag = ClockSkew()
+        self._waits: dict[WaitKey, list[_Inbox]] = {}
         self._kinds: dict[str, _Kind] = {
             RUN: _Kind(self._client.runs.retrieve, _has_ended),
             TOKEN: _Kind(self._client.tokens.retrieve, _is_decided),
         }
-        self._others: dict[Key, _Kind] = {}
+        self._others: dict[WaitKey, _Kind] = {}
         self._children: dict[Request | Follow, asyncio.Task[Any]] = {}
         self._driver: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -126,7 +126,7 @@ class Waiter:
         :raises HelmrTimeoutError: the run had not ended by then.
         :raises HelmrNotFoundError: no such run in this environment.
         """
-        snapshot: RunSnapshot = await self._one(Key(RUN, run_id), timeout)
+        snapshot: RunSnapshot = await self._one(WaitKey(RUN, run_id), timeout)
         return snapshot
 
     async def run_many(
@@ -141,7 +141,7 @@ class Waiter:
         :raises HelmrTimeoutError: not all had ended by then; ``pending`` has the ids of the others.
         :raises HelmrNotFoundError: a run does not exist; raised after all others were yielded.
         """
-        pending = dict.fromkeys(Key(RUN, run_id) for run_id in run_ids)
+        pending = dict.fromkeys(WaitKey(RUN, run_id) for run_id in run_ids)
         limit = _Limit(timeout)
         inbox: _Inbox = asyncio.Queue()
         held_back: list[BaseException] = []
@@ -174,12 +174,12 @@ class Waiter:
         :raises HelmrTimeoutError: it was still pending by then.
         :raises HelmrNotFoundError: no such token in this environment.
         """
-        token: Token = await self._one(Key(TOKEN, token_id), timeout)
+        token: Token = await self._one(WaitKey(TOKEN, token_id), timeout)
         return token
 
     async def until(
         self,
-        key: Key,
+        key: WaitKey,
         read: Callable[[AsyncHelmrClient], Awaitable[_T]],
         ended: Callable[[_T], bool],
         timeout: float | None = None,  # noqa: ASYNC109 - the limit names what is waited for
@@ -214,7 +214,7 @@ class Waiter:
 
     async def _one(
         self,
-        key: Key,
+        key: WaitKey,
         timeout: float | None,  # noqa: ASYNC109 - the limit names what is waited for
         interval: float | None = None,
     ) -> Any:
@@ -232,7 +232,7 @@ class Waiter:
             raise result.error
         return result.value
 
-    def _register(self, key: Key, inbox: _Inbox, interval: float | None = None) -> None:
+    def _register(self, key: WaitKey, inbox: _Inbox, interval: float | None = None) -> None:
         if self._closed:
             raise HelmrError("This client is closed: nothing can be waited for with it.")
         loop = asyncio.get_running_loop()
@@ -251,7 +251,7 @@ class Waiter:
             self._driver = loop.create_task(self._drive(), name="helmr-waiter")
         self._wake.set()
 
-    def _unregister(self, key: Key, inbox: _Inbox) -> None:
+    def _unregister(self, key: WaitKey, inbox: _Inbox) -> None:
         inboxes = self._waits.get(key)
         if inboxes is None or inbox not in inboxes:
             return
@@ -259,7 +259,7 @@ class Waiter:
         if not inboxes:
             self._forget(key)
 
-    def _forget(self, key: Key) -> tuple[asyncio.Task[Any], ...]:
+    def _forget(self, key: WaitKey) -> tuple[asyncio.Task[Any], ...]:
         """Stop everything that is under way for one thing, or everything at all if it was the last."""
         del self._waits[key]
         self._others.pop(key, None)
@@ -274,7 +274,7 @@ class Waiter:
                 task
                 for action, task in self._children.items()
                 if (isinstance(action, Retrieve) and action.key == key)
-                or (isinstance(action, Follow) and Key(RUN, action.run_id) == key)
+                or (isinstance(action, Follow) and WaitKey(RUN, action.run_id) == key)
             )
         for task in ending:
             if task is not asyncio.current_task():
@@ -286,7 +286,7 @@ class Waiter:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake.set)
 
-    def _end(self, key: Key, value: Any, error: BaseException | None) -> None:
+    def _end(self, key: WaitKey, value: Any, error: BaseException | None) -> None:
         inboxes = self._waits.get(key, [])
         closing = self._forget(key) if inboxes else ()
         for inbox in inboxes:
@@ -411,7 +411,7 @@ class Waiter:
                 runs = await self._client.runs.list(status=status, limit=FULL_LIST)
                 statuses = {run.id: run.status for run in runs}
                 return lambda: scheduler.listed(action, clock(), statuses, full=len(runs) >= FULL_LIST)
-            case Counts():
+            case CountRuns():
                 counts = await self._client.runs.count()
                 return lambda: scheduler.counted(action, clock(), counts.terminal)
             case ListPendingTokens(cursor):
@@ -456,7 +456,7 @@ class _Limit:
                 raise
             return inbox.get_nowait()
 
-    def error(self, pending: Iterable[Key]) -> HelmrTimeoutError:
+    def error(self, pending: Iterable[WaitKey]) -> HelmrTimeoutError:
         return timeout_error(self._seconds, pending)
 
 

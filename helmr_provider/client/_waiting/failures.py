@@ -19,7 +19,7 @@ from helmr_provider.client.errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from helmr_provider.client._waiting.actions import Key
+    from helmr_provider.client._waiting.actions import WaitKey
 
 _OUTAGE = frozenset({429, 502, 503, 504})
 _UNREACHED = Failure(retryable=True, outage=True)
@@ -68,7 +68,7 @@ def raise_held_back(errors: list[BaseException]) -> None:
         raise errors[0]
 
 
-def timeout_error(seconds: float | None, pending: Iterable[Key]) -> HelmrTimeoutError:
+def timeout_error(seconds: float | None, pending: Iterable[WaitKey]) -> HelmrTimeoutError:
     """Build the error that names what had not ended, and the limit."""
     keys = list(pending)
     names = ", ".join(f"{key.kind} {key.id}" for key in keys[:3]) + (f" and {len(keys) - 3} more" if keys[3:] else "")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 Random = Callable[[], float]
 
 
-class Pace:
+class PollInterval:
     """An interval that grows while nothing happens and starts again when something does.
 
     :param first: seconds of the shortest interval.
@@ -61,7 +61,7 @@ class Backoff:
         return delay * (1.0 - 0.5 * self._random())
 
 
-class Gate:
+class CircuitBreaker:
     """Whether the control plane may be asked: shut after a failure that concerns everybody, then one probe at a time.
 
     :param random: source of the jitter.
@@ -100,7 +100,7 @@ class Gate:
             self.opens_at = max(self.opens_at, now + min(retry_after, self.LONGEST_RETRY_AFTER))
 
 
-class Rate:
+class RateLimiter:
     """At most so many things a second, with a small burst.
 
     :param per_second: how many a second.

@@ -13,13 +13,13 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._waiting.actions import LISTED, RUN, Retrieve
-from helmr_provider.client._waiting.pacing import Rate
+from helmr_provider.client._waiting.pacing import RateLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from helmr_provider.client._waiting.actions import Key, Request
-    from helmr_provider.client._waiting.pacing import Backoff, Pace
+    from helmr_provider.client._waiting.actions import Request, WaitKey
+    from helmr_provider.client._waiting.pacing import Backoff, PollInterval
 
 NEVER = float("-inf")
 IDLE = float("inf")
@@ -39,8 +39,8 @@ class Wait:
     :param queued: whether it waits for its turn.
     """
 
-    key: Key
-    pace: Pace
+    key: WaitKey
+    pace: PollInterval
     backoff: Backoff
     status: str = ""
     seen_at: float = NEVER
@@ -77,7 +77,7 @@ class _Turns:
         return None
 
 
-class SingleLooks:
+class PollQueue:
     """Order the single looks.
 
     :param waits: everything that is waited for.
@@ -85,14 +85,14 @@ class SingleLooks:
     :param burst: how many at once after a rest.
     """
 
-    def __init__(self, waits: Mapping[Key, Wait], *, rate: float, burst: int) -> None:
+    def __init__(self, waits: Mapping[WaitKey, Wait], *, rate: float, burst: int) -> None:
         self._waits = waits
         self._timers: list[tuple[float, int, Wait]] = []
         self._order = count()
         self._unlisted = _Turns()
         self._others = _Turns()
-        self._suspects: set[Key] = set()
-        self._rate = Rate(rate, burst)
+        self._suspects: set[WaitKey] = set()
+        self._rate = RateLimiter(rate, burst)
 
     @property
     def pending(self) -> bool:
@@ -110,7 +110,7 @@ class SingleLooks:
         self._suspects.add(wait.key)
         self.at(wait, now, now)
 
-    def settle(self, key: Key) -> None:
+    def settle(self, key: WaitKey) -> None:
         """Note that a thing was looked at, or is not waited for any more."""
         self._suspects.discard(key)
 

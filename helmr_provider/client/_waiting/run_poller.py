@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from helmr_provider.client._waiting.actions import Counts, ListRuns
-from helmr_provider.client._waiting.pacing import Pace
+from helmr_provider.client._waiting.actions import CountRuns, ListRuns
+from helmr_provider.client._waiting.pacing import PollInterval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _NEVER = float("-inf")
 
 
-class Survey:
+class RunPoller:
     """Decide when runs are counted and listed.
 
     A *pass* begins when something may have ended: every run must then be shown alive, by a list or singly, by a request
@@ -38,7 +38,7 @@ class Survey:
     """Seconds for which a list that was not worth its price is left out."""
 
     def __init__(self, random: Random) -> None:
-        self._pace = Pace(1.0, 5.0, 1.5, random)
+        self._pace = PollInterval(1.0, 5.0, 1.5, random)
         self._tick_at = _NEVER
         self._safety_at = _NEVER
         self._finished: int | None = None
@@ -51,7 +51,7 @@ class Survey:
         self._blind = False
         self._listed_at = _NEVER
         self._lists: list[ListRuns] = []
-        self._under_way: set[Counts | ListRuns] = set()
+        self._under_way: set[CountRuns | ListRuns] = set()
         self._listing = False
         self._poor_until: dict[str | None, float] = {}
 
@@ -70,30 +70,30 @@ class Survey:
         """Whether runs that were seen alive before this pass must be seen again."""
         return self._owed > 0 or self._thorough
 
-    def due(self, now: float) -> list[Counts | ListRuns]:
+    def due(self, now: float) -> list[CountRuns | ListRuns]:
         """Give the requests to make now. Each stays due until it is said to be under way."""
-        due: list[Counts | ListRuns] = [listing for listing in self._lists if listing not in self._under_way]
-        if now >= self._tick_at and Counts() not in self._under_way:
-            due.append(Counts())
+        due: list[CountRuns | ListRuns] = [listing for listing in self._lists if listing not in self._under_way]
+        if now >= self._tick_at and CountRuns() not in self._under_way:
+            due.append(CountRuns())
         return due
 
     def wake_at(self) -> float:
         """Give the time at which something is due."""
         if any(listing not in self._under_way for listing in self._lists):
             return _NEVER
-        return float("inf") if Counts() in self._under_way else self._tick_at
+        return float("inf") if CountRuns() in self._under_way else self._tick_at
 
-    def started(self, action: Counts | ListRuns) -> None:
+    def started(self, action: CountRuns | ListRuns) -> None:
         """Note that a request is under way."""
         self._under_way.add(action)
-        if isinstance(action, Counts):
+        if isinstance(action, CountRuns):
             self._found_meanwhile = 0
         else:
             self._lists.remove(action)
 
     def counted(self, now: float, finished: int) -> None:
         """Take how many runs of the environment have ended, ever, and begin a pass if one of ours may be among them."""
-        self._under_way.discard(Counts())
+        self._under_way.discard(CountRuns())
         last, self._finished = self._finished, finished
         if last is None or finished < last:
             self._grew(now, 1, blind=True)
@@ -103,17 +103,17 @@ class Survey:
         self._owed = max(self._owed, -self._found_meanwhile)
         self._tick_at = now + self._pace.next()
 
-    def failed(self, action: Counts | ListRuns, now: float, *, retryable: bool) -> None:
+    def failed(self, action: CountRuns | ListRuns, now: float, *, retryable: bool) -> None:
         """Note that a request failed: what it would have said is looked for without it."""
         self._under_way.discard(action)
-        if isinstance(action, Counts):
+        if isinstance(action, CountRuns):
             self._finished = None
             self._grew(now, 1, blind=True)
             self._tick_at = now + self._pace.next()
         elif not retryable:
             self._poor_until[action.status] = now + self.POOR_FOR
 
-    def dropped(self, action: Counts | ListRuns) -> None:
+    def dropped(self, action: CountRuns | ListRuns) -> None:
         """Note that nothing will be heard of a request."""
         self._under_way.discard(action)
 
@@ -179,7 +179,7 @@ class Survey:
 
     def listing_ended(self) -> bool:
         """Whether all lists of a pass have answered: said once for each pass."""
-        if not self._listing or self._lists or self._under_way - {Counts()}:
+        if not self._listing or self._lists or self._under_way - {CountRuns()}:
             return False
         self._listing = False
         return True

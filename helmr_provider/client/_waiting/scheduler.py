@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING
 from helmr_provider.client._waiting.actions import (
     RUN,
     TOKEN,
-    Counts,
-    Key,
+    CountRuns,
     ListPendingTokens,
     ListRuns,
     Retrieve,
     StopFollow,
+    WaitKey,
     kind_of,
 )
-from helmr_provider.client._waiting.pacing import Backoff, Gate, Pace
-from helmr_provider.client._waiting.poll_queue import IDLE, NEVER, SingleLooks, Wait
-from helmr_provider.client._waiting.run_poller import Survey
-from helmr_provider.client._waiting.stream_allocator import Following
-from helmr_provider.client._waiting.token_poller import TokenSweep
+from helmr_provider.client._waiting.pacing import Backoff, CircuitBreaker, PollInterval
+from helmr_provider.client._waiting.poll_queue import IDLE, NEVER, PollQueue, Wait
+from helmr_provider.client._waiting.run_poller import RunPoller
+from helmr_provider.client._waiting.stream_allocator import StreamAllocator
+from helmr_provider.client._waiting.token_poller import TokenPoller
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -55,54 +55,54 @@ class Scheduler:
     def __init__(self, *, requests: int = 8, rate: float = 100.0, random: Random = _random.random) -> None:
         self._requests = requests
         self._random = random
-        self._waits: dict[Key, Wait] = {}
+        self._waits: dict[WaitKey, Wait] = {}
         self._ids: dict[str, set[str]] = {RUN: set(), TOKEN: set()}
         self._new: dict[str, dict[str, None]] = {RUN: {}, TOKEN: {}}
         self._flying: dict[Request, float] = {}
-        self._looks = SingleLooks(self._waits, rate=rate, burst=requests)
-        self._gate = Gate(random)
-        self._following = Following(random)
-        self._survey = Survey(random)
-        self._sweep = TokenSweep()
-        self._sweep_pace = Pace(1.0, 5.0, 1.5, random)
-        self._sweep_at = NEVER
+        self._queue = PollQueue(self._waits, rate=rate, burst=requests)
+        self._breaker = CircuitBreaker(random)
+        self._allocator = StreamAllocator(random)
+        self._run_poller = RunPoller(random)
+        self._token_poller = TokenPoller()
+        self._token_interval = PollInterval(1.0, 5.0, 1.5, random)
+        self._tokens_at = NEVER
         self._singles_first = False
         self._together = {RUN: False, TOKEN: False}
 
     # Registrations
 
-    def add(self, key: Key, now: float, interval: float | None = None) -> None:
+    def add(self, key: WaitKey, now: float, interval: float | None = None) -> None:
         """Begin to wait for something; it is looked at as soon as the budget allows.
 
         :param interval: seconds between two single looks if the rate allows; None for one second growing to five.
         """
-        pace = Pace(interval or 1.0, interval or 5.0, 1.5, self._random)
+        pace = PollInterval(interval or 1.0, interval or 5.0, 1.5, self._random)
         wait = Wait(key, pace, Backoff(1.0, 10.0, self._random))
         self._waits[key] = wait
         if key.kind in self._ids:
             self._ids[key.kind].add(key.id)
             self._new[key.kind][key.id] = None
         else:
-            self._looks.at(wait, now, now)
+            self._queue.at(wait, now, now)
         if key.kind == RUN:
-            self._following.add(key.id, now)
+            self._allocator.add(key.id, now)
 
-    def remove(self, key: Key) -> None:
+    def remove(self, key: WaitKey) -> None:
         """Stop waiting for something. Requests under way for it must still be reported, as dropped if nothing else."""
         if self._waits.pop(key, None) is None:
             return
-        self._looks.settle(key)
+        self._queue.settle(key)
         if key.kind in self._ids:
             self._ids[key.kind].discard(key.id)
             self._new[key.kind].pop(key.id, None)
         if key.kind == RUN:
-            self._following.remove(key.id)
+            self._allocator.remove(key.id)
         elif key.kind == TOKEN:
-            self._sweep.forget(key.id)
+            self._token_poller.forget(key.id)
 
     def streams(self, limit: int) -> None:
         """Set how many streams waits may hold; those above it are closed."""
-        self._following.budget(limit)
+        self._allocator.budget(limit)
 
     # What to do
 
@@ -118,9 +118,9 @@ class Scheduler:
             self._singles_first = not singles
         started = singles + together
         self._end_pass(now)
-        if not self._gate.probing:
-            for action in self._following.actions(now):
-                self._change_pace(self._waits[Key(RUN, action.run_id)], now, stopped=isinstance(action, StopFollow))
+        if not self._breaker.probing:
+            for action in self._allocator.actions(now):
+                self._change_pace(self._waits[WaitKey(RUN, action.run_id)], now, stopped=isinstance(action, StopFollow))
                 started.append(action)
         return started
 
@@ -128,18 +128,18 @@ class Scheduler:
         """Give the time at which ``actions`` may have something new although nothing is reported; None for never."""
         earliest = IDLE
         if len(self._flying) < self._most():
-            wanted = [self._looks.wake_at(now)]
+            wanted = [self._queue.wake_at(now)]
             if self._together[RUN]:
-                wanted.append(self._survey.wake_at())
-                if self._new[RUN] and not self._survey.listing:
-                    wanted.append(self._survey.newcomers_at())
-            if self._sweep.page is not None:
-                wanted.append(IDLE if self._sweep.page in self._flying else NEVER)
+                wanted.append(self._run_poller.wake_at())
+                if self._new[RUN] and not self._run_poller.listing:
+                    wanted.append(self._run_poller.newcomers_at())
+            if self._token_poller.page is not None:
+                wanted.append(IDLE if self._token_poller.page in self._flying else NEVER)
             elif self._together[TOKEN]:
-                wanted.append(self._sweep_at)
-            earliest = max(min(wanted), self._gate.opens_at)
-        if not self._gate.probing:
-            earliest = min(earliest, self._following.wake_at())
+                wanted.append(self._tokens_at)
+            earliest = max(min(wanted), self._breaker.opens_at)
+        if not self._breaker.probing:
+            earliest = min(earliest, self._allocator.wake_at())
         return None if earliest == IDLE else earliest
 
     # What came of it
@@ -153,20 +153,20 @@ class Scheduler:
         wait = self._waits.get(action.key)
         if started is None or wait is None:
             return False
-        self._looks.settle(action.key)
+        self._queue.settle(action.key)
         if ended:
             if action.key.kind == RUN:
                 if wait.seen_at > NEVER:
-                    self._survey.found(wait.seen_at)
+                    self._run_poller.found(wait.seen_at)
                 if status != "cancelled":  # A cancelled run's last event comes when its worker lets go, not before.
-                    self._following.beaten(action.key.id, now)
+                    self._allocator.beaten(action.key.id, now)
             elif action.key.kind == TOKEN:
-                self._sweep_pace.reset()
+                self._token_interval.reset()
             self.remove(action.key)
             return True
         wait.backoff.reset()
         self._alive(wait, status, started)
-        self._looks.at(wait, self._next_look(wait, now), now)
+        self._queue.at(wait, self._next_look(wait, now), now)
         return False
 
     def listed(self, action: ListRuns, now: float, statuses: Mapping[str, str], *, full: bool) -> None:
@@ -181,16 +181,16 @@ class Scheduler:
         ours = self._ids[RUN]
         for run_id, status in statuses.items():
             if run_id in ours:
-                self._alive(self._waits[Key(RUN, run_id)], status, started)
-        known = {run_id: self._waits[Key(RUN, run_id)].status for run_id in ours}
+                self._alive(self._waits[WaitKey(RUN, run_id)], status, started)
+        known = {run_id: self._waits[WaitKey(RUN, run_id)].status for run_id in ours}
         self._suspect(
-            (Key(RUN, run_id) for run_id in self._survey.listed(action, now, statuses, known, full=full)), now
+            (WaitKey(RUN, run_id) for run_id in self._run_poller.listed(action, now, statuses, known, full=full)), now
         )
 
-    def counted(self, action: Counts, now: float, finished: int) -> None:
+    def counted(self, action: CountRuns, now: float, finished: int) -> None:
         """Take the number of runs of the environment that have ended, ever."""
         if self._answered(action) is not None:
-            self._survey.counted(now, finished)
+            self._run_poller.counted(now, finished)
 
     def paged(self, action: ListPendingTokens, now: float, pending: Collection[str], cursor: str | None) -> None:
         """Take a page of pending tokens and the cursor of the next one."""
@@ -198,13 +198,13 @@ class Scheduler:
         if started is None:
             return
         for token_id in self._ids[TOKEN].intersection(pending):
-            self._alive(self._waits[Key(TOKEN, token_id)], "pending", started)
-        missing = self._sweep.paged(action, pending, cursor)
+            self._alive(self._waits[WaitKey(TOKEN, token_id)], "pending", started)
+        missing = self._token_poller.paged(action, pending, cursor)
         if missing is not None:
-            self._sweep_at = now + self._sweep_pace.next()
-            self._suspect((Key(TOKEN, token_id) for token_id in missing), now)
+            self._tokens_at = now + self._token_interval.next()
+            self._suspect((WaitKey(TOKEN, token_id) for token_id in missing), now)
 
-    def failed(self, action: Request, now: float, failure: Failure) -> list[Key]:
+    def failed(self, action: Request, now: float, failure: Failure) -> list[WaitKey]:
         """Take a failure.
 
         :returns: the waits that it ends, which are then forgotten.
@@ -213,28 +213,30 @@ class Scheduler:
         if started is None:
             return []
         if isinstance(action, Retrieve):
-            self._looks.settle(action.key)
+            self._queue.settle(action.key)
         concerned = self._concerned(action, failure)
         for key in concerned:
             self.remove(key)
-        if isinstance(action, Counts | ListRuns):
-            self._survey.failed(action, now, retryable=failure.retryable)
+        if isinstance(action, CountRuns | ListRuns):
+            self._run_poller.failed(action, now, retryable=failure.retryable)
         elif isinstance(action, ListPendingTokens):
-            self._sweep_at = now + self._sweep_pace.next()
-            self._looks.enqueue(wait for token in self._sweep.give_up() if (wait := self._waits.get(Key(TOKEN, token))))
+            self._tokens_at = now + self._token_interval.next()
+            self._queue.enqueue(
+                wait for token in self._token_poller.give_up() if (wait := self._waits.get(WaitKey(TOKEN, token)))
+            )
         elif (wait := self._waits.get(action.key)) is not None:
-            self._looks.at(wait, now + max(wait.backoff.next(), failure.retry_after or 0.0), now)
+            self._queue.at(wait, now + max(wait.backoff.next(), failure.retry_after or 0.0), now)
         return concerned
 
     def dropped(self, action: Request, now: float) -> None:
         """Note that a request was given up without an answer."""
         if self._flying.pop(action, None) is None:
             return
-        if isinstance(action, Counts | ListRuns):
-            self._survey.dropped(action)
+        if isinstance(action, CountRuns | ListRuns):
+            self._run_poller.dropped(action)
         elif isinstance(action, Retrieve) and (wait := self._waits.get(action.key)) is not None:
-            self._looks.settle(action.key)
-            self._looks.at(wait, now, now)
+            self._queue.settle(action.key)
+            self._queue.at(wait, now, now)
 
     def stream_record(self, run_id: str, now: float, cursor: str | None, lag: float | None, *, hint: bool) -> None:
         """Take a record of a followed run.
@@ -242,9 +244,9 @@ class Scheduler:
         :param lag: seconds between the event and its arrival; None if it is older than the stream.
         :param hint: it reads as the end of the run, which means no more than that the snapshot is read now.
         """
-        if self._following.record(run_id, now, cursor, lag, hint=hint):
-            self._waits[Key(RUN, run_id)].hasty = len(self.HASTE)
-            self._suspect([Key(RUN, run_id)], now)
+        if self._allocator.record(run_id, now, cursor, lag, hint=hint):
+            self._waits[WaitKey(RUN, run_id)].hasty = len(self.HASTE)
+            self._suspect([WaitKey(RUN, run_id)], now)
 
     def stream_ended(
         self,
@@ -261,18 +263,18 @@ class Scheduler:
         :param cursor: where to go on behind a frame that could not be read.
         :param paused: the driver closed it to do something else in between.
         """
-        if self._following.ended(run_id, now, failure, cursor, paused=paused):
-            wait = self._waits[Key(RUN, run_id)]
+        if self._allocator.ended(run_id, now, failure, cursor, paused=paused):
+            wait = self._waits[WaitKey(RUN, run_id)]
             wait.pace.reset()
-            self._looks.at(wait, now, now)
+            self._queue.at(wait, now, now)
 
     # How it is decided
 
     def _most(self) -> int:
-        return 1 if self._gate.probing else self._requests
+        return 1 if self._breaker.probing else self._requests
 
     def _room(self, now: float) -> bool:
-        return now >= self._gate.opens_at and len(self._flying) < self._most()
+        return now >= self._breaker.opens_at and len(self._flying) < self._most()
 
     def _start(self, request: Request, now: float) -> Request:
         self._flying[request] = now
@@ -282,21 +284,21 @@ class Scheduler:
         started = self._flying.pop(request, None)
         if started is not None:
             if outage is not None:
-                self._gate.failed(started, now, outage.retry_after)
+                self._breaker.failed(started, now, outage.retry_after)
             else:
-                self._gate.succeeded(started)
+                self._breaker.succeeded(started)
         return started
 
     def _change_modes(self, now: float) -> None:
-        alone = {RUN: self._following.allowed(now), TOKEN: 0}
+        alone = {RUN: self._allocator.allowed(now), TOKEN: 0}
         for kind, ids in self._ids.items():
             together = len(ids) - alone[kind] >= self.TOGETHER
             if self._together[kind] and not together:
                 if kind == RUN:
-                    self._survey.rest()
-                for wait in (self._waits[Key(kind, id_)] for id_ in ids):
+                    self._run_poller.rest()
+                for wait in (self._waits[WaitKey(kind, id_)] for id_ in ids):
                     if wait.due == IDLE and Retrieve(wait.key) not in self._flying:
-                        self._looks.at(wait, now + wait.pace.next(), now)
+                        self._queue.at(wait, now + wait.pace.next(), now)
             self._together[kind] = together
 
     def _welcome(self, now: float) -> None:
@@ -304,30 +306,30 @@ class Scheduler:
         for kind, new in self._new.items():
             if len(new) > self.NEWCOMERS and self._together[kind]:
                 if kind == TOKEN:
-                    self._sweep_at = now
+                    self._tokens_at = now
                     continue
-                if self._survey.newcomers(now):
+                if self._run_poller.newcomers(now):
                     continue
-                self._looks.enqueue(self._waits[Key(kind, id_)] for id_ in new)
+                self._queue.enqueue(self._waits[WaitKey(kind, id_)] for id_ in new)
             else:
                 for id_ in new:
-                    self._looks.at(self._waits[Key(kind, id_)], now, now)
+                    self._queue.at(self._waits[WaitKey(kind, id_)], now, now)
             new.clear()
 
     def _look_together(self, now: float) -> list[Action]:
         started: list[Action] = []
         if self._together[RUN]:
-            for request in self._survey.due(now):
+            for request in self._run_poller.due(now):
                 if self._room(now):
-                    self._survey.started(request)
+                    self._run_poller.started(request)
                     started.append(self._start(request, now))
-            if self._survey.listing_ended():
+            if self._run_poller.listing_ended():
                 self._queue_unseen()
-        if self._together[TOKEN] and self._sweep.page is None and now >= self._sweep_at:
-            self._sweep.begin(self._ids[TOKEN])
-            self._sweep_at = now + self._sweep_pace.next()
+        if self._together[TOKEN] and self._token_poller.page is None and now >= self._tokens_at:
+            self._token_poller.begin(self._ids[TOKEN])
+            self._tokens_at = now + self._token_interval.next()
             self._new[TOKEN].clear()
-        page = self._sweep.page
+        page = self._token_poller.page
         if page is not None and page not in self._flying and self._room(now):
             started.append(self._start(page, now))
         return started
@@ -335,44 +337,44 @@ class Scheduler:
     def _look_singly(self, now: float, *, most: int) -> list[Action]:
         started: list[Action] = []
         while len(started) < most and self._room(now):
-            wait = self._looks.pop(now, self._flying, searching=self._survey.searching)
+            wait = self._queue.pop(now, self._flying, searching=self._run_poller.searching)
             if wait is None:
                 break
             started.append(self._start(Retrieve(wait.key), now))
         return started
 
     def _queue_unseen(self) -> None:
-        began = self._survey.began
-        runs = (self._waits[Key(RUN, run_id)] for run_id in self._ids[RUN])
-        self._looks.enqueue(wait for wait in runs if wait.seen_at < began)
+        began = self._run_poller.began
+        runs = (self._waits[WaitKey(RUN, run_id)] for run_id in self._ids[RUN])
+        self._queue.enqueue(wait for wait in runs if wait.seen_at < began)
         self._new[RUN].clear()
 
     def _end_pass(self, now: float) -> None:
-        looking = self._survey.listing or self._looks.pending
+        looking = self._run_poller.listing or self._queue.pending
         under_way = any(isinstance(one, Retrieve) and one.key.kind == RUN for one in self._flying)
-        if self._survey.searching and not looking and not under_way:
-            self._survey.ended(now)
+        if self._run_poller.searching and not looking and not under_way:
+            self._run_poller.ended(now)
 
     def _change_pace(self, wait: Wait, now: float, *, stopped: bool) -> None:
         """Look at a run at once when its stream is taken away, and seldom while it has one."""
         if stopped:
-            self._looks.at(wait, now, now)
+            self._queue.at(wait, now, now)
         elif not wait.hasty:
             wait.due = IDLE
-            self._looks.at(wait, self._next_look(wait, now), now)
+            self._queue.at(wait, self._next_look(wait, now), now)
 
     def _next_look(self, wait: Wait, now: float) -> float:
         if wait.hasty:
             wait.hasty -= 1
             return now + self.HASTE[-1 - wait.hasty]
-        if wait.key.kind == RUN and self._following.follows(wait.key.id):
+        if wait.key.kind == RUN and self._allocator.follows(wait.key.id):
             return now + self.CHECK * (0.8 + 0.4 * self._random())
         return IDLE if self._together.get(wait.key.kind) else now + wait.pace.next()
 
-    def _suspect(self, keys: Iterable[Key], now: float) -> None:
+    def _suspect(self, keys: Iterable[WaitKey], now: float) -> None:
         for key in keys:
             if (wait := self._waits.get(key)) is not None:
-                self._looks.suspect(wait, now)
+                self._queue.suspect(wait, now)
 
     def _alive(self, wait: Wait, status: str, started: float) -> None:
         wait.status = status
@@ -380,12 +382,12 @@ class Scheduler:
         if wait.key.kind in self._new:
             self._new[wait.key.kind].pop(wait.key.id, None)
         if wait.key.kind == RUN:
-            self._following.alive(wait.key.id, status, started)
-            wait.queued = wait.queued and wait.seen_at < self._survey.began
+            self._allocator.alive(wait.key.id, status, started)
+            wait.queued = wait.queued and wait.seen_at < self._run_poller.began
         else:
             wait.queued = False
 
-    def _concerned(self, action: Request, failure: Failure) -> list[Key]:
+    def _concerned(self, action: Request, failure: Failure) -> list[WaitKey]:
         if failure.credential == "all":
             return list(self._waits)
         if failure.credential == "kind":

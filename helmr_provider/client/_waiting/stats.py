@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from helmr_provider.client._waiting.actions import Counts, Follow, ListPendingTokens, ListRuns, Retrieve
+from helmr_provider.client._waiting.actions import CountRuns, Follow, ListPendingTokens, ListRuns, Retrieve
 
 if TYPE_CHECKING:
     from helmr_provider.client._waiting.actions import Request
 
 _NAMES: dict[type, str] = {
     ListRuns: "list runs",
-    Counts: "count runs",
+    CountRuns: "count runs",
     ListPendingTokens: "list tokens",
     Follow: "follow run",
 }

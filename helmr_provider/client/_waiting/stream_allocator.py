@@ -30,7 +30,7 @@ def is_hint(kind: str, message: str) -> bool:
     return kind in _HINTS or message in _HINTS
 
 
-class StreamTrust:
+class StreamHealth:
     """How many streams the control plane seems to bear: half as many when they fail or lag, slowly more again."""
 
     LATE = 5.0
@@ -77,7 +77,7 @@ class StreamTrust:
         self._changed_at = now
 
 
-class EventLag:
+class ClockSkew:
     """How late events arrive, although the clocks of client and server differ.
 
     The least lag ever seen is taken for the difference of the clocks.
@@ -124,7 +124,7 @@ class _Run:
         return True
 
 
-class Following:
+class StreamAllocator:
     """Choose the runs that are followed.
 
     :param random: source of jitter.
@@ -141,7 +141,7 @@ class Following:
         self._runs: dict[str, _Run] = {}
         self._open: dict[str, _Run] = {}
         self._closing: set[str] = set()
-        self._trust = StreamTrust()
+        self._health = StreamHealth()
         self._review_at = _NEVER
 
     def __len__(self) -> int:
@@ -155,7 +155,7 @@ class Following:
 
     def allowed(self, now: float) -> int:
         """Give how many streams may be open now."""
-        return self._trust.allowed(self._limit, now)
+        return self._health.allowed(self._limit, now)
 
     def follows(self, run_id: str) -> bool:
         """Whether a stream of this run is open."""
@@ -192,18 +192,18 @@ class Following:
             run.backoff.reset()
         run.advance(cursor)
         run.told = run.told or hint
-        if lag is not None and lag > StreamTrust.LATE:
-            self._trust.halve(self._limit, now)
+        if lag is not None and lag > StreamHealth.LATE:
+            self._health.halve(self._limit, now)
             self._review_at = _NEVER
         elif lag is not None:
-            self._trust.delivered()
+            self._health.delivered()
         return hint
 
     def beaten(self, run_id: str, now: float) -> None:
         """Note that a snapshot showed a followed run's end: a strike if its stream has not said so by now."""
         run = self._open.get(run_id)
         if run is not None and not run.told and now > run.opened_at + self.YOUNG:
-            self._trust.strike(self._limit, now)
+            self._health.strike(self._limit, now)
 
     def ended(
         self, run_id: str, now: float, failure: Failure | None, cursor: str | None, *, paused: bool = False
@@ -226,7 +226,7 @@ class Following:
         advanced = run.advance(cursor)
         silent = failure is None and not run.progressed and now < run.opened_at + self.YOUNG
         if (silent or failure is not None) and not advanced:
-            self._trust.strike(self._limit, now)
+            self._health.strike(self._limit, now)
         if failure is not None and not failure.retryable:
             run.refused = True
         # After a terminal record the reason to go on is a retry, whose events are already there.
@@ -281,7 +281,7 @@ class Following:
 
     def _next_review(self, now: float) -> float:
         times = [run.not_before for run in self._runs.values() if self._ready(run) and run.not_before > now]
-        if self._runs and (recovery := self._trust.recovers_at()) is not None:
+        if self._runs and (recovery := self._health.recovers_at()) is not None:
             times.append(recovery)
         if len(self._runs) > len(self._open):
             times += [run.opened_at + self.HOLD for run in self._open.values() if run.opened_at + self.HOLD > now]

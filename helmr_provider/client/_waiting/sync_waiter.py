@@ -16,13 +16,13 @@ from helmr_provider.client._waiting.actions import (
     RUN,
     TOKEN,
     TOKEN_PAGE,
-    Counts,
+    CountRuns,
     Follow,
-    Key,
     ListPendingTokens,
     ListRuns,
     Retrieve,
     StopFollow,
+    WaitKey,
 )
 from helmr_provider.client._waiting.failures import (
     failure_of,
@@ -34,7 +34,7 @@ from helmr_provider.client._waiting.failures import (
 )
 from helmr_provider.client._waiting.scheduler import Scheduler
 from helmr_provider.client._waiting.stats import WaitStats
-from helmr_provider.client._waiting.stream_allocator import EventLag, is_hint
+from helmr_provider.client._waiting.stream_allocator import ClockSkew, is_hint
 from helmr_provider.client.errors import HelmrConnectionError, HelmrError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-class BlockingWaiter:
+class Waiter:
     """Wait for runs, tokens and other things on behalf of one client, in the thread of the caller.
 
     :param client: the client that requests are sent with.
@@ -72,7 +72,7 @@ class BlockingWaiter:
         :raises HelmrTimeoutError: the run had not ended by then.
         :raises HelmrNotFoundError: no such run in this environment.
         """
-        snapshot: RunSnapshot = self._one(Key(RUN, run_id), timeout, _KINDS[RUN])
+        snapshot: RunSnapshot = self._one(WaitKey(RUN, run_id), timeout, _KINDS[RUN])
         return snapshot
 
     def run_many(self, run_ids: Iterable[str], timeout: float | None = None) -> Generator[RunSnapshot, None, None]:
@@ -84,7 +84,7 @@ class BlockingWaiter:
         :raises HelmrNotFoundError: a run does not exist; raised after all others were yielded.
         """
         held_back: list[BaseException] = []
-        keys = [Key(RUN, run_id) for run_id in run_ids]
+        keys = [WaitKey(RUN, run_id) for run_id in run_ids]
         wait = _Wait(self._client, self._stats, self._closed, keys, timeout, kind=_KINDS[RUN])
         with contextlib.closing(wait.results(streams=False)) as results:
             for result in results:
@@ -104,12 +104,12 @@ class BlockingWaiter:
         :raises HelmrTimeoutError: it was still pending by then.
         :raises HelmrNotFoundError: no such token in this environment.
         """
-        token: Token = self._one(Key(TOKEN, token_id), timeout, _KINDS[TOKEN])
+        token: Token = self._one(WaitKey(TOKEN, token_id), timeout, _KINDS[TOKEN])
         return token
 
     def until(
         self,
-        key: Key,
+        key: WaitKey,
         read: Callable[[HelmrClient], _T],
         ended: Callable[[_T], bool],
         timeout: float | None = None,
@@ -139,7 +139,7 @@ class BlockingWaiter:
         """End the waits of other threads with an error, at their next step."""
         self._closed.set()
 
-    def _one(self, key: Key, timeout: float | None, kind: _Kind, interval: float | None = None) -> Any:
+    def _one(self, key: WaitKey, timeout: float | None, kind: _Kind, interval: float | None = None) -> Any:
         wait = _Wait(self._client, self._stats, self._closed, [key], timeout, kind=kind)
         with contextlib.closing(wait.results(streams=key.kind == RUN, interval=interval)) as results:
             result = next(results)
@@ -173,7 +173,7 @@ _KINDS = {RUN: _Kind(_read_run, _has_ended), TOKEN: _Kind(_read_token, _is_decid
 
 
 class _Result(NamedTuple):
-    key: Key
+    key: WaitKey
     value: Any
     error: BaseException | None
 
@@ -186,7 +186,7 @@ class _Wait:
         client: HelmrClient,
         stats: WaitStats,
         closed: threading.Event,
-        keys: Iterable[Key],
+        keys: Iterable[WaitKey],
         timeout: float | None,
         *,
         kind: _Kind,
@@ -197,7 +197,7 @@ class _Wait:
         self._stats = stats
         self._closed = closed
         self._scheduler = Scheduler(requests=1)
-        self._lag = EventLag()
+        self._lag = ClockSkew()
         self._pending = dict.fromkeys(keys)
         self._limit = timeout
         self._ends_at = float("inf") if timeout is None else time.monotonic() + timeout
@@ -276,7 +276,7 @@ class _Wait:
                 runs = client.runs.list(status=status, limit=FULL_LIST)
                 statuses = {run.id: run.status for run in runs}
                 self._scheduler.listed(action, time.monotonic(), statuses, full=len(runs) >= FULL_LIST)
-            case Counts():
+            case CountRuns():
                 self._scheduler.counted(action, time.monotonic(), client.runs.count().terminal)
             case ListPendingTokens(cursor):
                 page = client.tokens.list_page(status="pending", cursor=cursor, limit=TOKEN_PAGE)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 
-class TokenSweep:
+class TokenPoller:
     """Page through the pending tokens until all that are waited for were seen, or the pages end."""
 
     PAGES = 20

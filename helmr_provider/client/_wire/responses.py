@@ -26,7 +26,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RawResponse:
     """One HTTP answer.
 
     :param status: HTTP status.
@@ -39,7 +39,7 @@ class Answer:
     body: bytes = field(repr=False)
 
 
-def interpret(endpoint: Endpoint, answer: Answer, now: float) -> Any:
+def parse_response(endpoint: Endpoint, answer: RawResponse, now: float) -> Any:
     """Return the JSON value of a success (None where nothing is read), the bytes of a file, or raise.
 
     :param endpoint: what was asked.
@@ -66,7 +66,7 @@ def interpret(endpoint: Endpoint, answer: Answer, now: float) -> Any:
     )
 
 
-def error_from(endpoint: Endpoint, answer: Answer, now: float) -> HelmrApiError:
+def error_from(endpoint: Endpoint, answer: RawResponse, now: float) -> HelmrApiError:
     """Build the error for an answer that is not a success."""
     text = scrub(answer.body.decode(errors="replace").strip())
     try:
@@ -143,6 +143,20 @@ def read_list(model: type[M], value: Any, member: str, operation: str) -> list[M
     if not isinstance(items, list):
         raise HelmrProtocolError(f"{operation}: the answer has no list {member!r}.", operation=operation)
     return [read(model, item, operation) for item in items]
+
+
+def read_member(model: type[M], value: Any, member: str, operation: str) -> M:
+    """Read the model in one member of an answer; ``is_cached`` beside it becomes a member of the model.
+
+    :raises HelmrProtocolError: there is no such member, or it does not fit.
+    """
+    envelope = json_object(value) or {}
+    record = json_object(envelope.get(member))
+    if record is None:
+        raise HelmrProtocolError(f"{operation}: the answer has no object {member!r}.", operation=operation)
+    if "is_cached" in envelope:
+        record = record | {"is_cached": envelope["is_cached"]}
+    return read(model, record, operation)
 
 
 def same_id(answered: str, asked: str, operation: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
 from helmr_provider.client._idempotency import session_key_value
 from helmr_provider.client._schemas import dump_dataclass
 from helmr_provider.client._secrets import Secret
+from helmr_provider.client._session_ref import external_id_text
 from helmr_provider.client._wire.responses import json_object
 from helmr_provider.client.durations import duration_text, instant_text, whole_seconds
 from helmr_provider.client.errors import PayloadValidationError
@@ -31,12 +32,11 @@ class NotGiven:
 
 NOT_GIVEN: Final = NotGiven()
 
-MAX_EXTERNAL_ID = 512
 _MAX_TAGS = 10
 _MAX_TAG = 128
 
 
-class Backoff(TypedDict, total=False):
+class RetryBackoff(TypedDict, total=False):
     """Pause between attempts.
 
     :param minMs: shortest pause, milliseconds.
@@ -61,7 +61,7 @@ class RetryPolicy(TypedDict, total=False):
 
     enabled: bool
     maxAttempts: int
-    backoff: Backoff
+    backoff: RetryBackoff
 
 
 def encode(value: Any, what: str = "The body") -> bytes:
@@ -210,19 +210,6 @@ def cancel_run_body(*, reason: str | None, force: bool | None, idempotency_key: 
 def reason_body(reason: str | None) -> dict[str, Any]:
     """Build the body of closeSession and cancelSession; ``{}`` when there is nothing to say."""
     return _given(reason=reason)
-
-
-def external_id_text(external_id: str) -> str:
-    """Return the external id as it is sent: trimmed.
-
-    :raises ValueError: blank, longer than 512 bytes, or with a NUL.
-    """
-    text = external_id.strip()
-    if not text:
-        raise ValueError("external_id must not be blank.")
-    if len(text.encode(errors="surrogatepass")) > MAX_EXTERNAL_ID or "\0" in text:
-        raise ValueError(f"external_id has at most {MAX_EXTERNAL_ID} bytes of UTF-8 and no NUL.")
-    return text
 
 
 def check_retry(retry: RetryPolicy) -> RetryPolicy:

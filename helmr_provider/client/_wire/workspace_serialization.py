@@ -10,7 +10,8 @@ from base64 import b64encode
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from helmr_provider.client._wire.serialization import NOT_GIVEN, NotGiven, external_id_text, labels
+from helmr_provider.client._session_ref import external_id_text
+from helmr_provider.client._wire.serialization import NOT_GIVEN, NotGiven, labels
 from helmr_provider.client.durations import duration_text
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from helmr_provider.client import (
     HelmrNotFoundError,
     HelmrPermissionError,
 )
-from tests.client.scripted_server import NOTHING, Wire, drive
+from tests.client.scripted_server import NOTHING, ScriptedServer, drive
 
 if TYPE_CHECKING:
     from tests.client.recordings.recorded import Recording
@@ -61,7 +61,7 @@ def replay(found: Recording, variant: str, call: Call) -> Outcome:
     """Make the call against a server that gives the recorded answer."""
     result: Any = None
     error: Exception | None = None
-    with Wire(reply_of(found)) as wire:
+    with ScriptedServer(reply_of(found)) as wire:
         try:
             result = drive(variant, lambda client: call(client.single_shot()), url=wire.url)
         except (HelmrApiError, ValueError, TypeError) as raised:

@@ -20,7 +20,7 @@ from tests.client.recordings import (
 )
 from tests.client.recordings.recorded import exchanges, recording, recordings, scoped_recordings
 from tests.client.recordings.replay import reply_of
-from tests.client.scripted_server import VARIANTS, Reply, Wire, drive
+from tests.client.scripted_server import VARIANTS, Reply, ScriptedServer, drive
 from tests.conftest import CONTRACT
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def number(name: str) -> int:
 def sent(found: Recording, variant: str, call: Callable[[Any], Any], *more: Reply) -> tuple[list[Any], Any]:
     """Make a call, answer it as recorded, and return the requests with what came of it."""
     result: Any = None
-    with Wire(reply_of(found), *more) as wire:
+    with ScriptedServer(reply_of(found), *more) as wire:
         try:
             result = drive(variant, call, url=wire.url)
         except HelmrApiError as error:

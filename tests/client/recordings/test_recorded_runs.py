@@ -19,7 +19,7 @@ from helmr_provider.client import (
     IdempotencyKey,
 )
 from tests.client.recordings.recorded import recordings
-from tests.client.scripted_server import NOTHING, VARIANTS, Wire, drive
+from tests.client.scripted_server import NOTHING, VARIANTS, ScriptedServer, drive
 from tests.conftest import CONTRACT
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def test_an_operation_is_sent_as_recorded_and_its_answer_becomes_the_value_or_th
     found: Recording, variant: str
 ) -> None:
     credential = found.endpoint.credential
-    with Wire(found.reply) as wire:
+    with ScriptedServer(found.reply) as wire:
 
         def call(client: Any) -> Any:
             from helmr_provider.client._secrets import Secret
@@ -287,7 +287,7 @@ def test_a_public_call_sends_what_was_recorded_and_gives_the_model_or_the_error(
     assert call is not None
     result: Any = NOTHING
     error: Exception | None = None
-    with Wire(found.reply) as wire:
+    with ScriptedServer(found.reply) as wire:
         try:
             result = drive(variant, lambda client: call(client.single_shot()), url=wire.url)
         except HelmrApiError as raised:
@@ -338,7 +338,7 @@ def data_of(frame: str) -> Any:
 @pytest.mark.parametrize("found", streams("getRunEvents"), ids=names(streams("getRunEvents")))
 def test_a_recorded_event_stream_gives_its_records_frame_by_frame(found: Recording, variant: str) -> None:
     cursor = found.request["headers"].get("Last-Event-ID") or found.query.get("cursor")
-    with Wire(found.reply) as wire:
+    with ScriptedServer(found.reply) as wire:
         records = drive(
             variant, lambda client: client.runs.events._connection(found.path["run_id"], cursor), url=wire.url
         )
@@ -352,7 +352,7 @@ def test_a_recorded_event_stream_gives_its_records_frame_by_frame(found: Recordi
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("found", streams("getRunLogs"), ids=names(streams("getRunLogs")))
 def test_a_recorded_log_stream_gives_its_chunks_frame_by_frame(found: Recording, variant: str) -> None:
-    with Wire(found.reply) as wire:
+    with ScriptedServer(found.reply) as wire:
         chunks = drive(variant, lambda client: client.runs.logs.stream(found.path["run_id"]), url=wire.url)
     assert [chunk.raw for chunk in chunks] == [data for frame in found.frames or () if (data := data_of(frame))]
     assert all(len(chunk.content) == chunk.raw["bytes"] for chunk in chunks)

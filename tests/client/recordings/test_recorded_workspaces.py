@@ -12,7 +12,7 @@ import pytest
 from helmr_provider.client import Exec, StreamTerminal, WorkspaceStreamTerminalError
 from tests.client.recordings.recorded import recordings
 from tests.client.recordings.replay import assert_as_recorded, assert_read, replay, reply_of, was_refused_here
-from tests.client.scripted_server import VARIANTS, Wire, drive
+from tests.client.scripted_server import VARIANTS, ScriptedServer, drive
 from tests.conftest import CONTRACT
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def test_a_recorded_byte_stream_gives_its_chunks_frame_by_frame_and_its_end(foun
         async for chunk in output_of(client, found).stream(from_cursor=cursor):
             keep(chunk)
 
-    with Wire(reply_of(found)) as wire:
+    with ScriptedServer(reply_of(found)) as wire:
         try:
             drive(variant, blocking if variant == "blocking" else asynchronous, url=wire.url)
         except WorkspaceStreamTerminalError as raised:

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 from helmr_provider.client._waiting.actions import (
     RUN,
     TOKEN,
-    Counts,
+    CountRuns,
     Failure,
     Follow,
-    Key,
     ListPendingTokens,
     ListRuns,
     Retrieve,
     StopFollow,
+    WaitKey,
 )
 from helmr_provider.client._waiting.scheduler import Scheduler
 
@@ -81,8 +81,8 @@ class Weather:
 class Seen:
     """What happened, for assertions."""
 
-    ended: dict[Key, list[float]] = field(default_factory=dict[Key, list[float]])
-    looked: dict[Key, list[float]] = field(default_factory=dict[Key, list[float]])
+    ended: dict[WaitKey, list[float]] = field(default_factory=dict[WaitKey, list[float]])
+    looked: dict[WaitKey, list[float]] = field(default_factory=dict[WaitKey, list[float]])
     sent: list[tuple[float, Any]] = field(default_factory=list[tuple[float, Any]])
     most_requests: int = 0
     most_streams: int = 0
@@ -119,14 +119,14 @@ class World:
         self.scheduler = Scheduler(requests=requests, rate=rate, random=self.random.random)
         self.scheduler.streams(streams)
         self.streams, self.requests = streams, requests
-        self.things = {Key(RUN, id_): thing for id_, thing in runs.items()}
-        self.things |= {Key(TOKEN, id_): thing for id_, thing in (tokens or {}).items()}
-        self.things |= {Key(OTHER, id_): thing for id_, thing in (others or {}).items()}
+        self.things = {WaitKey(RUN, id_): thing for id_, thing in runs.items()}
+        self.things |= {WaitKey(TOKEN, id_): thing for id_, thing in (tokens or {}).items()}
+        self.things |= {WaitKey(OTHER, id_): thing for id_, thing in (others or {}).items()}
         self.rate, self.interval = rate, interval
         self.weather = weather or Weather()
         self.list_size, self.page_size = list_size, page_size
         self.seen = Seen()
-        self.waiting: set[Key] = set()
+        self.waiting: set[WaitKey] = set()
         self.flying: set[Any] = set()
         self.open: dict[str, int] = {}
         self._opened = count(1)
@@ -173,7 +173,7 @@ class World:
             self.seen.sent.append((self.now, action))
             match action:
                 case Follow(run_id, cursor):
-                    assert Key(RUN, run_id) in self.waiting, f"followed nobody's {run_id}"
+                    assert WaitKey(RUN, run_id) in self.waiting, f"followed nobody's {run_id}"
                     assert run_id not in self.open, f"followed {run_id} twice"
                     self._open(run_id, int(cursor or 0))
                 case StopFollow(run_id):
@@ -189,17 +189,17 @@ class World:
         assert len(self.flying) <= self.requests
         assert len(self.open) <= self.streams
 
-    def _join(self, key: Key) -> None:
+    def _join(self, key: WaitKey) -> None:
         self.waiting.add(key)
         self.scheduler.add(key, self.now, self.interval if key.kind == OTHER else None)
 
-    def _leave(self, key: Key) -> None:
+    def _leave(self, key: WaitKey) -> None:
         if key in self.waiting:
             self.waiting.discard(key)
             self.scheduler.remove(key)
             self._let_go(key)
 
-    def _let_go(self, key: Key) -> None:
+    def _let_go(self, key: WaitKey) -> None:
         # A driver cancels what is under way for a wait that is over.
         if key.kind == RUN and key.id in self.open:
             self.at(self.now + self._latency(), lambda: self._close(key.id))
@@ -223,7 +223,7 @@ class World:
 
     def _evaluate(self, action: Any, now: float, answered: float) -> None:
         dice = self.random.random()
-        broken = (isinstance(action, Counts) and self.weather.no_counts) or (
+        broken = (isinstance(action, CountRuns) and self.weather.no_counts) or (
             isinstance(action, ListRuns | ListPendingTokens) and self.weather.no_lists
         )
         if self.weather.down(now):
@@ -270,7 +270,7 @@ class World:
                 picked = [(id_, s) for id_, s in statuses.items() if status in {None, s}][: self.list_size]
                 full = len(picked) >= self.list_size
                 return lambda: self._listed(action, dict(picked), full=full)
-            case Counts():
+            case CountRuns():
                 finished = sum(key.kind == RUN and now >= thing.ends for key, thing in self.things.items())
                 return lambda: self.scheduler.counted(action, self.now, finished)
             case _:
@@ -281,7 +281,7 @@ class World:
                 cursor = page[-1] if len(rest) > self.page_size else None
                 return lambda: self._paged(action, page, cursor)
 
-    def _live(self, kind: str, now: float) -> list[Key]:
+    def _live(self, kind: str, now: float) -> list[WaitKey]:
         """What is alive, newest first."""
         live = [k for k, thing in self.things.items() if k.kind == kind and thing.born <= now < thing.ends]
         return sorted(live, key=lambda key: (-self.things[key].born, key.id))
@@ -297,19 +297,19 @@ class World:
 
     def _listed(self, action: ListRuns, statuses: dict[str, str], *, full: bool) -> None:
         for id_ in statuses:
-            self.seen.looked.setdefault(Key(RUN, id_), []).append(self.now)
+            self.seen.looked.setdefault(WaitKey(RUN, id_), []).append(self.now)
         self.scheduler.listed(action, self.now, statuses, full=full)
 
     def _paged(self, action: ListPendingTokens, page: list[str], cursor: str | None) -> None:
         for id_ in page:
-            self.seen.looked.setdefault(Key(TOKEN, id_), []).append(self.now)
+            self.seen.looked.setdefault(WaitKey(TOKEN, id_), []).append(self.now)
         self.scheduler.paged(action, self.now, page, cursor)
 
     # Streams: the events of a run are its hints and its end, numbered from 1.
 
     def _open(self, run_id: str, cursor: int) -> None:
         stream = self.open[run_id] = next(self._opened)
-        thing = self.things[Key(RUN, run_id)]
+        thing = self.things[WaitKey(RUN, run_id)]
         if self.weather.down(self.now):
             self.at(self.now + self._latency(), lambda: self._break(run_id, stream))
             return
@@ -328,7 +328,7 @@ class World:
                 self.at(arrives, partial(self._record, run_id, stream, number, None if old else at))
 
     def _record(self, run_id: str, stream: int, number: int, at: float | None) -> None:
-        if self.open.get(run_id) == stream and Key(RUN, run_id) in self.waiting:
+        if self.open.get(run_id) == stream and WaitKey(RUN, run_id) in self.waiting:
             lag = None if at is None else self.now - at
             self.scheduler.stream_record(run_id, self.now, str(number), lag, hint=True)
             # The server closes a live stream behind a record that reads as the end (behaviour.md section 7.3).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from helmr_provider.client._waiting.actions import RUN, Failure, Key
+from helmr_provider.client._waiting.actions import RUN, Failure, WaitKey
 from helmr_provider.client._waiting.failures import (
     failure_of,
     is_of_one,
@@ -80,7 +80,7 @@ def test_the_first_error_is_raised_with_a_note_of_the_rest() -> None:
 
 
 def test_a_timeout_names_a_few_and_holds_all() -> None:
-    error = timeout_error(1.5, [Key(RUN, str(number)) for number in range(10)])
+    error = timeout_error(1.5, [WaitKey(RUN, str(number)) for number in range(10)])
     assert isinstance(error, HelmrTimeoutError)
     assert error.pending == tuple(map(str, range(10)))
     assert "after 1.5 s: run 0, run 1, run 2 and 7 more" in str(error)
@@ -91,5 +91,5 @@ def test_a_timeout_names_a_few_and_holds_all() -> None:
     [(1, "run 0."), (3, "run 0, run 1, run 2."), (4, "run 0, run 1, run 2 and 1 more.")],
 )
 def test_a_timeout_counts_only_those_that_it_does_not_name(count: int, named: str) -> None:
-    error = timeout_error(None, [Key(RUN, str(number)) for number in range(count)])
+    error = timeout_error(None, [WaitKey(RUN, str(number)) for number in range(count)])
     assert f"Not over after 0 s: {named} Nothing was cancelled" in str(error)

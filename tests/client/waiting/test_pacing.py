@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helmr_provider.client._waiting.pacing import Backoff, Gate, Pace, Rate
+from helmr_provider.client._waiting.pacing import Backoff, CircuitBreaker, PollInterval, RateLimiter
 
 chances = st.floats(0.0, 1.0, exclude_max=True)
 
@@ -14,14 +14,14 @@ chances = st.floats(0.0, 1.0, exclude_max=True)
 @given(chances=st.lists(chances, min_size=1, max_size=40))
 def test_an_interval_grows_to_its_bound_and_jitters_by_a_fifth(chances: list[float]) -> None:
     left = iter(chances)
-    pace = Pace(1.0, 5.0, 1.5, lambda: next(left))
+    pace = PollInterval(1.0, 5.0, 1.5, lambda: next(left))
     for number in range(len(chances)):
         middle = min(5.0, 1.5**number)
         assert 0.8 * middle <= pace.next() <= 1.2 * middle + 1e-9
 
 
 def test_an_interval_starts_again_after_something_happened() -> None:
-    pace = Pace(1.0, 5.0, 1.5, lambda: 0.5)
+    pace = PollInterval(1.0, 5.0, 1.5, lambda: 0.5)
     assert [pace.next() for _ in range(3)] == [1.0, 1.5, 2.25]
     pace.reset()
     assert pace.next() == 1.0
@@ -37,7 +37,7 @@ def test_a_delay_is_between_half_and_all_of_a_bound_that_doubles(failures: int, 
 
 
 def test_failures_of_requests_that_were_under_way_together_count_once() -> None:
-    gate = Gate(lambda: 0.0)
+    gate = CircuitBreaker(lambda: 0.0)
     for _ in range(8):
         gate.failed(started=1.0, now=2.0, retry_after=None)
     assert gate.opens_at == 2.5
@@ -46,7 +46,7 @@ def test_failures_of_requests_that_were_under_way_together_count_once() -> None:
 
 
 def test_only_an_answer_to_a_request_after_the_failure_opens_the_gate() -> None:
-    gate = Gate(lambda: 0.0)
+    gate = CircuitBreaker(lambda: 0.0)
     gate.failed(started=1.0, now=2.0, retry_after=30.0)
     states: list[tuple[bool, bool]] = []
     for started in (1.5, 32.0):
@@ -56,7 +56,7 @@ def test_only_an_answer_to_a_request_after_the_failure_opens_the_gate() -> None:
 
 
 def test_a_request_that_began_in_the_moment_of_the_failure_counts_as_a_later_one() -> None:
-    gate = Gate(lambda: 0.0)
+    gate = CircuitBreaker(lambda: 0.0)
     gate.failed(started=1.0, now=2.0, retry_after=None)
     gate.failed(started=2.0, now=2.0, retry_after=None)
     assert gate.opens_at == 3.0
@@ -65,9 +65,9 @@ def test_a_request_that_began_in_the_moment_of_the_failure_counts_as_a_later_one
 
 
 def test_no_server_is_given_more_patience_than_five_minutes() -> None:
-    gate = Gate(lambda: 0.0)
+    gate = CircuitBreaker(lambda: 0.0)
     gate.failed(started=0.0, now=0.0, retry_after=1e9)
-    assert gate.opens_at == Gate.LONGEST_RETRY_AFTER
+    assert gate.opens_at == CircuitBreaker.LONGEST_RETRY_AFTER
 
 
 @given(
@@ -76,7 +76,7 @@ def test_no_server_is_given_more_patience_than_five_minutes() -> None:
     burst=st.integers(1, 8),
 )
 def test_a_rate_is_never_exceeded(steps: list[float], per_second: float, burst: int) -> None:
-    rate, now, taken = Rate(per_second, burst), 0.0, 0
+    rate, now, taken = RateLimiter(per_second, burst), 0.0, 0
     for step in steps:
         now += step
         while rate.take(now):
@@ -89,6 +89,6 @@ def test_a_rate_is_never_exceeded(steps: list[float], per_second: float, burst: 
 
 
 def test_a_rested_rate_gives_its_burst_and_then_the_rest_one_by_one() -> None:
-    rate = Rate(10.0, 3)
+    rate = RateLimiter(10.0, 3)
     assert [rate.take(0.0) for _ in range(4)] == [True, True, True, False]
     assert rate.free_at(0.0) == pytest.approx(0.1)

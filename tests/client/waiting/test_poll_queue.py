@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helmr_provider.client._waiting.actions import RUN, TOKEN, Failure, Key, Retrieve
+from helmr_provider.client._waiting.actions import RUN, TOKEN, Failure, Retrieve, WaitKey
 from helmr_provider.client._waiting.scheduler import Scheduler
 from tests.client.waiting.control_plane_model import FOREVER, OTHER, Thing, Weather, World
 
@@ -32,11 +32,11 @@ def test_one_thing_is_looked_at_in_the_interval_that_its_waiter_asks_for(interva
     gaps = [after - before for before, after in pairwise(looks(seen))]
     assert all(0.8 * interval <= gap <= 1.2 * interval for gap in gaps)
     assert len({round(gap, 4) for gap in gaps}) > len(gaps) // 2
-    assert 30.0 <= seen.ended[Key(OTHER, "a")][0] <= 30.0 + 1.2 * interval
+    assert 30.0 <= seen.ended[WaitKey(OTHER, "a")][0] <= 30.0 + 1.2 * interval
 
 
 def test_without_an_interval_it_is_one_second_growing_to_five() -> None:
-    scheduler, key, now, gaps = Scheduler(random=lambda: 0.5), Key(OTHER, "a"), 0.0, []
+    scheduler, key, now, gaps = Scheduler(random=lambda: 0.5), WaitKey(OTHER, "a"), 0.0, []
     scheduler.add(key, now)
     for _ in range(6):
         assert scheduler.actions(now) == [Retrieve(key)]
@@ -84,7 +84,7 @@ def test_a_thousand_of_them_hold_up_neither_runs_nor_tokens_nor_each_other() -> 
         delays = [reports[0] - world.things[key].ends for key, reports in seen.ended.items() if key.kind == kind]
         assert len(delays) == (100 if kind == RUN else 50)
         assert max(delays) < bound
-    gaps = [after - before for name in others for before, after in pairwise(seen.looked[Key(OTHER, name)])]
+    gaps = [after - before for name in others for before, after in pairwise(seen.looked[WaitKey(OTHER, name)])]
     assert max(gaps) < 1.5 * len(others) / world.rate
 
 
@@ -105,13 +105,13 @@ def test_runs_that_no_list_reaches_share_the_rate_with_them() -> None:
     world = World(runs=runs, others=others, streams=0, list_size=5, rate=20.0, weather=Weather(no_counts=True))
     seen = world.run(until=60.0)
     for name in runs:
-        assert len(seen.looked[Key(RUN, name)]) >= 3
+        assert len(seen.looked[WaitKey(RUN, name)]) >= 3
     for name in others:
-        assert len(seen.looked[Key(OTHER, name)]) >= 3
+        assert len(seen.looked[WaitKey(OTHER, name)]) >= 3
 
 
 def test_one_that_fails_is_left_alone_for_longer_and_longer_and_the_others_are_not() -> None:
-    scheduler, bad, good = Scheduler(random=lambda: 0.0), Key(OTHER, "bad"), Key(OTHER, "good")
+    scheduler, bad, good = Scheduler(random=lambda: 0.0), WaitKey(OTHER, "bad"), WaitKey(OTHER, "good")
     for key in (bad, good):
         scheduler.add(key, 0.0, 0.25)
     asked, step = {bad: 0, good: 0}, 0.05
@@ -129,7 +129,7 @@ def test_one_that_fails_is_left_alone_for_longer_and_longer_and_the_others_are_n
 
 
 def test_one_that_is_waited_for_anew_while_it_is_looked_at_is_not_looked_at_twice_at_once() -> None:
-    scheduler, key = Scheduler(random=lambda: 0.5), Key(OTHER, "a")
+    scheduler, key = Scheduler(random=lambda: 0.5), WaitKey(OTHER, "a")
     scheduler.add(key, 0.0, 0.25)
     assert scheduler.actions(0.0) == [Retrieve(key)]
     scheduler.remove(key)

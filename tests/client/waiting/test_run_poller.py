@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from helmr_provider.client._waiting.actions import Counts, ListRuns
-from helmr_provider.client._waiting.run_poller import Survey
+from helmr_provider.client._waiting.actions import CountRuns, ListRuns
+from helmr_provider.client._waiting.run_poller import RunPoller
 
 LIVE = ListRuns()
 
 
-def rested(finished: int = 10) -> Survey:
+def rested(finished: int = 10) -> RunPoller:
     """A survey whose first pass is over: it knows what had ended, and nothing is owed."""
-    survey = Survey(lambda: 0.5)
+    survey = RunPoller(lambda: 0.5)
     count(survey, 0.0, finished)
     listed(survey, 0.1)
     survey.ended(0.2)
@@ -20,12 +20,12 @@ def rested(finished: int = 10) -> Survey:
     return survey
 
 
-def count(survey: Survey, now: float, finished: int) -> None:
-    survey.started(Counts())
+def count(survey: RunPoller, now: float, finished: int) -> None:
+    survey.started(CountRuns())
     survey.counted(now, finished)
 
 
-def listed(survey: Survey, now: float, *, full: bool = False) -> list[str]:
+def listed(survey: RunPoller, now: float, *, full: bool = False) -> list[str]:
     survey.started(LIVE)
     missing = survey.listed(LIVE, now, {"a": "running"}, {"a": "running", "b": "running"}, full=full)
     survey.listing_ended()
@@ -33,8 +33,8 @@ def listed(survey: Survey, now: float, *, full: bool = False) -> list[str]:
 
 
 def test_the_first_count_begins_a_pass_because_nothing_is_known() -> None:
-    survey = Survey(lambda: 0.5)
-    assert survey.due(0.0) == [Counts()]
+    survey = RunPoller(lambda: 0.5)
+    assert survey.due(0.0) == [CountRuns()]
     count(survey, 1.0, 10)
     assert survey.searching
     assert survey.began == 1.0
@@ -46,8 +46,8 @@ def test_a_count_that_did_not_grow_asks_for_nothing_until_a_minute_has_passed() 
     count(survey, 2.0, 10)
     assert not survey.searching
     assert survey.due(2.0) == []
-    count(survey, Survey.SAFETY, 10)
-    assert survey.due(Survey.SAFETY) == [LIVE]
+    count(survey, RunPoller.SAFETY, 10)
+    assert survey.due(RunPoller.SAFETY) == [LIVE]
 
 
 def test_a_count_that_grew_begins_a_pass_that_is_over_when_as_many_were_found() -> None:
@@ -63,7 +63,7 @@ def test_a_count_that_grew_begins_a_pass_that_is_over_when_as_many_were_found() 
 
 def test_a_run_found_before_it_was_counted_is_no_debt_when_it_is_counted() -> None:
     survey = rested()
-    survey.started(Counts())
+    survey.started(CountRuns())
     survey.found(seen_at=0.1)
     survey.counted(2.0, 10)
     count(survey, 3.0, 11)
@@ -156,14 +156,14 @@ def test_a_full_list_that_speaks_for_hardly_any_of_ours_is_left_out_for_a_minute
     assert survey.searching
     assert survey.due(3.0) == []
     survey.ended(3.1)
-    count(survey, 2.1 + Survey.POOR_FOR, 13)
-    assert survey.due(2.1 + Survey.POOR_FOR) == [LIVE]
+    count(survey, 2.1 + RunPoller.POOR_FOR, 13)
+    assert survey.due(2.1 + RunPoller.POOR_FOR) == [LIVE]
 
 
 def test_a_failed_count_means_that_everything_is_looked_at() -> None:
     survey = rested()
-    survey.started(Counts())
-    survey.failed(Counts(), 2.0, retryable=True)
+    survey.started(CountRuns())
+    survey.failed(CountRuns(), 2.0, retryable=True)
     assert survey.searching
     assert survey.due(2.0) == [LIVE]
     assert survey.wake_at() < 2.0
@@ -192,14 +192,14 @@ def test_nothing_is_remembered_over_a_rest() -> None:
     count(survey, 2.0, 11)
     survey.rest()
     assert not survey.searching
-    assert survey.due(100.0) == [Counts()]
+    assert survey.due(100.0) == [CountRuns()]
     count(survey, 100.0, 11)
     assert survey.searching
 
 
 def test_a_count_that_was_given_up_is_asked_for_again() -> None:
     survey = rested()
-    survey.started(Counts())
+    survey.started(CountRuns())
     assert survey.due(100.0) == []
-    survey.dropped(Counts())
-    assert survey.due(100.0) == [Counts()]
+    survey.dropped(CountRuns())
+    assert survey.due(100.0) == [CountRuns()]

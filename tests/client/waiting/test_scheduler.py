@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 from helmr_provider.client._waiting.actions import (
     RUN,
     TOKEN,
-    Counts,
+    CountRuns,
     Failure,
     Follow,
-    Key,
     ListPendingTokens,
     ListRuns,
     Retrieve,
     StopFollow,
+    WaitKey,
 )
-from helmr_provider.client._waiting.pacing import Gate
-from helmr_provider.client._waiting.run_poller import Survey
+from helmr_provider.client._waiting.pacing import CircuitBreaker
+from helmr_provider.client._waiting.run_poller import RunPoller
 from helmr_provider.client._waiting.scheduler import Scheduler
-from helmr_provider.client._waiting.stream_allocator import StreamTrust
+from helmr_provider.client._waiting.stream_allocator import StreamHealth
 from tests.client.waiting.control_plane_model import FOREVER, Thing, Weather, World
 
 if TYPE_CHECKING:
@@ -101,11 +101,11 @@ def test_no_live_registration_starves(world: World) -> None:
     until = 600.0
     seen = world.run(until)
     # A thorough pass begins every minute; what it needs beyond that is the network's doing.
-    bound = Survey.SAFETY + 30.0 + max((end - begin for begin, end in world.weather.outages), default=0.0)
+    bound = RunPoller.SAFETY + 30.0 + max((end - begin for begin, end in world.weather.outages), default=0.0)
     bound *= 1 + 4 * (world.weather.lost + world.weather.refused)
     # With few requests at once, a round over everything takes as long as they do, and lists and counts take turns with
     # it; a lost one costs its time-out and shuts the gate.
-    request = world.weather.latency + world.weather.lost * (5.0 + Gate.LONGEST)
+    request = world.weather.latency + world.weather.lost * (5.0 + CircuitBreaker.LONGEST)
     bound += 4 * len(world.things) * request / world.requests
     for key in world.waiting:
         looks = [world.things[key].joined, *seen.looked.get(key, []), until]
@@ -142,7 +142,7 @@ def test_as_many_waits_as_streams_get_a_snapshot_and_then_a_stream_each(waits: i
     opened = {action.run_id: at for at, action in seen.sent if isinstance(action, Follow)}
     assert opened.keys() == first.keys() == {f"run-{n}" for n in range(waits)}
     assert all(opened[run] > first[run] for run in opened)
-    assert not sent(seen, Counts)
+    assert not sent(seen, CountRuns)
     assert not sent(seen, ListRuns)
     seen = world.run(until=60.0)
     delays = [reports[0] - world.things[key].ends for key, reports in seen.ended.items()]
@@ -155,7 +155,7 @@ def test_as_many_waits_as_streams_get_a_snapshot_and_then_a_stream_each(waits: i
 def test_without_streams_a_single_wait_is_looked_at_after_one_second_growing_to_five() -> None:
     world = World(runs={"run": Thing(ends=300.0)}, streams=0, weather=Weather(latency=0.0))
     seen = world.run(until=290.0)
-    looks = seen.looked[Key(RUN, "run")]
+    looks = seen.looked[WaitKey(RUN, "run")]
     gaps = [after - before for before, after in pairwise(looks)]
     assert 0.8 <= gaps[0] <= 1.2
     assert all(4.0 <= gap <= 6.0 for gap in gaps[6:])
@@ -166,14 +166,14 @@ def test_without_streams_a_single_wait_is_looked_at_after_one_second_growing_to_
 def test_two_hundred_idle_waits_cost_one_count_every_few_seconds_and_a_pass_a_minute() -> None:
     world = World(runs={f"run-{n:03}": Thing() for n in range(199)}, streams=0)
     seen = world.run(until=600.0)
-    assert seen.count(Counts) <= 160
+    assert seen.count(CountRuns) <= 160
     assert seen.count(ListRuns) <= 12
     assert seen.count(Retrieve) == 0
 
 
 def test_a_run_missing_from_a_list_that_is_not_full_is_retrieved_and_never_declared_ended() -> None:
     scheduler = Scheduler(requests=8, random=lambda: 0.5)
-    keys = [Key(RUN, f"run-{n}") for n in range(6)]
+    keys = [WaitKey(RUN, f"run-{n}") for n in range(6)]
     for key in keys:
         scheduler.add(key, 0.0)
     assert ListRuns() in scheduler.actions(0.0)
@@ -198,7 +198,7 @@ def test_beyond_the_reach_of_lists_one_end_is_found_although_its_run_has_to_be_l
     runs["run-0003"].ends = 100.0
     world = World(runs=runs, streams=0)
     seen = world.run(until=130.0)
-    [found] = seen.ended[Key(RUN, "run-0003")]
+    [found] = seen.ended[WaitKey(RUN, "run-0003")]
     assert found < 120.0
 
 
@@ -223,7 +223,7 @@ def test_runs_of_others_that_fill_the_lists_make_single_looks_cheaper() -> None:
     world = World(runs=runs, streams=0)
     seen = world.run(until=300.0)
     assert len(sent(seen, ListRuns, since=150.0)) <= 12
-    assert all(seen.looked[Key(RUN, f"ours-{n}")][-1] > 290.0 for n in range(6))
+    assert all(seen.looked[WaitKey(RUN, f"ours-{n}")][-1] > 290.0 for n in range(6))
 
 
 def test_streams_go_to_running_runs_first_and_leave_those_that_do_not_run() -> None:
@@ -233,12 +233,12 @@ def test_streams_go_to_running_runs_first_and_leave_those_that_do_not_run() -> N
     seen = world.run(until=25.0)
     assert seen.most_streams == 2
     runs["ending"] = Thing(joined=30.0, ends=60.0)
-    world.things[Key(RUN, "ending")] = runs["ending"]
-    world.at(30.0, lambda: world._join(Key(RUN, "ending")))
+    world.things[WaitKey(RUN, "ending")] = runs["ending"]
+    world.at(30.0, lambda: world._join(WaitKey(RUN, "ending")))
     seen = world.run(until=120.0)
     assert sent(seen, StopFollow)
     assert "ending" in {action.run_id for action in sent(seen, Follow)}
-    assert seen.ended[Key(RUN, "ending")][0] < 62.0
+    assert seen.ended[WaitKey(RUN, "ending")][0] < 62.0
 
 
 def test_a_retried_attempt_means_look_now_and_then_follow_on_behind_it() -> None:
@@ -246,22 +246,22 @@ def test_a_retried_attempt_means_look_now_and_then_follow_on_behind_it() -> None
     seen = world.run(until=30.0)
     assert len(sent(seen, Retrieve, since=5.0, until=7.0)) >= 1
     assert [action.cursor for action in sent(seen, Follow)] == [None, "1"]
-    assert 20.0 <= seen.ended[Key(RUN, "run")][0] < 21.0
+    assert 20.0 <= seen.ended[WaitKey(RUN, "run")][0] < 21.0
 
 
 def test_a_followed_run_is_looked_at_now_and_then_because_its_stream_may_be_deaf() -> None:
     world = World(runs={"run": Thing(ends=20.0)}, streams=1, weather=Weather(stream_deaf=1.0))
     seen = world.run(until=60.0)
-    assert 20.0 <= seen.ended[Key(RUN, "run")][0] <= 20.0 + Scheduler.CHECK * 1.3
+    assert 20.0 <= seen.ended[WaitKey(RUN, "run")][0] <= 20.0 + Scheduler.CHECK * 1.3
 
 
 def test_streams_that_break_again_and_again_give_way_to_snapshots_and_come_back_slowly() -> None:
     world = World(runs={f"run-{n}": Thing() for n in range(4)}, streams=4, weather=Weather(stream_cut=1.0))
     world.run(until=240.0)
-    assert world.scheduler._following.allowed(world.now) < 4
+    assert world.scheduler._allocator.allowed(world.now) < 4
     world.weather.stream_cut = 0.0
-    world.run(until=world.now + 5 * StreamTrust.RECOVERY + 120.0)
-    assert world.scheduler._following.allowed(world.now) == 4
+    world.run(until=world.now + 5 * StreamHealth.RECOVERY + 120.0)
+    assert world.scheduler._allocator.allowed(world.now) == 4
     assert len(world.open) == 4
 
 
@@ -269,7 +269,7 @@ def test_late_events_halve_the_streams_at_once() -> None:
     scheduler = Scheduler(random=lambda: 0.5)
     scheduler.streams(4)
     for n in range(4):
-        scheduler.add(Key(RUN, f"run-{n}"), 0.0)
+        scheduler.add(WaitKey(RUN, f"run-{n}"), 0.0)
     for action in scheduler.actions(0.0):
         assert isinstance(action, Retrieve)
         scheduler.retrieved(action, 0.1, ended=False, status="running")
@@ -291,7 +291,7 @@ def test_fewer_slots_close_streams_at_once() -> None:
 
 
 def one_wait() -> Scheduler:
-    key = Key(RUN, "run")
+    key = WaitKey(RUN, "run")
     scheduler = Scheduler(random=lambda: 0.5)
     scheduler.add(key, 0.0)
     assert scheduler.actions(0.0) == [Retrieve(key)]
@@ -311,9 +311,9 @@ def test_an_outage_is_met_with_one_probe_at_a_time_and_longer_and_longer_pauses(
 
 def test_retry_after_is_honoured_for_everybody() -> None:
     scheduler = one_wait()
-    scheduler.add(Key(RUN, "other"), 0.0)
+    scheduler.add(WaitKey(RUN, "other"), 0.0)
     failure = Failure(retryable=True, outage=True, retry_after=42.0)
-    assert scheduler.failed(Retrieve(Key(RUN, "run")), 1.0, failure) == []
+    assert scheduler.failed(Retrieve(WaitKey(RUN, "run")), 1.0, failure) == []
     assert scheduler.actions(42.9) == []
     assert scheduler.wake_at(1.0) == 43.0
     assert len(scheduler.actions(43.0)) == 1
@@ -321,47 +321,47 @@ def test_retry_after_is_honoured_for_everybody() -> None:
 
 def test_a_500_for_one_run_does_not_hold_up_the_others() -> None:
     scheduler = one_wait()
-    scheduler.failed(Retrieve(Key(RUN, "run")), 1.0, Failure(retryable=True))
-    scheduler.add(Key(RUN, "other"), 1.0)
-    assert scheduler.actions(1.0) == [Retrieve(Key(RUN, "other"))]
+    scheduler.failed(Retrieve(WaitKey(RUN, "run")), 1.0, Failure(retryable=True))
+    scheduler.add(WaitKey(RUN, "other"), 1.0)
+    assert scheduler.actions(1.0) == [Retrieve(WaitKey(RUN, "other"))]
 
 
 def test_a_missing_run_ends_its_own_wait_only() -> None:
     scheduler = one_wait()
-    scheduler.add(Key(RUN, "other"), 0.0)
+    scheduler.add(WaitKey(RUN, "other"), 0.0)
     scheduler.actions(0.0)
-    assert scheduler.failed(Retrieve(Key(RUN, "run")), 1.0, Failure(retryable=False)) == [Key(RUN, "run")]
-    assert not scheduler.retrieved(Retrieve(Key(RUN, "run")), 1.1, ended=True)
-    assert scheduler.retrieved(Retrieve(Key(RUN, "other")), 1.1, ended=True)
+    assert scheduler.failed(Retrieve(WaitKey(RUN, "run")), 1.0, Failure(retryable=False)) == [WaitKey(RUN, "run")]
+    assert not scheduler.retrieved(Retrieve(WaitKey(RUN, "run")), 1.1, ended=True)
+    assert scheduler.retrieved(Retrieve(WaitKey(RUN, "other")), 1.1, ended=True)
 
 
-@pytest.mark.parametrize(("credential", "survivors"), [("all", set[Key]()), ("kind", {Key(TOKEN, "token")})])
+@pytest.mark.parametrize(("credential", "survivors"), [("all", set[WaitKey]()), ("kind", {WaitKey(TOKEN, "token")})])
 def test_a_refused_credential_ends_all_waits_and_a_missing_scope_those_of_its_kind(
-    credential: str, survivors: set[Key]
+    credential: str, survivors: set[WaitKey]
 ) -> None:
     scheduler = one_wait()
-    keys = {Key(RUN, "run"), Key(RUN, "other"), Key(TOKEN, "token")}
-    scheduler.add(Key(RUN, "other"), 0.0)
-    scheduler.add(Key(TOKEN, "token"), 0.0)
-    ended = scheduler.failed(Retrieve(Key(RUN, "run")), 1.0, Failure(retryable=False, credential=credential))
+    keys = {WaitKey(RUN, "run"), WaitKey(RUN, "other"), WaitKey(TOKEN, "token")}
+    scheduler.add(WaitKey(RUN, "other"), 0.0)
+    scheduler.add(WaitKey(TOKEN, "token"), 0.0)
+    ended = scheduler.failed(Retrieve(WaitKey(RUN, "run")), 1.0, Failure(retryable=False, credential=credential))
     assert set(ended) == keys - survivors
 
 
 def test_a_refused_stream_leaves_the_verdict_to_the_snapshot() -> None:
     scheduler = one_wait()
     scheduler.streams(1)
-    scheduler.retrieved(Retrieve(Key(RUN, "run")), 0.1, ended=False, status="running")
+    scheduler.retrieved(Retrieve(WaitKey(RUN, "run")), 0.1, ended=False, status="running")
     assert scheduler.actions(0.2) == [Follow("run", None)]
     scheduler.stream_ended("run", 0.3, Failure(retryable=False))
-    assert scheduler.actions(0.3) == [Retrieve(Key(RUN, "run"))]
-    scheduler.retrieved(Retrieve(Key(RUN, "run")), 0.4, ended=False, status="running")
+    assert scheduler.actions(0.3) == [Retrieve(WaitKey(RUN, "run"))]
+    scheduler.retrieved(Retrieve(WaitKey(RUN, "run")), 0.4, ended=False, status="running")
     assert not any(isinstance(action, Follow) for at in range(1, 300) for action in scheduler.actions(float(at)))
 
 
 def test_a_frame_that_cannot_be_read_is_passed_if_its_cursor_is_known() -> None:
     scheduler = one_wait()
     scheduler.streams(1)
-    scheduler.retrieved(Retrieve(Key(RUN, "run")), 0.1, ended=False, status="running")
+    scheduler.retrieved(Retrieve(WaitKey(RUN, "run")), 0.1, ended=False, status="running")
     scheduler.actions(0.2)
     scheduler.stream_record("run", 0.3, "4", 0.0, hint=False)
     scheduler.stream_ended("run", 0.4, Failure(retryable=True), "5")
@@ -374,19 +374,19 @@ def test_a_frame_that_cannot_be_read_is_passed_if_its_cursor_is_known() -> None:
 def test_a_hint_that_comes_while_a_look_is_under_way_causes_another_look() -> None:
     scheduler = one_wait()
     scheduler.streams(1)
-    scheduler.retrieved(Retrieve(Key(RUN, "run")), 0.1, ended=False, status="running")
+    scheduler.retrieved(Retrieve(WaitKey(RUN, "run")), 0.1, ended=False, status="running")
     scheduler.actions(0.2)
-    assert scheduler.actions(20.0) == [Retrieve(Key(RUN, "run"))]
+    assert scheduler.actions(20.0) == [Retrieve(WaitKey(RUN, "run"))]
     scheduler.stream_record("run", 20.1, "2", 0.0, hint=True)
     assert scheduler.actions(20.1) == []
     # This answer may be older than the record.
-    scheduler.retrieved(Retrieve(Key(RUN, "run")), 20.2, ended=False, status="running")
-    assert scheduler.actions(20.2) == [Retrieve(Key(RUN, "run"))]
+    scheduler.retrieved(Retrieve(WaitKey(RUN, "run")), 20.2, ended=False, status="running")
+    assert scheduler.actions(20.2) == [Retrieve(WaitKey(RUN, "run"))]
 
 
 def test_a_look_that_was_given_up_is_taken_again_and_one_that_is_unknown_changes_nothing() -> None:
     scheduler = one_wait()
-    look = Retrieve(Key(RUN, "run"))
+    look = Retrieve(WaitKey(RUN, "run"))
     scheduler.dropped(look, 1.0)
     assert scheduler.actions(1.0) == [look]
     scheduler.dropped(look, 2.0)
@@ -398,9 +398,9 @@ def test_a_look_that_was_given_up_is_taken_again_and_one_that_is_unknown_changes
 def test_a_count_that_was_given_up_makes_room_for_another() -> None:
     scheduler = Scheduler(requests=1, random=lambda: 0.5)
     for number in range(Scheduler.NEWCOMERS + 1):
-        scheduler.add(Key(RUN, str(number)), 0.0)
+        scheduler.add(WaitKey(RUN, str(number)), 0.0)
     (first,) = scheduler.actions(0.0)
-    assert isinstance(first, Counts | ListRuns)
+    assert isinstance(first, CountRuns | ListRuns)
     assert scheduler.actions(0.0) == []
     scheduler.dropped(first, 0.1)
     assert scheduler.actions(0.2) != []
@@ -414,8 +414,8 @@ def test_many_tokens_are_paged_through_and_the_missing_one_is_retrieved() -> Non
     tokens["token-07"].ends = 30.0
     world = World(runs={}, tokens=tokens, page_size=6)
     seen = world.run(until=60.0)
-    assert seen.ended.keys() == {Key(TOKEN, "token-07")}
-    assert seen.ended[Key(TOKEN, "token-07")][0] < 38.0
+    assert seen.ended.keys() == {WaitKey(TOKEN, "token-07")}
+    assert seen.ended[WaitKey(TOKEN, "token-07")][0] < 38.0
     assert seen.count(Retrieve) == 1
 
 
@@ -443,6 +443,6 @@ def test_a_thousand_waits_hold_no_more_streams_and_requests_than_allowed_and_are
     assert len(delays) == 1000
     assert seen.most_streams <= 4
     assert seen.most_requests <= 8
-    requests = {kind.__name__: seen.count(kind) for kind in (Retrieve, ListRuns, Counts, Follow)}
+    requests = {kind.__name__: seen.count(kind) for kind in (Retrieve, ListRuns, CountRuns, Follow)}
     p50, p99 = delays[500], delays[math.floor(0.99 * len(delays))]
     report(f"1,000 waits in virtual time: delay p50 {p50:.2f} s, p99 {p99:.2f} s, max {delays[-1]:.2f} s; {requests}")

@@ -9,14 +9,14 @@ from helmr_provider.client._waiting.actions import (
     TOKEN,
     Failure,
     Follow,
-    Key,
     ListPendingTokens,
     ListRuns,
     Retrieve,
+    WaitKey,
 )
 from helmr_provider.client._waiting.scheduler import Scheduler
 
-WAIT = Key(RUN, "run")
+WAIT = WaitKey(RUN, "run")
 LOOK = Retrieve(WAIT)
 PASSING = Failure(retryable=True)
 MANY = Scheduler.NEWCOMERS + 1
@@ -50,7 +50,7 @@ def hinted() -> Scheduler:
 def many(kind: str) -> Scheduler:
     scheduler = Scheduler(random=lambda: 0.5)
     for number in range(MANY):
-        scheduler.add(Key(kind, str(number)), 0.0)
+        scheduler.add(WaitKey(kind, str(number)), 0.0)
     return scheduler
 
 
@@ -102,7 +102,7 @@ def test_an_answer_for_somebody_who_left_ends_nothing() -> None:
 @pytest.mark.parametrize("way", ["answered", "failed", "dropped", "removed"])
 def test_a_suspect_that_was_looked_at_or_is_gone_holds_nobody_up(way: str) -> None:
     scheduler = hinted()
-    assert scheduler._looks.pending
+    assert scheduler._queue.pending
     if way == "answered":
         scheduler.retrieved(LOOK, 20.1, ended=False, status="running")
     elif way == "failed":
@@ -111,7 +111,7 @@ def test_a_suspect_that_was_looked_at_or_is_gone_holds_nobody_up(way: str) -> No
         scheduler.dropped(LOOK, 20.1)
     else:
         scheduler.remove(WAIT)
-    assert not scheduler._looks.pending
+    assert not scheduler._queue.pending
 
 
 def test_a_stream_that_was_closed_for_a_moment_is_opened_again_at_once() -> None:
@@ -124,7 +124,7 @@ def test_a_stream_that_was_closed_for_a_moment_is_opened_again_at_once() -> None
 
 def test_a_missing_scope_for_tokens_ends_the_waits_for_tokens() -> None:
     scheduler = Scheduler(random=lambda: 0.5)
-    token = Key(TOKEN, "token")
+    token = WaitKey(TOKEN, "token")
     for key in (WAIT, token):
         scheduler.add(key, 0.0)
     scheduler.actions(0.0)
@@ -148,7 +148,7 @@ def test_a_page_that_failed_is_asked_for_again_after_a_while_and_its_tokens_are_
 def test_a_token_that_nobody_waits_for_any_more_is_not_paged_for() -> None:
     scheduler = many(TOKEN)
     assert scheduler.actions(0.0) == [ListPendingTokens()]
-    scheduler.remove(Key(TOKEN, "0"))
+    scheduler.remove(WaitKey(TOKEN, "0"))
     scheduler.paged(ListPendingTokens(), 0.1, {str(number) for number in range(1, MANY)}, "more")
     assert scheduler.actions(0.1) == []
 
@@ -163,7 +163,7 @@ def test_a_list_that_failed_for_a_moment_is_asked_for_again(way: str) -> None:
         scheduler.dropped(ListRuns(), 0.1)
     scheduler.actions(0.1)
     for number in range(MANY, 2 * MANY):
-        scheduler.add(Key(RUN, str(number)), 2.0)
+        scheduler.add(WaitKey(RUN, str(number)), 2.0)
     assert ListRuns() in scheduler.actions(2.0)
 
 
@@ -172,5 +172,5 @@ def test_a_list_that_is_refused_is_left_out_for_a_minute() -> None:
     assert ListRuns() in scheduler.actions(0.0)
     scheduler.failed(ListRuns(), 0.1, Failure(retryable=False))
     for number in range(MANY, 2 * MANY):
-        scheduler.add(Key(RUN, str(number)), 2.0)
+        scheduler.add(WaitKey(RUN, str(number)), 2.0)
     assert ListRuns() not in scheduler.actions(2.0)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from helmr_provider.client._waiting.actions import Failure, Follow, StopFollow
-from helmr_provider.client._waiting.stream_allocator import EventLag, Following, StreamTrust, is_hint
+from helmr_provider.client._waiting.stream_allocator import ClockSkew, StreamAllocator, StreamHealth, is_hint
 
 CUT = Failure(retryable=True)
 
 
-def followed(*runs: str, limit: int = 4, status: str = "running") -> Following:
-    following = Following(lambda: 0.0)
+def followed(*runs: str, limit: int = 4, status: str = "running") -> StreamAllocator:
+    following = StreamAllocator(lambda: 0.0)
     following.budget(limit)
     for run_id in runs:
         following.add(run_id, 0.0)
@@ -40,7 +40,7 @@ def test_a_record_that_may_mean_the_end_is_a_hint(kind: str, hint: bool) -> None
 
 
 def test_a_run_is_followed_only_after_a_snapshot_has_shown_it_alive() -> None:
-    following = Following(lambda: 0.0)
+    following = StreamAllocator(lambda: 0.0)
     following.budget(4)
     following.add("run", 0.0)
     assert following.actions(0.0) == []
@@ -97,8 +97,8 @@ def test_a_queued_run_gives_its_stream_to_a_running_one_but_not_at_once() -> Non
     following.add("running", 1.0)
     following.alive("running", "running", 1.0)
     assert following.actions(1.0) == []
-    assert following.wake_at() == Following.HOLD
-    assert following.actions(Following.HOLD) == [StopFollow("queued")]
+    assert following.wake_at() == StreamAllocator.HOLD
+    assert following.actions(StreamAllocator.HOLD) == [StopFollow("queued")]
     following.ended("queued", 11.0, None, None)
     assert following.actions(11.0) == [Follow("running", None)]
 
@@ -111,18 +111,18 @@ def test_a_waiting_run_does_not_take_the_stream_of_a_running_one() -> None:
 
 
 def test_three_failures_in_a_row_halve_the_streams_and_a_minute_of_peace_gives_one_back() -> None:
-    trust = StreamTrust()
+    trust = StreamHealth()
     for at in (0.0, 10.0, 20.0):
         assert trust.allowed(4, at) == 4
         trust.strike(4, at)
     assert trust.allowed(4, 20.0) == 2
-    assert trust.recovers_at() == 20.0 + StreamTrust.RECOVERY
-    assert [trust.allowed(4, 20.0 + StreamTrust.RECOVERY * n) for n in (0.9, 1, 2, 9)] == [2, 3, 4, 4]
+    assert trust.recovers_at() == 20.0 + StreamHealth.RECOVERY
+    assert [trust.allowed(4, 20.0 + StreamHealth.RECOVERY * n) for n in (0.9, 1, 2, 9)] == [2, 3, 4, 4]
     assert trust.recovers_at() is None
 
 
 def test_streams_that_break_together_count_once_and_a_delivery_forgives() -> None:
-    trust = StreamTrust()
+    trust = StreamHealth()
     for at in (0.0, 0.1, 0.2, 0.3, 10.0):
         trust.strike(4, at)
     trust.delivered()
@@ -131,7 +131,7 @@ def test_streams_that_break_together_count_once_and_a_delivery_forgives() -> Non
 
 
 def test_trust_can_sink_to_no_stream_at_all() -> None:
-    trust = StreamTrust()
+    trust = StreamHealth()
     for at in (1.0, 2.0, 3.0):
         trust.halve(4, at)
     assert trust.allowed(4, 3.0) == 0
@@ -154,12 +154,12 @@ def test_a_stream_that_told_of_the_end_is_not_beaten() -> None:
 
 @pytest.mark.parametrize("skew", [-3600.0, -1.0, 0.0, 30.0])
 def test_the_lag_of_an_event_does_not_depend_on_the_difference_of_the_clocks(skew: float) -> None:
-    lag = EventLag()
+    lag = ClockSkew()
     assert lag.of(at=1000.0, arrived=1000.0 + skew, opened=999.0 + skew) == pytest.approx(0.0)
     assert lag.of(at=1100.0, arrived=1122.0 + skew, opened=999.0 + skew) == pytest.approx(22.0)
 
 
 def test_an_event_older_than_its_stream_is_not_late() -> None:
-    lag = EventLag()
+    lag = ClockSkew()
     lag.of(at=1000.0, arrived=1000.0, opened=999.0)
     assert lag.of(at=500.0, arrived=1010.0, opened=1005.0) is None

@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helmr_provider.client._waiting.actions import ListPendingTokens
-from helmr_provider.client._waiting.token_poller import TokenSweep
+from helmr_provider.client._waiting.token_poller import TokenPoller
 
 
 def sweep_over(tokens: set[str], pages: list[list[str]]) -> tuple[set[str] | None, int]:
     """Sweep over these pages; give the missing tokens and the number of pages read."""
-    sweep, read = TokenSweep(), 0
+    sweep, read = TokenPoller(), 0
     sweep.begin(tokens)
     while (page := sweep.page) is not None:
         ids = pages[read]
@@ -35,26 +35,26 @@ def test_a_sweep_ends_with_the_page_that_holds_the_last_one() -> None:
 
 
 def test_a_cursor_that_repeats_ends_the_sweep() -> None:
-    sweep = TokenSweep()
+    sweep = TokenPoller()
     sweep.begin({"a"})
     assert sweep.paged(ListPendingTokens(), [], "x") is None
     assert sweep.paged(ListPendingTokens("x"), [], "x") == {"a"}
 
 
 def test_a_sweep_gives_up_after_so_many_pages_of_others() -> None:
-    pages = [[f"other-{number}"] for number in range(TokenSweep.PAGES * 2)]
-    assert sweep_over({"a"}, pages) == ({"a"}, TokenSweep.PAGES)
+    pages = [[f"other-{number}"] for number in range(TokenPoller.PAGES * 2)]
+    assert sweep_over({"a"}, pages) == ({"a"}, TokenPoller.PAGES)
 
 
 def test_a_page_of_an_older_sweep_says_nothing() -> None:
-    sweep = TokenSweep()
+    sweep = TokenPoller()
     sweep.begin({"a"})
     assert sweep.paged(ListPendingTokens("old"), ["a"], None) is None
     assert sweep.page == ListPendingTokens()
 
 
 def test_a_sweep_for_nobody_any_more_is_over() -> None:
-    sweep = TokenSweep()
+    sweep = TokenPoller()
     sweep.begin({"a", "b"})
     sweep.forget("a")
     assert sweep.page is not None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.client import AsyncHelmrClient, HelmrClient, HelmrNotFoundError, HelmrTimeoutError
-from helmr_provider.client._waiting.actions import Key
+from helmr_provider.client._waiting.actions import WaitKey
 from helmr_provider.local import LocalControlPlane, faults
 from tests.client.scripted_server import VARIANTS, drive
 from tests.client.waiting.tasks import MISSING, TASKS
@@ -58,7 +58,7 @@ def session(server: LocalControlPlane) -> Any:
 
 
 async def test_equal_waits_share_their_reads(server: LocalControlPlane, session: Any) -> None:
-    key = Key("output", session.id)
+    key = WaitKey("output", session.id)
     async with AsyncHelmrClient(url=server.url, api_key=server.api_key) as client:
         waiter = client.waiter
         waits = [
@@ -80,7 +80,7 @@ def test_an_outage_while_something_is_read_is_survived(server: LocalControlPlane
     found = ask(
         server,
         variant,
-        lambda c: c.waiter.until(Key("output", session.id), lambda d: result_of(d, session).read(), is_there),
+        lambda c: c.waiter.until(WaitKey("output", session.id), lambda d: result_of(d, session).read(), is_there),
     )
     assert found.data == 1
     assert not server.pending_faults
@@ -94,7 +94,7 @@ def test_it_is_read_as_often_as_is_asked_for(server: LocalControlPlane, session:
         looks.append(0.0)
         return len(looks) == 3
 
-    key = Key("output", session.id)
+    key = WaitKey("output", session.id)
     ask(
         server,
         variant,
@@ -105,7 +105,7 @@ def test_it_is_read_as_often_as_is_asked_for(server: LocalControlPlane, session:
 
 @both
 def test_what_does_not_exist_is_told_at_once(server: LocalControlPlane, variant: str) -> None:
-    key = Key("session", MISSING)
+    key = WaitKey("session", MISSING)
     with pytest.raises(HelmrNotFoundError):
         ask(server, variant, lambda c: c.waiter.until(key, lambda d: d.sessions.retrieve(MISSING), is_there))
 
@@ -114,7 +114,7 @@ def test_what_does_not_exist_is_told_at_once(server: LocalControlPlane, variant:
 def test_what_is_not_over_raises_at_the_deadline_and_names_it(
     server: LocalControlPlane, session: Any, variant: str
 ) -> None:
-    key = Key("output", session.id)
+    key = WaitKey("output", session.id)
     with pytest.raises(HelmrTimeoutError, match=f"output {session.id}"):
         ask(server, variant, lambda c: c.waiter.until(key, lambda d: result_of(d, session).read(), is_there, 0.2))
 
@@ -123,7 +123,7 @@ def test_what_is_not_over_raises_at_the_deadline_and_names_it(
 @pytest.mark.parametrize("kind", ["run", "token"])
 def test_runs_and_tokens_keep_their_own_waits(server: LocalControlPlane, kind: str, variant: str) -> None:
     with pytest.raises(ValueError, match="wait of their own"):
-        ask(server, variant, lambda c: c.waiter.until(Key(kind, MISSING), lambda d: d.runs.retrieve("r"), is_there))
+        ask(server, variant, lambda c: c.waiter.until(WaitKey(kind, MISSING), lambda d: d.runs.retrieve("r"), is_there))
 
 
 async def test_hundreds_of_waits_for_commands_stay_within_the_budget_and_all_return(server: LocalControlPlane) -> None:
@@ -144,7 +144,7 @@ async def test_hundreds_of_waits_for_commands_stay_within_the_budget_and_all_ret
                 finally:
                     under_way -= 1
 
-            key = Key("exec", command.id, str(number))
+            key = WaitKey("exec", command.id, str(number))
             return await client.waiter.until(key, read, lambda found: found.is_terminal, interval=0.25)
 
         waits = [asyncio.create_task(look(number)) for number in range(MANY)]

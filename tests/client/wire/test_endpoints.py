@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from helmr_provider.client._wire.endpoints import ENDPOINTS, Endpoint
-from tests.client.scripted_server import VARIANTS, Reply, Wire, drive
+from tests.client.scripted_server import VARIANTS, Reply, ScriptedServer, drive
 from tests.conftest import CONTRACT
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
@@ -107,7 +107,7 @@ def test_the_scoped_form_replaces_the_beginning_and_only_where_there_is_one() ->
 @given(part=TEXT, task=TEXT)
 def test_the_http_library_leaves_path_and_query_as_they_are(variant: str, part: str, task: str) -> None:
     assume(part.strip() and part not in {".", ".."})
-    with Wire(Reply(404, json={"error": "no"})) as wire:
+    with ScriptedServer(Reply(404, json={"error": "no"})) as wire:
         for operation, path, query in (
             ("getSession", {"session_id": part}, {}),
             ("listSessions", {}, {"task_id": task, "external_id": part}),

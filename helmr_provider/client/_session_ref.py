@@ -1,18 +1,20 @@
-"""Which session is meant: by its id, or by its external id. No I/O."""
+"""A reference to a session: its id or its external id. No I/O."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Final, Protocol
 
-from helmr_provider.client._wire.serialization import external_id_text
+MAX_EXTERNAL_ID: Final = 512
 
-if TYPE_CHECKING:
-    from helmr_provider.client.models.sessions import SessionSnapshot
+
+class _HasId(Protocol):
+    @property
+    def id(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
-class SessionAddress:
+class SessionRef:
     """The id or the external id of a session, never both.
 
     :param id: session id.
@@ -23,7 +25,7 @@ class SessionAddress:
     external_id: str | None = None
 
     @classmethod
-    def of(cls, session: str | SessionSnapshot | None, external_id: str | None) -> SessionAddress:
+    def of(cls, session: str | _HasId | None, external_id: str | None) -> SessionRef:
         """Read what a caller passed. A plain text is always an id; a snapshot means its id.
 
         :raises ValueError: not exactly one of the two is given, or it is blank.
@@ -53,3 +55,16 @@ class SessionAddress:
 
     def __str__(self) -> str:
         return f"id={self.id!r}" if self.external_id is None else f"external_id={self.external_id!r}"
+
+
+def external_id_text(external_id: str) -> str:
+    """Return the external id as it is sent: trimmed.
+
+    :raises ValueError: blank, longer than 512 bytes, or with a NUL.
+    """
+    text = external_id.strip()
+    if not text:
+        raise ValueError("external_id must not be blank.")
+    if len(text.encode(errors="surrogatepass")) > MAX_EXTERNAL_ID or "\0" in text:
+        raise ValueError(f"external_id has at most {MAX_EXTERNAL_ID} bytes of UTF-8 and no NUL.")
+    return text
