@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RECORDINGS = CONTRACT / "recordings"
-FIDELITY = ROOT / "docs" / "fidelity.md"
+FIDELITY = ROOT / "docs" / "explanation" / "fidelity.md"
 
 pytestmark = pytest.mark.skipif(not RECORDINGS.is_dir(), reason="the recordings are not on this machine")
 
