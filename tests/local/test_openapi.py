@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
 
 from helmr_provider.local import LocalControlPlane, Settings, task
 from tests.conftest import CONTRACT
-from tests.local.known_values import KnownValues
+from tests.support.local.known_values import KnownValues
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
