@@ -56,7 +56,7 @@ class StartOptions:
         expires_at: datetime | str | None,
         workspace_id: str | None,
     ) -> None:
-        from helmr_provider.client.bodies import NOT_GIVEN, start_body
+        from helmr_provider.client._wire.serialization import NOT_GIVEN, start_body
 
         self._task = task
         self._given: dict[str, Any] = {
@@ -141,7 +141,7 @@ def _contains(policy: Any, wanted: Any) -> bool:
 
 
 def _as_it_travels(value: Any) -> Any:
-    from helmr_provider.client.bodies import encode
+    from helmr_provider.client._wire.serialization import encode
 
     # A payload may hold models, and comes back as plain JSON.
     return json.loads(encode(value))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 from typing_extensions import TypeVar
 
 if TYPE_CHECKING:
-    from helmr_provider.client.schemas import Schema
+    from helmr_provider.client._schemas import Schema
 
 T = TypeVar("T", default=Any)
 

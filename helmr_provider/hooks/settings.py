@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from helmr_provider import client
-from helmr_provider.client.config import MAX_STREAMS, check_base_url
+from helmr_provider.client._config import MAX_STREAMS, check_base_url
+from helmr_provider.client._secrets import Secret
 from helmr_provider.client.errors import HelmrConfigError
-from helmr_provider.client.secrets import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

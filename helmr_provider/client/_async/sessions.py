@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from helmr_provider.client._async.session_streams import AsyncSessionInput, AsyncSessionOutput
-from helmr_provider.client.address import SessionAddress
-from helmr_provider.client.answers import read, read_list, same_id
-from helmr_provider.client.bodies import NOT_GIVEN, reason_body, start_body, update_body
+from helmr_provider.client._session_ref import SessionRef
+from helmr_provider.client._wire.responses import read, read_list, same_id
+from helmr_provider.client._wire.serialization import NOT_GIVEN, reason_body, start_body, update_body
 from helmr_provider.client.durations import seconds
 from helmr_provider.client.errors import HelmrError, HelmrTimeoutError
 from helmr_provider.client.models.sessions import SessionRun, SessionSnapshot, SessionStart, SessionStartAndWait
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from helmr_provider.client._async.client import AsyncHelmrClient
-    from helmr_provider.client.bodies import NotGiven, RetryPolicy
-    from helmr_provider.client.idempotency import IdempotencyKey
-    from helmr_provider.client.start_options import StartAndWaitOptions, StartOptions
+    from helmr_provider.client._idempotency import IdempotencyKey
+    from helmr_provider.client._start_options import StartAndWaitOptions, StartOptions
+    from helmr_provider.client._wire.serialization import NotGiven, RetryPolicy
     from helmr_provider.client.streams import InputStream, OutputStream
     from helmr_provider.client.tasks import Task
 
@@ -197,7 +197,7 @@ class AsyncSessions:
         """
         if isinstance(session, AsyncSessionHandle):
             return AsyncSessionHandle(self._client, session.address)
-        return AsyncSessionHandle(self._client, SessionAddress.of(session, external_id))
+        return AsyncSessionHandle(self._client, SessionRef.of(session, external_id))
 
     async def retrieve(
         self,
@@ -259,7 +259,7 @@ class AsyncSessionHandle:
     :param address: which session.
     """
 
-    def __init__(self, client: AsyncHelmrClient, address: SessionAddress) -> None:
+    def __init__(self, client: AsyncHelmrClient, address: SessionRef) -> None:
         self._transport = client.transport
         self.address = address
 

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import PrivateAttr
 
-from helmr_provider.client.answers import read, same_id
-from helmr_provider.client.bodies import encode, token_body
-from helmr_provider.client.config import check_callback_url, check_credential
+from helmr_provider.client._config import check_callback_url, check_credential
+from helmr_provider.client._secrets import hide
+from helmr_provider.client._wire.responses import read, same_id
+from helmr_provider.client._wire.resume import is_behind
+from helmr_provider.client._wire.serialization import encode, token_body
 from helmr_provider.client.models.tokens import Token, TokenCompletion, TokenPage
-from helmr_provider.client.resume import is_behind
-from helmr_provider.client.secrets import hide
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
     from helmr_provider.client._async.client import AsyncHelmrClient
+    from helmr_provider.client._secrets import Secret
     from helmr_provider.client._shim import AsyncStream
-    from helmr_provider.client.secrets import Secret
 
 
 class AsyncTokenHandle(Token):

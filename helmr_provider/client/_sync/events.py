@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from helmr_provider.client._shim import sleep
 from helmr_provider.client._sync._record_pages import all_records
+from helmr_provider.client._wire.event_parsing import event_from_record, record_from_frame
+from helmr_provider.client._wire.resume import FollowedRun
 from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError, HelmrProtocolError
-from helmr_provider.client.mapping import event_from_record, record_from_frame
-from helmr_provider.client.resume import FollowedRun
 
 if TYPE_CHECKING:
     import builtins

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from helmr_provider.client._session_ref import SessionRef
 from helmr_provider.client._sync.session_streams import SessionInput, SessionOutput
-from helmr_provider.client.address import SessionAddress
-from helmr_provider.client.answers import read, read_list, same_id
-from helmr_provider.client.bodies import NOT_GIVEN, reason_body, start_body, update_body
+from helmr_provider.client._wire.responses import read, read_list, same_id
+from helmr_provider.client._wire.serialization import NOT_GIVEN, reason_body, start_body, update_body
 from helmr_provider.client.durations import seconds
 from helmr_provider.client.errors import HelmrError, HelmrTimeoutError
 from helmr_provider.client.models.sessions import SessionRun, SessionSnapshot, SessionStart, SessionStartAndWait
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from typing import Unpack
 
+    from helmr_provider.client._idempotency import IdempotencyKey
+    from helmr_provider.client._start_options import StartAndWaitOptions, StartOptions
     from helmr_provider.client._sync.client import HelmrClient
-    from helmr_provider.client.bodies import NotGiven, RetryPolicy
-    from helmr_provider.client.idempotency import IdempotencyKey
-    from helmr_provider.client.start_options import StartAndWaitOptions, StartOptions
+    from helmr_provider.client._wire.serialization import NotGiven, RetryPolicy
     from helmr_provider.client.streams import InputStream, OutputStream
     from helmr_provider.client.tasks import Task
 
@@ -198,7 +198,7 @@ class Sessions:
         """
         if isinstance(session, SessionHandle):
             return SessionHandle(self._client, session.address)
-        return SessionHandle(self._client, SessionAddress.of(session, external_id))
+        return SessionHandle(self._client, SessionRef.of(session, external_id))
 
     def retrieve(
         self,
@@ -260,7 +260,7 @@ class SessionHandle:
     :param address: which session.
     """
 
-    def __init__(self, client: HelmrClient, address: SessionAddress) -> None:
+    def __init__(self, client: HelmrClient, address: SessionRef) -> None:
         self._transport = client.transport
         self.address = address
 

@@ -7,8 +7,8 @@ from typing import Any, Self
 
 from pydantic import Field
 
+from helmr_provider.client._schemas import parse
 from helmr_provider.client.models.base import OptionalText, WireModel
-from helmr_provider.client.schemas import parse
 
 
 class Schedule(WireModel):
