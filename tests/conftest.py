@@ -83,7 +83,7 @@ def task_log(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixtur
     caplog.set_level("INFO")
 
     def read() -> str:
-        from helmr_provider.version_compat import AIRFLOW_V_3_0_PLUS
+        from helmr_provider._common.versions import AIRFLOW_V_3_0_PLUS
 
         printed, logged = capsys.readouterr().out, caplog.text
         caplog.clear()
@@ -141,7 +141,7 @@ def run_dag(airflow_db: Path) -> Callable[..., Any]:
     """Run a DAG that a test defined with ``dag.test()`` and return its DAG run."""
 
     def run(dag: Any, **options: Any) -> Any:
-        from helmr_provider.version_compat import AIRFLOW_V_3_1_PLUS
+        from helmr_provider._common.versions import AIRFLOW_V_3_1_PLUS
 
         if AIRFLOW_V_3_1_PLUS:
             # Airflow runs only what is in its database, and looks for that in DAG files.

@@ -11,7 +11,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowException, AirflowFailException, redact
 
 from helmr_provider.operators.public_token import HelmrCreatePublicTokenOperator
-from tests.operators.test_token import context
+from tests.support.task_contexts import context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
