@@ -78,7 +78,7 @@ dist: setup ## Build sdist and wheel, and try the wheel in an empty environment
 
 .PHONY: constraints
 constraints: setup ## Pin all requirements anew (needs the package index)
-	$(COMPILE) --generate-hashes dev/requirements/airflow-3.3.in -o constraints.txt
+	$(COMPILE) --extra docs --generate-hashes dev/requirements/airflow-3.3.in -o constraints.txt
 	$(COMPILE) --generate-hashes dev/requirements/airflow-2.11.in -o constraints-airflow-2.11.txt
 	for version in 3.0 3.1 3.2; do \
 		$(COMPILE) dev/requirements/airflow-$$version.in -o dev/requirements/airflow-$$version.txt; \

@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from helmr_provider.client.endpoints import ENDPOINTS  # noqa: E402 - of this checkout, wherever this is called
+from helmr_provider.client._wire.endpoints import ENDPOINTS  # noqa: E402 - of this checkout, wherever this is called
 
 TREE = ROOT / "helmr_provider" / "client" / "_sync"
 PAGE = ROOT / "docs" / "api.md"

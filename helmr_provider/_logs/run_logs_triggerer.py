@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from helmr_provider._logs.run_logs import SILENCE, another_look_may_help
-from helmr_provider.client.pacing import Pace
+from helmr_provider.client._waiting.pacing import PollInterval
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -53,7 +53,7 @@ async def forward_run_logs(client: AsyncHelmrClient, run_id: str, lines: RunLogL
 
 
 async def _forward(client: AsyncHelmrClient, run_id: str, lines: RunLogLines, log: Any, ended: asyncio.Event) -> None:
-    pace = Pace(2.0, 60.0, 2.0, random.random)
+    pace = PollInterval(2.0, 60.0, 2.0, random.random)
     while True:
         last, before = ended.is_set(), lines.cursor
         followed = False

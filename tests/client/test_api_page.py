@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dev import api_page
-from helmr_provider.client.endpoints import ENDPOINTS
+from helmr_provider.client._wire.endpoints import ENDPOINTS
 
 if TYPE_CHECKING:
     from pathlib import Path
