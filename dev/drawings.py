@@ -36,7 +36,10 @@ DARK = """
 def drawing(width: int, height: int, title: str, parts: list[str]) -> str:
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">',
+            (
+                f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+                f'height="{height}">'
+            ),
             f"<title>{escape(title)}</title>",
             f"<style>{STYLE}{DARK}</style>",
             '<g class="drawing-scope standalone">',
@@ -99,21 +102,21 @@ def layers() -> str:
     """Return the packages and the direction of their imports."""
     parts: list[str] = []
 
-    def package(x: float, y: float, width: float, name: str, words: str, height: float = 52) -> None:
-        parts.append(box(x, y, width, height) + text(x + width / 2, y + 22, name, "title"))
-        parts.append(text(x + width / 2, y + 40, words, "small"))
-
-    package(20, 20, 190, "decorators", "@task.helmr_session")
-    package(230, 20, 190, "notifications", "callbacks, alerts")
-    package(20, 100, 190, "operators", "start, send, run, ask")
-    package(230, 100, 190, "sensors", "wait")
-    package(20, 180, 400, "triggers", "wait in the triggerer, one shared client per connection")
-    package(20, 260, 190, "links", "pages of the console")
-    package(230, 260, 190, "hooks", "connection to client")
-    package(20, 340, 400, "client", "HTTP and waits; imports no Airflow", 60)
-    package(470, 340, 190, "local", "control plane for tests", 60)
-    for y in (72, 152, 232, 312):
-        parts.append(arrow(220, y + 4, 220, y + 24))
+    packages = [
+        (20, 20, 190, "decorators", "@task.helmr_session"),
+        (230, 20, 190, "notifications", "callbacks, alerts"),
+        (20, 100, 190, "operators", "start, send, run, ask"),
+        (230, 100, 190, "sensors", "wait"),
+        (20, 180, 400, "triggers", "wait in the triggerer, one shared client per connection"),
+        (20, 260, 190, "links", "pages of the console"),
+        (230, 260, 190, "hooks", "connection to client"),
+        (20, 340, 400, "client", "HTTP and waits; imports no Airflow"),
+        (470, 340, 190, "local", "control plane for tests"),
+    ]
+    for x, y, width, name, words in packages:
+        parts += [box(x, y, width, 54), text(x + width / 2, y + 22, name, "title")]
+        parts += [text(x + width / 2, y + 41, words, "small")]
+    parts += [arrow(220, y, 220, y + 20) for y in (76, 156, 236, 316)]
     parts.append('<path class="life" d="M445 20 V400"/>')
     parts.append(text(565, 322, "imports nothing of the others", "small"))
     parts.append(arrow(424, 370, 466, 370) + text(445, 418, "HTTP only", "small"))

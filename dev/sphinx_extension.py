@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from docutils import nodes
+from docutils import nodes  # type: ignore[import-untyped, unused-ignore]
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 
@@ -86,7 +86,9 @@ def parameters(cls: type) -> list[Parameter]:
 
 
 def annotation(value: Any) -> str:
-    return "" if value is inspect.Parameter.empty else value if isinstance(value, str) else inspect.formatannotation(value)
+    return (
+        "" if value is inspect.Parameter.empty else value if isinstance(value, str) else inspect.formatannotation(value)
+    )
 
 
 def shown(value: Any, name: str) -> str:
@@ -282,7 +284,9 @@ class CommandHelp(SphinxDirective):
         program, *rest = shlex.split(self.arguments[0])
         command = [sys.executable, "-m", program, *rest, "--help"]
         environment = os.environ | {"COLUMNS": "88", "NO_COLOR": "1", "PYTHON_COLORS": "0"}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
         if done.returncode:
             raise self.error(f"{self.arguments[0]} --help failed: {done.stderr}")
         return [nodes.literal_block(done.stdout, done.stdout, language="text")]
@@ -302,7 +306,7 @@ def read_root_document(_app: Sphinx, docname: str, source: list[str]) -> None:
         text, target, heading = found[1], found[2], found[3] or ""
         if re.match(r"https?:", target):
             return found[0]
-        if not target or target in pages and pages[target] == docname:
+        if not target or pages.get(target) == docname:
             return f"[{text}]({heading})"
         if target in pages:
             return f"[{text}]({os.path.relpath(pages[target] + '.md', here)}{heading})"
@@ -312,7 +316,9 @@ def read_root_document(_app: Sphinx, docname: str, source: list[str]) -> None:
 
     text = (ROOT / ROOT_DOCUMENTS[docname]).read_text()
     source[0] = re.sub(r"(?<!!)\[([^\]]+)\]\(([^)#\s]*)(#[^)\s]*)?\)", link, text)
-    source[0] = re.sub(r"!\[([^\]]*)\]\(docs/([^)]+)\)", lambda f: f"![{f[1]}]({os.path.relpath(f[2], here)})", source[0])
+    source[0] = re.sub(
+        r"!\[([^\]]*)\]\(docs/([^)]+)\)", lambda f: f"![{f[1]}]({os.path.relpath(f[2], here)})", source[0]
+    )
 
 
 class InlineDrawings(SphinxPostTransform):

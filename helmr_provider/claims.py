@@ -176,7 +176,7 @@ def look_up(client: HelmrClient, external_id: str, generation: int = 1) -> Seen 
         session = client.sessions.retrieve(external_id=external_id)
     except HelmrNotFoundError:
         return None
-    # Not current_run_id: that becomes the run of a later turn (behaviour.md §4).
+    # Not current_run_id: that becomes the run of a later turn (contract/behaviour.md §4).
     for run in client.sessions.open(session).runs():
         if run.turn_index == 0:
             return _seen(generation, session, run.run_id, run.status)

@@ -64,7 +64,7 @@ def is_permanent(error: Exception) -> bool:
     if isinstance(error, IdentityError):
         return error.permanent
     if isinstance(error, HelmrApiError):
-        # 202: an equal start is still being served (behaviour.md §3.3).
+        # 202: an equal start is still being served (contract/behaviour.md §3.3).
         return not error.retryable and error.status != 202
     return isinstance(error, (HelmrConfigError, PayloadValidationError, AirflowNotFoundException))
 
@@ -170,7 +170,7 @@ def _because(attributes: dict[str, Any]) -> str:
         detail = detail["message"]
     elif detail is not None and not isinstance(detail, str):
         detail = json.dumps(detail, ensure_ascii=False)
-    # A run whose wait was lost says so beside the detail (behaviour.md §7.1).
+    # A run whose wait was lost says so beside the detail (contract/behaviour.md §7.1).
     return _text(": ", kind) + _text(": ", detail or attributes.get("message") or attributes.get("reason"))
 
 

@@ -241,7 +241,7 @@ class LookUp:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start this generation; answer what was seen, or ``None`` if somebody else had started it (behaviour.md §3.1)."""
+    """Start this generation; answer what was seen, ``None`` if another had started it (contract/behaviour.md §3.1)."""
 
     generation: int
 

@@ -6,8 +6,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from helmr_provider.client.pacing import Rate
-from helmr_provider.client.secrets import scrub
+from helmr_provider.client._secrets import scrub
+from helmr_provider.client._waiting.pacing import RateLimiter
 from helmr_provider.failures import is_permanent
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class OutputLines:
         self.cursor = cursor
         self._log = log
         self._clock = clock
-        self._rate = Rate(_LINES_PER_SECOND, _BURST)
+        self._rate = RateLimiter(_LINES_PER_SECOND, _BURST)
         self._decoder = LogDecoder()
         self._begun: dict[str, str] = {}
         self._held_back: deque[tuple[str, str]] = deque(maxlen=_TAIL_LINES)
@@ -72,7 +72,7 @@ class OutputLines:
         :param cursor: its cursor.
         :returns: whether that lies behind what was seen.
         """
-        from helmr_provider.client.resume import is_behind
+        from helmr_provider.client._wire.resume import is_behind
 
         if not is_behind(cursor, self.cursor):
             return False

@@ -56,7 +56,7 @@ class StartOptions:
         expires_at: datetime | str | None,
         workspace_id: str | None,
     ) -> None:
-        from helmr_provider.client.bodies import NOT_GIVEN, start_body
+        from helmr_provider.client._wire.serialization import NOT_GIVEN, start_body
 
         self._task = task
         self._given: dict[str, Any] = {
@@ -97,7 +97,7 @@ class StartOptions:
     def differences(self, created: Mapping[str, Any]) -> list[str]:
         """Name what a run was started with otherwise, as far as its first event shows it.
 
-        :param created: attributes of the run's ``run.created`` event (behaviour.md section 7.1).
+        :param created: attributes of the run's ``run.created`` event (contract/behaviour.md section 7.1).
         """
         sent = {_SHOWN_AS[name]: value for name, value in self._body.items() if name in _SHOWN_AS}
         return [_WORDS[name] for name in _WORDS if name in sent and name in created and not _fits(name, sent, created)]
@@ -141,7 +141,7 @@ def _contains(policy: Any, wanted: Any) -> bool:
 
 
 def _as_it_travels(value: Any) -> Any:
-    from helmr_provider.client.bodies import encode
+    from helmr_provider.client._wire.serialization import encode
 
     # A payload may hold models, and comes back as plain JSON.
     return json.loads(encode(value))

@@ -1,7 +1,7 @@
 """Turns: an input record, the run that takes it, and the output record that answers it.
 
 The control plane says which record has caused a run, but not which run has taken a record that it found waiting
-(behaviour.md sections 4 and 5). That follows from when runs lived, from what caused those after them, and from whether
+(contract/behaviour.md §4 and 5). That follows from when runs lived, from what caused those after them, and from whether
 the session still owes a run to any input: see :func:`taker`.
 """
 

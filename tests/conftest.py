@@ -45,7 +45,7 @@ settings.load_profile("house")
 REPRODUCED = "recordings reproduced by the local control plane"
 MEASURED = "measured"
 
-CONTRACT = Path(os.environ.get("HELMR_CONTRACT", ROOT / "../shared/contract")).resolve()
+CONTRACT = ROOT / "contract"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

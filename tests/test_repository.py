@@ -44,6 +44,19 @@ def test_no_file_names_a_path_of_somebodys_machine() -> None:
     assert matches(r"(?<![\w.}])/(" + "|".join(folders) + r")/\w") == []
 
 
+def test_nothing_is_read_from_beside_the_repository() -> None:
+    assert matches(r"\.\./" + "shared") == []
+
+
+def test_references_to_the_contract_are_paths_in_the_repository() -> None:
+    named = {found for line in matches(r"contract/\w+\.\w+") for found in re.findall(r"contract/\w+\.\w+", line)}
+    assert named
+    assert {path for path in named if not (ROOT / path).is_file()} == set()
+    # In prose of the contract itself and beside a list of its files, the names alone are enough.
+    bare = matches(r"(?<![\w/`])(behaviour|capacity|surprises|surface)\.md")
+    assert [line for line in bare if not line.startswith("contract/")] == []
+
+
 @pytest.mark.parametrize("path", tracked("*.py"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_has_under_500_lines(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 500

@@ -20,7 +20,7 @@ _START = datetime(2026, 11, 24, tzinfo=UTC)
 
 @dataclass
 class Session:
-    """A session with one input stream, as behaviour.md sections 4 and 5 describe it."""
+    """A session with one input stream, as contract/behaviour.md sections 4 and 5 describe it."""
 
     now: int = 0
     records: list[StreamRecord[Any]] = field(default_factory=list)

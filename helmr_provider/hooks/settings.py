@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from helmr_provider import client
-from helmr_provider.client.config import MAX_STREAMS, check_base_url
+from helmr_provider.client._config import MAX_STREAMS, check_base_url
+from helmr_provider.client._secrets import Secret
 from helmr_provider.client.errors import HelmrConfigError
-from helmr_provider.client.secrets import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -73,7 +73,7 @@ class HelmrSettings:
     :param connect_timeout: Limit for reaching the control plane, in seconds.
     :param verify: Whether to check the server's certificate, or the path of the CA bundle to check it with.
     :param proxy: Address of an HTTP proxy.
-    :param project_id: Project of a user-session credential (behaviour.md §1).
+    :param project_id: Project of a user-session credential (contract/behaviour.md §1).
     :param environment_id: Environment of a user-session credential.
     :param api_key: The credential.
     :param unknown_extras: Names of extras that mean nothing here.

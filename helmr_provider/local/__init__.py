@@ -5,17 +5,25 @@ It shares no code with the client and knows nothing of Airflow.
 
 from __future__ import annotations
 
-from helmr_provider.local import faults
-from helmr_provider.local.auth import SCOPES
-from helmr_provider.local.context import TaskContext, TaskInput, TaskToken, TokenCancelled, TokenExpired, WaitTimedOut
-from helmr_provider.local.control_plane import LocalControlPlane
-from helmr_provider.local.environment import LocalEnvironment
+from helmr_provider.local._control_plane import LocalControlPlane
+from helmr_provider.local._environment import LocalEnvironment
+from helmr_provider.local.common.settings import Settings
+from helmr_provider.local.definitions.queues import Queue
+from helmr_provider.local.definitions.tasks import DeclaredSchedule, TaskDefinition, TaskFailure
 from helmr_provider.local.example_tasks import EXAMPLE_TASKS
-from helmr_provider.local.faults import Fault
-from helmr_provider.local.journal import JournalEntry
-from helmr_provider.local.queues import Queue
-from helmr_provider.local.settings import Settings
-from helmr_provider.local.tasks import DeclaredSchedule, TaskDefinition, TaskFailure, task
+from helmr_provider.local.execution.context import (
+    TaskContext,
+    TaskInput,
+    TaskToken,
+    TokenCancelled,
+    TokenExpired,
+    WaitTimedOut,
+)
+from helmr_provider.local.execution.tasks import task
+from helmr_provider.local.state.api_keys import SCOPES
+from helmr_provider.local.testing import faults
+from helmr_provider.local.testing.faults import Fault
+from helmr_provider.local.testing.journal import JournalEntry
 
 __all__ = [
     "EXAMPLE_TASKS",

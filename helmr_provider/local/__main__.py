@@ -12,12 +12,12 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helmr_provider.local.core import DEFAULT_ENVIRONMENT
-from helmr_provider.local.database import DatabaseError
+from helmr_provider.local._core import DEFAULT_ENVIRONMENT
+from helmr_provider.local._server import Server
+from helmr_provider.local.common.settings import Settings
 from helmr_provider.local.example_tasks import EXAMPLE_TASKS
-from helmr_provider.local.server import Server
-from helmr_provider.local.settings import Settings
-from helmr_provider.local.tasks import load_tasks
+from helmr_provider.local.execution.tasks import load_tasks
+from helmr_provider.local.storage.database import DatabaseError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local.jsontext import as_object
-from helmr_provider.local.tasks import TaskFailure, task
+from helmr_provider.local.common.jsontext import as_object
+from helmr_provider.local.definitions.tasks import TaskFailure
+from helmr_provider.local.execution.tasks import task
 
 if TYPE_CHECKING:
-    from helmr_provider.local.context import TaskContext
+    from helmr_provider.local.execution.context import TaskContext
 
 _CHANGES = ("Retry the export once when the connection drops", "Show the owner in the list of runs", "Fix two typos")
 

@@ -7,7 +7,7 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
-from helmr_provider.client.pacing import Pace
+from helmr_provider.client._waiting.pacing import PollInterval
 from helmr_provider.output import SILENCE, OutputLines, another_look_may_help, write_tail
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class RunOutput:
         from helmr_provider.client.errors import HelmrTimeoutError
 
         ends_at = None if timeout is None else time.monotonic() + timeout
-        pace = Pace(2.0, 15.0, 1.5, random.random)
+        pace = PollInterval(2.0, 15.0, 1.5, random.random)
         while self._lines is not None:
             left = None if ends_at is None else ends_at - time.monotonic()
             pause = pace.next()

@@ -123,7 +123,7 @@ class HelmrCreateScheduleOperator(HelmrOperator):
         return schedule.id
 
     def _declared(self) -> Declared:
-        from helmr_provider.client.schedule_bodies import ScheduleRunOptions
+        from helmr_provider.client._wire.schedule_serialization import ScheduleRunOptions
         from helmr_provider.schedules import DeclarationError, HelmrSchedule, check_one
 
         options: dict[str, Any] = {

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from helmr_provider.client.models.sessions import SessionSnapshot
 
-# A list has no cursor: what is behind the last entry is out of reach (behaviour.md section 4).
+# A list has no cursor: what is behind the last entry is out of reach (contract/behaviour.md section 4).
 _FULL_LIST: Final = 200
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -250,7 +250,7 @@ class HelmrCancelSessionOperator(HelmrOperator):
                     raise
                 session = handle.retrieve()
             if session.is_open:
-                # The answer to the first cancel is the session as it was (behaviour.md section 21).
+                # The answer to the first cancel is the session as it was (contract/behaviour.md section 21).
                 session = handle.retrieve()
         if self.do_xcom_push:
             store_links(context, console_url=self.hook.settings.console_url, session_id=session.id)

@@ -173,7 +173,7 @@ class HelmrCancelTokenOperator(HelmrOperator):
         except HelmrGoneError:
             return "expired"
         except HelmrNotFoundError:
-            # A completed token is answered as if there were none (behaviour.md section 21).
+            # A completed token is answered as if there were none (contract/behaviour.md section 21).
             if tokens.retrieve(token_id).status == "completed":
                 return "completed"
             raise

@@ -172,9 +172,9 @@ class HelmrWaitingOperator(HelmrOperator):
     def _wait(self, context: Context, begun: dict[str, Any], deadline: float | None) -> Any:
         import random
 
-        from helmr_provider.client.pacing import Pace
+        from helmr_provider.client._waiting.pacing import PollInterval
 
-        pace = Pace(1.0, 5.0, 1.5, random.random)
+        pace = PollInterval(1.0, 5.0, 1.5, random.random)
         while not (seen := self._look(context, begun)).is_done:
             pause = pace.next()
             if deadline is not None:

@@ -296,7 +296,7 @@ class HelmrExecOperator(HelmrWaitingOperator):
             if error.code in BUSY:
                 self._note_busy(workspace, error)
                 return None
-            # Of a command, the server says this with a 500 (behaviour.md section 21.6).
+            # Of a command, the server says this with a 500 (contract/behaviour.md section 21.6).
             found = self._marked(workspace).get(key) if error.code == _MISMATCH else None
             if found is None:
                 raise

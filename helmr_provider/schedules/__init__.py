@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
-from helmr_provider.client.schedule_bodies import ScheduleRunOptions
+from helmr_provider.client._wire.schedule_serialization import ScheduleRunOptions
 from helmr_provider.client.tasks import Task, check_task_id
 from helmr_provider.schedules.cron import Cron, CronError, zone_of
 

@@ -1,4 +1,4 @@
-"""Cron expressions as Helmr reads them (behaviour.md section 15): checked before they are sent, and previewed. Pure."""
+"""Cron expressions as Helmr reads them (contract/behaviour.md §15): checked before sending, and previewed. Pure."""
 
 from __future__ import annotations
 

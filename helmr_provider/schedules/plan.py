@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from helmr_provider.schedules import Declared
 
 LIST_CAP: Final = 200
-"""A list of schedules holds no more, and there is no way to read on (behaviour.md section 15)."""
+"""A list of schedules holds no more, and there is no way to read on (contract/behaviour.md section 15)."""
 NOT_SHOWN: Final = "(not shown by the API)"
 
 Action = Literal["create", "update", "activate", "deactivate", "delete", "keep"]

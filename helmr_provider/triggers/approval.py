@@ -128,9 +128,9 @@ class HelmrApprovalTrigger(HelmrTrigger):
 
     async def _first_answer(self, client: AsyncHelmrClient, ti_id: str, remaining: float | None) -> Row | None:
         """Wait for the first answer; return Airflow's if it is that one."""
-        from helmr_provider.client.wait_actions import Key
+        from helmr_provider.client._waiting.actions import WaitKey
 
-        key = Key("required action", ti_id)
+        key = WaitKey("required action", ti_id)
         in_airflow = asyncio.ensure_future(
             client.waiter.until(key, lambda _: self._row(ti_id), lambda row: row.response is not None, remaining)
         )
@@ -159,14 +159,14 @@ class HelmrApprovalTrigger(HelmrTrigger):
 
     async def _pass_on(self, client: AsyncHelmrClient, row: Row) -> None:
         """Complete the token with what was answered in Airflow, however long the control plane is away."""
-        from helmr_provider.client.wait_actions import Key
+        from helmr_provider.client._waiting.actions import WaitKey
 
         async def complete(quick: AsyncHelmrClient) -> None:
             question = self._question(await quick.tokens.retrieve(self.token_id))
             if question is not None and row.response is not None:
                 await self._complete(quick, required_actions.answer_of(question, row.response))
 
-        await client.waiter.until(Key("approval", self.token_id), complete, lambda _: True)
+        await client.waiter.until(WaitKey("approval", self.token_id), complete, lambda _: True)
 
     async def _complete(self, client: AsyncHelmrClient, answer: Answer) -> None:
         from helmr_provider.client.errors import HelmrConflictError, HelmrGoneError

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
-from helmr_provider.client.wait_actions import Key
+from helmr_provider.client._waiting.actions import WaitKey
 from helmr_provider.triggers.ended_runs import FULL, EndedRuns
 from helmr_provider.triggers.occurrences import Cursor, Occurrence
 from helmr_provider.triggers.shared_client import shared_client
@@ -237,6 +237,6 @@ async def _patience(feed: Feed, helmr_conn_id: str, log: Any) -> AsyncIterator[N
         await asyncio.sleep(pause)
 
 
-def _key(feed: Feed) -> Key:
+def _key(feed: Feed) -> WaitKey:
     # Nobody else may share these reads: they depend on how far this one has come.
-    return Key("events", f"{feed.name}/{next(_numbers)}")
+    return WaitKey("events", f"{feed.name}/{next(_numbers)}")

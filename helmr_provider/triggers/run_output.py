@@ -8,7 +8,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
-from helmr_provider.client.pacing import Pace
+from helmr_provider.client._waiting.pacing import PollInterval
 from helmr_provider.output import SILENCE, another_look_may_help
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ async def output_forwarded(client: AsyncHelmrClient, run_id: str, lines: OutputL
 
 
 async def _forward(client: AsyncHelmrClient, run_id: str, lines: OutputLines, log: Any, ended: asyncio.Event) -> None:
-    pace = Pace(2.0, 60.0, 2.0, random.random)
+    pace = PollInterval(2.0, 60.0, 2.0, random.random)
     while True:
         last, before = ended.is_set(), lines.cursor
         followed = False

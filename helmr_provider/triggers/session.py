@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from helmr_provider.asking import aask
-from helmr_provider.client.wait_actions import Key
+from helmr_provider.client._waiting.actions import WaitKey
 from helmr_provider.triggers.base import KWARGS_VERSION, HelmrTrigger
 from helmr_provider.turns import Turn, Watch
 
@@ -266,6 +266,6 @@ def _address_ids(session_id: str | None, external_id: str | None) -> dict[str, s
     return {name: value for name, value in ids.items() if value is not None}
 
 
-def _key(kind: str, *depends_on: Any) -> Key:
+def _key(kind: str, *depends_on: Any) -> WaitKey:
     # Equal keys share their reads, so a key says everything that these depend on.
-    return Key(kind, json.dumps(depends_on))
+    return WaitKey(kind, json.dumps(depends_on))

@@ -80,7 +80,7 @@ class HelmrExecTrigger(HelmrTrigger):
         :param client: the triggerer's shared client.
         :param remaining: seconds left until the deadline; ``None`` without one.
         """
-        from helmr_provider.client.wait_actions import Key
+        from helmr_provider.client._waiting.actions import WaitKey
 
         # Reads run in a task of the waiter, which serves many; only in our own context do lines reach our task's log.
         context = contextvars.copy_context()
@@ -98,7 +98,7 @@ class HelmrExecTrigger(HelmrTrigger):
             return found
 
         # Equal keys share reads, and somebody else's would log into another task's log.
-        key = Key("exec", f"{self.exec_id} for {uuid4()}")
+        key = WaitKey("exec", f"{self.exec_id} for {uuid4()}")
         await client.waiter.until(key, read, lambda found: found.is_terminal, timeout=remaining)
 
     async def kill(self, client: AsyncHelmrClient) -> None:
@@ -182,7 +182,7 @@ class HelmrWorkspaceTrigger(HelmrTrigger):
         :param client: the triggerer's shared client.
         :param remaining: seconds left until the deadline; ``None`` without one.
         """
-        from helmr_provider.client.wait_actions import Key
+        from helmr_provider.client._waiting.actions import WaitKey
 
         looks: dict[Awaited, Callable[[AsyncHelmrClient], Awaitable[bool]]] = {
             "free": self._is_free_twice(),
@@ -191,7 +191,7 @@ class HelmrWorkspaceTrigger(HelmrTrigger):
             "state": self._is_in_state,
             "exec": self._is_exec_in_state,
         }
-        key = Key("workspace", f"{self.workspace_id} for {uuid4()}")
+        key = WaitKey("workspace", f"{self.workspace_id} for {uuid4()}")
         await client.waiter.until(key, looks[self.what], bool, timeout=remaining)
 
     def _is_free_twice(self) -> Callable[[AsyncHelmrClient], Awaitable[bool]]:

@@ -12,14 +12,14 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from tests.local import browser as driving
+from tests.support.local import browser as driving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dev.stack import Stack
     from tests.airflow.conftest import Scenario, Scenarios
-    from tests.local.browser import Browser
+    from tests.support.local.browser import Browser
 
 pytestmark = [
     pytest.mark.airflow,

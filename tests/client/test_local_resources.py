@@ -21,14 +21,13 @@ from helmr_provider.client import (
     ScheduleRunOptions,
     Task,
 )
-from helmr_provider.local import LocalControlPlane
-from helmr_provider.local.faults import Fault
-from tests.client.wire import VARIANTS, drive
+from helmr_provider.local import Fault, LocalControlPlane
+from tests.client.scripted_server import VARIANTS, drive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from helmr_provider.local.faults import FaultKind
+    from helmr_provider.local.testing.faults import FaultKind
 
 both = pytest.mark.parametrize("variant", VARIANTS)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helmr_provider.client.endpoints import ENDPOINTS
+from helmr_provider.client._wire.endpoints import ENDPOINTS
 
 TREE = Path(__file__).resolve().parents[2] / "helmr_provider" / "client" / "_sync"
 
@@ -88,7 +88,9 @@ def operations(owner: Class, method: Function, classes: dict[str, Class]) -> tup
     constants = (node.value for node in ast.walk(method) if isinstance(node, ast.Constant))
     own = {value for value in constants if isinstance(value, str) and value in ENDPOINTS}
     if own - set(named):
-        raise AssertionError(f"{qualified} sends {', '.join(sorted(own - set(named)))}, but its docstring does not say so")
+        raise AssertionError(
+            f"{qualified} sends {', '.join(sorted(own - set(named)))}, but its docstring does not say so"
+        )
     if unknown := set(named) - ENDPOINTS.keys():
         raise AssertionError(f"{qualified}: there is no operation {', '.join(sorted(unknown))}")
     if not named and "sends nothing" not in text and method.name not in LOCAL:
@@ -107,7 +109,7 @@ def named_in(owner: Class, classes: dict[str, Class]) -> set[str]:
 
 def test_every_operation_has_a_method_or_a_reason_not_to() -> None:
     classes = read_classes()
-    public = [owner for owner in classes.values() if owner.methods and owner.name != "Transport"]
+    public = [owner for owner in classes.values() if owner.methods and owner.name not in {"Transport", "_Records"}]
     reached = {name for owner in public for name in named_in(owner, classes)}
     missing = {name for name in ENDPOINTS if name not in reached and not name.endswith("ByExternalId")}
     assert missing == LEFT_OUT.keys()

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from helmr_provider.local import LocalControlPlane, Settings
-from tests.local.scripted import Director
-from tests.local.wire import Wire
+from helmr_provider.local import LocalControlPlane
+from tests.support.local.scripted_tasks import Director
+from tests.support.local.settings import QUICK
+from tests.support.local.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-QUICK = Settings(start_and_wait=2.0, keep_alive=0.2, log_poll=0.05, sweep=0.02)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.local.wire import Wire
+    from tests.support.local.wire import Wire
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.local import SCOPES, LocalControlPlane, Settings
-from helmr_provider.local.operations import OPERATIONS
+from helmr_provider.local.api.operations import OPERATIONS
 from tests.conftest import CONTRACT
-from tests.local.conftest import QUICK
-from tests.local.stage import until
-from tests.local.wire import Wire
+from tests.support.local.polling import until
+from tests.support.local.settings import QUICK
+from tests.support.local.wire import Wire
 
 if TYPE_CHECKING:
-    from tests.local.scripted import Director
+    from tests.support.local.scripted_tasks import Director
 
 
 def _at_once(count: int, act: Any) -> list[Any]:
@@ -181,7 +181,6 @@ def test_no_operation_is_there_twice() -> None:
     assert len(names) == len(set(names))
 
 
-@pytest.mark.skipif(not CONTRACT.is_dir(), reason="the contract is not on this machine")
 def test_the_table_has_every_operation_of_the_contract_at_its_place() -> None:
     import yaml
 

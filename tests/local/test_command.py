@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.local.__main__ import main
-from tests.local.wire import Wire
+from tests.support.local.wire import Wire
 
 if TYPE_CHECKING:
     from pathlib import Path

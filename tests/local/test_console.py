@@ -11,8 +11,8 @@ from urllib.parse import urlencode
 import pytest
 
 if TYPE_CHECKING:
-    from tests.local.scripted import Director
-    from tests.local.wire import Answer, Wire
+    from tests.support.local.scripted_tasks import Director
+    from tests.support.local.wire import Answer, Wire
 
 
 def _page(wire: Wire, path: str, status: int = 200) -> str:

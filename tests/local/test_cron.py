@@ -11,7 +11,7 @@ from croniter import croniter  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helmr_provider.local import cron
+from helmr_provider.local.definitions import cron
 
 AMSTERDAM = ZoneInfo("Europe/Amsterdam")
 

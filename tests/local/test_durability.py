@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.local import LocalControlPlane, Settings, task
-from helmr_provider.local.database import DatabaseError
-from tests.local.conftest import QUICK
-from tests.local.stage import until
-from tests.local.wire import Wire
+from helmr_provider.local.storage.database import DatabaseError
+from tests.support.local.polling import until
+from tests.support.local.settings import QUICK
+from tests.support.local.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

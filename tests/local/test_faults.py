@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.local import faults
-from tests.local.stage import until
+from tests.support.local.polling import until
 
 if TYPE_CHECKING:
     from helmr_provider.local import Fault, LocalControlPlane
-    from tests.local.scripted import Director
-    from tests.local.wire import Wire
+    from tests.support.local.scripted_tasks import Director
+    from tests.support.local.wire import Wire
 
 
 @pytest.fixture

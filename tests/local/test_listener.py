@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from helmr_provider.local.listener import Listener
+from helmr_provider.local.network.listener import Listener
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.local import DeclaredSchedule, LocalControlPlane, Settings, task
-from tests.local import browser as driving
+from tests.support.local import browser as driving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from helmr_provider.local import TaskContext
-    from tests.local.browser import Browser
-    from tests.local.wire import Wire
+    from tests.support.local.browser import Browser
+    from tests.support.local.wire import Wire
 
 pytestmark = pytest.mark.skipif(
     driving.CHROMIUM is None or driving.CHROMEDRIVER is None,

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.local import LocalControlPlane
-from tests.local.conftest import QUICK
-from tests.local.stage import MovableClock
-from tests.local.wire import Wire
+from tests.support.local.scenario import MovableClock
+from tests.support.local.settings import QUICK
+from tests.support.local.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.local.scripted import Director
+    from tests.support.local.scripted_tasks import Director
 
 
 class Granted:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.local import DeclaredSchedule, LocalControlPlane, Settings, task
-from tests.local.stage import MovableClock
-from tests.local.wire import Wire
+from tests.support.local.scenario import MovableClock
+from tests.support.local.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from helmr_provider.local import LocalControlPlane, Queue, Settings, task
-from helmr_provider.local.server import Server
-from helmr_provider.local.worker import Worker
-from tests.local.stage import until
+from helmr_provider.local._server import Server
+from helmr_provider.local.execution.worker import Worker
+from tests.support.local.polling import until
 
 if TYPE_CHECKING:
     from helmr_provider.local import TaskContext

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from helmr_provider.local import LocalControlPlane, Settings, TaskFailure
-from tests.local.stage import until
-from tests.local.wire import Wire
+from tests.support.local.polling import until
+from tests.support.local.wire import Wire
 
 if TYPE_CHECKING:
-    from tests.local.scripted import Director
+    from tests.support.local.scripted_tasks import Director
 
 _COMMENT = ": keep-alive\n\n"
 
@@ -133,7 +133,7 @@ def test_a_follower_that_leaves_is_forgotten(server: LocalControlPlane, wire: Wi
     run_id = wire.start("scripted")["run"]["id"]
     with wire.stream(f"/api/runs/{run_id}/events") as stream:
         next(stream.frames())
-    until(lambda: not server.running.core.hub._waiting.get(f"run:{run_id}"))
+    until(lambda: not server.running.core.notifier._waiting.get(f"run:{run_id}"))
 
 
 def test_event_data_is_one_line_of_json_whatever_the_payload_holds(wire: Wire) -> None:

@@ -19,9 +19,9 @@ from helmr_provider.local import (
     WaitTimedOut,
     task,
 )
-from tests.local.conftest import QUICK
-from tests.local.stage import until
-from tests.local.wire import Wire
+from tests.support.local.polling import until
+from tests.support.local.settings import QUICK
+from tests.support.local.wire import Wire
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from helmr_provider.local import (
         TaskContext,
     )
-    from tests.local.scripted import Director
+    from tests.support.local.scripted_tasks import Director
 
 
 def _logs(wire: Wire, run_id: str) -> tuple[str, str]:

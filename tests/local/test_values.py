@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helmr_provider.local.clock import DAY, SECOND, parse_rfc3339, postgres_text, rfc3339
-from helmr_provider.local.durations import parse_duration, token_timeout
-from helmr_provider.local.ids import derived_secret, is_uuid, uuid7
-from helmr_provider.local.journal import without_secrets
-from helmr_provider.local.jsontext import fingerprint, jsonb
-from helmr_provider.local.retries import delay_ms, read_policy
+from helmr_provider.local.common.clock import DAY, SECOND, parse_rfc3339, postgres_text, rfc3339
+from helmr_provider.local.common.durations import parse_duration, token_timeout
+from helmr_provider.local.common.ids import derived_secret, is_uuid, uuid7
+from helmr_provider.local.common.jsontext import fingerprint, jsonb
+from helmr_provider.local.definitions.retry_policy import delay_ms, read_policy
+from helmr_provider.local.testing.journal import without_secrets
 
 _INSTANTS = st.datetimes(datetime(1990, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 

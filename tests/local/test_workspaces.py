@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.local import LocalControlPlane, Settings, TaskFailure
-from tests.local.conftest import QUICK
-from tests.local.stage import until
-from tests.local.wire import Wire
+from tests.support.local.polling import until
+from tests.support.local.settings import QUICK
+from tests.support.local.wire import Wire
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from helmr_provider.local import TaskContext
-    from tests.local.scripted import Director
+    from tests.support.local.scripted_tasks import Director
 
 
 def new(wire: Wire, **options: Any) -> str:

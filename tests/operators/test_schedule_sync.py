@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowException, AirflowFailException
 
-from helmr_provider.client.schedule_bodies import ScheduleRunOptions
-from helmr_provider.local.faults import lose_answer
-from helmr_provider.local.tasks import DeclaredSchedule, task
+from helmr_provider.client._wire.schedule_serialization import ScheduleRunOptions
+from helmr_provider.local import DeclaredSchedule, task
+from helmr_provider.local.testing.faults import lose_answer
 from helmr_provider.operators.schedule_sync import HelmrSyncSchedulesOperator
 from helmr_provider.schedules import HelmrSchedule
 from tests.tries import TaskRun

@@ -10,9 +10,8 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from dev.stack import poll
 from helmr_provider.identity import Stamp
-from helmr_provider.local import SCOPES, LocalControlPlane, faults
-from helmr_provider.local.clock import SECOND, Clock
-from helmr_provider.local.example_tasks import EXAMPLE_TASKS
+from helmr_provider.local import EXAMPLE_TASKS, SCOPES, LocalControlPlane, faults
+from helmr_provider.local.common.clock import SECOND, Clock
 from helmr_provider.operators import session_cleanup
 from helmr_provider.operators.session import HelmrCleanupSessionsOperator
 from tests.tries import TaskRun

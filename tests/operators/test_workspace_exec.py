@@ -9,8 +9,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowTaskTimeout
 
 from helmr_provider.client import HelmrClient
-from helmr_provider.local import LocalControlPlane, faults
-from helmr_provider.local.settings import Settings
+from helmr_provider.local import LocalControlPlane, Settings, faults
 from helmr_provider.operators.workspace_exec import MARK
 from helmr_provider.triggers.workspace import HelmrExecTrigger, HelmrWorkspaceTrigger
 from tests.operators.workspace_tasks import (

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
     from helmr_provider.client import HelmrClient
     from helmr_provider.client.models.execs import Exec
-    from helmr_provider.local import LocalControlPlane
-    from helmr_provider.local.journal import JournalEntry
+    from helmr_provider.local import JournalEntry, LocalControlPlane
 
 SLEEPS = ["sleep", "3600"]
 

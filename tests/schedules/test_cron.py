@@ -11,7 +11,7 @@ from croniter import croniter  # type: ignore[import-untyped]
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from helmr_provider.local import cron as of_the_control_plane
+from helmr_provider.local.definitions import cron as of_the_control_plane
 from helmr_provider.schedules.cron import Cron, CronError, zone_of
 
 BERLIN = "Europe/Berlin"

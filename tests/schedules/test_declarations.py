@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.client import Task
-from helmr_provider.client.schedule_bodies import ScheduleRunOptions
+from helmr_provider.client._wire.schedule_serialization import ScheduleRunOptions
 from helmr_provider.schedules import DeclarationError, HelmrSchedule, check, check_one
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ START = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 class Simulated:
-    """The control plane's rules for schedules (behaviour.md section 15), without a socket."""
+    """The control plane's rules for schedules (contract/behaviour.md section 15), without a socket."""
 
     def __init__(self) -> None:
         self.rows: dict[str, dict[str, Any]] = {}

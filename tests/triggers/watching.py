@@ -7,7 +7,7 @@ import json
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local.tasks import task
+from helmr_provider.local import task
 from helmr_provider.triggers.events import HelmrRunEndedEventTrigger, HelmrSessionOutputEventTrigger
 from tests.tries import stored
 

@@ -13,22 +13,23 @@ from typing import TYPE_CHECKING, Any
 from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
 
+from helmr_provider.local._core import API_VERSION
+from helmr_provider.local.api.operations import OPERATIONS, PUBLIC, Router
 from helmr_provider.local.api.request import TOO_LARGE, ApiRequest, refused, wants_stream
-from helmr_provider.local.auth import Caller, authenticate
-from helmr_provider.local.core import API_VERSION
-from helmr_provider.local.errors import ApiError
-from helmr_provider.local.faulty import misbehaving
-from helmr_provider.local.journal import Journal, JournalEntry
-from helmr_provider.local.operations import OPERATIONS, PUBLIC, Router
-from helmr_provider.local.owners import environment_of
+from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.state.api_keys import Caller, authenticate
 from helmr_provider.local.state.starting import Starter
+from helmr_provider.local.testing.fault_middleware import with_fault
+from helmr_provider.local.testing.journal import Journal, JournalEntry
+from helmr_provider.local.testing.request_environment import environment_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.faulty import Connections
-    from helmr_provider.local.operations import Match, Operation
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.api.operations import Match, Operation
+    from helmr_provider.local.testing.fault_middleware import Connections
+    from helmr_provider.local.testing.faults import FaultBook
 
 _log = logging.getLogger(__name__)
 
@@ -48,11 +49,15 @@ class Api:
 
     :param core: the control plane's state.
     :param connections: the open connections, for faults that cut them.
+    :param faults: the planted faults.
+    :param journal: records every request.
     """
 
-    def __init__(self, core: Core, connections: Connections) -> None:
+    def __init__(self, core: Core, connections: Connections, faults: FaultBook, journal: Journal) -> None:
         self._core = core
         self._connections = connections
+        self._faults = faults
+        self._journal = journal
         self._router = Router(OPERATIONS)
         self._starter = Starter(core)
 
@@ -60,7 +65,7 @@ class Api:
         """Answer one request."""
         asked = _Asked.read(scope, self._router)
         environment = environment_of(self._core, asked.headers, {} if asked.match is None else asked.match.params)
-        slot = self._core.journal.open(asked.entry(environment))
+        slot = self._journal.open(asked.entry(environment))
         too_large = asked.declared_size > self._core.settings.max_body
 
         async def versioned(message: Message) -> None:
@@ -84,12 +89,12 @@ class Api:
         fault = None
         if asked.operation is not None:
             streaming = wants_stream(asked.headers, asked.query)
-            fault = self._core.faults.take(asked.operation.name, streaming=streaming, environment=environment)
+            fault = self._faults.take(asked.operation.name, streaming=streaming, environment=environment)
         if fault is None:
             await respond(scope, receive, versioned)
         else:
             Journal.amend(slot, fault=fault.kind)
-            await misbehaving(fault, self._connections, respond)(scope, receive, versioned)
+            await with_fault(fault, self._connections, respond)(scope, receive, versioned)
 
     async def _application(self, asked: _Asked, receive: Receive, slot: list[JournalEntry]) -> ASGIApp:
         if asked.declared_size > self._core.settings.max_body:

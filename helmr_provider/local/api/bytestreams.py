@@ -7,12 +7,11 @@ import binascii
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from helmr_provider.local import gojson
-from helmr_provider.local.api import values
+from helmr_provider.local.api import request_body, values
 from helmr_provider.local.api.request import SCOPE_WITH_KEY, answer
 from helmr_provider.local.api.sse import KEEP_ALIVE, EventStream, frame
-from helmr_provider.local.errors import ApiError
-from helmr_provider.local.jsontext import dumps, loads
+from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.common.jsontext import dumps, loads
 from helmr_provider.local.state import chunks, workspace_keys
 
 if TYPE_CHECKING:
@@ -20,28 +19,28 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from helmr_provider.local._core import Core
     from helmr_provider.local.api.request import ApiRequest
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
+    from helmr_provider.local.storage.database import Row
 
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=\r\n]")
 
 
 def base64_bytes(value: Any, path: str) -> bytes | None:
     """Take bytes as Go decodes them: standard base64 with padding."""
-    text = gojson.string(value, path)
+    text = request_body.string(value, path)
     if text is None:
         return None
     foreign = _NOT_BASE64.search(text)
     if foreign is not None:
-        raise gojson.DecodeError(f"illegal base64 data at input byte {foreign.start()}")
+        raise request_body.DecodeError(f"illegal base64 data at input byte {foreign.start()}")
     try:
         return base64.b64decode(text.replace("\r", "").replace("\n", ""), validate=True)
     except binascii.Error:
-        raise gojson.DecodeError(f"illegal base64 data at input byte {max(len(text) - 1, 0)}") from None
+        raise request_body.DecodeError(f"illegal base64 data at input byte {max(len(text) - 1, 0)}") from None
 
 
-WRITE = gojson.Struct("api.WorkspaceStreamWriteRequest", {"offset": gojson.int64, "data": base64_bytes})
+WRITE = request_body.Struct("api.WorkspaceStreamWriteRequest", {"offset": request_body.int64, "data": base64_bytes})
 
 
 class Source(NamedTuple):
@@ -151,5 +150,5 @@ async def frames(core: Core, source: Source, offset: int, limit: int) -> AsyncGe
             }
             yield frame(str(end), name, dumps(terminal))
             return
-        if not await core.hub.wait(chunks.topic(source.resource_id), core.settings.keep_alive):
+        if not await core.notifier.wait(chunks.topic(source.resource_id), core.settings.keep_alive):
             yield KEEP_ALIVE

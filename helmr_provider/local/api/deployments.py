@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local import gojson
-from helmr_provider.local.api import sse, values
+from helmr_provider.local.api import request_body, sse, values
 from helmr_provider.local.api.request import SCOPE_WITH_KEY, answer
 from helmr_provider.local.api.workspaces import ANY_WORKSPACE_SCOPE
-from helmr_provider.local.errors import ApiError
-from helmr_provider.local.jsontext import dumps
+from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.common.jsontext import dumps
 from helmr_provider.local.state import deployments
 
 if TYPE_CHECKING:
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
     from helmr_provider.local.api.request import ApiRequest
 
 _READ = ("runs:read", "tasks:deploy")
-_PROMOTE = gojson.Struct(
+_PROMOTE = request_body.Struct(
     "api.PromoteDeploymentRequest",
-    {"project_id": gojson.string, "environment_id": gojson.string, "reason": gojson.string},
+    {"project_id": request_body.string, "environment_id": request_body.string, "reason": request_body.string},
 )
 
 
@@ -94,8 +93,8 @@ async def promote_deployment(request: ApiRequest) -> ASGIApp:
     raw = await request.raw_body()
     if raw.strip():
         try:
-            members = _PROMOTE.read(gojson.parse(raw))
-        except gojson.DecodeError as error:
+            members = _PROMOTE.read(request_body.parse(raw))
+        except request_body.DecodeError as error:
             raise ApiError(400, f"invalid promote deployment request JSON: {error}") from None
         if members.get("project_id") or members.get("environment_id"):
             raise ApiError(400, SCOPE_WITH_KEY)

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local import gojson
-from helmr_provider.local.api import bytestreams
+from helmr_provider.local.api import bytestreams, request_body
 from helmr_provider.local.api.request import answer
 from helmr_provider.local.api.workspaces import addressed
-from helmr_provider.local.errors import ApiError
+from helmr_provider.local.common.errors import ApiError
 from helmr_provider.local.state import chunks, execs
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from helmr_provider.local.api.request import ApiRequest
-    from helmr_provider.local.database import Row
+    from helmr_provider.local.storage.database import Row
 
-_CREATE = gojson.Struct(
+_CREATE = request_body.Struct(
     "api.WorkspaceExecCreateRequest",
     {
-        "project_id": gojson.string,
-        "environment_id": gojson.string,
-        "command": gojson.strings,
-        "cwd": gojson.string,
-        "env": gojson.string_map,
-        "detached": gojson.boolean,
-        "idempotency_key": gojson.string,
+        "project_id": request_body.string,
+        "environment_id": request_body.string,
+        "command": request_body.strings,
+        "cwd": request_body.string,
+        "env": request_body.string_map,
+        "detached": request_body.boolean,
+        "idempotency_key": request_body.string,
     },
 )
 

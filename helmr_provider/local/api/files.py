@@ -11,17 +11,17 @@ from starlette.responses import Response
 
 from helmr_provider.local.api.request import answer
 from helmr_provider.local.api.workspaces import addressed
-from helmr_provider.local.clock import rfc3339
-from helmr_provider.local.errors import ApiError
-from helmr_provider.local.guest.archives import Entry
-from helmr_provider.local.ids import is_uuid
+from helmr_provider.local.common.clock import rfc3339
+from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.common.ids import is_uuid
 from helmr_provider.local.state import versions
+from helmr_provider.local.storage.archives import Entry
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from helmr_provider.local.api.request import ApiRequest
-    from helmr_provider.local.database import Row
+    from helmr_provider.local.storage.database import Row
 
 _MOST_BYTES = 32 * 1024 * 1024
 _ROOT = Entry(".", "directory")

@@ -4,32 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local import gojson
-from helmr_provider.local.api import bytestreams
+from helmr_provider.local.api import bytestreams, request_body
 from helmr_provider.local.api.request import answer
 from helmr_provider.local.api.workspaces import addressed
-from helmr_provider.local.errors import ApiError
+from helmr_provider.local.common.errors import ApiError
 from helmr_provider.local.state import chunks, ptys
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from helmr_provider.local.api.request import ApiRequest
-    from helmr_provider.local.database import Row
+    from helmr_provider.local.storage.database import Row
 
 _MOST = 500
-_CREATE = gojson.Struct(
+_CREATE = request_body.Struct(
     "api.WorkspacePtyCreateRequest",
     {
-        "project_id": gojson.string,
-        "environment_id": gojson.string,
-        "cwd": gojson.string,
-        "cols": gojson.int32,
-        "rows": gojson.int32,
-        "idempotency_key": gojson.string,
+        "project_id": request_body.string,
+        "environment_id": request_body.string,
+        "cwd": request_body.string,
+        "cols": request_body.int32,
+        "rows": request_body.int32,
+        "idempotency_key": request_body.string,
     },
 )
-_RESIZE = gojson.Struct("api.WorkspacePtyResizeRequest", {"cols": gojson.int32, "rows": gojson.int32})
+_RESIZE = request_body.Struct("api.WorkspacePtyResizeRequest", {"cols": request_body.int32, "rows": request_body.int32})
 
 
 async def create_workspace_pty(request: ApiRequest) -> ASGIApp:

@@ -5,31 +5,30 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local import gojson
-from helmr_provider.local.api import streams, values
+from helmr_provider.local.api import request_body, streams, values
 from helmr_provider.local.api.request import SCOPE_WITH_KEY, answer
 from helmr_provider.local.api.sessions import addressed
-from helmr_provider.local.auth import Caller, bearer
-from helmr_provider.local.clock import DAY
-from helmr_provider.local.errors import ApiError, stream_not_found
-from helmr_provider.local.ids import is_uuid
-from helmr_provider.local.jsontext import as_object
+from helmr_provider.local.common.clock import DAY
+from helmr_provider.local.common.errors import ApiError, stream_not_found
+from helmr_provider.local.common.ids import is_uuid
+from helmr_provider.local.common.jsontext import as_object
 from helmr_provider.local.state import public_tokens, sessions
+from helmr_provider.local.state.api_keys import Caller, bearer
 from helmr_provider.local.state.streams import opened
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message
 
     from helmr_provider.local.api.request import ApiRequest
-    from helmr_provider.local.database import Row
+    from helmr_provider.local.storage.database import Row
 
 _DEFAULT_LIFE = 30 * DAY
 _SCOPES = {
     public_tokens.INPUT_SEND: ("session-input:send", "input"),
     public_tokens.OUTPUT_READ: ("session-streams:read", "output"),
 }
-_SESSION = gojson.Struct(
-    "api.SessionAddress", {"type": gojson.string, "id": gojson.string, "external_id": gojson.string}
+_SESSION = request_body.Struct(
+    "api.SessionAddress", {"type": request_body.string, "id": request_body.string, "external_id": request_body.string}
 )
 
 
@@ -37,9 +36,14 @@ def _session(value: Any, path: str) -> dict[str, Any]:
     return _SESSION.read(value, path)
 
 
-_SCOPE = gojson.Struct(
+_SCOPE = request_body.Struct(
     "api.PublicAccessTokenScope",
-    {"type": gojson.string, "session": _session, "stream": gojson.string, "correlation_id": gojson.string},
+    {
+        "type": request_body.string,
+        "session": _session,
+        "stream": request_body.string,
+        "correlation_id": request_body.string,
+    },
 )
 
 
@@ -47,14 +51,14 @@ def _scope(value: Any, path: str) -> dict[str, Any]:
     return _SCOPE.read(value, path)
 
 
-_CREATE = gojson.Struct(
+_CREATE = request_body.Struct(
     "api.CreatePublicAccessTokenRequest",
     {
-        "project_id": gojson.string,
-        "environment_id": gojson.string,
+        "project_id": request_body.string,
+        "environment_id": request_body.string,
         "scope": _scope,
-        "expires_at": gojson.instant,
-        "max_uses": gojson.int32,
+        "expires_at": request_body.instant,
+        "max_uses": request_body.int32,
     },
 )
 
@@ -130,8 +134,8 @@ def _token(request: ApiRequest) -> Row:
 
 def _parsed(raw: bytes) -> Any:
     try:
-        return gojson.parse(raw)
-    except gojson.DecodeError:
+        return request_body.parse(raw)
+    except request_body.DecodeError:
         # The operation itself refuses it, in its own words.
         return None
 

@@ -10,9 +10,9 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
-from helmr_provider.local.errors import ApiError
-from helmr_provider.local.gojson import DecodeError, parse
-from helmr_provider.local.ids import is_uuid
+from helmr_provider.local.api.request_body import DecodeError, parse
+from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.common.ids import is_uuid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import Receive, Scope
 
-    from helmr_provider.local.auth import Caller
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.gojson import Struct
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.api.request_body import Struct
+    from helmr_provider.local.state.api_keys import Caller
     from helmr_provider.local.state.starting import Starter
 
 SCOPE_WITH_KEY = "project_id and environment_id are not accepted with API keys"

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from helmr_provider.local import gojson
-from helmr_provider.local.api import sse, values
+from helmr_provider.local.api import request_body, sse, values
 from helmr_provider.local.api.request import answer
-from helmr_provider.local.errors import ApiError
-from helmr_provider.local.ids import is_uuid
-from helmr_provider.local.jsontext import loads
+from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.common.ids import is_uuid
+from helmr_provider.local.common.jsontext import loads
 from helmr_provider.local.state import cancelling, events, logs, runs
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from helmr_provider.local.api.request import ApiRequest
-    from helmr_provider.local.database import Row
+    from helmr_provider.local.storage.database import Row
 
-_CANCEL = gojson.Struct(
+_CANCEL = request_body.Struct(
     "api.CancelRunRequest",
-    {"reason": gojson.string, "force": gojson.boolean, "idempotency_key": gojson.string},
+    {"reason": request_body.string, "force": request_body.boolean, "idempotency_key": request_body.string},
 )
 
 
@@ -97,5 +96,5 @@ def _run(request: ApiRequest) -> Row:
 
 
 def _cursor(request: ApiRequest) -> int:
-    """Return where to begin: the resume header beats the query (behaviour.md section 7.4)."""
+    """Return where to begin: the resume header beats the query (contract/behaviour.md section 7.4)."""
     return values.sequence(request.headers.get("last-event-id") or request.query.get("cursor", ""), "cursor")

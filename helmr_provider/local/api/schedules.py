@@ -6,43 +6,44 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from helmr_provider.local import cron, gojson
+from helmr_provider.local.api import request_body
 from helmr_provider.local.api.request import SCOPE_WITH_KEY, answer
 from helmr_provider.local.api.starts import RUN_OPTIONS, checked
-from helmr_provider.local.errors import ApiError
+from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.definitions import cron
+from helmr_provider.local.definitions.tasks import TASK_ID
 from helmr_provider.local.state import schedules
-from helmr_provider.local.tasks import TASK_ID
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from helmr_provider.local.api.request import ApiRequest
-    from helmr_provider.local.database import Row
+    from helmr_provider.local.storage.database import Row
 
 _BODY = "schedule request"
-_OPTIONS = gojson.Struct("api.ScheduleRunOptions", RUN_OPTIONS, strict=False)
+_OPTIONS = request_body.Struct("api.ScheduleRunOptions", RUN_OPTIONS, strict=False)
 
 
 def _options(value: Any, path: str) -> dict[str, Any]:
     members = _OPTIONS.read(value, path)
     for name in ("deployment_id", "version"):
         if value is not None and name in value:
-            raise gojson.DecodeError(f"{name} is not accepted for scheduled session starts")
+            raise request_body.DecodeError(f"{name} is not accepted for scheduled session starts")
     return members
 
 
-_SCHEDULE = gojson.Struct(
+_SCHEDULE = request_body.Struct(
     "api.CreateScheduleRequest",
     {
-        "project_id": gojson.string,
-        "environment_id": gojson.string,
-        "deduplication_key": gojson.string,
-        "external_id": gojson.string,
-        "task": gojson.string,
-        "cron": gojson.string,
-        "timezone": gojson.string,
+        "project_id": request_body.string,
+        "environment_id": request_body.string,
+        "deduplication_key": request_body.string,
+        "external_id": request_body.string,
+        "task": request_body.string,
+        "cron": request_body.string,
+        "timezone": request_body.string,
         "options": _options,
-        "active": gojson.boolean,
+        "active": request_body.boolean,
     },
 )
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from helmr_provider.local import gojson
+from helmr_provider.local.api import request_body
 from helmr_provider.local.api.request import SCOPE_WITH_KEY, answer
-from helmr_provider.local.errors import ApiError
+from helmr_provider.local.common.errors import ApiError
 from helmr_provider.local.state import secrets
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from helmr_provider.local.api.request import ApiRequest
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
-_SET = gojson.Struct(
+_SET = request_body.Struct(
     "api.SetSecretRequest",
-    {"project_id": gojson.string, "environment_id": gojson.string, "value": gojson.string},
+    {"project_id": request_body.string, "environment_id": request_body.string, "value": request_body.string},
 )
 
 

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local import gojson
-from helmr_provider.local.api import values
+from helmr_provider.local.api import request_body, values
 from helmr_provider.local.api.request import answer
-from helmr_provider.local.errors import ApiError, session_not_found
+from helmr_provider.local.common.errors import ApiError, session_not_found
 from helmr_provider.local.state import sessions
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from helmr_provider.local.api.request import ApiRequest
-    from helmr_provider.local.database import Row
+    from helmr_provider.local.storage.database import Row
 
-_PATCH = gojson.Struct(
+_PATCH = request_body.Struct(
     "api.PatchSessionRequest",
-    {"metadata": gojson.raw, "tags": gojson.strings, "expires_at": gojson.instant},
+    {"metadata": request_body.raw, "tags": request_body.strings, "expires_at": request_body.instant},
 )
-_REASON = gojson.Struct("api.SessionReasonRequest", {"reason": gojson.string})
+_REASON = request_body.Struct("api.SessionReasonRequest", {"reason": request_body.string})
 
 
 def addressed(request: ApiRequest) -> Row:

@@ -1,4 +1,4 @@
-"""Server-sent events, framed and ended as the control plane does (behaviour.md section 7).
+"""Server-sent events, framed and ended as the control plane does (contract/behaviour.md section 7).
 
 Nothing is sent before the first frame, not even the status: a follower with nothing to replay hears of its stream only
 with the first comment.
@@ -10,7 +10,7 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from helmr_provider.local.jsontext import dumps
+from helmr_provider.local.common.jsontext import dumps
 from helmr_provider.local.state import events, logs, runs
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.storage.database import Row
 
 KEEP_ALIVE = b": keep-alive\n\n"
 _PAGE = 200
@@ -99,8 +99,8 @@ async def run_events(core: Core, run_id: str, cursor: int) -> AsyncGenerator[byt
 async def _next_record(core: Core, run_id: str) -> bool:
     topic, seconds = events.topic(run_id), core.settings.keep_alive
     if core.event_slots is None:
-        return await core.hub.wait(topic, seconds)
-    return await core.event_slots.wait(core.hub, topic, seconds)
+        return await core.notifier.wait(topic, seconds)
+    return await core.event_slots.wait(core.notifier, topic, seconds)
 
 
 async def run_logs(core: Core, run_id: str, cursor: int) -> AsyncGenerator[bytes]:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local import gojson
-from helmr_provider.local.api import values
+from helmr_provider.local.api import request_body, values
 from helmr_provider.local.api.request import SCOPE_WITH_KEY, answer
-from helmr_provider.local.clock import DAY
-from helmr_provider.local.durations import parse_duration
-from helmr_provider.local.errors import ApiError
-from helmr_provider.local.ids import is_uuid
-from helmr_provider.local.retries import read_policy
+from helmr_provider.local.common.clock import DAY
+from helmr_provider.local.common.durations import parse_duration
+from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.common.ids import is_uuid
+from helmr_provider.local.definitions.retry_policy import read_policy
+from helmr_provider.local.definitions.tasks import TASK_ID
 from helmr_provider.local.state import events, runs, starting
-from helmr_provider.local.tasks import TASK_ID
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -31,7 +30,7 @@ _REFUSED = {
     "deployment_id": "deployment_id is not accepted for session start",
     "version": "version is not accepted for session start",
 }
-_QUEUE = gojson.Struct("api.RunQueueOption", {"name": gojson.string})
+_QUEUE = request_body.Struct("api.RunQueueOption", {"name": request_body.string})
 
 
 def _queue(value: Any, path: str) -> dict[str, Any]:
@@ -40,28 +39,28 @@ def _queue(value: Any, path: str) -> dict[str, Any]:
 
 RUN_OPTIONS = {
     "queue": _queue,
-    "concurrency_key": gojson.string,
-    "priority": gojson.int32,
-    "ttl": gojson.string,
-    "max_duration_seconds": gojson.int32,
+    "concurrency_key": request_body.string,
+    "priority": request_body.int32,
+    "ttl": request_body.string,
+    "max_duration_seconds": request_body.int32,
 }
-_START = gojson.Struct(
+_START = request_body.Struct(
     "sessionStartWire",
     {
-        "project_id": gojson.string,
-        "environment_id": gojson.string,
-        "task_id": gojson.string,
-        "payload": gojson.raw,
-        "external_id": gojson.string,
+        "project_id": request_body.string,
+        "environment_id": request_body.string,
+        "task_id": request_body.string,
+        "payload": request_body.raw,
+        "external_id": request_body.string,
         **RUN_OPTIONS,
-        "retry": gojson.raw,
-        "metadata": gojson.raw,
-        "tags": gojson.strings,
-        "idempotency_key": gojson.string,
-        "idempotency_key_ttl": gojson.string,
-        "expires_at": gojson.instant,
-        "workspace_id": gojson.string,
-        **dict.fromkeys(_REFUSED, gojson.raw),
+        "retry": request_body.raw,
+        "metadata": request_body.raw,
+        "tags": request_body.strings,
+        "idempotency_key": request_body.string,
+        "idempotency_key_ttl": request_body.string,
+        "expires_at": request_body.instant,
+        "workspace_id": request_body.string,
+        **dict.fromkeys(_REFUSED, request_body.raw),
     },
     strict=False,
 )
@@ -80,7 +79,7 @@ async def start_session_and_wait(request: ApiRequest) -> ASGIApp:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + core.settings.start_and_wait
     while (live := runs.reread(core, started.run_id)["status"] in runs.LIVE) and loop.time() < deadline:
-        await core.hub.wait(events.topic(started.run_id), deadline - loop.time())
+        await core.notifier.wait(events.topic(started.run_id), deadline - loop.time())
     return answer(starting.answer(core, request.environment_id, started, timed_out=live))
 
 
@@ -100,7 +99,7 @@ async def _start(request: ApiRequest) -> starting.Started:
 def checked(members: dict[str, Any], sdk_version: str | None, *, quirks: bool = True) -> starting.StartRequest:
     """Check a start's members, those of a schedule's later starts included.
 
-    :param quirks: fail where the server fails instead of refusing (behaviour.md section 21).
+    :param quirks: fail where the server fails instead of refusing (contract/behaviour.md section 21).
     :raises ApiError: 400, or 500 where the server fails instead of refusing.
     """
     task_id = members.get("task_id") or ""

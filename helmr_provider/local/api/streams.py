@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local import gojson
-from helmr_provider.local.api import values
+from helmr_provider.local.api import request_body, values
 from helmr_provider.local.api.request import answer
 from helmr_provider.local.api.sessions import addressed
-from helmr_provider.local.errors import ApiError, session_terminal
+from helmr_provider.local.common.errors import ApiError, session_terminal
 from helmr_provider.local.state import sessions, streams
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from helmr_provider.local.api.request import ApiRequest
-    from helmr_provider.local.database import Row
+    from helmr_provider.local.storage.database import Row
 
-_APPEND = gojson.Struct(
+_APPEND = request_body.Struct(
     "api.AppendStreamRecordRequest",
     {
-        "data": gojson.raw,
-        "content_type": gojson.string,
-        "correlation_id": gojson.string,
-        "idempotency_key": gojson.string,
+        "data": request_body.raw,
+        "content_type": request_body.string,
+        "correlation_id": request_body.string,
+        "idempotency_key": request_body.string,
     },
 )
 

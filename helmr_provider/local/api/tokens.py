@@ -4,35 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local import gojson
-from helmr_provider.local.api import values
+from helmr_provider.local.api import request_body, values
 from helmr_provider.local.api.request import SCOPE_WITH_KEY, answer
-from helmr_provider.local.auth import bearer
-from helmr_provider.local.durations import token_timeout
-from helmr_provider.local.errors import ApiError, token_not_found
-from helmr_provider.local.ids import is_uuid
-from helmr_provider.local.jsontext import fingerprint
+from helmr_provider.local.common.durations import token_timeout
+from helmr_provider.local.common.errors import ApiError, token_not_found
+from helmr_provider.local.common.ids import is_uuid
+from helmr_provider.local.common.jsontext import fingerprint
 from helmr_provider.local.state import tokens
+from helmr_provider.local.state.api_keys import bearer
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from helmr_provider.local.api.request import ApiRequest
-    from helmr_provider.local.database import Row
+    from helmr_provider.local.storage.database import Row
 
 _DEFAULT_TIMEOUT = "168h"
-_CREATE = gojson.Struct(
+_CREATE = request_body.Struct(
     "api.CreateTokenRequest",
     {
-        "project_id": gojson.string,
-        "environment_id": gojson.string,
-        "timeout": gojson.raw,
-        "tags": gojson.strings,
-        "metadata": gojson.raw,
-        "idempotency_key": gojson.string,
+        "project_id": request_body.string,
+        "environment_id": request_body.string,
+        "timeout": request_body.raw,
+        "tags": request_body.strings,
+        "metadata": request_body.raw,
+        "idempotency_key": request_body.string,
     },
 )
-_COMPLETE = gojson.Struct("api.CompleteTokenRequest", {"data": gojson.raw})
+_COMPLETE = request_body.Struct("api.CompleteTokenRequest", {"data": request_body.raw})
 
 
 async def create_token(request: ApiRequest) -> ASGIApp:
@@ -112,7 +111,7 @@ async def callback_complete_token(request: ApiRequest) -> ASGIApp:
         raise token_not_found()
     if not tokens.has_callback_secret(token, request.params["callback_secret"]):
         raise _denied(401)
-    # The callback ends with a token that was cancelled or swept, unlike the API-key route (behaviour.md section 11).
+    # The callback ends with a token that was cancelled or swept, unlike the API-key route (contract/behaviour.md §11).
     if token["status"] in ("cancelled", "expired"):
         raise _denied(401)
     return await _complete(request, token, "token callback request")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from helmr_provider.local.errors import ApiError
-from helmr_provider.local.jsontext import as_object
+from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.common.jsontext import as_object
 
 MAX_KEY = 512
 _MAX_TAGS = 10

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local import gojson
-from helmr_provider.local.api import values
+from helmr_provider.local.api import request_body, values
 from helmr_provider.local.api.request import SCOPE_WITH_KEY, answer
-from helmr_provider.local.auth import SCOPES
-from helmr_provider.local.clock import DAY
-from helmr_provider.local.durations import parse_duration
-from helmr_provider.local.errors import ApiError
-from helmr_provider.local.ids import is_uuid
-from helmr_provider.local.jsontext import dumps, fingerprint, loads
+from helmr_provider.local.common.clock import DAY
+from helmr_provider.local.common.durations import parse_duration
+from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.common.ids import is_uuid
+from helmr_provider.local.common.jsontext import dumps, fingerprint, loads
 from helmr_provider.local.state import materializations, versions, workspace_keys, workspaces
+from helmr_provider.local.state.api_keys import SCOPES
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from helmr_provider.local.api.request import ApiRequest
-    from helmr_provider.local.database import Row
+    from helmr_provider.local.storage.database import Row
 
 ANY_WORKSPACE_SCOPE = tuple(scope for scope in SCOPES if scope.startswith("workspace-"))
 _CONNECT_SCOPE = tuple(scope for scope in ANY_WORKSPACE_SCOPE if scope != "workspace-versions:diff")
@@ -32,23 +31,23 @@ _STOP_SCOPE = (
     "workspace-pty:manage",
     "workspace-ports:close",
 )
-_PROJECT = {"project_id": gojson.string, "environment_id": gojson.string}
-_KEY = {"idempotency_key": gojson.string, "idempotency_key_ttl": gojson.string}
-_CREATE = gojson.Struct(
+_PROJECT = {"project_id": request_body.string, "environment_id": request_body.string}
+_KEY = {"idempotency_key": request_body.string, "idempotency_key_ttl": request_body.string}
+_CREATE = request_body.Struct(
     "api.CreateWorkspaceRequest",
     {
         **_PROJECT,
         **_KEY,
-        "sandbox_id": gojson.string,
-        "deployment_id": gojson.string,
-        "external_id": gojson.string,
-        "metadata": gojson.raw,
-        "tags": gojson.strings,
+        "sandbox_id": request_body.string,
+        "deployment_id": request_body.string,
+        "external_id": request_body.string,
+        "metadata": request_body.raw,
+        "tags": request_body.strings,
     },
 )
-_PATCH = gojson.Struct("api.PatchWorkspaceRequest", {"metadata": gojson.raw, "tags": gojson.strings})
-_MATERIALIZE = gojson.Struct("api.MaterializeWorkspaceRequest", _PROJECT)
-_STOP = gojson.Struct("api.StopWorkspaceRequest", {**_PROJECT, **_KEY})
+_PATCH = request_body.Struct("api.PatchWorkspaceRequest", {"metadata": request_body.raw, "tags": request_body.strings})
+_MATERIALIZE = request_body.Struct("api.MaterializeWorkspaceRequest", _PROJECT)
+_STOP = request_body.Struct("api.StopWorkspaceRequest", {**_PROJECT, **_KEY})
 
 
 def addressed(request: ApiRequest) -> Row:

@@ -1,4 +1,7 @@
-"""The pages: what there is, what one session or run did, and a form for each token that waits."""
+"""The web pages: sessions, runs, tokens and workspaces, and a form to complete each pending token.
+
+May import `state` and what lies below it, and the journal of `testing`; only the server imports it.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,18 @@ from starlette.routing import Route
 
 from helmr_provider.local.console import details, forms, overview, workspaces
 from helmr_provider.local.console.layout import missing, page
-from helmr_provider.local.listener import is_loopback
+from helmr_provider.local.network.listener import is_loopback
 from helmr_provider.local.state import tokens
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from helmr_provider.local.core import Core
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.testing.journal import Journal
 
 
-def routes(core: Core) -> list[Route]:
+def routes(core: Core, journal: Journal) -> list[Route]:
     """Return the routes of the pages.
 
     The pages of sessions, runs, tokens and workspaces answer to whoever knows an id; what lists them, and what changes
@@ -27,7 +31,7 @@ def routes(core: Core) -> list[Route]:
     """
 
     async def overview_page(request: Request) -> Response:
-        return overview.shown(core) if _is_at_home(request) else _refusal()
+        return overview.shown(core, journal) if _is_at_home(request) else _refusal()
 
     async def session_page(request: Request) -> Response:
         session = core.db.one("SELECT * FROM sessions WHERE id = ?", request.path_params["session_id"])

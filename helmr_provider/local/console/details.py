@@ -6,18 +6,18 @@ import json
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local.clock import rfc3339
+from helmr_provider.local.common.clock import rfc3339
+from helmr_provider.local.common.jsontext import as_object, loads
 from helmr_provider.local.console.forms import form
 from helmr_provider.local.console.layout import facts, moment, page, run_link, section, status, table
 from helmr_provider.local.console.workspaces import link
-from helmr_provider.local.jsontext import as_object, loads
 from helmr_provider.local.state import events, logs, runs, sessions, tokens
 
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.storage.database import Row
 
 _LOG_BYTES = 64 * 1024
 _EVENTS = 500

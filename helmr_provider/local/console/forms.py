@@ -10,18 +10,18 @@ from urllib.parse import parse_qs
 
 from starlette.responses import RedirectResponse
 
-from helmr_provider.local.clock import rfc3339
+from helmr_provider.local.common.clock import rfc3339
+from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.common.ids import derived_secret
 from helmr_provider.local.console.layout import missing, moment, page, run_link
-from helmr_provider.local.errors import ApiError
-from helmr_provider.local.ids import derived_secret
 from helmr_provider.local.state import runs, tokens
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.storage.database import Row
 
 _MOST = 1024 * 1024
 _APPROVAL = '{"approved": true}'

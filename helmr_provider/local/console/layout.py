@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import HTMLResponse
 
-from helmr_provider.local.journal import without_secrets
+from helmr_provider.local.testing.journal import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

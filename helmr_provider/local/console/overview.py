@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from helmr_provider.local.clock import rfc3339
+from helmr_provider.local.common.clock import rfc3339
 from helmr_provider.local.console.forms import form
 from helmr_provider.local.console.layout import moment, page, run_link, section, status, table
 from helmr_provider.local.console.workspaces import link
@@ -13,16 +13,17 @@ from helmr_provider.local.console.workspaces import link
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-    from helmr_provider.local.core import Core
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.testing.journal import Journal
 
 _NEWEST = 25
 
 
-def shown(core: Core) -> Response:
+def shown(core: Core, journal: Journal) -> Response:
     """Return the page."""
     return page(
         "What is going on",
-        _tokens(core) + _runs(core) + _sessions(core) + _workspaces(core) + _schedules(core) + _journal(core),
+        _tokens(core) + _runs(core) + _sessions(core) + _workspaces(core) + _schedules(core) + _requests(journal),
         live=True,
     )
 
@@ -97,7 +98,7 @@ def _schedules(core: Core) -> str:
     )
 
 
-def _journal(core: Core) -> str:
+def _requests(journal: Journal) -> str:
     cells = (
         (
             escape(entry.operation or "no operation"),
@@ -105,7 +106,7 @@ def _journal(core: Core) -> str:
             "unanswered" if entry.status is None else str(entry.status),
             escape(entry.fault or ""),
         )
-        for entry in reversed(core.journal.entries()[-_NEWEST:])
+        for entry in reversed(journal.entries()[-_NEWEST:])
     )
     body = table(("Operation", "Request", "Answer", "Fault"), cells, "Nothing was asked yet.")
     return section("journal", "Newest requests", body)

@@ -6,16 +6,16 @@ import shlex
 from html import escape
 from typing import TYPE_CHECKING
 
-from helmr_provider.local.clock import rfc3339
+from helmr_provider.local.common.clock import rfc3339
+from helmr_provider.local.common.jsontext import loads
 from helmr_provider.local.console.layout import facts, moment, page, section, status, table
-from helmr_provider.local.jsontext import loads
 from helmr_provider.local.state import chunks, execs, materializations, workspaces
 
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.storage.database import Row
 
 _NEWEST = 25
 _TAIL_BYTES = 16 * 1024

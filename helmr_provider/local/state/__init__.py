@@ -1,1 +1,5 @@
-"""What the control plane knows and how it changes: one module per kind of record, statements and rules together."""
+"""The records of a control plane and their transitions, one module for each resource.
+
+May import `_core`, `storage`, `definitions` and `common`, and knows nothing of HTTP. The API, the console and the
+executors import it.
+"""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local.clock import rfc3339
-from helmr_provider.local.errors import ApiError, run_not_found
-from helmr_provider.local.ids import uuid7
-from helmr_provider.local.jsontext import fingerprint
+from helmr_provider.local.common.clock import rfc3339
+from helmr_provider.local.common.errors import ApiError, run_not_found
+from helmr_provider.local.common.ids import uuid7
+from helmr_provider.local.common.jsontext import fingerprint
 from helmr_provider.local.state import runs
 
 if TYPE_CHECKING:
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.storage.database import Row
 
 
 def request(core: Core, run: Row, *, reason: str | None, force: bool, idempotency_key: str | None) -> Row:

@@ -1,17 +1,17 @@
-"""Byte streams of execs and terminals: chunks with offsets, the newest of which are kept (behaviour.md section 14)."""
+"""Byte streams of execs and terminals: chunks with offsets, the newest are kept (contract/behaviour.md §14)."""
 
 from __future__ import annotations
 
 import base64
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local.clock import rfc3339
-from helmr_provider.local.errors import ApiError
-from helmr_provider.local.ids import uuid7
+from helmr_provider.local.common.clock import rfc3339
+from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.common.ids import uuid7
 
 if TYPE_CHECKING:
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.storage.database import Row
 
 MAX_WRITE = 1024 * 1024
 
@@ -50,7 +50,7 @@ def append(core: Core, resource_id: str, stream: str, content: bytes) -> Row:
             stream,
             end - core.settings.stream_retention,
         )
-        core.db.after_commit(lambda: core.hub.notify(topic(resource_id)))
+        core.db.after_commit(lambda: core.notifier.notify(topic(resource_id)))
     return _chunk(core, resource_id, stream, start)
 
 

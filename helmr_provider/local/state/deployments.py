@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local.clock import rfc3339
-from helmr_provider.local.core import API_VERSION
-from helmr_provider.local.errors import ApiError
-from helmr_provider.local.ids import stable_uuid
-from helmr_provider.local.jsontext import dumps
+from helmr_provider.local._core import API_VERSION
+from helmr_provider.local.common.clock import rfc3339
+from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.common.ids import stable_uuid
+from helmr_provider.local.common.jsontext import dumps
 
 if TYPE_CHECKING:
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.tasks import TaskDefinition
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.definitions.tasks import TaskDefinition
 
 MOUNT_PATH = "/workspace"
 _NEVER = "0001-01-01T00:00:00Z"

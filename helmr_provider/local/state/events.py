@@ -1,17 +1,17 @@
-"""Run events: a per-run sequence of records, stored as the text that is sent (behaviour.md section 7.1)."""
+"""Run events: a per-run sequence of records, stored as the text that is sent (contract/behaviour.md section 7.1)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local.clock import rfc3339
-from helmr_provider.local.jsontext import dumps, jsonb, loads
+from helmr_provider.local.common.clock import rfc3339
+from helmr_provider.local.common.jsontext import dumps, jsonb, loads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.storage.database import Row
 
 TERMINAL_KINDS = frozenset(("run.completed", "run.failed", "run.cancelled", "run.expired"))
 
@@ -80,7 +80,7 @@ def append(
         "attributes": {"redacted": True} if redacted else loads(jsonb(dict(attributes or {}))),
     }
     core.db.insert("events", run_id=run["id"], sequence=sequence, kind=kind, record=dumps(record))
-    core.db.after_commit(lambda: core.hub.notify(topic(run["id"])))
+    core.db.after_commit(lambda: core.notifier.notify(topic(run["id"])))
 
 
 def after(core: Core, run_id: str, cursor: int, limit: int) -> list[Row]:

@@ -1,25 +1,25 @@
 """Execs: commands in a workspace.
 
-`materializing` or `queued` → `running` → `exited` | `terminated` | `lost` | `failed` (behaviour.md section 14).
+`materializing` or `queued` → `running` → `exited` | `terminated` | `lost` | `failed` (contract/behaviour.md §14).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from helmr_provider.local.clock import rfc3339
-from helmr_provider.local.errors import ApiError
-from helmr_provider.local.ids import uuid7
-from helmr_provider.local.jsontext import fingerprint, jsonb, loads
+from helmr_provider.local.common.clock import rfc3339
+from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.common.ids import uuid7
+from helmr_provider.local.common.jsontext import fingerprint, jsonb, loads
 from helmr_provider.local.state import chunks, materializations, writers
 from helmr_provider.local.state.primitives import Primitive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
+    from helmr_provider.local._core import Core
     from helmr_provider.local.state import workspace_keys
+    from helmr_provider.local.storage.database import Row
 
 EXECS = Primitive(
     "workspace_exec",

@@ -1,16 +1,16 @@
-"""Log chunks: raw bytes of stdout and stderr in one per-run sequence (behaviour.md section 10)."""
+"""Log chunks: raw bytes of stdout and stderr in one per-run sequence (contract/behaviour.md section 10)."""
 
 from __future__ import annotations
 
 import base64
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local.clock import rfc3339
+from helmr_provider.local.common.clock import rfc3339
 from helmr_provider.local.state import events
 
 if TYPE_CHECKING:
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.storage.database import Row
 
 _SNAPSHOT_BYTES = 1024 * 1024
 _CHUNK_BYTES = 64 * 1024

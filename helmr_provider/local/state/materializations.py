@@ -1,4 +1,4 @@
-"""Materializations: a workspace while it is live, from the request to its stop (behaviour.md section 13).
+"""Materializations: a workspace while it is live, from the request to its stop (contract/behaviour.md section 13).
 
 `requested` → `materializing` → `running` → `capturing` or `stopping` → `stopped`; `lost` or `failed` from anywhere.
 """
@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local.clock import SECOND, rfc3339
-from helmr_provider.local.errors import ApiError
-from helmr_provider.local.ids import uuid7
+from helmr_provider.local.common.clock import SECOND, rfc3339
+from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.common.ids import uuid7
 from helmr_provider.local.state import deployments
 
 if TYPE_CHECKING:
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.storage.database import Row
 
 ENDED = ("stopped", "lost", "failed")
 ENDING = ("capturing", "stopping")
-TOPIC = "guests"
+TOPIC = "workspaces"
 _RESERVATION = 300 * SECOND
 
 
@@ -137,15 +137,15 @@ def end(core: Core, materialization: Row, state: str) -> None:
     core.db.update("materializations", materialization["id"], state=state, updated_at=now)
     if state == "stopped":
         core.db.update("workspaces", materialization["workspace_id"], updated_at=now)
-    core.db.after_commit(lambda: core.hub.notify("dispatch"))
+    core.db.after_commit(lambda: core.notifier.notify("dispatch"))
 
 
 def notify(core: Core, workspace_id: str) -> None:
     """Tell the worker that there is something to do for a workspace."""
 
     def tell() -> None:
-        core.hub.notify(topic(workspace_id))
-        core.hub.notify(TOPIC)
+        core.notifier.notify(topic(workspace_id))
+        core.notifier.notify(TOPIC)
 
     core.db.after_commit(tell)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from helmr_provider.local.errors import ApiError
+from helmr_provider.local.common.errors import ApiError
 from helmr_provider.local.state import chunks, materializations, workspace_keys
 
 if TYPE_CHECKING:
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.storage.database import Row
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Primitive:
         times = {"updated_at": now} if at is None else {"updated_at": now, at: now}
         core.db.update(self.table, resource_id, **times, **columns)
         workspace_id = self.reread(core, resource_id)["workspace_id"]
-        core.db.after_commit(lambda: core.hub.notify(chunks.topic(resource_id)))
+        core.db.after_commit(lambda: core.notifier.notify(chunks.topic(resource_id)))
         materializations.notify(core, workspace_id)
 
     def end(self, core: Core, resource_id: str, at: str, **columns: object) -> None:
@@ -111,7 +111,7 @@ class Primitive:
         if self.reread(core, resource_id)["state"] in self.live:
             self.change(core, resource_id, at=at, **columns)
             # The workspace has no writer any more: a run may be waiting for that.
-            core.db.after_commit(lambda: core.hub.notify("dispatch"))
+            core.db.after_commit(lambda: core.notifier.notify("dispatch"))
 
     def _not_found(self) -> ApiError:
         return ApiError(404, f"workspace {self.short} not found")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from helmr_provider.local.clock import rfc3339
-from helmr_provider.local.errors import ApiError
-from helmr_provider.local.ids import hashed, new_secret, uuid7
+from helmr_provider.local.common.clock import rfc3339
+from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.common.ids import hashed, new_secret, uuid7
 
 if TYPE_CHECKING:
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.storage.database import Row
 
 SECRET_PREFIX = "hlmr_pat_"  # noqa: S105 - what secrets begin with
 INPUT_SEND = "session.input.send"

@@ -1,4 +1,4 @@
-"""Runs: what they are on the wire, how they are found, and every change of their state (behaviour.md section 6).
+"""Runs: what they are on the wire, how they are found, and every change of their state (contract/behaviour.md §6).
 
 Two columns tell where a run stands: `status` is what the API calls it; `execution` is what the worker has to do with
 it, and outlives the status only while a worker still holds a run that is cancelled already (`pending_cancel`).
@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local.clock import SECOND, postgres_text, rfc3339
-from helmr_provider.local.core import API_VERSION
-from helmr_provider.local.errors import run_not_found
-from helmr_provider.local.ids import span_id, stable_uuid, trace_id, uuid7
-from helmr_provider.local.jsontext import jsonb, loads
-from helmr_provider.local.queues import DEFAULT
-from helmr_provider.local.retries import delay_ms
+from helmr_provider.local._core import API_VERSION
+from helmr_provider.local.common.clock import SECOND, postgres_text, rfc3339
+from helmr_provider.local.common.errors import run_not_found
+from helmr_provider.local.common.ids import span_id, stable_uuid, trace_id, uuid7
+from helmr_provider.local.common.jsontext import jsonb, loads
+from helmr_provider.local.definitions.queues import DEFAULT
+from helmr_provider.local.definitions.retry_policy import delay_ms
 from helmr_provider.local.state import events
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.storage.database import Row
 
 STATUSES: tuple[str, ...] = ("queued", "running", "waiting", "succeeded", "failed", "cancelled", "expired")
 LIVE: tuple[str, ...] = ("queued", "running", "waiting")
@@ -94,7 +94,7 @@ def create(
         "max_duration_seconds": max(options["max_duration_us"] // SECOND, 1),
     }
     events.append(core, reread(core, run_id), "run.created", attributes, at=now)
-    core.db.after_commit(lambda: core.hub.notify("dispatch"))
+    core.db.after_commit(lambda: core.notifier.notify("dispatch"))
 
 
 def reread(core: Core, run_id: str) -> Row:
@@ -207,7 +207,7 @@ def suspend(
     wait = {"wait_step": step, "wait_kind": kind, "wait_ref": ref, "wait_correlation": correlation, "wait_due": due}
     _change(core, run, now, status="waiting", execution="waiting", active_us=active, **_NO_LEASE, **wait)
     # Its place in its queue is free.
-    core.db.after_commit(lambda: core.hub.notify("dispatch"))
+    core.db.after_commit(lambda: core.notifier.notify("dispatch"))
 
 
 def resolve_wait(core: Core, run: Row, outcome: Mapping[str, Any]) -> None:
@@ -221,7 +221,7 @@ def resolve_wait(core: Core, run: Row, outcome: Mapping[str, Any]) -> None:
         result=jsonb(dict(outcome)),
     )
     _change(core, run, core.clock.now(), status="queued", execution="queued", **_NO_WAIT)
-    core.db.after_commit(lambda: core.hub.notify("dispatch"))
+    core.db.after_commit(lambda: core.notifier.notify("dispatch"))
 
 
 def waiting_for(core: Core, kind: str, ref: str) -> list[Row]:
@@ -272,7 +272,7 @@ def cancel(core: Core, run: Row, reason: str | None, *, force: bool = False) -> 
         else:
             events.append(core, run, "run.cancelled", attributes, at=now)
             _finish(core, run, now, status="cancelled")
-        core.db.after_commit(lambda: core.cancel_execution(run["id"]))
+        core.db.after_commit(lambda: core.executor.cancel(run["id"]))
 
 
 def let_go(core: Core, run: Row) -> None:
@@ -338,4 +338,4 @@ def _finish(core: Core, run: Row, now: int, **columns: object) -> None:
 
 def _change(core: Core, run: Row, now: int, **columns: object) -> None:
     core.db.update("runs", run["id"], updated_at=now, **columns)
-    core.db.after_commit(lambda: core.hub.notify(events.topic(run["id"])))
+    core.db.after_commit(lambda: core.notifier.notify(events.topic(run["id"])))

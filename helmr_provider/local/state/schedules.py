@@ -1,4 +1,4 @@
-"""Schedules: what they are on the wire, how they change, and how they fire (behaviour.md section 15)."""
+"""Schedules: what they are on the wire, how they change, and how they fire (contract/behaviour.md section 15)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from helmr_provider.local import cron
-from helmr_provider.local.clock import SECOND, rfc3339
-from helmr_provider.local.errors import ApiError
-from helmr_provider.local.ids import uuid7
-from helmr_provider.local.jsontext import jsonb, loads
+from helmr_provider.local.common.clock import SECOND, rfc3339
+from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.common.ids import uuid7
+from helmr_provider.local.common.jsontext import jsonb, loads
+from helmr_provider.local.definitions import cron
 from helmr_provider.local.state.starting import Starter, StartRequest
 
 if TYPE_CHECKING:
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.storage.database import Row
 
 OPTIONS = ("queue", "concurrency_key", "priority", "ttl", "ttl_us", "max_duration_seconds")
 _UPCOMING = 5

@@ -1,18 +1,18 @@
-"""Sessions: what they are on the wire, how they are found, and how they end (behaviour.md section 4)."""
+"""Sessions: what they are on the wire, how they are found, and how they end (contract/behaviour.md section 4)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local.clock import rfc3339
-from helmr_provider.local.errors import ApiError, session_not_found, session_terminal
-from helmr_provider.local.ids import uuid7
-from helmr_provider.local.jsontext import jsonb, loads
+from helmr_provider.local.common.clock import rfc3339
+from helmr_provider.local.common.errors import ApiError, session_not_found, session_terminal
+from helmr_provider.local.common.ids import uuid7
+from helmr_provider.local.common.jsontext import jsonb, loads
 from helmr_provider.local.state import runs, streams
 
 if TYPE_CHECKING:
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.storage.database import Row
 
 
 def find(core: Core, environment_id: str, session_id: str) -> Row:
@@ -69,7 +69,7 @@ def rendered(core: Core, session: Row) -> dict[str, Any]:
 
 
 def rendered_before_cancel(core: Core, session: Row) -> dict[str, Any]:
-    """Return the answer to the first cancel: the row as it was, with what is derived as it is (behaviour.md 21.2)."""
+    """Render the first cancel's answer: the stored row, derived members unchanged (contract/behaviour.md §21.2)."""
     return _members(core, session, activity="idle", can_close=False)
 
 

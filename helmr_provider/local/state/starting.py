@@ -1,4 +1,4 @@
-"""Starting a session: two identities, one order of decisions (behaviour.md section 3.1)."""
+"""Starting a session: two identities, one order of decisions (contract/behaviour.md section 3.1)."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local.clock import rfc3339
-from helmr_provider.local.errors import ApiError, session_terminal
-from helmr_provider.local.ids import hashed, uuid7
-from helmr_provider.local.jsontext import fingerprint, jsonb
-from helmr_provider.local.retries import DISABLED, read_policy
+from helmr_provider.local.common.clock import rfc3339
+from helmr_provider.local.common.errors import ApiError, session_terminal
+from helmr_provider.local.common.ids import hashed, uuid7
+from helmr_provider.local.common.jsontext import fingerprint, jsonb
+from helmr_provider.local.definitions.retry_policy import DISABLED, read_policy
 from helmr_provider.local.state import runs, sessions, workspaces
 
 if TYPE_CHECKING:
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.storage.database import Row
 
 
 @dataclass(frozen=True)

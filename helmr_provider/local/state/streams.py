@@ -1,18 +1,18 @@
-"""Session streams: records of one session, per direction and name, numbered from 1 (behaviour.md section 5)."""
+"""Session streams: records of one session, per direction and name, numbered from 1 (contract/behaviour.md §5)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from helmr_provider.local.clock import rfc3339
-from helmr_provider.local.errors import fingerprint_mismatch, stream_not_found
-from helmr_provider.local.ids import uuid7
-from helmr_provider.local.jsontext import fingerprint, jsonb, loads
+from helmr_provider.local.common.clock import rfc3339
+from helmr_provider.local.common.errors import fingerprint_mismatch, stream_not_found
+from helmr_provider.local.common.ids import uuid7
+from helmr_provider.local.common.jsontext import fingerprint, jsonb, loads
 from helmr_provider.local.state import runs
 
 if TYPE_CHECKING:
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.storage.database import Row
 
 
 class NewRecord(NamedTuple):

@@ -1,19 +1,19 @@
-"""Tokens: created pending, ended once by completion, cancellation or timeout (behaviour.md section 11)."""
+"""Tokens: created pending, ended once by completion, cancellation or timeout (contract/behaviour.md section 11)."""
 
 from __future__ import annotations
 
 import hmac
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from helmr_provider.local.clock import rfc3339
-from helmr_provider.local.errors import ApiError, fingerprint_mismatch, token_not_found
-from helmr_provider.local.ids import derived_secret, hashed, uuid7
-from helmr_provider.local.jsontext import fingerprint, jsonb, loads
+from helmr_provider.local.common.clock import rfc3339
+from helmr_provider.local.common.errors import ApiError, fingerprint_mismatch, token_not_found
+from helmr_provider.local.common.ids import derived_secret, hashed, uuid7
+from helmr_provider.local.common.jsontext import fingerprint, jsonb, loads
 from helmr_provider.local.state import runs
 
 if TYPE_CHECKING:
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.storage.database import Row
 
 STATUSES = ("pending", "completed", "expired", "cancelled")
 PUBLIC_PREFIX = "hlmr_public_access_"
@@ -128,7 +128,7 @@ def complete(core: Core, token: Row, data: Any) -> tuple[str, Row]:
 def cancel(core: Core, token: Row) -> Row:
     """Cancel a pending token and wake the runs that wait for it.
 
-    :raises ApiError: 404 if it is completed (behaviour.md section 21), 409 if cancelled, 410 past its timeout.
+    :raises ApiError: 404 if it is completed (contract/behaviour.md section 21), 409 if cancelled, 410 past its timeout.
     """
     with core.db.transaction():
         token = find(core, token["environment_id"], token["id"])

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.local.clock import rfc3339
-from helmr_provider.local.errors import ApiError
-from helmr_provider.local.guest.archives import EMPTY, EMPTY_DIGEST
-from helmr_provider.local.ids import uuid7
+from helmr_provider.local.common.clock import rfc3339
+from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.common.ids import uuid7
+from helmr_provider.local.storage.archives import EMPTY, EMPTY_DIGEST
 
 if TYPE_CHECKING:
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
-    from helmr_provider.local.guest.archives import Packed
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.storage.archives import Packed
+    from helmr_provider.local.storage.database import Row
 
 KINDS = ("user", "system")
 

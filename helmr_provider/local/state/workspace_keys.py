@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from helmr_provider.local.clock import DAY
-from helmr_provider.local.ids import hashed
+from helmr_provider.local.common.clock import DAY
+from helmr_provider.local.common.ids import hashed
 
 if TYPE_CHECKING:
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.storage.database import Row
 
 MISMATCH = "idempotency_fingerprint_mismatch"
 

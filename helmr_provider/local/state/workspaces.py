@@ -1,18 +1,18 @@
-"""Workspaces: what they are on the wire, how they are found, made, changed and archived (behaviour.md section 13)."""
+"""Workspaces: what they are on the wire, how they are found, made, changed and archived (contract/behaviour.md §13)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from helmr_provider.local.clock import rfc3339
-from helmr_provider.local.errors import ApiError
-from helmr_provider.local.ids import uuid7
-from helmr_provider.local.jsontext import fingerprint, jsonb, loads
+from helmr_provider.local.common.clock import rfc3339
+from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.common.ids import uuid7
+from helmr_provider.local.common.jsontext import fingerprint, jsonb, loads
 from helmr_provider.local.state import deployments, materializations, versions, workspace_keys
 
 if TYPE_CHECKING:
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.storage.database import Row
 
 STATES = ("active", "deleting", "recovery_required", "archived", "deleted")
 

@@ -1,15 +1,15 @@
-"""One writer per workspace: an exec, a terminal or a run (behaviour.md section 14)."""
+"""One writer per workspace: an exec, a terminal or a run (contract/behaviour.md section 14)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from helmr_provider.local.errors import ApiError
+from helmr_provider.local.common.errors import ApiError
 from helmr_provider.local.state import materializations
 
 if TYPE_CHECKING:
-    from helmr_provider.local.core import Core
-    from helmr_provider.local.database import Row
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.storage.database import Row
 
 _COMMANDS = """
     SELECT 1 FROM workspace_execs WHERE workspace_id = ? AND state IN ('materializing', 'queued', 'running')

@@ -1,0 +1,4 @@
+"""What a deployment declares: tasks, queues, retry policies and cron expressions.
+
+May import `common`. Everything above may import it.
+"""

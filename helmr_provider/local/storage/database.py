@@ -1,0 +1,128 @@
+"""The one SQLite connection of a control plane.
+
+Everything is done on the event loop's thread, in short statements, so a transaction is never interleaved with another.
+A file is opened in WAL mode and held exclusively: a commit survives the death of the process, and a second control
+plane on the same file is refused instead of running every task twice.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from helmr_provider.local.storage.schema import SCRIPTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from pathlib import Path
+
+Row = sqlite3.Row
+
+
+class DatabaseError(Exception):
+    """The database file cannot be used; the text says why."""
+
+
+class Database:
+    """A connection, its transactions, and what is to be done after a commit.
+
+    :param path: the file, or None for a database in memory.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._depth = 0
+        self._after_commit: list[Callable[[], None]] = []
+        # The context manager opens it in one thread and the event loop uses it in another, never at the same time.
+        self._connection = sqlite3.connect(
+            ":memory:" if path is None else path, isolation_level=None, check_same_thread=False, timeout=0.5
+        )
+        self._connection.row_factory = sqlite3.Row
+        try:
+            self._prepare()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
+        """Execute one statement."""
+        return self._connection.execute(sql, values)
+
+    def one(self, sql: str, *values: object) -> Row | None:
+        """Return the first row, or None."""
+        row: Row | None = self._connection.execute(sql, values).fetchone()
+        return row
+
+    def all(self, sql: str, *values: object) -> list[Row]:
+        """Return every row."""
+        return self._connection.execute(sql, values).fetchall()
+
+    def insert(self, table: str, **values: object) -> None:
+        """Insert one row."""
+        columns, marks = ", ".join(values), ", ".join("?" for _ in values)
+        self._connection.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", tuple(values.values()))  # noqa: S608 - names are ours
+
+    def update(self, table: str, row_id: str, **values: object) -> None:
+        """Update the row with this id."""
+        changes = ", ".join(f"{column} = ?" for column in values)
+        self._connection.execute(f"UPDATE {table} SET {changes} WHERE id = ?", (*values.values(), row_id))  # noqa: S608 - names are ours
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Do something once the present transaction is committed, or now if there is none."""
+        if self._depth:
+            self._after_commit.append(action)
+        else:
+            action()
+
+    @contextmanager
+    def transaction(self) -> Generator[None]:
+        """Commit all of a block's statements or none; an inner block belongs to the outer one."""
+        self._depth += 1
+        if self._depth == 1:
+            self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._depth -= 1
+            if self._depth == 0:
+                self._connection.execute("ROLLBACK")
+                self._after_commit.clear()
+            raise
+        self._depth -= 1
+        if self._depth == 0:
+            self._connection.execute("COMMIT")
+            actions, self._after_commit = self._after_commit, []
+            for action in actions:
+                action()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _prepare(self) -> None:
+        where = str(self._path or "the database in memory")
+        try:
+            self._connection.execute("PRAGMA foreign_keys = ON")
+            self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            # A killed process loses nothing at this level; only a power cut could take the newest commits.
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._connection.execute("BEGIN IMMEDIATE")
+            version: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            raise DatabaseError(
+                f"{where} is in use by another local control plane, or cannot be opened: {error}"
+            ) from None
+        except sqlite3.DatabaseError as error:
+            raise DatabaseError(f"{where} is not a database of the local control plane: {error}") from None
+        if version > len(SCRIPTS):
+            self._connection.execute("ROLLBACK")
+            raise DatabaseError(
+                f"{where} has schema version {version}, newer than {len(SCRIPTS)}, the newest that this release knows"
+            )
+        for script in SCRIPTS[version:]:
+            for statement in script.split(";\n"):
+                self._connection.execute(statement)
+        self._connection.execute(f"PRAGMA user_version = {len(SCRIPTS)}")
+        self._connection.execute("COMMIT")

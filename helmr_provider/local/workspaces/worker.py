@@ -1,0 +1,328 @@
+"""The worker of workspaces: makes them live, runs what is asked for in them, captures and stops them.
+
+What a restart finds: everything that was live is lost, as it is when a real guest machine dies. Its execs and terminals
+are `lost`, and what it had written since its version is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Literal, get_args
+
+from helmr_provider.local.common.ids import uuid7
+from helmr_provider.local.state import execs, materializations, ptys, versions, writers
+from helmr_provider.local.workspaces.commands import Command, Terminal
+from helmr_provider.local.workspaces.process_reaper import ProcessReaper
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from helmr_provider.local._core import Core
+    from helmr_provider.local.storage.database import Row
+
+LOST = {"code": "workspace_materialization_failed"}
+_log = logging.getLogger(__name__)
+
+Pause = Literal["workspaces", "preparations", "commands"]
+
+_LOOK_AGAIN = 3600.0
+_STOP_SECONDS = 5.0
+_CAPTURED = "system capture before workspace stop"
+_WORK = """
+    SELECT m.* FROM materializations AS m WHERE m.state IN ('requested', 'capturing', 'stopping')
+    OR (m.state = 'running' AND (
+        EXISTS (SELECT 1 FROM workspace_execs AS e WHERE e.materialization_id = m.id
+            AND e.state IN ('materializing', 'queued'))
+        OR EXISTS (SELECT 1 FROM workspace_ptys AS p WHERE p.materialization_id = m.id AND p.state = 'creating')))
+"""
+
+
+class WorkspaceWorker:
+    """Does the work of one control plane's workspaces.
+
+    :param core: the control plane's state.
+    """
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._live: dict[str, _LiveWorkspace] = {}
+        self._reaper = ProcessReaper()
+        self.worker_id = uuid7(core.clock.now())
+        self.paused: Pause | None = None
+
+    def recover(self) -> None:
+        """Record the loss of what was live when the process ended."""
+        for row in self._core.db.all("SELECT * FROM materializations WHERE state NOT IN ('stopped', 'lost', 'failed')"):
+            _lose(self._core, row, "lost")
+            self._core.files.discard(row["workspace_id"])
+
+    async def tend(self) -> None:
+        """Do what is asked for as it comes, until cancelled."""
+        while True:
+            if self.paused != "workspaces":
+                for row in self._core.db.all(_WORK):
+                    self._live_workspace(row)
+            await self._core.notifier.wait(materializations.TOPIC, _LOOK_AGAIN)
+
+    def pause(self, what: Pause | None) -> None:
+        """Begin nothing of a kind, so that one can look at what comes before; go on with everything else.
+
+        :param what: `workspaces`: nothing at all; `preparations`: workspaces stay `materializing`; `commands`: execs
+            stay `queued`, terminals `creating`; None: nothing is paused.
+        :raises ValueError: for anything else.
+        """
+        if what is not None and what not in get_args(Pause):
+            raise ValueError(f"{what!r} is nothing to pause; known are {', '.join(get_args(Pause))}")
+        self.paused = what
+        for live in self._live.values():
+            self._core.notifier.notify(materializations.topic(live.workspace_id))
+        self._core.notifier.notify(materializations.TOPIC)
+
+    async def lose(self, workspace_id: str) -> None:
+        """Let a live workspace's machine die: what ran in it is `lost`, what it wrote since its version is gone."""
+        row = materializations.live(self._core, workspace_id)
+        if row is None:
+            return
+        _lose(self._core, row, "failed")
+        live = self._live.get(row["id"])
+        if live is not None:
+            await asyncio.wait(live.drop())
+        await asyncio.to_thread(self._core.files.discard, workspace_id)
+
+    async def stop(self) -> None:
+        """Drop everything where it is, as the end of the process would."""
+        tasks = [task for live in self._live.values() for task in live.drop()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=_STOP_SECONDS)
+        await asyncio.to_thread(self._reaper.stop)
+
+    def acquire(self, run: Row) -> bool:
+        """Let a run hold its session's workspace; tell whether it may."""
+        core = self._core
+        workspace = _workspace_of(core, run)
+        if workspace is None or not writers.can_run(core, workspace["id"]):
+            return workspace is None
+        materialization, is_new = materializations.ensure(core, workspace, run["id"])
+        materializations.take_writer(core, materialization["id"])
+        if is_new:
+            # A directory is made only if somebody wants to see it.
+            materializations.claim(core, materialization, self.worker_id, "running")
+        return True
+
+    def release(self, run_id: str) -> None:
+        """Take the workspace back from a run that is over; what was live only for the run ends with it."""
+        core = self._core
+        row = core.db.one("SELECT * FROM materializations WHERE run_id = ? AND state = 'running'", run_id)
+        if row is not None and not writers.commands_hold(core, row["workspace_id"]):
+            if row["id"] in self._live:
+                materializations.begin_stop(core, row)
+            else:
+                materializations.end(core, row, "stopped")
+        held = core.db.one("SELECT * FROM runs WHERE id = ?", run_id)
+        workspace = None if held is None else _workspace_of(core, held)
+        if workspace is not None:
+            materializations.notify(core, workspace["id"])
+
+    async def directory(self, run: Row) -> Path:
+        """Return the directory of the workspace that a run holds, for the run to change."""
+        row = self._held(run)
+        directory = await self._live_workspace(row).prepared()
+        materializations.soil(self._core, row["id"])
+        return directory
+
+    async def commit(self, run: Row) -> None:
+        """Make what a run did to its workspace's directory the current version, if it asked for the directory."""
+        workspace = _workspace_of(self._core, run)
+        if workspace is not None and workspace["dirty_state"] == "dirty":
+            await self._live_workspace(self._held(run)).capture("user", None)
+
+    def _held(self, run: Row) -> Row:
+        workspace = _workspace_of(self._core, run)
+        row = None if workspace is None else materializations.live(self._core, workspace["id"])
+        if row is None:
+            raise RuntimeError(f"run {run['id']} holds no workspace")
+        return row
+
+    def _live_workspace(self, row: Row) -> _LiveWorkspace:
+        live = self._live.get(row["id"])
+        if live is None:
+            live = _LiveWorkspace(self, self._core, row, self._reaper)
+            self._live[row["id"]] = live
+            live.task.add_done_callback(lambda _: self._live.pop(row["id"], None))
+        return live
+
+
+class _LiveWorkspace:
+    """One live workspace, from its request to its stop."""
+
+    def __init__(self, worker: WorkspaceWorker, core: Core, row: Row, reaper: ProcessReaper) -> None:
+        self._worker = worker
+        self._core = core
+        self._reaper = reaper
+        self._id: str = row["id"]
+        self.workspace_id: str = row["workspace_id"]
+        self._version_id: str = row["base_version_id"]
+        self._ready = asyncio.Lock()
+        self._is_ready = False
+        self._commands: dict[str, Command | Terminal] = {}
+        self.task = asyncio.create_task(self._live(), name=f"workspace {self.workspace_id}")
+
+    async def prepared(self) -> Path:
+        """Return the directory, made from the version now if it is not there yet.
+
+        :raises OSError: if it cannot be made.
+        :raises tarfile.TarError: if the version's archive is damaged.
+        """
+        async with self._ready:
+            if not self._is_ready:
+                files = self._core.files
+                row = versions.find(self._core, self._workspace(), self._version_id)
+                files.make()
+                if files.temporary is not None:
+                    self._reaper.remove(files.temporary)
+                await asyncio.to_thread(files.materialize, self.workspace_id, row["content_digest"])
+                self._is_ready = True
+        return self._core.files.directory(self.workspace_id)
+
+    async def capture(self, kind: str, message: str | None) -> None:
+        """Make the directory's present content the workspace's current version.
+
+        :raises OSError: if it cannot be read.
+        """
+        packed = await asyncio.to_thread(self._core.files.capture, self.workspace_id)
+        workspace = self._workspace()
+        present = versions.find(self._core, workspace, workspace["current_version_id"])
+        with self._core.db.transaction():
+            if kind == "user" and present["content_digest"] == packed.digest:
+                self._core.db.update("workspaces", self.workspace_id, dirty_state="clean")
+                return
+            versions.promote(self._core, workspace, packed, kind, message)
+            if kind == "user":
+                self._core.db.update("workspaces", self.workspace_id, last_activity_at=self._core.clock.now())
+
+    def drop(self) -> list[asyncio.Task[None]]:
+        """Drop everything where it is; return the tasks that end."""
+        self.task.cancel()
+        return [self.task, *(command.drop() for command in self._commands.values())]
+
+    async def _live(self) -> None:
+        try:
+            while await self._step():
+                pass
+        except Exception:  # noqa: BLE001 - whatever it is, it is the end of this workspace's machine only
+            _log.exception("workspace %s could not be kept live", self.workspace_id)
+            _lose(self._core, materializations.reread(self._core, self._id), "failed")
+            await self._stop_commands()
+            await asyncio.to_thread(self._core.files.discard, self.workspace_id)
+
+    async def _step(self) -> bool:
+        """Do what is to be done now, or wait for something to do; tell whether the workspace is still live."""
+        row = materializations.reread(self._core, self._id)
+        if row["state"] in materializations.ENDED:
+            return False
+        paused = self._worker.paused
+        if paused == "workspaces":
+            pass
+        elif row["state"] == "requested":
+            materializations.claim(self._core, row, self._worker.worker_id, "materializing")
+            return True
+        elif row["state"] == "materializing":
+            if paused != "preparations":
+                await self.prepared()
+                self._now_running()
+                return True
+        elif row["state"] in materializations.ENDING:
+            if not writers.runs_hold(self._core, self.workspace_id):
+                await self._end(row)
+                return False
+        elif self._wants_commands() and not self._is_ready:
+            await self.prepared()
+            return True
+        else:
+            self._serve()
+        await self._core.notifier.wait(materializations.topic(self.workspace_id), _LOOK_AGAIN)
+        return True
+
+    def _now_running(self) -> None:
+        row = materializations.reread(self._core, self._id)
+        if row["state"] == "materializing":
+            materializations.claim(self._core, row, self._worker.worker_id, "running")
+
+    def _wants_commands(self) -> bool:
+        return bool(execs.EXECS.unended(self._core, self._id) or ptys.PTYS.unended(self._core, self._id))
+
+    def _serve(self) -> None:
+        for row in execs.EXECS.unended(self._core, self._id):
+            if row["state"] == "materializing":
+                execs.EXECS.change(self._core, row["id"], state="queued")
+            if self._worker.paused is None and row["id"] not in self._commands:
+                self._watch(row["id"], Command(self._core, row, self._reaper))
+        for row in ptys.PTYS.unended(self._core, self._id):
+            terminal = self._commands.get(row["id"])
+            if self._worker.paused is not None:
+                continue
+            if terminal is None:
+                self._watch(row["id"], Terminal(self._core, row, self._reaper))
+            elif isinstance(terminal, Terminal) and row["state"] == "resizing":
+                terminal.resize(row)
+            elif isinstance(terminal, Terminal) and row["state"] == "closing":
+                terminal.close()
+
+    def _watch(self, resource_id: str, command: Command | Terminal) -> None:
+        self._commands[resource_id] = command
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._commands.pop(resource_id, None)
+            failure = None if task.cancelled() else task.exception()
+            if failure is not None:
+                _log.error("%s failed", task.get_name(), exc_info=failure)
+                end = execs.end if isinstance(command, Command) else ptys.end
+                end(self._core, resource_id, "lost", error={"code": "workspace_command_failed"})
+
+        command.task.add_done_callback(ended)
+
+    async def _end(self, row: Row) -> None:
+        await self._stop_commands()
+        if row["state"] == "capturing" and self._is_ready:
+            self._core.db.update("workspaces", self.workspace_id, dirty_state="capturing")
+            try:
+                await self.capture("system", _CAPTURED)
+            except OSError:
+                self._core.db.update("workspaces", self.workspace_id, dirty_state="capture_failed")
+                raise
+        if self._is_ready:
+            await asyncio.to_thread(self._core.files.discard, self.workspace_id)
+        materializations.end(self._core, row, "stopped")
+
+    async def _stop_commands(self) -> None:
+        for command in list(self._commands.values()):
+            await command.stop()
+        for row in execs.EXECS.unended(self._core, self._id):
+            execs.end(self._core, row["id"], "terminated", error={"code": "workspace_materialization_stopped"})
+        for row in ptys.PTYS.unended(self._core, self._id):
+            ptys.end(self._core, row["id"], "closed", {"code": "workspace_materialization_stopped"})
+
+    def _workspace(self) -> Row:
+        row = self._core.db.one("SELECT * FROM workspaces WHERE id = ?", self.workspace_id)
+        if row is None:
+            raise RuntimeError(f"workspace {self.workspace_id} is gone")
+        return row
+
+
+def _lose(core: Core, materialization: Row, state: str) -> None:
+    """Record that a live workspace is gone, and all that ran in it."""
+    with core.db.transaction():
+        materializations.end(core, materialization, state)
+        for row in execs.EXECS.unended(core, materialization["id"]):
+            execs.end(core, row["id"], "lost", error=LOST)
+        for row in ptys.PTYS.unended(core, materialization["id"]):
+            ptys.end(core, row["id"], "lost", LOST)
+
+
+def _workspace_of(core: Core, run: Row) -> Row | None:
+    return core.db.one(
+        "SELECT workspaces.* FROM workspaces JOIN sessions ON sessions.workspace_id = workspaces.id"
+        " WHERE sessions.id = ?",
+        run["session_id"],
+    )
