@@ -6,6 +6,7 @@ import atexit
 import base64
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -36,6 +37,11 @@ os.environ.setdefault("AIRFLOW__CORE__UNIT_TEST_MODE", "False")
 os.environ.setdefault("AIRFLOW__CORE__FERNET_KEY", base64.urlsafe_b64encode(os.urandom(32)).decode())
 # Airflow 2 warns of its own default, at an import that can happen in any test.
 os.environ.setdefault("AIRFLOW__METRICS__TIMER_UNIT_CONSISTENCY", "True")
+
+# The usual soft limit of 1,024 open files is too low for a thousand followers and their server in one process.
+_soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+if _soft < (wanted := min(_hard, 4096)):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, _hard))
 
 # A busy machine is no mistake: properties are not timed.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])

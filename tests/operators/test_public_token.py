@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowException, AirflowFailException, redact
 
-from helmr_provider.operators.public_token import HelmrCreatePublicTokenOperator
+from helmr_provider.operators.token import HelmrCreatePublicTokenOperator
 from tests.support.task_contexts import context
 
 if TYPE_CHECKING:
