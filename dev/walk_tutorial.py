@@ -7,7 +7,6 @@ in comments of the pages that only this program reads:
     <!-- terminal: 2 -->            the next commands belong to this terminal
     <!-- background -->             the last of the next commands keeps running
     <!-- wait-for: text -->         some terminal prints this text
-    <!-- wait-for-file: path -->    this file exists
     <!-- wait-for-success: d r -->  run r of DAG d has succeeded
     <!-- answer -->                 a person answers the next question
 """
@@ -36,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "docs" / "tutorial" / name for name in ("first-dag.md", "test-your-dag.md")]
 FOLDER = "helmr-tutorial"
 PORT = "8790"
-LIMIT = 300.0  # seconds for one command or wait; installing Airflow takes the longest
+LIMIT = 240.0  # seconds for one command or wait; installing Airflow takes the longest
 STEP = re.compile(
     r"<!-- (?P<note>[a-z-]+)(?:: (?P<detail>.+?))? -->"
     r"|^Save this file as `(?P<path>[^`]+)`:\n\n```python\n(?P<content>.*?)^```"
@@ -168,8 +167,6 @@ class Walk:
             self.background = True
         elif note == "wait-for":
             self.until(lambda: any(detail in each.printed() for each in self.terminals.values()), detail)
-        elif note == "wait-for-file":
-            self.until((self.work / detail).exists, detail)
         elif note == "wait-for-success":
             dag_id, run_id = detail.split()
             self.until(lambda: self.state(dag_id, run_id) == "success", f"the success of {detail}")
@@ -208,6 +205,7 @@ class Walk:
 
     def answer(self) -> None:
         """Answer as a person does on the console."""
+        print("… a person answers", flush=True)
         printed = self.program("helmr-local", "env", "--port", self.port)
         url, key = (re.findall(rf"{name}=(\S+)", printed)[0] for name in ("HELMR_API_URL", "HELMR_API_KEY"))
         with HelmrClient(url=url, api_key=key) as client:
@@ -215,7 +213,6 @@ class Walk:
                 lambda: client.tokens.list(status="pending"), seconds=LIMIT, waiting_for="a question to a person"
             )
             client.tokens.complete(token.id, {"approved": True, "by": "me"})
-        print("answered the question", flush=True)
 
     def clean_up(self) -> None:
         """Leave nothing running."""
