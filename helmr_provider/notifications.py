@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.notifier import BaseNotifier
 from airflow.providers.common.compat.sdk import AirflowException
 
+from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import address, check_session_ref, shown, stream_name
 from helmr_provider.hooks.helmr import HelmrHook
 
@@ -37,6 +38,13 @@ class HelmrNotifier(BaseNotifier):
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :param kwargs: for Airflow, which gives the context of a deadline alert in this way.
     """
+
+    session_id = TemplateField[str | None](text)
+    external_id = TemplateField[str | None](text)
+    stream = TemplateField[str](text)
+    correlation_id = TemplateField[str | None](text)
+    content_type = TemplateField[str | None](text)
+    helmr_conn_id = TemplateField[str](text)
 
     template_fields: Sequence[str] = (
         "session_id",

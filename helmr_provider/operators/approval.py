@@ -19,6 +19,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from helmr_provider._approvals.question import AnswerError, Question
+from helmr_provider._common.template_fields import TemplateField, text, texts
 from helmr_provider._sessions.identity import OwnershipMetadata
 from helmr_provider.links import HelmrApprovalLink, store_approval_link, token_url
 from helmr_provider.operators._waiting import HelmrWaitingOperator
@@ -78,6 +79,12 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         cancelled the token, or the question cannot be asked like this.
     :raises AirflowTaskTimeout: nobody has answered in time.
     """
+
+    subject = TemplateField[str](text)
+    options = TemplateField["Sequence[str]"](texts)
+    body = TemplateField[str | None](text)
+    defaults = TemplateField["str | Sequence[str] | None"](texts)
+    tags = TemplateField["Sequence[str] | None"](texts)
 
     template_fields = (
         "subject",

@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import (
     redact,  # pyright: ignore[reportPrivateImportUsage] - offered there for all versions
 )
 
+from helmr_provider._common.template_fields import TemplateField, text, texts
 from helmr_provider._common.validation import require_id
 from helmr_provider.operators._base import HelmrOperator
 
@@ -44,6 +45,9 @@ class HelmrCreateTokenOperator(HelmrOperator):
         environment. With it, timeout, tags and metadata must be the same as before.
     :param helmr_conn_id: Airflow connection of the control plane (templated).
     """
+
+    tags = TemplateField["Sequence[str] | None"](texts)
+    idempotency_key = TemplateField[str | None](text)
 
     template_fields = ("timeout", "tags", "metadata", "idempotency_key", "helmr_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"metadata": "json"}
@@ -103,6 +107,8 @@ class HelmrCompleteTokenOperator(HelmrOperator):
     :param helmr_conn_id: Airflow connection of the control plane (templated).
     """
 
+    token_id = TemplateField[str](text)
+
     template_fields = ("token_id", "data", "helmr_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"data": "json"}
     ui_color = "#e4e9f7"
@@ -146,6 +152,8 @@ class HelmrCancelTokenOperator(HelmrOperator):
     :param helmr_conn_id: Airflow connection of the control plane (templated).
     :raises AirflowFailException: There is no such token, or it was completed.
     """
+
+    token_id = TemplateField[str](text)
 
     template_fields = ("token_id", "helmr_conn_id")
     ui_color = "#e4e9f7"
@@ -220,6 +228,11 @@ class HelmrCreatePublicTokenOperator(HelmrOperator):
     :raises AirflowFailException: The control plane refuses it, or the token would become readable.
     :raises AirflowException: It could not be handed over.
     """
+
+    session_id = TemplateField[str](text)
+    stream = TemplateField[str](text)
+    correlation_id = TemplateField[str | None](text)
+    variable = TemplateField[str | None](text)
 
     template_fields = ("session_id", "stream", "correlation_id", "expires_at", "variable", "helmr_conn_id")
     ui_color = "#e4e9f7"

@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from helmr_provider._common.errors import is_permanent, translate_errors
+from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider.hooks.helmr import HelmrHook
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class HelmrSensor(BaseSensorOperator):
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
     """
+
+    helmr_conn_id = TemplateField[str](text)
 
     def __init__(
         self,

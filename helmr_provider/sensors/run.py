@@ -13,6 +13,7 @@ from helmr_provider._common.errors import (
     refuse_unknown_statuses,
     result_of,
 )
+from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import require_id
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, store_links
 from helmr_provider.sensors._base import HelmrSensor
@@ -41,6 +42,8 @@ class HelmrRunSensor(HelmrSensor):
     :raises AirflowFailException: the run ended with a status of ``fail_on``, or cannot be read.
     :raises AirflowSensorTimeout: it had not ended in time.
     """
+
+    run_id = TemplateField[str](text)
 
     template_fields: Collection[str] = ("run_id", "helmr_conn_id")
     operator_extra_links = (HelmrSessionLink(), HelmrRunLink())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from airflow.providers.common.compat.sdk import AirflowFailException, PokeReturnValue
 
 from helmr_provider._common.errors import DEFAULT_MAX_RESULT_BYTES, small_enough
+from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import address, check_session_ref, sequence, shown, stream_name
 from helmr_provider.links import HelmrSessionLink, session_url, store_links
 from helmr_provider.sensors._base import HelmrSensor
@@ -32,6 +33,9 @@ class _SessionSensor(HelmrSensor):
     :param session_id: the session. (templated)
     :param external_id: its external id instead. (templated)
     """
+
+    session_id = TemplateField[str | None](text)
+    external_id = TemplateField[str | None](text)
 
     operator_extra_links = (HelmrSessionLink(),)
     ui_color = "#e8e4f8"
@@ -151,6 +155,9 @@ class HelmrSessionOutputSensor(_SessionSensor):
     :raises AirflowFailException: the session has ended without it, or cannot be read; the result is too large.
     :raises AirflowSensorTimeout: it had not come in time.
     """
+
+    stream = TemplateField[str](text)
+    correlation_id = TemplateField[str | None](text)
 
     template_fields: Collection[str] = (
         "session_id",

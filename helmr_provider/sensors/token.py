@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, PokeReturnValue
 
+from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import require_id
 from helmr_provider.sensors._base import HelmrSensor
 
@@ -32,6 +33,8 @@ class HelmrTokenSensor(HelmrSensor):
     :raises AirflowFailException: The token expired, was cancelled, or cannot be read.
     :raises AirflowSensorTimeout: It was still pending at the end of ``timeout``.
     """
+
+    token_id = TemplateField[str](text)
 
     template_fields = ("token_id", "helmr_conn_id")
     ui_color = "#e4e9f7"

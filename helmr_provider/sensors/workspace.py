@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, PokeReturnValue
 
+from helmr_provider._common.template_fields import TemplateField, text, texts
 from helmr_provider._common.validation import require_id
 from helmr_provider._workspaces.ownership import BUSY, ENDED
 from helmr_provider.links import HelmrWorkspaceLink, store_workspace_link
@@ -46,6 +47,11 @@ class HelmrWorkspaceSensor(HelmrSensor):
     :raises AirflowFailException: what is waited for cannot come any more, or cannot be read.
     :raises AirflowSensorTimeout: it had not come in time.
     """
+
+    workspace_id = TemplateField[str](text)
+    state = TemplateField["str | Collection[str] | None"](texts)
+    exec_id = TemplateField[str | None](text)
+    exec_state = TemplateField["str | Collection[str]"](texts)
 
     template_fields: Collection[str] = ("workspace_id", "state", "exec_id", "exec_state", "helmr_conn_id")
     operator_extra_links = (HelmrWorkspaceLink(),)

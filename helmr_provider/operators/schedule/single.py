@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import require_id
 from helmr_provider.operators._base import HelmrOperator
 
@@ -45,6 +46,14 @@ class HelmrCreateScheduleOperator(HelmrOperator):
     :param helmr_conn_id: Airflow connection of the control plane (templated).
     :raises AirflowFailException: It is no schedule, its task is not deployed, or its queue is not declared.
     """
+
+    deduplication_key = TemplateField[str](text)
+    task = TemplateField["str | Task[Any, Any]"](text)
+    cron = TemplateField[str](text)
+    timezone = TemplateField[str | None](text)
+    external_id = TemplateField[str | None](text)
+    helmr_queue = TemplateField[str | None](text)
+    concurrency_key = TemplateField[str | None](text)
 
     template_fields = (
         "deduplication_key",
@@ -145,6 +154,9 @@ class _ScheduleOperator(HelmrOperator):
     :param schedule_id: Id of the schedule. (templated)
     :param deduplication_key: Its key, instead. (templated)
     """
+
+    schedule_id = TemplateField[str | None](text)
+    deduplication_key = TemplateField[str | None](text)
 
     template_fields = ("schedule_id", "deduplication_key", "helmr_conn_id")
     ui_color = "#e4e9f7"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
+from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._sessions.identity import OWNERSHIP, ownership_member
 from helmr_provider.client.durations import seconds
 from helmr_provider.operators._base import HelmrOperator
@@ -50,6 +51,9 @@ class HelmrCleanupSessionsOperator(HelmrOperator):
     :raises AirflowFailException: the connection may not do it, or a parameter is wrong.
     :raises AirflowException: some sessions could not be closed; all others were.
     """
+
+    only_dag_id = TemplateField[str | None](text)
+    reason = TemplateField[str](text)
 
     template_fields: Collection[str] = ("older_than", "older_than_when_full", "only_dag_id", "reason", "helmr_conn_id")
     ui_color = "#e8e4f8"

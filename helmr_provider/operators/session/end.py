@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, PokeReturnValue
 
+from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import address, check_session_ref, require_id, shown
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, session_url, store_links
 from helmr_provider.operators._base import HelmrOperator
@@ -40,6 +41,9 @@ class HelmrCancelRunOperator(HelmrWaitingOperator):
     :raises AirflowFailException: there is no such run, or the connection may not cancel it.
     :raises AirflowTaskTimeout: the worker had not let go in time.
     """
+
+    run_id = TemplateField[str](text)
+    reason = TemplateField[str | None](text)
 
     template_fields: Collection[str] = ("run_id", "reason", "helmr_conn_id")
     operator_extra_links = (HelmrSessionLink(), HelmrRunLink())
@@ -128,6 +132,10 @@ class HelmrCloseSessionOperator(HelmrWaitingOperator):
     :raises AirflowTaskTimeout: it was still active at the end of the time.
     """
 
+    session_id = TemplateField[str | None](text)
+    external_id = TemplateField[str | None](text)
+    reason = TemplateField[str | None](text)
+
     template_fields: Collection[str] = ("session_id", "external_id", "reason", "helmr_conn_id")
     operator_extra_links = (HelmrSessionLink(),)
     ui_color = "#e8e4f8"
@@ -214,6 +222,10 @@ class HelmrCancelSessionOperator(HelmrOperator):
     :return: ``{"session_id": …, "status": …}``; the status is not ``cancelled`` if the session had ended otherwise.
     :raises AirflowFailException: there is no such session, or the connection may not cancel it.
     """
+
+    session_id = TemplateField[str | None](text)
+    external_id = TemplateField[str | None](text)
+    reason = TemplateField[str | None](text)
 
     template_fields: Collection[str] = ("session_id", "external_id", "reason", "helmr_conn_id")
     operator_extra_links = (HelmrSessionLink(),)

@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, PokeReturn
 
 from helmr_provider._common.errors import DEFAULT_MAX_RESULT_BYTES, explain, result_of, small_enough
 from helmr_provider._common.steps import run_steps
+from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import address, check_session_ref, shown, stream_name
 from helmr_provider._sessions.identity import OwnershipMetadata
 from helmr_provider._sessions.turns import Turn, TurnPoller, with_waiting_run
@@ -57,6 +58,13 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
         that took the record did not succeed, or wrote no answer; the result is too large.
     :raises AirflowTaskTimeout: the turn had not ended in time.
     """
+
+    session_id = TemplateField[str | None](text)
+    external_id = TemplateField[str | None](text)
+    stream = TemplateField[str](text)
+    correlation_id = TemplateField[str | None](text)
+    content_type = TemplateField[str | None](text)
+    output_stream = TemplateField[str | None](text)
 
     template_fields: Collection[str] = (
         "session_id",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from helmr_provider._common.errors import DEFAULT_MAX_RESULT_BYTES, small_enough
+from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import address, check_session_ref, sequence, shown, stream_name
 from helmr_provider.links import HelmrSessionLink, store_links
 from helmr_provider.operators._base import HelmrOperator
@@ -36,6 +37,11 @@ class HelmrReadOutputOperator(HelmrOperator):
         none: what the next reader or sensor takes as its ``after``.
     :raises AirflowFailException: there is no such session or stream, or the result is too large.
     """
+
+    session_id = TemplateField[str | None](text)
+    external_id = TemplateField[str | None](text)
+    stream = TemplateField[str](text)
+    correlation_id = TemplateField[str | None](text)
 
     template_fields: Collection[str] = (
         "session_id",

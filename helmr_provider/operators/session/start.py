@@ -24,6 +24,7 @@ from helmr_provider._common.errors import (
 )
 from helmr_provider._common.metrics import RUNS_ADOPTED, RUNS_CANCELLED, SESSIONS_CANCELLED, SESSIONS_STARTED, count
 from helmr_provider._common.openlineage import RunLineage
+from helmr_provider._common.template_fields import TemplateField, text, texts
 from helmr_provider._logs.run_logs_worker import RunLogReader
 from helmr_provider._sessions.identity import TERMINAL, OwnershipMetadata, find_or_start, find_or_start_named, owner_of
 from helmr_provider._sessions.start_request import Payload, StartOptions
@@ -91,6 +92,13 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
         run that somebody else has cancelled, a result that is too large.
     :raises AirflowException: the run failed or expired, or the control plane cannot be reached to start it.
     """
+
+    task = TemplateField["str | Task[Any, Any]"](text)
+    external_id = TemplateField[str | None](text)
+    helmr_queue = TemplateField[str | None](text)
+    concurrency_key = TemplateField[str | None](text)
+    workspace_id = TemplateField[str | None](text)
+    tags = TemplateField["Sequence[str] | None"](texts)
 
     template_fields: Collection[str] = (
         "task",

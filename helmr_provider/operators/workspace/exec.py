@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, PokeReturnValue
 
 from helmr_provider._common.errors import DEFAULT_MAX_RESULT_BYTES
+from helmr_provider._common.template_fields import TemplateField, text, text_mapping, texts
 from helmr_provider._common.validation import require_id
 from helmr_provider._logs.exec_logs import PAGE, STREAMS, Output
 from helmr_provider._sessions.identity import OwnershipMetadata, owner_of
@@ -76,6 +77,12 @@ class HelmrExecOperator(HelmrWaitingOperator):
     :raises AirflowFailException: somebody has stopped the workspace, or it is archived; or stdout is too large.
     :raises AirflowTaskTimeout: it had not ended in time.
     """
+
+    workspace_id = TemplateField[str](text)
+    command = TemplateField["Sequence[str] | str"](texts)
+    cwd = TemplateField[str | None](text)
+    env = TemplateField["Mapping[str, str] | None"](text_mapping)
+    stdin = TemplateField["str | bytes | None"](text)
 
     template_fields: Collection[str] = ("workspace_id", "command", "cwd", "env", "stdin", "helmr_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"command": "bash", "env": "json"}

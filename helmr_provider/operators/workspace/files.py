@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from helmr_provider._common.errors import DEFAULT_MAX_RESULT_BYTES
+from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import require_id
 from helmr_provider.links import HelmrWorkspaceLink, store_workspace_link
 from helmr_provider.operators._base import HelmrOperator
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 
 class _FilesOperator(HelmrOperator):
     """What reading and listing have in common: where from, where to, and how much."""
+
+    workspace_id = TemplateField[str](text)
+    path = TemplateField[str](text)
+    version_id = TemplateField[str | None](text)
+    to = TemplateField[str | None](text)
 
     template_fields: Collection[str] = ("workspace_id", "path", "version_id", "to", "helmr_conn_id")
     operator_extra_links = (HelmrWorkspaceLink(),)

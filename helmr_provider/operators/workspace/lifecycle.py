@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, PokeReturnValue
 
+from helmr_provider._common.template_fields import TemplateField, text, texts
 from helmr_provider._common.validation import require_id
 from helmr_provider._sessions.identity import OwnershipMetadata, refuse_reserved
 from helmr_provider._workspaces.ownership import created_in, is_stopped
@@ -49,6 +50,11 @@ class HelmrCreateWorkspaceOperator(HelmrOperator):
     :raises AirflowFailException: the sandbox is not deployed, an option does not fit, or the workspace with your
         ``external_id`` is archived or for another sandbox.
     """
+
+    sandbox_id = TemplateField[str](text)
+    deployment_id = TemplateField[str | None](text)
+    external_id = TemplateField[str | None](text)
+    tags = TemplateField["Sequence[str] | None"](texts)
 
     template_fields: Collection[str] = (
         "sandbox_id",
@@ -184,6 +190,8 @@ class HelmrStopWorkspaceOperator(HelmrWaitingOperator):
     :raises AirflowTaskTimeout: it had not stopped in time.
     """
 
+    workspace_id = TemplateField[str](text)
+
     template_fields: Collection[str] = ("workspace_id", "helmr_conn_id")
     operator_extra_links = (HelmrWorkspaceLink(),)
     ui_color = "#e2f2ea"
@@ -260,6 +268,8 @@ class HelmrDeleteWorkspaceOperator(HelmrWaitingOperator):
     :raises AirflowFailException: there is no such workspace.
     :raises AirflowTaskTimeout: it had not stopped in time.
     """
+
+    workspace_id = TemplateField[str](text)
 
     template_fields: Collection[str] = ("workspace_id", "helmr_conn_id")
     operator_extra_links = (HelmrWorkspaceLink(),)
