@@ -79,14 +79,16 @@ def is_permanent(error: Exception) -> bool:
     return isinstance(error, (HelmrConfigError, PayloadValidationError, AirflowNotFoundException))
 
 
-def refuse_unknown_statuses(fail_on: Collection[str]) -> None:
-    """Refuse what would never fail a task, and a success that would.
+def unsuccessful_statuses(fail_on: str | Collection[str]) -> tuple[str, ...]:
+    """Return the statuses that fail a task.
 
-    :param fail_on: the operator's parameter.
-    :raises ValueError: it holds something else than the statuses of runs that ended without success.
+    :param fail_on: the operator's parameter; one status or several.
+    :raises ValueError: a status is not one of a run that ended without success.
     """
-    if unknown := set(fail_on) - set(UNSUCCESSFUL):
-        raise ValueError(f"fail_on takes {', '.join(UNSUCCESSFUL)}, but not {', '.join(sorted(unknown))}")
+    statuses = (fail_on,) if isinstance(fail_on, str) else tuple(fail_on)
+    if unknown := [status for status in statuses if status not in UNSUCCESSFUL]:
+        raise ValueError(f"fail_on takes {', '.join(UNSUCCESSFUL)}, but not {', '.join(map(repr, unknown))}")
+    return statuses
 
 
 def result_of(run: RunSnapshot, what: Literal["output", "snapshot"], *, max_bytes: int | None) -> Any:

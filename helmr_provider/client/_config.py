@@ -64,8 +64,8 @@ class Settings:
 def resolve_settings(
     url: str | None,
     *,
-    timeout: timedelta | float,
-    connect_timeout: timedelta | float,
+    timeout: timedelta | float | str,
+    connect_timeout: timedelta | float | str,
     verify: bool | str,
     proxy: str | Secret | None,
     headers: Mapping[str, str] | None,
@@ -78,10 +78,13 @@ def resolve_settings(
     given = url if url is not None else os.environ.get("HELMR_API_URL", "")
     if not given.strip():
         raise HelmrConfigError("No control plane address: pass url=, or set HELMR_API_URL.")
-    limits = {"timeout": seconds(timeout), "connect_timeout": seconds(connect_timeout)}
-    for name, value in limits.items():
-        if value <= 0:
-            raise HelmrConfigError(f"{name} must be positive.")
+    try:
+        limits = {
+            "timeout": seconds(timeout, "timeout", positive=True),
+            "connect_timeout": seconds(connect_timeout, "connect_timeout", positive=True),
+        }
+    except (TypeError, ValueError) as error:
+        raise HelmrConfigError(str(error)) from None
     if max_streams < 0:
         raise HelmrConfigError("max_streams must not be negative.")
     settings = Settings(

@@ -21,6 +21,7 @@ from airflow.providers.common.compat.sdk import (
 from helmr_provider._approvals.question import AnswerError, Question
 from helmr_provider._common.template_fields import TemplateField, text, texts
 from helmr_provider._sessions.identity import OwnershipMetadata
+from helmr_provider.client.durations import seconds
 from helmr_provider.links import HelmrApprovalLink, store_approval_link, token_url
 from helmr_provider.operators._waiting import HelmrWaitingOperator
 
@@ -72,8 +73,9 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
     :param assigned_users: who alone may answer in Airflow, ``{"id": …, "name": …}`` or a list of these; Helmr does not
         know Airflow's users. (templated)
     :param tags: tags of the token, up to 10. (templated)
-    :param timeout: how long to wait for an answer, timedelta or seconds from the start of the try; an
-        ``execution_timeout`` that is earlier counts. Without any, the control plane's limit for tokens: 7 days.
+    :param timeout: how long to wait for an answer; timedelta, seconds, or text such as ``"1h"``, from the start of the
+        try. An ``execution_timeout`` that is earlier counts. Without either, the control plane's limit for tokens: 7
+        days.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :raises AirflowFailException: the answer is none, it is a no and ``on_reject`` is ``"fail"``, somebody else has
         cancelled the token, or the question cannot be asked like this.
@@ -109,7 +111,7 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         form: Mapping[str, Any] | None = None,
         multiple: bool = False,
         defaults: str | Sequence[str] | None = None,
-        rejections: Sequence[str] = ("Reject",),
+        rejections: str | Sequence[str] = ("Reject",),
         on_reject: Literal["succeed", "skip", "fail"] = "succeed",
         assigned_users: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
         tags: Sequence[str] | None = None,
@@ -123,7 +125,7 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         self.form = {name: _field(given) for name, given in form.items()} if isinstance(form, Mapping) else form
         self.multiple = multiple
         self.defaults = defaults
-        self.rejections = rejections
+        self.rejections = (rejections,) if isinstance(rejections, str) else rejections
         self.on_reject = on_reject
         self.assigned_users = assigned_users
         self.tags = tags
@@ -416,5 +418,5 @@ def _field(given: Any) -> Any:
     return {"value": given, "description": None, "schema": {}}
 
 
-def _delta(limit: timedelta | float | None) -> timedelta | None:
-    return limit if limit is None or isinstance(limit, timedelta) else timedelta(seconds=limit)
+def _delta(limit: timedelta | float | str | None) -> timedelta | None:
+    return None if limit is None else timedelta(seconds=seconds(limit, "timeout"))

@@ -10,8 +10,8 @@ from helmr_provider._common.errors import (
     DEFAULT_MAX_RESULT_BYTES,
     UNSUCCESSFUL,
     explain,
-    refuse_unknown_statuses,
     result_of,
+    unsuccessful_statuses,
 )
 from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import require_id
@@ -34,11 +34,13 @@ class HelmrRunSensor(HelmrSensor):
     :param run_id: the run. (templated)
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
-    :param fail_on: statuses that fail the task, or skip it with ``soft_fail``; with any other one it succeeds.
+    :param fail_on: one status or several that fail the task; a run that ended otherwise returns its result.
     :param result: what to return: the run's ``"output"``, or the whole run as a ``"snapshot"``.
     :param max_result_bytes: largest result as JSON that may become an XCom; ``None`` for no limit.
-    :param poke_interval: seconds between two looks when not deferred; the triggerer has a pace of its own.
-    :param timeout: seconds, or a timedelta, until the sensor gives up; an earlier ``execution_timeout`` counts.
+    :param poke_interval: time between two polls when not deferred; timedelta, seconds, or text such as ``"30s"``. The
+        triggerer has its own pace.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``. An
+        ``execution_timeout`` that is earlier counts.
     :raises AirflowFailException: the run ended with a status of ``fail_on``, or cannot be read.
     :raises AirflowSensorTimeout: it had not ended in time.
     """
@@ -53,17 +55,16 @@ class HelmrRunSensor(HelmrSensor):
         self,
         *,
         run_id: str,
-        fail_on: Collection[str] = UNSUCCESSFUL,
+        fail_on: str | Collection[str] = UNSUCCESSFUL,
         result: Literal["output", "snapshot"] = "output",
         max_result_bytes: int | None = DEFAULT_MAX_RESULT_BYTES,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.run_id = run_id
-        self.fail_on = fail_on
+        self.fail_on = unsuccessful_statuses(fail_on)
         self.result: Literal["output", "snapshot"] = result
         self.max_result_bytes = max_result_bytes
-        refuse_unknown_statuses(fail_on)
 
     @property
     def awaited(self) -> str:

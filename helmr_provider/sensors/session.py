@@ -70,8 +70,10 @@ class HelmrSessionSensor(_SessionSensor):
     :param activity: wanted activity, or several: ``idle``, ``queued``, ``running``, ``waiting``. Any one by default.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
-    :param poke_interval: seconds between two looks when not deferred; the triggerer has a pace of its own.
-    :param timeout: seconds, or a timedelta, until the sensor gives up; an earlier ``execution_timeout`` counts.
+    :param poke_interval: time between two polls when not deferred; timedelta, seconds, or text such as ``"30s"``. The
+        triggerer has its own pace.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``. An
+        ``execution_timeout`` that is earlier counts.
     :return: ``{"session_id": …, "status": …, "activity": …}``.
     :raises AirflowFailException: the session has ended otherwise, or cannot be read.
     :raises AirflowSensorTimeout: it had not become what was waited for in time.
@@ -149,8 +151,10 @@ class HelmrSessionOutputSensor(_SessionSensor):
     :param max_result_bytes: largest result as JSON that may become an XCom; ``None`` for no limit.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
-    :param poke_interval: seconds between two looks when not deferred; the triggerer has a pace of its own.
-    :param timeout: seconds, or a timedelta, until the sensor gives up; an earlier ``execution_timeout`` counts.
+    :param poke_interval: time between two polls when not deferred; timedelta, seconds, or text such as ``"30s"``. The
+        triggerer has its own pace.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``. An
+        ``execution_timeout`` that is earlier counts.
     :return: as ``result`` says. The XCom ``cursor`` is the sequence of the record.
     :raises AirflowFailException: the session has ended without it, or cannot be read; the result is too large.
     :raises AirflowSensorTimeout: it had not come in time.

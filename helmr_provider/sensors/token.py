@@ -27,9 +27,11 @@ class HelmrTokenSensor(HelmrSensor):
 
     :param token_id: Id of the token (templated).
     :param helmr_conn_id: Airflow connection of the control plane (templated).
-    :param deferrable: Wait in the triggerer, without a worker slot. Default: ``[operators] default_deferrable``.
-    :param poke_interval: Seconds between two looks when not deferred; the triggerer has a pace of its own.
-    :param timeout: Seconds, or a timedelta, until the sensor gives up; an ``execution_timeout`` that is earlier counts.
+    :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
+    :param poke_interval: time between two polls when not deferred; timedelta, seconds, or text such as ``"30s"``. The
+        triggerer has its own pace.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``. An
+        ``execution_timeout`` that is earlier counts.
     :raises AirflowFailException: The token expired, was cancelled, or cannot be read.
     :raises AirflowSensorTimeout: It was still pending at the end of ``timeout``.
     """

@@ -42,8 +42,10 @@ class HelmrWorkspaceSensor(HelmrSensor):
         (templated)
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
-    :param poke_interval: seconds between two looks when not deferred; the triggerer has a pace of its own.
-    :param timeout: seconds, or a timedelta, until the sensor gives up; an earlier ``execution_timeout`` counts.
+    :param poke_interval: time between two polls when not deferred; timedelta, seconds, or text such as ``"30s"``. The
+        triggerer has its own pace.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``. An
+        ``execution_timeout`` that is earlier counts.
     :raises AirflowFailException: what is waited for cannot come any more, or cannot be read.
     :raises AirflowSensorTimeout: it had not come in time.
     """

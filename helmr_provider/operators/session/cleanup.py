@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
 # A list has no cursor: what is behind the last entry is out of reach (contract/behaviour.md section 4).
 _FULL_LIST: Final = 200
-
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class HelmrCleanupSessionsOperator(HelmrOperator):
@@ -202,17 +199,9 @@ class _Cleanup:
 
 def _age(name: str, value: timedelta | float | str) -> timedelta:
     try:
-        if not isinstance(value, str):
-            age = timedelta(seconds=seconds(value))
-        elif parts := re.fullmatch(r"(?:\d+[smhd])+", value.strip()):
-            found = re.findall(r"(\d+)([smhd])", parts[0])
-            age = timedelta(seconds=sum(int(number) * _UNITS[unit] for number, unit in found))
-        else:
-            age = timedelta(seconds=float(value))
-    except (TypeError, ValueError, OverflowError):
-        age = timedelta(-1)
+        age = timedelta(seconds=seconds(value, name))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise AirflowFailException(str(error)) from None
     if age < timedelta(0):
-        raise AirflowFailException(
-            f"{name} must be a timedelta, seconds, or text such as '90m', '12h', '7d', but is {value!r}."
-        )
+        raise AirflowFailException(f"{name} must not be negative, but is {value!r}.")
     return age

@@ -36,7 +36,8 @@ class HelmrCancelRunOperator(HelmrWaitingOperator):
         ``cancelled`` at once, while its process may still be writing to the workspace.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
-    :param timeout: limit of the wait, timedelta or seconds from the start of the try.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``, from the start
+        of the try. An ``execution_timeout`` that is earlier counts.
     :return: ``{"run_id": …, "session_id": …, "status": …}``; the status is not ``cancelled`` if the run had ended.
     :raises AirflowFailException: there is no such run, or the connection may not cancel it.
     :raises AirflowTaskTimeout: the worker had not let go in time.
@@ -125,7 +126,8 @@ class HelmrCloseSessionOperator(HelmrWaitingOperator):
     :param wait_for_idle: whether to wait until the session can be closed; if not, one that is active fails the task.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
-    :param timeout: limit of the wait, timedelta or seconds from the start of the try.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``, from the start
+        of the try. An ``execution_timeout`` that is earlier counts.
     :return: ``{"session_id": …, "status": …}``; the status is not ``closed`` if the session had ended otherwise.
     :raises AirflowFailException: there is no such session, or the connection may not close it.
     :raises AirflowException: the session is active.

@@ -48,8 +48,8 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
     :param match_correlation_id: whether only an output record with the same ``correlation_id`` is the answer.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
-    :param timeout: limit of the wait, timedelta or seconds from the start of the try; ``execution_timeout`` counts too,
-        also while deferred.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``, from the start
+        of the try. An ``execution_timeout`` that is earlier counts.
     :param max_result_bytes: largest result as JSON that may become an XCom; ``None`` for no limit.
     :return: the run's output; the data of the output record; or, for ``"none"``, the XComs as one object. XComs are
         ``session_id``, ``stream``, ``sequence`` of the record, ``run_id`` once it is known, and ``cursor``, the

@@ -71,7 +71,8 @@ class HelmrExecOperator(HelmrWaitingOperator):
     :param result: what to return: the ``"exit_code"``, or all of ``"stdout"`` as text.
     :param max_result_bytes: largest stdout that may become an XCom; ``None`` for no limit.
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
-    :param timeout: limit of the wait, timedelta or seconds from the start of the try; ``execution_timeout`` counts too.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``, from the start
+        of the try. An ``execution_timeout`` that is earlier counts.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :raises AirflowException: the command failed, was lost with its machine, or could not be started.
     :raises AirflowFailException: somebody has stopped the workspace, or it is archived; or stdout is too large.

@@ -184,7 +184,8 @@ class HelmrStopWorkspaceOperator(HelmrWaitingOperator):
     :param workspace_id: the workspace. (templated)
     :param wait_for_completion: whether to wait; ``False`` returns the version as it is before the capture.
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
-    :param timeout: limit of the wait, timedelta or seconds from the start of the try; ``execution_timeout`` counts too.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``, from the start
+        of the try. An ``execution_timeout`` that is earlier counts.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :raises AirflowException: the files could not be captured.
     :raises AirflowTaskTimeout: it had not stopped in time.
@@ -263,7 +264,8 @@ class HelmrDeleteWorkspaceOperator(HelmrWaitingOperator):
     :param workspace_id: the workspace. (templated)
     :param deferrable: whether to wait for the stop in the triggerer, without a worker. By default as configured for
         Airflow.
-    :param timeout: limit of the wait, timedelta or seconds from the start of the try; ``execution_timeout`` counts too.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``, from the start
+        of the try. An ``execution_timeout`` that is earlier counts.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :raises AirflowFailException: there is no such workspace.
     :raises AirflowTaskTimeout: it had not stopped in time.
