@@ -27,9 +27,8 @@ from helmr_provider.airflow_ui.markup import Markup, element
 from helmr_provider.airflow_ui.pages import Rights, log_part, main, section, task_page
 from helmr_provider.airflow_ui.reader import Reader
 from helmr_provider.airflow_ui.run_page import dag_run_page
-from helmr_provider.airflow_ui.service import Busy, Service
-from helmr_provider.airflow_ui.views import Missing, TaskKey
-
+from helmr_provider.airflow_ui.service import BusyError, Service
+from helmr_provider.airflow_ui.views import MissingError, TaskKey
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +74,7 @@ router = APIRouter(dependencies=[Depends(may_see_tasks)], default_response_class
 
 
 @router.get("/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/{map_index}")
-async def task_instance(
+async def task_instance(  # noqa: PLR0917 - FastAPI passes all by name
     request: Request,
     dag_id: str,
     run_id: str,
@@ -129,8 +128,8 @@ def create_app(service: Service | None = None) -> FastAPI:
     app.include_router(router)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _refused)
-    app.add_exception_handler(Busy, _busy)
-    app.add_exception_handler(Missing, _missing)
+    app.add_exception_handler(BusyError, _busy)
+    app.add_exception_handler(MissingError, _missing)
     app.add_exception_handler(Exception, _broken)
     return app
 
@@ -209,5 +208,3 @@ def _missing(_: Request, __: Exception) -> Response:
 def _broken(_: Request, error: Exception) -> Response:
     log.error("A page of the Helmr tab could not be made: %s", type(error).__name__, exc_info=error)
     return _said(500)
-
-

@@ -145,7 +145,10 @@ async function refresh() {
   if (document.hidden) { later(30); return }
   try {
     const answer = await fetch('?part=live', {cache: 'no-store', headers: etag ? {'If-None-Match': etag} : {}});
-    if (answer.status === 401 || answer.status === 403) { say('You are signed out, or may not see this any more.'); return }
+    if (answer.status === 401 || answer.status === 403) {
+      say('You are signed out, or may not see this any more.');
+      return;
+    }
     if (answer.status === 503) { later(5); return }
     if (answer.status !== 304 && !answer.ok) throw new Error(answer.status);
     if (answer.status !== 304) { put(await answer.text()); etag = answer.headers.get('ETag') }

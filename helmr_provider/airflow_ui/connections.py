@@ -28,7 +28,7 @@ CONNECT_SECONDS: Final = 2.0
 _CONN_TYPE: Final = "helmr"
 
 
-class ConnectionProblem(Exception):
+class ConnectionProblemError(Exception):
     """A connection that cannot be used now.
 
     :param problem: why.
@@ -90,7 +90,7 @@ class Connections:
 
         :param conn_id: its id.
         :param dag_id: the DAG that uses it.
-        :raises ConnectionProblem: it is unknown, malformed, or switched off for the tab.
+        :raises ConnectionProblemError: it is unknown, malformed, or switched off for the tab.
         """
         place = (conn_id, dag_id)
         known = self._connected.get(place)
@@ -98,13 +98,13 @@ class Connections:
             return known
         connection = self._fetch(conn_id, dag_id)
         if connection is None:
-            raise ConnectionProblem("no_connection", conn_id)
+            raise ConnectionProblemError("no_connection", conn_id)
         if connection.conn_type != _CONN_TYPE:
-            raise ConnectionProblem("bad_connection", f"Connection {conn_id!r} is not of type {_CONN_TYPE!r}.")
+            raise ConnectionProblemError("bad_connection", f"Connection {conn_id!r} is not of type {_CONN_TYPE!r}.")
         try:
             settings = HelmrSettings.parse(connection)
             if settings.airflow_tab == "off":
-                raise ConnectionProblem("off", conn_id)
+                raise ConnectionProblemError("off", conn_id)
             if known is not None and not known.dropped and known.settings == settings:
                 known.fetched = self._clock()
                 return known
@@ -112,7 +112,7 @@ class Connections:
                 mask_secret(secret)
             fresh = Connected(settings, _client(settings), self._clock())
         except HelmrConfigError as error:
-            raise ConnectionProblem("bad_connection", str(error)) from None
+            raise ConnectionProblemError("bad_connection", str(error)) from None
         with self._lock:
             # A few connections are normal; DAGs without end are not.
             while len(self._connected) >= 100:
@@ -124,14 +124,14 @@ class Connections:
         """Let a request pass; while the control plane is down, only one every ten seconds.
 
         :param connected: as returned by :meth:`get`.
-        :raises ConnectionProblem: the control plane is down.
+        :raises ConnectionProblemError: the control plane is down.
         """
         with self._lock:
             breaker = self._breakers.get(connected.settings.url)
             if breaker is None or breaker.since is None:
                 return
             if self._clock() < breaker.until:
-                raise ConnectionProblem("down", since=breaker.since)
+                raise ConnectionProblemError("down", since=breaker.since)
             breaker.until = self._clock() + DOWN_SECONDS
 
     def answered(self, connected: Connected) -> None:
@@ -142,7 +142,7 @@ class Connections:
         with self._lock:
             self._breakers.pop(connected.settings.url, None)
 
-    def failed(self, connected: Connected) -> ConnectionProblem:
+    def failed(self, connected: Connected) -> ConnectionProblemError:
         """Note that the control plane did not answer; return what to raise.
 
         :param connected: as returned by :meth:`get`.
@@ -151,7 +151,7 @@ class Connections:
             breaker = self._breakers.setdefault(connected.settings.url, _Breaker())
             breaker.since = breaker.since or self._now()
             breaker.until = self._clock() + DOWN_SECONDS
-            return ConnectionProblem("down", since=breaker.since)
+            return ConnectionProblemError("down", since=breaker.since)
 
     def refused(self, connected: Connected) -> None:
         """Note that the key was refused: the next use fetches the connection again.

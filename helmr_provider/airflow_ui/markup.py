@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 _EMPTY: Final = frozenset({"br", "rect", "line", "path"})
 # Control characters have no place in HTML; overrides of the text's direction would reorder what follows them.
-_UNPRINTABLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNPRINTABLE: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 class Markup(str):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from helmr_provider.airflow_ui.timeline import Row, Timeline
-    from helmr_provider.airflow_ui.views import Content, Tail, TaskKey, TaskView
+    from helmr_provider.airflow_ui.views import Content, StoredTask, Tail, TaskKey, TaskView
     from helmr_provider.client.models.execs import Exec
     from helmr_provider.client.models.runs import RunSnapshot
     from helmr_provider.client.models.sessions import SessionRun
@@ -29,6 +29,19 @@ _TURNS: Final = 50
 _COMMAND: Final = 400
 # A page lies at helmr/dags/<dag>/runs/<run>/tasks/<task>/<map index>, a page of Airflow at dags/<dag>/...
 _TO_AIRFLOW: Final = "../" * 7
+
+
+_PROBLEMS: Final = {
+    "not_helmr": "This task starts no Helmr session.",
+    "ids_not_kept": "This task keeps no ids in Airflow, because it has do_xcom_push=False.",
+    "no_ids": "This task stored no ids of Helmr in its last try.",
+    "bad_connection": "The connection cannot be used. ",
+    "unknown": "Helmr no longer knows this run.",
+    "not_ours": "The ids of this task lead to something that another task owns, or that names no owner. "
+    "It is not shown.",
+    "unverified": "The ids of this task lead to nothing that can be shown.",
+    "error": "Helmr's answer cannot be used. ",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +66,9 @@ def task_page(view: TaskView, rights: Rights, now: datetime) -> Markup:
     :param now: the time.
     """
     if not rights.xcoms and view.task.helmr:
-        sections = [_notice("You may not read the XComs of this DAG, which hold the ids of Helmr sessions.", kind="soft")]
+        sections = [
+            _notice("You may not read the XComs of this DAG, which hold the ids of Helmr sessions.", kind="soft")
+        ]
         return main(sections, view.refresh)
     content = view.content
     sections = [_problem(view, now)]
@@ -62,7 +77,7 @@ def task_page(view: TaskView, rights: Rights, now: datetime) -> Markup:
         return main(sections, view.refresh)
     sections.append(_status(view, content, now))
     if content.token is not None and content.token.is_pending:
-        sections.append(_question(view.task.key, content.token, content.console_url, view.task.asks, rights, now))
+        sections.append(_question(view.task, content.token, content.console_url, rights, now))
     if content.run is not None and content.timeline is not None:
         sections.append(_failure(content.run, content.timeline, content, rights))
         sections.append(_picture(content.timeline, content.run.status, now))
@@ -121,48 +136,28 @@ def airflow_path(key: TaskKey, tab: str, *, root: str = _TO_AIRFLOW) -> str:
 
 
 def _problem(view: TaskView, now: datetime) -> Markup | None:
-    conn_id = view.task.conn_id or "unknown"
-    state = view.task.state or "no status"
+    if view.problem is None:
+        return None
+    conn_id = element("code", view.task.conn_id or "unknown")
     match view.problem:
-        case None:
-            return None
-        case "not_helmr":
-            return _notice("This task starts no Helmr session.", kind="soft")
         case "nothing_yet":
-            return _notice(f"No session yet in this try. The task is {state}.", kind="soft")
-        case "ids_not_kept":
-            return _notice("This task keeps no ids in Airflow, because it has do_xcom_push=False.", kind="soft")
-        case "no_ids":
-            return _notice("This task has stored no ids of Helmr in its last try.", kind="soft")
+            return _notice(f"No session yet in this try. The task is {view.task.state or 'not scheduled'}.", kind="soft")
         case "no_connection" if view.task.conn_id is None:
-            return _notice("Airflow no longer knows which connection this task has used.", kind="soft")
+            return _notice("Airflow no longer knows which connection this task used.", kind="soft")
         case "no_connection":
-            return _notice(
-                "The API server does not know the connection ",
-                element("code", conn_id),
-                ". Is it defined for workers only?",
-            )
-        case "bad_connection":
-            return _notice("The connection cannot be used. ", view.note, kind="bad")
+            return _notice("The API server does not know the connection ", conn_id, ". Is it known to workers only?")
+        case "bad_connection" | "error":
+            return _notice(_PROBLEMS[view.problem], view.note, kind="bad")
         case "off":
-            return _notice("The connection ", element("code", conn_id), " switches this tab off.", kind="soft")
+            return _notice("The connection ", conn_id, " switches this tab off.", kind="soft")
+        case "refused":
+            return _notice("Helmr refused the key of the connection ", conn_id, ".", kind="bad")
         case "down":
             since = "" if view.since is None else f" for {age(now - view.since)}"
-            stale = " What follows is the last answer." if view.content is not None else ""
-            return _notice(f"Helmr has not answered{since}.{stale} The next attempt follows within 10 seconds.", kind="bad")
-        case "refused":
-            return _notice("Helmr refused the key of the connection ", element("code", conn_id), ".", kind="bad")
-        case "unknown":
-            return _notice("Helmr no longer knows what this task has started.", kind="soft")
-        case "not_ours":
-            return _notice(
-                "What this task's XComs point to carries no metadata that name this task, so it is not shown.",
-                kind="soft",
-            )
-        case "unverified":
-            return _notice("This task's ids lead to nothing that can be shown.", kind="soft")
-        case "error":
-            return _notice("Helmr's answer cannot be used. ", view.note, kind="bad")
+            stale = " Below is its last answer." if view.content is not None else ""
+            return _notice(f"Helmr has not answered{since}. It is asked again every 10 seconds.{stale}", kind="bad")
+        case _:
+            return _notice(_PROBLEMS[view.problem], kind="soft")
 
 
 def _notice(*parts: object, kind: str = "wait") -> Markup:
@@ -238,9 +233,7 @@ def _buttons(links: Mapping[str, str]) -> Markup | None:
     return element("ul", *items, class_="links", aria_label="Pages in Helmr")
 
 
-def _question(
-    key: TaskKey, token: Token, console_url: str, asks: bool, rights: Rights, now: datetime
-) -> Markup:
+def _question(key: TaskKey, token: Token, console_url: str, asks: bool, rights: Rights, now: datetime) -> Markup:
     if not rights.questions:
         return section("question", element("p", "A question is pending. You may not read it."), class_="question")
     question = Question.of(token.metadata)
@@ -257,8 +250,8 @@ def _question(
         when = "The time to answer is over." if left <= timedelta(0) else f"Time to answer: {age(left)}."
         parts.append(element("p", when, class_="soft"))
     ways = []
-    if asks:
-        ways.append(link(airflow_path(key, "required_actions"), "Answer in Airflow", class_="button main", here=True))
+    if task.asks:
+        ways.append(link(airflow_path(task.key, "required_actions"), "Answer in Airflow", class_="button main", here=True))
     ways.append(link(token_url(console_url, token.id), "Answer in Helmr", class_="button"))
     parts.append(element("ul", *(element("li", way) for way in ways), class_="links"))
     return section("question", *parts, heading="Waiting for a person", class_="question")
@@ -266,10 +259,12 @@ def _question(
 
 def _failure(run: RunSnapshot, timeline: Timeline, content: Content, rights: Rights) -> Markup | None:
     failure = timeline.last_failure
-    if failure is None or run.status in {"succeeded"} or content.status_only or not rights.logs or not failure.note:
+    if failure is None or run.is_success or content.status_only or not rights.logs or not failure.note:
         return None
     return section(
-        "failure", element("div", element("p", failure.note, class_="foreign"), class_="notice bad"), heading="Last failure"
+        "failure",
+        element("div", element("p", failure.note, class_="foreign"), class_="notice bad"),
+        heading="Last failure",
     )
 
 
@@ -303,11 +298,16 @@ def _events(timeline: Timeline, *, shows_failures: bool) -> Markup:
 
 
 def _event(row: Row, *, shows_failures: bool) -> list[object]:
-    count = f" × {row.count}" if row.count > 1 else ""
+    count = f" ({row.count} times)" if row.count > 1 else ""
     note = row.note if shows_failures or not row.failure else ""
     if row.count > 1:
         note = f"over {age(row.until - row.at)}"
-    return [moment(row.at), f"{row.kind}{count}", row.attempt, element("span", note, class_="foreign") if note else None]
+    return [
+        moment(row.at),
+        f"{row.kind}{count}",
+        row.attempt,
+        element("span", note, class_="foreign") if note else None,
+    ]
 
 
 def _command(command: Exec, content: Content, rights: Rights) -> Markup:
@@ -355,7 +355,9 @@ def _turns(content: Content) -> Markup | None:
         return None
     lines = [_turn(turn, session.id, content.console_url) for turn in sorted(others, key=lambda each: -each.turn_index)]
     return section(
-        "turns", table(("Turn", "Status", "Created (UTC)", "Run"), lines[:_TURNS], ""), heading="Other turns of the session"
+        "turns",
+        table(("Turn", "Status", "Created (UTC)", "Run"), lines[:_TURNS], ""),
+        heading="Other turns of the session",
     )
 
 

@@ -47,13 +47,21 @@ def picture(timeline: Timeline, status: str, now: datetime) -> Markup:
         parts.append(element("rect", class_="track", x=0, y=top, width="100%", height=_BAR, rx=3))
         if previous_end is not None and attempt.began > previous_end:
             gap = x(previous_end)
-            parts.append(element("rect", class_="gap", x=f"{gap}%", y=top, width=f"{max(left - gap, 0.1):.2f}%", height=_BAR, rx=2))
+            parts.append(
+                element(
+                    "rect", class_="gap", x=f"{gap}%", y=top, width=f"{max(left - gap, 0.1):.2f}%", height=_BAR, rx=2
+                )
+            )
         width = max(right - left, _NARROWEST)
         left = min(left, 100 - width)
         colour = tone(attempt.outcome or status)
-        parts.append(element("rect", class_=f"bar {colour}", x=f"{left:.2f}%", y=top, width=f"{width:.2f}%", height=_BAR, rx=3))
-        for tick in attempt.output:
-            parts.append(element("rect", class_="tick", x=f"{min(x(tick), 99.5)}%", y=top + 3, width=2, height=_BAR - 6))
+        parts.append(
+            element("rect", class_=f"bar {colour}" if attempt.ended else f"bar {colour} open", x=f"{left:.2f}%", y=top, width=f"{width:.2f}%", height=_BAR, rx=3)
+        )
+        parts += [
+            element("rect", class_="tick", x=f"{min(x(tick), 99.5)}%", y=top + 3, width=2, height=_BAR - 6)
+            for tick in attempt.output
+        ]
         previous_end = attempt.ended
     height = len(shown) * _LANE - (_LANE - _BAR)
     hatch = element(
@@ -67,7 +75,6 @@ def picture(timeline: Timeline, status: str, now: datetime) -> Markup:
     )
     return element(
         "svg",
-        element("title", sentence(timeline, status, now)),
         element("defs", hatch),
         *parts,
         role="img",

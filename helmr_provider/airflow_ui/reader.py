@@ -6,14 +6,13 @@ read once.
 
 from __future__ import annotations
 
-
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from helmr_provider.airflow_ui.connections import ConnectionProblem
+from helmr_provider.airflow_ui.connections import ConnectionProblemError
 from helmr_provider.airflow_ui.ownership import is_marked, may_show_run, may_show_session, may_show_token, names_task
 from helmr_provider.airflow_ui.tails import tail_of_exec, tails_of_run
 from helmr_provider.airflow_ui.timeline import Timeline
@@ -51,7 +50,7 @@ _EVENTS_AT_ONCE: Final = 1000
 _SESSION_SECONDS: Final = 15.0
 
 
-class _NotOurs(Exception):
+class _NotOursError(Exception):
     """What an id leads to carries no metadata that name this task."""
 
 
@@ -101,35 +100,39 @@ class Reader:
         """Read a task instance and what belongs to it in Helmr.
 
         :param key: names it.
-        :raises Missing: Airflow has no such task instance.
+        :raises MissingError: Airflow has no such task instance.
         """
         task = self._read_task(key)
         if not task.helmr:
             return TaskView(task=task, problem="not_helmr")
         links = {f"Helmr {name}": url for name, url in task.links.items()}
         if not (task.pushed or task.named):
-            # Also when the connection is switched off for the tab, nothing of Helmr is shown here.
             return TaskView(task=task, problem=_why_nothing(task), links=links)
         if task.conn_id is None:
             return TaskView(task=task, problem="no_connection", links=links)
+        return self._helmr_task(task, task.conn_id, links)
+
+    def _helmr_task(self, task: StoredTask, conn_id: str, links: dict[str, str]) -> TaskView:
         memory = self._memory(task)
         try:
-            connected = self._connections.get(task.conn_id, key.dag_id)
+            connected = self._connections.get(conn_id, task.key.dag_id)
             links |= _links(connected.settings.console_url, task)
-            content = self._asked(connected, lambda: self._content(connected, task, memory))
-        except ConnectionProblem as problem:
-            shown = {} if problem.problem == "off" else links
-            content = memory.content if problem.problem in {"down", "error"} else None
+            memory.content = self._asked(connected, lambda: self._content(connected, task, memory))
+        except ConnectionProblemError as problem:
             return TaskView(
-                task=task, problem=problem.problem, note=problem.note, since=problem.since, content=content, links=shown
+                task=task,
+                problem=problem.problem,
+                note=problem.note,
+                since=problem.since,
+                content=memory.content if problem.problem in {"down", "error"} else None,
+                links={} if problem.problem == "off" else links,
             )
-        except _NotOurs:
+        except _NotOursError:
             memory.content = None
             return TaskView(task=task, problem="not_ours", links=links)
-        memory.content = content
-        if content is None:
+        if memory.content is None:
             return TaskView(task=task, problem="unverified" if task.ended else "nothing_yet", links=links)
-        return TaskView(task=task, content=content, links=links)
+        return TaskView(task=task, content=memory.content, links=links)
 
     def log(self, view: TaskView) -> tuple[Tail, ...] | None:
         """Read the end of the output that belongs to a page; ``None`` if it may not be shown or cannot be read.
@@ -149,7 +152,7 @@ class Reader:
         try:
             connected = self._connections.get(conn_id, view.task.key.dag_id)
             return self._asked(connected, lambda: read(connected.client))
-        except ConnectionProblem:
+        except ConnectionProblemError:
             return None
 
     def dag_run(self, dag_id: str, run_id: str) -> DagRunView:
@@ -157,7 +160,7 @@ class Reader:
 
         :param dag_id: the DAG.
         :param run_id: the DAG run.
-        :raises Missing: Airflow has no such DAG run.
+        :raises MissingError: Airflow has no such DAG run.
         """
         tasks, left_out = self._read_run(dag_id, run_id)
         problems: dict[str, tuple[Problem, str]] = {}
@@ -170,7 +173,7 @@ class Reader:
                 lists[conn_id] = _Lists(connected.settings.console_url)
                 if unfinished:
                     lists[conn_id] = self._asked(connected, lambda c=connected, o=unfinished: _lists(c, o))  # type: ignore[misc]
-            except ConnectionProblem as problem:
+            except ConnectionProblemError as problem:
                 problems[conn_id] = (problem.problem, problem.note)
         off = {conn_id for conn_id, (problem, _) in problems.items() if problem == "off"}
         rows = tuple(_row(task, lists.get(task.conn_id or "")) for task in tasks if task.conn_id not in off)
@@ -201,13 +204,13 @@ class Reader:
             connections.answered(connected)
             if isinstance(error, HelmrAuthError | HelmrPermissionError):
                 connections.refused(connected)
-                raise ConnectionProblem("refused", str(error)) from None
+                raise ConnectionProblemError("refused", str(error)) from None
             if isinstance(error, HelmrNotFoundError):
-                raise ConnectionProblem("unknown") from None
-            raise ConnectionProblem("error", str(error)) from None
+                raise ConnectionProblemError("unknown") from None
+            raise ConnectionProblemError("error", str(error)) from None
         except HelmrError as error:
             connections.answered(connected)
-            raise ConnectionProblem("error", str(error)) from None
+            raise ConnectionProblemError("error", str(error)) from None
         except BaseException:
             connections.answered(connected)
             raise
@@ -222,7 +225,7 @@ class Reader:
         if "token_id" in ids and (memory.token is None or memory.token.is_pending):
             token = client.tokens.retrieve(ids["token_id"])
             if not may_show_token(task, token):
-                raise _NotOurs
+                raise _NotOursError
             memory.token = token
         if {"exec_id", "workspace_id"} <= ids.keys():
             self._read_exec(client, task, ids, memory, settings.session_prefix)
@@ -251,7 +254,7 @@ class Reader:
         if session is None or not may_show_session(task, session, memory.run):
             memory.session = memory.run = None
             memory.turns = ()
-            raise _NotOurs
+            raise _NotOursError
         if "run_id" not in ids and session.current_run_id is not None:
             if memory.run is None or memory.run.id != session.current_run_id:
                 memory.timeline, memory.all_read = Timeline(), False
@@ -259,7 +262,7 @@ class Reader:
             elif not memory.run.is_terminal:
                 memory.run = client.runs.retrieve(session.current_run_id)
             if memory.run.session_id != session.id:
-                raise _NotOurs
+                raise _NotOursError
         if memory.run is not None and not memory.all_read:
             records = client.runs.events.records(memory.run.id, cursor=memory.timeline.cursor, page_size=200)
             read = memory.timeline.add(islice(records, _EVENTS_AT_ONCE))
@@ -284,7 +287,7 @@ class Reader:
             # A clear of the DAG run changes the mark of tasks that were not cleared; the workspace still names the DAG.
             workspace = client.workspaces.retrieve(command.workspace_id)
             if command.workspace_id != ids["workspace_id"] or not names_task(workspace.metadata, task, dag_only=True):
-                raise _NotOurs
+                raise _NotOursError
         memory.exec, memory.exec_is_ours = command, True
         if command.is_terminal:
             memory.exec_tails = _optional(lambda: tail_of_exec(client, command, lines=20), ())

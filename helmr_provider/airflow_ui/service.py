@@ -26,7 +26,7 @@ FRESH_SECONDS: Final = 2.0
 MAX_CACHED: Final = 200
 
 
-class Busy(Exception):
+class BusyError(Exception):
     """All threads are taken and the queue is full."""
 
 
@@ -49,8 +49,8 @@ class Service:
         """Return what the page of a task instance shows.
 
         :param key: names it.
-        :raises Missing: Airflow has no such task instance.
-        :raises Busy: too many pages are being read.
+        :raises MissingError: Airflow has no such task instance.
+        :raises BusyError: too many pages are being read.
         """
         return await self._shared(("task", key), lambda: self._reader.task(key))
 
@@ -58,8 +58,8 @@ class Service:
         """Return the end of the output; ``None`` if it may not be shown or cannot be read.
 
         :param key: names the task instance.
-        :raises Missing: Airflow has no such task instance.
-        :raises Busy: too many pages are being read.
+        :raises MissingError: Airflow has no such task instance.
+        :raises BusyError: too many pages are being read.
         """
         view = await self.task(key)
         return await self._shared(("log", key), lambda: self._reader.log(view))
@@ -69,8 +69,8 @@ class Service:
 
         :param dag_id: the DAG.
         :param run_id: the DAG run.
-        :raises Missing: Airflow has no such DAG run.
-        :raises Busy: too many pages are being read.
+        :raises MissingError: Airflow has no such DAG run.
+        :raises BusyError: too many pages are being read.
         """
         return await self._shared(("run", dag_id, run_id), lambda: self._reader.dag_run(dag_id, run_id))
 
@@ -88,7 +88,7 @@ class Service:
             running = self._running.get(name)
             if running is None:
                 if len(self._running) >= THREADS + QUEUED:
-                    raise Busy
+                    raise BusyError
                 if self._pool is None:
                     # At the first use, as the API server may fork its workers before.
                     self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="helmr-tab")

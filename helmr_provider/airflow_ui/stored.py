@@ -22,7 +22,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
-from helmr_provider.airflow_ui.views import Missing, StoredTask, TaskKey, string_ids
+from helmr_provider.airflow_ui.views import MissingError, StoredTask, TaskKey, string_ids
 from helmr_provider.identity import epoch_of
 
 if TYPE_CHECKING:
@@ -49,12 +49,14 @@ def read_task(key: TaskKey) -> StoredTask:
     """Read a task instance.
 
     :param key: names it.
-    :raises Missing: there is none.
+    :raises MissingError: there is none.
     """
     with create_session() as session:
-        found = session.execute(_instances(key.dag_id, key.run_id, task_id=key.task_id, map_index=key.map_index)).first()
+        found = session.execute(
+            _instances(key.dag_id, key.run_id, task_id=key.task_id, map_index=key.map_index)
+        ).first()
         if found is None:
-            raise Missing
+            raise MissingError
         [task] = _stored(session, key.dag_id, key.run_id, [found], map_index=key.map_index)
         return task
 
@@ -64,11 +66,11 @@ def read_run(dag_id: str, run_id: str) -> tuple[list[StoredTask], int]:
 
     :param dag_id: the DAG.
     :param run_id: the DAG run.
-    :raises Missing: there is none.
+    :raises MissingError: there is none.
     """
     with create_session() as session:
         if session.scalar(select(DagRun.id).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)) is None:
-            raise Missing
+            raise MissingError
         found = [
             each
             for each in session.execute(
@@ -184,7 +186,7 @@ def _state(instance: Any) -> str | None:
 
 
 def _conn_id(rendered: Mapping[str, Any], declared: Mapping[str, Any]) -> str | None:
-    # Rendered fields are kept for the newest DAG runs only; the DAG's own version says the same, unless it is a template.
+    # Rendered fields are kept for the newest DAG runs only. The DAG's version says the same, unless it is a template.
     for value in (rendered.get(_CONNECTION), declared.get(_CONNECTION)):
         if isinstance(value, str) and value and "{{" not in value:
             return value

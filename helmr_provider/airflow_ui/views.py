@@ -32,7 +32,9 @@ Problem: TypeAlias = Literal[
 ]
 """Why a page shows less than everything."""
 
-UNFINISHED = frozenset({None, "none", "scheduled", "queued", "running", "restarting", "up_for_retry", "up_for_reschedule"})
+UNFINISHED = frozenset(
+    {None, "none", "scheduled", "queued", "running", "restarting", "up_for_retry", "up_for_reschedule"}
+)
 """States of a task instance in which it may not have stored anything yet."""
 
 ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
@@ -193,7 +195,7 @@ class DagRunView:
         return 5 if any(not row.task.ended for row in self.rows) else 0
 
 
-class Missing(LookupError):
+class MissingError(LookupError):
     """Airflow has no such task instance or DAG run."""
 
 
