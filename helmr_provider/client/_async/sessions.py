@@ -1,13 +1,13 @@
-"""Sessions: start, open, retrieve, list, update, close, cancel (behaviour.md sections 3 and 4)."""
+"""Sessions: start, open, retrieve, list, update, close, cancel (contract/behaviour.md sections 3 and 4)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from helmr_provider.client._async.session_streams import AsyncSessionInput, AsyncSessionOutput
-from helmr_provider.client.address import SessionAddress
-from helmr_provider.client.answers import read, read_list, same_id
-from helmr_provider.client.bodies import NOT_GIVEN, reason_body, start_body, update_body
+from helmr_provider.client._session_ref import SessionRef
+from helmr_provider.client._wire.responses import read, read_list, same_id
+from helmr_provider.client._wire.serialization import NOT_GIVEN, reason_body, start_body, update_body
 from helmr_provider.client.durations import seconds
 from helmr_provider.client.errors import HelmrError, HelmrTimeoutError
 from helmr_provider.client.models.sessions import SessionRun, SessionSnapshot, SessionStart, SessionStartAndWait
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from helmr_provider.client._async.client import AsyncHelmrClient
-    from helmr_provider.client.bodies import NotGiven, RetryPolicy
-    from helmr_provider.client.idempotency import IdempotencyKey
-    from helmr_provider.client.start_options import StartAndWaitOptions, StartOptions
+    from helmr_provider.client._idempotency import IdempotencyKey
+    from helmr_provider.client._start_options import StartAndWaitOptions, StartOptions
+    from helmr_provider.client._wire.serialization import NotGiven, RetryPolicy
     from helmr_provider.client.streams import InputStream, OutputStream
     from helmr_provider.client.tasks import Task
 
@@ -150,7 +150,7 @@ class AsyncSessions:
     ) -> SessionStartAndWait:
         """Start a session as :meth:`start` does, and wait for its run.
 
-        The server's own start-and-wait ignores its timeout and ends after 30 s (behaviour.md section 21), so this
+        The server's own start-and-wait ignores its timeout and ends after 30 s (contract/behaviour.md §21), so this
         starts and then waits, for as long as you say.
 
         :param target: task id, or a typed task.
@@ -197,7 +197,7 @@ class AsyncSessions:
         """
         if isinstance(session, AsyncSessionHandle):
             return AsyncSessionHandle(self._client, session.address)
-        return AsyncSessionHandle(self._client, SessionAddress.of(session, external_id))
+        return AsyncSessionHandle(self._client, SessionRef.of(session, external_id))
 
     async def retrieve(
         self,
@@ -228,7 +228,7 @@ class AsyncSessions:
         :param external_id: the session with exactly this external id.
         :param limit: 1 to 200; the server's default is 100.
         """
-        # The server knows no "all" and would answer with an empty list (behaviour.md section 21).
+        # The server knows no "all" and would answer with an empty list (contract/behaviour.md section 21).
         wanted = None if status == "all" else status
         query = {"status": wanted, "task_id": task_id, "external_id": external_id, "limit": limit}
         value = await self._transport.call("listSessions", query=query)
@@ -259,7 +259,7 @@ class AsyncSessionHandle:
     :param address: which session.
     """
 
-    def __init__(self, client: AsyncHelmrClient, address: SessionAddress) -> None:
+    def __init__(self, client: AsyncHelmrClient, address: SessionRef) -> None:
         self._transport = client.transport
         self.address = address
 
@@ -294,7 +294,7 @@ class AsyncSessionHandle:
     async def cancel(self, *, reason: str | None = None) -> SessionSnapshot:
         """Cancel the session and its current run (cancelSession).
 
-        The server answers with the session as it was before (behaviour.md section 21), so this reads it again; should
+        The server answers with the session as it was before (contract/behaviour.md §21), so this reads it again; should
         that fail, the answer stands as it is, because the session is cancelled all the same.
 
         :param reason: kept as ``terminal_reason``.
