@@ -6,16 +6,16 @@ import dataclasses
 import threading
 import weakref
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import mask_secret
 
 from helmr_provider.client.errors import HelmrConfigError
-from helmr_provider.hooks.settings import HelmrSettings
+from helmr_provider.hooks.connection import HelmrSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from helmr_provider.airflow_ui.views import Problem
     from helmr_provider.client import HelmrClient

@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from helmr_provider.client.secrets import scrub
+from helmr_provider.client._secrets import scrub
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

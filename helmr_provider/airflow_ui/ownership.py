@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.identity import STAMP, Identity
+from helmr_provider._sessions.identity import OWNERSHIP, Identity
 
 if TYPE_CHECKING:
     from helmr_provider.airflow_ui.views import StoredTask
@@ -80,7 +80,7 @@ def names_task(metadata: Mapping[str, Any], task: StoredTask, *, dag_only: bool)
     :param task: the task instance.
     :param dag_only: whether the same DAG is enough.
     """
-    owner = metadata.get(STAMP)
+    owner = metadata.get(OWNERSHIP)
     if not isinstance(owner, Mapping) or owner.get("dag_id") != task.key.dag_id:
         return False
     if dag_only:

@@ -7,16 +7,17 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from helmr_provider.airflow_ui.markup import Markup, element, join, link
+from helmr_provider._approvals.question import Question
+from helmr_provider.airflow_ui.markup import element, join, link
 from helmr_provider.airflow_ui.picture import picture
 from helmr_provider.airflow_ui.words import age, badge, moment, tone
-from helmr_provider.approvals import Question
 from helmr_provider.links import run_url, token_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from helmr_provider.airflow_ui.markup import Markup
     from helmr_provider.airflow_ui.timeline import Row, Timeline
     from helmr_provider.airflow_ui.views import Content, StoredTask, Tail, TaskKey, TaskView
     from helmr_provider.client.models.execs import Exec
@@ -66,22 +67,20 @@ def task_page(view: TaskView, rights: Rights, now: datetime) -> Markup:
     :param now: the time.
     """
     if not rights.xcoms and view.task.helmr:
-        sections = [
-            _notice("You may not read the XComs of this DAG, which hold the ids of Helmr sessions.", kind="soft")
-        ]
-        return main(sections, view.refresh)
-    content = view.content
-    sections = [_problem(view, now)]
+        said = "You may not read the XComs of this DAG, which hold the ids of Helmr sessions."
+        return main([_notice(said, kind="soft")], view.refresh)
+    problem, content = _problem(view, now), view.content
     if content is None:
-        sections.append(_links(view.links))
-        return main(sections, view.refresh)
-    sections.append(_status(view, content, now))
+        return main([problem, _links(view.links)], view.refresh)
+    sections = [problem, _status(view, content, now)]
     if content.token is not None and content.token.is_pending:
         sections.append(_question(view.task, content.token, content.console_url, rights, now))
     if content.run is not None and content.timeline is not None:
-        sections.append(_failure(content.run, content.timeline, content, rights))
-        sections.append(_picture(content.timeline, content.run.status, now))
-        sections.append(_events(content.timeline, shows_failures=rights.logs and not content.status_only))
+        sections += [
+            _failure(content.run, content.timeline, content, rights),
+            _picture(content.timeline, content.run.status, now),
+            _events(content.timeline, shows_failures=rights.logs and not content.status_only),
+        ]
     if content.exec is not None:
         sections.append(_command(content.exec, content, rights))
     if (content.run is not None or content.exec is not None) and not content.status_only:
@@ -135,13 +134,14 @@ def airflow_path(key: TaskKey, tab: str, *, root: str = _TO_AIRFLOW) -> str:
     return f"{root}dags/{dag_id}/runs/{run_id}/tasks/{task_id}{mapped}/{tab}"
 
 
-def _problem(view: TaskView, now: datetime) -> Markup | None:
+def _problem(view: TaskView, now: datetime) -> Markup | None:  # noqa: PLR0911 - one for each row of a table
     if view.problem is None:
         return None
     conn_id = element("code", view.task.conn_id or "unknown")
     match view.problem:
         case "nothing_yet":
-            return _notice(f"No session yet in this try. The task is {view.task.state or 'not scheduled'}.", kind="soft")
+            state = view.task.state or "not scheduled"
+            return _notice(f"No session yet in this try. The task is {state}.", kind="soft")
         case "no_connection" if view.task.conn_id is None:
             return _notice("Airflow no longer knows which connection this task used.", kind="soft")
         case "no_connection":
@@ -233,7 +233,7 @@ def _buttons(links: Mapping[str, str]) -> Markup | None:
     return element("ul", *items, class_="links", aria_label="Pages in Helmr")
 
 
-def _question(key: TaskKey, token: Token, console_url: str, asks: bool, rights: Rights, now: datetime) -> Markup:
+def _question(task: StoredTask, token: Token, console_url: str, rights: Rights, now: datetime) -> Markup:
     if not rights.questions:
         return section("question", element("p", "A question is pending. You may not read it."), class_="question")
     question = Question.of(token.metadata)
@@ -251,7 +251,8 @@ def _question(key: TaskKey, token: Token, console_url: str, asks: bool, rights: 
         parts.append(element("p", when, class_="soft"))
     ways = []
     if task.asks:
-        ways.append(link(airflow_path(task.key, "required_actions"), "Answer in Airflow", class_="button main", here=True))
+        here = airflow_path(task.key, "required_actions")
+        ways.append(link(here, "Answer in Airflow", class_="button main", here=True))
     ways.append(link(token_url(console_url, token.id), "Answer in Helmr", class_="button"))
     parts.append(element("ul", *(element("li", way) for way in ways), class_="links"))
     return section("question", *parts, heading="Waiting for a person", class_="question")

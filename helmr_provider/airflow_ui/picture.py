@@ -56,7 +56,15 @@ def picture(timeline: Timeline, status: str, now: datetime) -> Markup:
         left = min(left, 100 - width)
         colour = tone(attempt.outcome or status)
         parts.append(
-            element("rect", class_=f"bar {colour}" if attempt.ended else f"bar {colour} open", x=f"{left:.2f}%", y=top, width=f"{width:.2f}%", height=_BAR, rx=3)
+            element(
+                "rect",
+                class_=f"bar {colour}" if attempt.ended else f"bar {colour} open",
+                x=f"{left:.2f}%",
+                y=top,
+                width=f"{width:.2f}%",
+                height=_BAR,
+                rx=3,
+            )
         )
         parts += [
             element("rect", class_="tick", x=f"{min(x(tick), 99.5)}%", y=top + 3, width=2, height=_BAR - 6)

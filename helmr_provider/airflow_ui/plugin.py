@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from functools import cached_property
+from typing import Any, Final
 
 from airflow.providers.common.compat.sdk import AirflowPlugin
 
-from helmr_provider.version_compat import AIRFLOW_V_3_1_1_PLUS
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
+from helmr_provider._common.versions import AIRFLOW_V_3_1_1_PLUS
 
 URL_PREFIX: Final = "/helmr"
 
-_SWITCH: Final = "HELMR_AIRFLOW_TAB"
 # An inline picture: a file would need a route that answers without a user.
 _ICON: Final = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='{colour}' "
@@ -35,17 +32,13 @@ def _view(destination: str, url_route: str, path: str) -> dict[str, Any]:
     }
 
 
-class _LazyApps:
-    """The application, built when the API server asks for it and not when the plugin is loaded."""
+# Airflow 3.1.0 keeps the user's token where a framed page cannot use it.
+ENABLED: Final = AIRFLOW_V_3_1_1_PLUS and os.environ.get("HELMR_AIRFLOW_TAB", "").strip().lower() != "off"
 
-    def __get__(self, plugin: object, owner: type[HelmrPlugin]) -> list[dict[str, Any]]:
-        if not owner.enabled:
-            return []
-        if owner.built is None:
-            from helmr_provider.airflow_ui.app import create_app
-
-            owner.built = create_app()
-        return [{"app": owner.built, "url_prefix": URL_PREFIX, "name": "Helmr"}]
+VIEWS: Final = [
+    _view("task_instance", "helmr", "dags/{DAG_ID}/runs/{RUN_ID}/tasks/{TASK_ID}/{MAP_INDEX}"),
+    _view("dag_run", "helmr-run", "dags/{DAG_ID}/runs/{RUN_ID}"),
+]
 
 
 class HelmrPlugin(AirflowPlugin):
@@ -56,15 +49,13 @@ class HelmrPlugin(AirflowPlugin):
     """
 
     name = "helmr"
-    # Airflow 3.1.0 keeps the user's token where a framed page cannot use it.
-    enabled: ClassVar[bool] = AIRFLOW_V_3_1_1_PLUS and os.environ.get(_SWITCH, "").strip().lower() != "off"
-    built: ClassVar[FastAPI | None] = None
-    external_views: ClassVar[list[Any]] = (
-        [
-            _view("task_instance", "helmr", "dags/{DAG_ID}/runs/{RUN_ID}/tasks/{TASK_ID}/{MAP_INDEX}"),
-            _view("dag_run", "helmr-run", "dags/{DAG_ID}/runs/{RUN_ID}"),
-        ]
-        if enabled
-        else []
-    )
-    fastapi_apps: ClassVar[Any] = _LazyApps()
+    external_views: list[Any] = VIEWS if ENABLED else []
+
+    @cached_property
+    def fastapi_apps(self) -> list[Any]:  # type: ignore[override]
+        """The application, built when the API server asks for it and not when the plugin is loaded."""
+        if not ENABLED:
+            return []
+        from helmr_provider.airflow_ui.app import create_app
+
+        return [{"app": create_app(), "url_prefix": URL_PREFIX, "name": "Helmr"}]

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from helmr_provider._approvals.question import Question
+from helmr_provider._workspaces.ownership import MARK
 from helmr_provider.airflow_ui.connections import ConnectionProblemError
 from helmr_provider.airflow_ui.ownership import is_marked, may_show_run, may_show_session, may_show_token, names_task
 from helmr_provider.airflow_ui.tails import tail_of_exec, tails_of_run
 from helmr_provider.airflow_ui.timeline import Timeline
 from helmr_provider.airflow_ui.views import UNFINISHED, Content, DagRunView, RunRow, TaskView
-from helmr_provider.approvals import Question
 from helmr_provider.client.errors import (
     HelmrApiError,
     HelmrAuthError,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_REMEMBERED: Final = 200
-MARK: Final = "AIRFLOW_HELMR_EXEC"
 
 _NEWEST: Final = 200
 _EVENTS_AT_ONCE: Final = 1000

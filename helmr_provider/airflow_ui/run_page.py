@@ -6,14 +6,16 @@ from collections import Counter
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
-from helmr_provider.airflow_ui.markup import Markup, element, join, link
-from helmr_provider.airflow_ui.pages import Rights, airflow_path, main, section, table
+from helmr_provider.airflow_ui.markup import element, join, link
+from helmr_provider.airflow_ui.pages import airflow_path, main, section, table
 from helmr_provider.airflow_ui.words import age, badge, tone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
+    from helmr_provider.airflow_ui.markup import Markup
+    from helmr_provider.airflow_ui.pages import Rights
     from helmr_provider.airflow_ui.views import DagRunView, Problem, RunRow
 
 # The page lies at helmr/dags/<dag>/runs/<run>.

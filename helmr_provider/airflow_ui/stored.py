@@ -22,8 +22,8 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
+from helmr_provider._sessions.identity import epoch_of
 from helmr_provider.airflow_ui.views import MissingError, StoredTask, TaskKey, string_ids
-from helmr_provider.identity import epoch_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

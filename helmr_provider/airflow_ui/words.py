@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Final
+from datetime import UTC, timedelta
+from typing import TYPE_CHECKING, Final
 
-from helmr_provider.airflow_ui.markup import Markup, element
+from helmr_provider.airflow_ui.markup import element
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from helmr_provider.airflow_ui.markup import Markup
 
 _TONES: Final = {
     "succeeded": "good",
