@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import time
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
@@ -35,8 +36,8 @@ log = logging.getLogger(__name__)
 may_see_tasks = requires_access_dag("GET", DagAccessEntity.TASK_INSTANCE)
 """The dependency of every route: the user of the request may read task instances of the DAG in the path."""
 
-# Ages change slowly enough for this; without it, no two answers would be equal.
-_STEP_SECONDS: Final = 10
+# Without steps, ages would make every answer a new one.
+_STEP_SECONDS: Final = 5
 _WORDS: Final = {
     401: "You are not signed in. Reload the page to sign in.",
     403: "You may not see the task instances of this DAG.",
@@ -145,7 +146,7 @@ def _map_index(text: str) -> int:
 
 
 def _now() -> datetime:
-    return datetime.fromtimestamp(time.time() // _STEP_SECONDS * _STEP_SECONDS, UTC)
+    return datetime.fromtimestamp(math.ceil(time.time() / _STEP_SECONDS) * _STEP_SECONDS, UTC)
 
 
 def _page(request: Request, content: Markup, part: str) -> Response:

@@ -36,6 +36,7 @@ a { color: var(--link); text-decoration-thickness: 1px; text-underline-offset: 2
 .button:hover { background: var(--fill) }
 .button.main { border-color: var(--wait); color: var(--wait) }
 .status { white-space: nowrap; font-weight: 600 }
+h1 .status { display: inline-block; margin-right: .3em }
 .status::before { content: ""; display: inline-block; width: .62em; height: .62em; border-radius: 50%;
   margin-right: .45em; background: var(--idle) }
 .status.good { color: var(--good) } .status.good::before { background: var(--good) }
@@ -48,7 +49,7 @@ a { color: var(--link); text-decoration-thickness: 1px; text-underline-offset: 2
 .question h2 { color: var(--wait) } .question .subject { font-size: 16px; font-weight: 600 }
 .question ul { margin: 8px 0 0 }
 .foreign { unicode-bidi: isolate; white-space: pre-wrap }
-.stale { opacity: .55 }
+.old > section:not(#problem) { opacity: .55 }
 .soft { color: var(--soft) }
 .picture { display: block; width: 100%; overflow: visible }
 .track { fill: var(--fill) } .bar.good { fill: var(--good) } .bar.bad { fill: var(--bad) }
@@ -66,11 +67,11 @@ pre { margin: 0 0 10px; padding: 10px 12px; background: var(--fill); border-radi
   max-height: 32rem; overflow: auto; unicode-bidi: isolate }
 summary { cursor: pointer; font-weight: 500; padding: 2px 0 }
 details > :not(summary) { margin-top: 8px }
-details h3 { font-size: 12px; font-weight: 500; color: var(--soft); margin: 8px 0 4px }
+h3 { font-size: 12px; font-weight: 500; color: var(--soft); margin: 8px 0 4px }
 .sr { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap }
 #away:empty { display: none }
 @media (max-width: 40rem) {
-  body { padding: 12px }
+  body { padding: 12px } .legend .count { order: 1; width: 100% }
   table.list thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%) }
   table.list, table.list tbody, table.list tr, table.list td { display: block }
   table.list tr { padding: 7px 0; border-bottom: 1px solid var(--line) }
@@ -80,7 +81,7 @@ details h3 { font-size: 12px; font-weight: 500; color: var(--soft); margin: 8px 
   table.list td[data-name]::before { content: attr(data-name) " "; color: var(--soft) }
 }
 @media (prefers-reduced-motion: no-preference) {
-  .bar.open { animation: breathe 2.4s ease-in-out infinite }
+  main:not(.old) .bar.open { animation: breathe 2.4s ease-in-out infinite }
   @keyframes breathe { 50% { opacity: .62 } }
 }
 """
@@ -124,6 +125,7 @@ const put = html => {
   const fresh = new DOMParser().parseFromString(html, 'text/html').querySelector('main');
   if (!fresh) return;
   main.dataset.next = fresh.dataset.next;
+  main.className = fresh.className;
   const before = [...main.querySelectorAll(':scope > section')];
   const after = [...fresh.querySelectorAll(':scope > section')];
   const kept = new Set(after.map(each => each.id));

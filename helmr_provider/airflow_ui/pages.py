@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -72,8 +73,11 @@ def task_page(view: TaskView, rights: Rights, now: datetime) -> Markup:
     problem, content = _problem(view, now), view.content
     if content is None:
         return main([problem, _links(view.links)], view.refresh)
-    sections = [problem, _status(view, content, now)]
-    if content.token is not None and content.token.is_pending:
+    asked = content.token is not None and content.token.is_pending
+    # Its link is among the ways to answer.
+    links = {name: url for name, url in view.links.items() if not (asked and name == "Helmr approval")}
+    sections = [problem, _status(content, links, now)]
+    if content.token is not None and asked:
         sections.append(_question(view.task, content.token, content.console_url, rights, now))
     if content.run is not None and content.timeline is not None:
         sections += [
@@ -164,7 +168,7 @@ def _notice(*parts: object, kind: str = "wait") -> Markup:
     return section("problem", element("div", element("p", *parts), class_=f"notice {kind}", role="status"))
 
 
-def _status(view: TaskView, content: Content, now: datetime) -> Markup:
+def _status(content: Content, links: Mapping[str, str], now: datetime) -> Markup:
     facts: list[Markup] = []
     if (run := content.run) is not None:
         headline = [badge(run.status), element("span", _run_age(run, content.timeline, now), class_="soft")]
@@ -181,8 +185,7 @@ def _status(view: TaskView, content: Content, now: datetime) -> Markup:
         "status",
         element("div", element("h1", *headline), class_="head"),
         element("p", *facts, class_="facts") if facts else None,
-        _buttons(view.links),
-        class_="stale" if view.problem is not None else None,
+        _buttons(links),
     )
 
 
@@ -275,7 +278,8 @@ def _picture(timeline: Timeline, status: str, now: datetime) -> Markup | None:
     end = timeline.ended
     legend = [element("span", moment(timeline.began))]
     if timeline.outputs:
-        legend.append(element("span", f"{timeline.outputs} pieces of output"))
+        written = "1 piece of output" if timeline.outputs == 1 else f"{timeline.outputs} pieces of output"
+        legend.append(element("span", written, class_="count"))
     legend.append(element("span", "now" if end is None else moment(end)))
     return section(
         "picture",
@@ -301,7 +305,7 @@ def _events(timeline: Timeline, *, shows_failures: bool) -> Markup:
 def _event(row: Row, *, shows_failures: bool) -> list[object]:
     count = f" ({row.count} times)" if row.count > 1 else ""
     note = row.note if shows_failures or not row.failure else ""
-    if row.count > 1:
+    if row.until - row.at >= timedelta(seconds=1):
         note = f"over {age(row.until - row.at)}"
     return [
         moment(row.at),
@@ -312,7 +316,8 @@ def _event(row: Row, *, shows_failures: bool) -> list[object]:
 
 
 def _command(command: Exec, content: Content, rights: Rights) -> Markup:
-    words = " ".join(command.command)
+    argv = list(command.command)
+    words = argv[2] if len(argv) == 3 and argv[:2] == ["sh", "-c"] else shlex.join(argv)
     shown = words if len(words) <= _COMMAND else f"{words[:_COMMAND]}…"
     tails: list[Markup] = []
     if rights.logs and not content.status_only:

@@ -147,8 +147,13 @@ def _stored(
         for row in session.execute(of_ours(RenderedTaskInstanceFields, RenderedTaskInstanceFields.rendered_fields))
         if isinstance(row.rendered_fields, dict)
     }
+    # Compared inside the database, because the type of this column differs between versions of Airflow.
     asking = set(
-        session.scalars(select(HITLDetail.ti_id).where(HITLDetail.ti_id.in_([str(each.id) for each in instances])))
+        session.scalars(
+            select(TaskInstance.id)
+            .join(HITLDetail, HITLDetail.ti_id == TaskInstance.id)
+            .where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id, TaskInstance.task_id.in_(ours))
+        )
     )
     tasks: list[StoredTask] = []
     for each, known in zip(instances, declared, strict=True):
@@ -170,7 +175,7 @@ def _stored(
                 pushed=string_ids(xcoms, IDS),
                 named=string_ids(fields, IDS),
                 links={name: xcoms[key] for key, name in _LINKS.items() if isinstance(xcoms.get(key), str)},
-                asks=str(each.id) in {str(ti_id) for ti_id in asking},
+                asks=each.id in asking,
             )
         )
     return tasks

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 MAX_ROWS: Final = 500
 MAX_TICKS: Final = 200
 
-# The only attributes that are shown: the others hold payloads, metadata and names of secrets.
-_SHOWN: Final = ("failure_kind", "reason", "delay_ms", "exit_code", "message")
+# Shown with a failure's kind and detail. Other attributes hold payloads, metadata and names of secrets.
+_SHOWN: Final = ("reason", "delay_ms", "exit_code", "message")
 _LONGEST_NOTE: Final = 500
 _ENDS: Final = {
     "run.completed": "succeeded",
@@ -189,13 +189,12 @@ class Timeline:
 
 
 def _note(attributes: dict[str, Any]) -> str:
-    parts = [f"{name.replace('_', ' ')}: {attributes[name]}" for name in _SHOWN if _is_plain(attributes.get(name))]
     detail = attributes.get("detail")
     if isinstance(detail, dict):
         detail = detail.get("message")
-    if _is_plain(detail):
-        parts.append(f"detail: {detail}")
-    note = "; ".join(parts)
+    first = ": ".join(str(part) for part in (attributes.get("failure_kind"), detail) if _is_plain(part))
+    rest = [f"{name.replace('_', ' ')}: {attributes[name]}" for name in _SHOWN if _is_plain(attributes.get(name))]
+    note = "; ".join(part for part in (first, *rest) if part)
     return note if len(note) <= _LONGEST_NOTE else f"{note[:_LONGEST_NOTE]}…"
 
 

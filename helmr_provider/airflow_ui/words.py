@@ -50,6 +50,8 @@ def age(duration: timedelta) -> str:
     :param duration: a negative one counts as none.
     """
     seconds = max(0, int(duration / timedelta(seconds=1)))
+    if not seconds:
+        return "less than 1 s"
     if seconds < _MINUTE:
         return f"{seconds} s"
     if seconds < _HOUR:
