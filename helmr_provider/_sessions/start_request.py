@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -56,33 +55,26 @@ class StartOptions:
         expires_at: datetime | str | None,
         workspace_id: str | None,
     ) -> None:
-        from helmr_provider.client._wire.serialization import NOT_GIVEN, start_body
+        from helmr_provider.client._wire.serialization import NOT_GIVEN
+        from helmr_provider.client._wire.start_request import StartRequest
 
-        self._task = task
-        self._given: dict[str, Any] = {
-            "queue": queue,
-            "concurrency_key": concurrency_key,
-            "priority": _whole_number("priority", priority),
-            "ttl": ttl,
-            "max_duration": _whole_number("max_duration", max_duration),
-            "retry": dict(retry) if isinstance(retry, Mapping) else retry,
-            "tags": tags,
-            "expires_at": expires_at,
-            "workspace_id": workspace_id,
-        }
-        self._body = start_body(
+        self._request = StartRequest(
             task,
             NOT_GIVEN if payload is Payload.NONE else payload,
             external_id=external_id,
+            queue=queue,
+            concurrency_key=concurrency_key,
+            priority=_whole_number("priority", priority),
+            ttl=ttl,
+            max_duration=_whole_number("max_duration", max_duration),
+            retry=cast("Any", dict(retry) if isinstance(retry, Mapping) else retry),
             metadata=metadata,
-            idempotency_key=None,
-            idempotency_key_ttl=None,
-            **self._given,
+            tags=tags,
+            expires_at=expires_at,
+            workspace_id=workspace_id,
         )
         self.metadata = metadata
         refuse_reserved(metadata)
-        if "payload" in self._body:
-            self._given["payload"] = payload
 
     def start(self, client: HelmrClient, external_id: str, metadata: Mapping[str, Any]) -> SessionStart:
         """Send the start.
@@ -92,14 +84,14 @@ class StartOptions:
         :param metadata: the author's, with the stamp.
         :raises HelmrError: it failed.
         """
-        return client.sessions.start(self._task, external_id=external_id, metadata=metadata, **self._given)
+        return client.sessions.start(self._request.named(external_id, metadata))
 
     def differences(self, created: Mapping[str, Any]) -> list[str]:
         """Name what a run was started with otherwise, as far as its first event shows it.
 
         :param created: attributes of the run's ``run.created`` event (contract/behaviour.md section 7.1).
         """
-        sent = {_SHOWN_AS[name]: value for name, value in self._body.items() if name in _SHOWN_AS}
+        sent = {_SHOWN_AS[name]: value for name, value in self._request.body.items() if name in _SHOWN_AS}
         return [_WORDS[name] for name in _WORDS if name in sent and name in created and not _fits(name, sent, created)]
 
 
@@ -123,7 +115,7 @@ _WORDS: Final = {
 
 
 def _fits(name: str, sent: Mapping[str, Any], created: Mapping[str, Any]) -> bool:
-    wanted, there = _as_it_travels(sent[name]), created[name]
+    wanted, there = sent[name], created[name]
     if name == "metadata" and isinstance(there, Mapping):
         there = {member: value for member, value in cast("Mapping[str, Any]", there).items() if member != OWNERSHIP}
     if name == "retry_policy":
@@ -138,13 +130,6 @@ def _contains(policy: Any, wanted: Any) -> bool:
     if isinstance(wanted, dict) and isinstance(policy, dict):
         return all(_contains(policy.get(name), value) for name, value in wanted.items())
     return bool(policy == wanted)
-
-
-def _as_it_travels(value: Any) -> Any:
-    from helmr_provider.client._wire.serialization import encode
-
-    # A payload may hold models, and comes back as plain JSON.
-    return json.loads(encode(value))
 
 
 def _whole_number(name: str, value: Any) -> Any:

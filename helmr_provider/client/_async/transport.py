@@ -45,18 +45,27 @@ class AsyncTransport:
         path: Mapping[str, str] | None = None,
         query: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | None = None,
+        content: bytes | None = None,
         credential: Secret | None = None,
         url: Secret | None = None,
     ) -> Any:
         """Send one operation and return the JSON value of its answer.
 
+        :param content: the body in its encoded form, if the caller has it.
         :raises HelmrApiError: the server refused.
         :raises HelmrConnectionError: the server was not reached, or did not answer.
         :raises HelmrProtocolError: the answer is not JSON.
         """
         endpoint = ENDPOINTS[operation]
         request = build_request(
-            self.context, endpoint, path=path or {}, query=query or {}, body=body, credential=credential, url=url
+            self.context,
+            endpoint,
+            path=path or {},
+            query=query or {},
+            body=body,
+            content=content,
+            credential=credential,
+            url=url,
         )
         repeatable = endpoint.repeatable(body)
         if not endpoint.pending:

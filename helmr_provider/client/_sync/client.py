@@ -23,8 +23,9 @@ from helmr_provider.client._sync.tokens import Tokens
 from helmr_provider.client._sync.transport import Transport
 from helmr_provider.client._sync.workspaces import Workspaces
 from helmr_provider.client._waiting.stream_slots import StreamSlots
+from helmr_provider.client._wire.json_values import json_object
 from helmr_provider.client._wire.requests import Context
-from helmr_provider.client._wire.responses import json_object, read
+from helmr_provider.client._wire.responses import read
 from helmr_provider.client.errors import HelmrApiError
 from helmr_provider.client.models.health import Health
 

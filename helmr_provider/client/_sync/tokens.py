@@ -10,9 +10,10 @@ from pydantic import PrivateAttr
 
 from helmr_provider.client._config import check_callback_url, check_credential
 from helmr_provider.client._secrets import hide
+from helmr_provider.client._wire.json_values import encode
 from helmr_provider.client._wire.responses import read, same_id
 from helmr_provider.client._wire.resume import is_behind
-from helmr_provider.client._wire.serialization import encode, token_body
+from helmr_provider.client._wire.serialization import token_body
 from helmr_provider.client.models.tokens import Token, TokenCompletion, TokenPage
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from helmr_provider.client._secrets import scrub
-from helmr_provider.client._wire.responses import MAX_RAW, json_object, read
+from helmr_provider.client._wire.json_values import json_object
+from helmr_provider.client._wire.responses import MAX_RAW, read
 from helmr_provider.client.errors import HelmrConnectionError, HelmrProtocolError
 from helmr_provider.client.models.events import (
     EventRecord,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from helmr_provider.client._schemas import validate
-from helmr_provider.client._wire.serialization import encode
+from helmr_provider.client._wire.json_values import encode
 from helmr_provider.client.durations import instant_text
 
 if TYPE_CHECKING:
