@@ -112,7 +112,10 @@ def test_a_page_says_when_it_wants_to_be_asked_again(problem: str, seconds: int)
 
 
 def test_a_page_whose_run_and_task_have_ended_is_not_asked_again() -> None:
-    ended = {"run": run("succeeded"), "timeline": read(event(1, "run.created"), event(2, "run.completed", 60))}
+    ended: dict[str, Any] = {
+        "run": run("succeeded"),
+        "timeline": read(event(1, "run.created"), event(2, "run.completed", 60)),
+    }
     assert 'data-next="0"' in page(task=stored(state="success"), **ended)
     assert 'data-next="5"' in page(task=stored(state="running"), **ended)
     assert 'data-next="5"' in page(task=stored(state="success"), run=run("running"), timeline=read())

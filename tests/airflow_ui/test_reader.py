@@ -343,16 +343,18 @@ def test_a_dag_run_costs_two_lists_whatever_its_tasks(
     reader: Reader, storage: Storage, helmr_client: HelmrClient, helmr_server: LocalEnvironment
 ) -> None:
     gate = helmr_client.tokens.create(timeout="1h")
+    run_id = ""
     for number in range(3):
         key = replace(KEY, map_index=number)
         started = start(helmr_client, storage, "release-summary", {"token_id": gate.id, "work_seconds": 0}, key=key)
-        until(lambda run_id=started.run.id: helmr_client.runs.retrieve(run_id).status == "waiting")  # type: ignore[misc]
+        run_id = started.run.id
+        until(lambda run_id=run_id: helmr_client.runs.retrieve(run_id).status == "waiting")  # type: ignore[misc]
     question = Question(subject="Publish?", options=("Yes", "No"))
     asked = replace(KEY, task_id="ask")
     token = helmr_client.tokens.create(metadata={**owned_by(asked), **question.metadata})
     storage.put(stored(asked, pushed={"token_id": token.id}))
     forged = replace(KEY, task_id="forged")
-    storage.put(stored(forged, pushed={"run_id": started.run.id, "token_id": token.id}))
+    storage.put(stored(forged, pushed={"run_id": run_id, "token_id": token.id}))
     storage.put(stored(replace(KEY, task_id="plain"), helmr=False))
     helmr_server.clear_journal()
     view = reader.dag_run(KEY.dag_id, KEY.run_id)
