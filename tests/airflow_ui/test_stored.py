@@ -44,8 +44,9 @@ def ran(run_dag: Callable[..., Any]) -> Any:
         mapped = HelmrStartSessionOperator.partial(task_id="mapped", task="echo", deferrable=False)
         create = HelmrCreateWorkspaceOperator(task_id="create", sandbox_id="local")
         command = HelmrExecOperator(
-            task_id="command", workspace_id=create.output, command="echo hello", deferrable=False
-        )  # type: ignore[arg-type]
+            task_id="command", workspace_id=str(create.output), command="echo hello", deferrable=False
+        )
+        create >> command
         EmptyOperator(task_id="plain") >> silent >> mapped.expand(payload=[1, 2]) >> command
     return run_dag(dag)
 
