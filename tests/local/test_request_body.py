@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helmr_provider.local.common.json_bodies import DecodeError, parse
 from helmr_provider.local.api.request_body import (
-    DecodeError,
     Struct,
     boolean,
     instant,
     int32,
-    parse,
     raw,
     string,
     strings,

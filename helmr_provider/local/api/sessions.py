@@ -32,6 +32,8 @@ def addressed(request: ApiRequest) -> Row:
     external_id = values.external_id(request.query.get("external_id"))
     if external_id is None:
         raise ApiError(400, "external_id is required")
+    if "\0" in external_id:
+        raise ApiError(400, "external_id must not contain NUL bytes")
     session = sessions.by_external_id(request.core, request.environment_id, external_id)
     if session is None:
         raise session_not_found()

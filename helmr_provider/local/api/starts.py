@@ -11,6 +11,7 @@ from helmr_provider.local.common.clock import DAY
 from helmr_provider.local.common.durations import parse_duration
 from helmr_provider.local.common.errors import ApiError
 from helmr_provider.local.common.ids import is_uuid
+from helmr_provider.local.common.jsontext import plain
 from helmr_provider.local.definitions.retry_policy import read_policy
 from helmr_provider.local.definitions.tasks import TASK_ID
 from helmr_provider.local.state import events, runs, starting
@@ -104,7 +105,8 @@ def checked(members: dict[str, Any], sdk_version: str | None, *, quirks: bool = 
     """
     task_id = members.get("task_id") or ""
     if TASK_ID.fullmatch(task_id) is None:
-        raise ApiError(400, f'task_id "{task_id}" must match ^{TASK_ID.pattern}$')
+        shown = task_id.replace("\0", r"\x00")
+        raise ApiError(400, f'task_id "{shown}" must match ^{TASK_ID.pattern}$')
     ttl = members.get("ttl") or None
     seconds = members.get("max_duration_seconds") or None
     if seconds is not None and seconds < _MIN_SECONDS:
@@ -157,7 +159,7 @@ def _retry(members: dict[str, Any]) -> dict[str, Any] | None:
     if "retry" not in members:
         return None
     try:
-        return read_policy(members["retry"])
+        return read_policy(plain(members["retry"]))
     except ValueError as error:
         raise ApiError(400, str(error)) from None
 
