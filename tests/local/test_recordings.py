@@ -31,6 +31,7 @@ NOT_PLAYED = {
     31: "browser sessions do not exist here",
     32: "browser sessions do not exist here",
     816: "the recorded server could not fire schedules: its runner had no artifact store",
+    977: "how a command ends that a stop kills is the worker's choice: 915 shows `terminated`, as here",
     **dict.fromkeys(range(907, 913), "browser sessions do not exist here"),
 }
 

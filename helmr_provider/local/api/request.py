@@ -53,7 +53,9 @@ class ApiRequest:
 
     def __post_init__(self) -> None:
         self.headers = Headers(scope=self.scope)
-        self.query = QueryParams(self.scope["query_string"])
+        # Of a repeated member the first counts.
+        items = QueryParams(self.scope["query_string"]).multi_items()
+        self.query = QueryParams(dict(reversed(items)))
 
     @property
     def environment_id(self) -> str:

@@ -97,4 +97,4 @@ async def list_session_runs(request: ApiRequest) -> ASGIApp:
 
 async def _reason(request: ApiRequest, what: str, default: str) -> str:
     members = await request.body(what, _REASON)
-    return (members.get("reason") or "").strip() or default
+    return values.storable((members.get("reason") or "").strip()) or default

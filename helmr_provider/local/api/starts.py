@@ -113,7 +113,7 @@ def checked(members: dict[str, Any], sdk_version: str | None, *, quirks: bool = 
         raise ApiError(400, f"max_duration_seconds must be >= {_MIN_SECONDS}")
     if seconds is not None and seconds > _MAX_SECONDS:
         raise ApiError(400, f"max_duration_seconds must be <= {_MAX_SECONDS}")
-    concurrency_key = (members.get("concurrency_key") or "").strip() or None
+    concurrency_key = values.storable((members.get("concurrency_key") or "").strip()) or None
     if concurrency_key is not None and len(concurrency_key) > values.MAX_KEY:
         raise ApiError(400, "concurrency_key must be 512 characters or less")
     external_id = values.external_id(members.get("external_id"))

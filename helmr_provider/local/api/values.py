@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from helmr_provider.local.common.errors import DOUBLE, ApiError, StorageRefusal
+from helmr_provider.local.common.errors import DOUBLE, NUL_IN_TEXT, TEXT, ApiError, StorageRefusal
 from helmr_provider.local.common.jsontext import as_doubles, as_object
 
 MAX_KEY = 512
@@ -43,7 +43,17 @@ def tags(values: list[str] | None) -> list[str]:
         raise ApiError(400, "tags must not contain empty values")
     if any(len(value.encode()) > _MAX_TAG for value in trimmed):
         raise ApiError(400, "tags must be 128 characters or less")
-    return sorted(set(trimmed))
+    return sorted({storable(value) for value in trimmed})
+
+
+def storable(text: str) -> str:
+    """Return a text that the database stores.
+
+    :raises StorageRefusal: for one with a NUL character.
+    """
+    if "\0" in text:
+        raise StorageRefusal(TEXT, NUL_IN_TEXT)
+    return text
 
 
 def idempotency_key(value: str | None) -> str | None:

@@ -36,6 +36,7 @@ JSON = "json"
 TEXT = "text"
 NUMBER = "number"
 DOUBLE = "double"
+NUL_IN_TEXT = 'ERROR: invalid byte sequence for encoding "UTF8": 0x00 (SQLSTATE 22021)'
 
 
 class StorageRefusal(ValueError):  # noqa: N818 - named after what the database does

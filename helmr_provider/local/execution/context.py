@@ -83,6 +83,7 @@ class TaskRecord:
     :param id: its id.
     :param data: what was sent, any JSON value.
     :param sequence: its place in the stream, from 1.
+    :param stream_id: the stream's id.
     :param correlation_id: the correlation id that it was sent with.
     :param content_type: its content type.
     :param created_at: when it was appended, RFC 3339.
@@ -91,6 +92,7 @@ class TaskRecord:
     id: str
     data: Any
     sequence: int
+    stream_id: str
     correlation_id: str | None
     content_type: str
     created_at: str
@@ -291,6 +293,7 @@ class TaskContext:
             record["id"],
             plain(record["data"]),
             record["sequence"],
+            record["stream_id"],
             record.get("correlation_id"),
             record["content_type"],
             record["created_at"],
@@ -358,6 +361,9 @@ class TaskContext:
                 return outcome
             due = None if seconds is None else self._core.clock.now() + int(seconds * SECOND)
             runs.suspend(self._core, run, step=step, kind=kind, ref=ref, correlation=correlation, due=due, after=after)
+            if not self._uses_workspace:
+                # A waiting run does not hold its workspace; one that has used the directory keeps it as it is.
+                self._core.workspaces.release(self.run_id)
             resumed = self._resumption()
         await resumed
         self._lease = self._row()["lease_id"]

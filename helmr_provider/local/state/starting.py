@@ -157,7 +157,9 @@ class Starter:
         ):
             text = "workspace sandbox is incompatible with this task"
             raise ApiError(409, text, "workspace_sandbox_incompatible")
-        if request.workspace_id is not None and writers.is_ending(self._core, request.workspace_id):
+        if request.workspace_id is not None and writers.is_stopping(
+            self._core, workspaces.find(self._core, environment_id, request.workspace_id)
+        ):
             if self._core.settings.quirks:
                 raise ApiError(500, "start task")
             text = "workspace has an active materialization that is not runnable"

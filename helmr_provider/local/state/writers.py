@@ -38,6 +38,11 @@ def is_ending(core: Core, workspace_id: str) -> bool:
     return present is not None and present["state"] in materializations.ENDING
 
 
+def is_stopping(core: Core, workspace: Row) -> bool:
+    """Tell whether the workspace is being stopped because a caller asked for it, not because its run is over."""
+    return workspace["desired_state"] == "stopped" and is_ending(core, workspace["id"])
+
+
 def can_run(core: Core, workspace_id: str) -> bool:
     """Tell whether a run may begin to execute on the workspace."""
     if is_ending(core, workspace_id):
@@ -54,7 +59,7 @@ def take(core: Core, workspace: Row) -> Row:
         raise ApiError(409, "workspace is not active", "workspace_not_active")
     if commands_hold(core, workspace["id"]) or runs_hold(core, workspace["id"]):
         raise ApiError(409, "workspace already has an active write primitive", "workspace_writer_active")
-    if is_ending(core, workspace["id"]) and core.settings.quirks:
+    if is_stopping(core, workspace) and core.settings.quirks:
         raise ApiError(404, "workspace primitive not found")
     materialization, _ = materializations.ensure(core, workspace)
     materializations.take_writer(core, materialization["id"])

@@ -11,7 +11,7 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from helmr_provider.local.common.errors import TEXT, StorageRefusal
+from helmr_provider.local.common.errors import NUL_IN_TEXT, TEXT, StorageRefusal
 from helmr_provider.local.storage.schema import SCRIPTS
 
 if TYPE_CHECKING:
@@ -135,5 +135,5 @@ class Database:
 def _storable(values: tuple[object, ...]) -> tuple[object, ...]:
     for value in values:
         if isinstance(value, str) and "\0" in value:
-            raise StorageRefusal(TEXT, 'ERROR: invalid byte sequence for encoding "UTF8": 0x00 (SQLSTATE 22021)')
+            raise StorageRefusal(TEXT, NUL_IN_TEXT)
     return values
