@@ -1,7 +1,7 @@
 """Change the client's pure core a little, again and again, and see whether its tests notice.
 
 Works on a copy below .cache, so that the checkout stays as it is. Give names of modules to try only those:
-python dev/mutation.py sse durations
+python dev/mutation.py _wire.sse durations
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EXPLAINED = Path(__file__).with_name("mutation_survivors.txt")
 AT_LEAST = 0.85
 
 # What is computed while the module is imported: each change needs a process that has not imported it before.
-AT_IMPORT = {"endpoints"}
+AT_IMPORT = {"_wire.endpoints"}
 
 # Importing takes longer than the tests that the limit of time is reckoned from.
 FRESH = "process_isolation = forkserver\nforkserver_warmup = none\ntimeout_constant = 30.0\n"
@@ -39,18 +39,23 @@ hypothesis.settings.load_profile("mutation")
 
 # Module of the client -> the tests that must notice. Nothing here opens a connection of its own accord.
 MODULES = {
-    "sse": ["test_sse"],
-    "waiting": ["test_waiting", "test_waiting_answers", "test_wait_failures", "test_single_looks"],
-    "survey": ["test_survey", "test_waiting"],
-    "single_looks": ["test_single_looks", "test_waiting"],
-    "token_sweep": ["test_token_sweep", "test_waiting"],
-    "pacing": ["test_pacing", "test_waiting"],
-    "stream_slots": ["test_stream_slots"],
-    "wait_failures": ["test_wait_failures"],
-    "retrying": ["test_retrying"],
-    "idempotency": ["test_idempotency"],
+    "_wire.sse": ["wire/test_sse"],
+    "_wire.endpoints": ["wire/test_endpoints"],
+    "_waiting.scheduler": [
+        "waiting/test_scheduler",
+        "waiting/test_scheduler_responses",
+        "waiting/test_failures",
+        "waiting/test_poll_queue",
+    ],
+    "_waiting.run_poller": ["waiting/test_run_poller", "waiting/test_scheduler"],
+    "_waiting.poll_queue": ["waiting/test_poll_queue", "waiting/test_scheduler"],
+    "_waiting.token_poller": ["waiting/test_token_poller", "waiting/test_scheduler"],
+    "_waiting.pacing": ["waiting/test_pacing", "waiting/test_scheduler"],
+    "_waiting.stream_slots": ["waiting/test_stream_slots"],
+    "_waiting.failures": ["waiting/test_failures"],
+    "_retry": ["test_retry"],
+    "_idempotency": ["test_idempotency"],
     "durations": ["test_durations"],
-    "endpoints": ["test_endpoints"],
 }
 
 
@@ -82,6 +87,7 @@ def try_module(module: str, copy: Path) -> dict[str, str]:
     bytecode = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "helmr_provider", copy / "helmr_provider", ignore=bytecode)
     shutil.copytree(ROOT / "tests" / "client", copy / "tests" / "client", ignore=bytecode)
+    (copy / "contract").symlink_to(ROOT / "contract")
     for file in ("pyproject.toml", "tests/conftest.py"):
         shutil.copyfile(ROOT / file, copy / file)
     with (copy / "tests" / "conftest.py").open("a") as conftest:
@@ -91,19 +97,20 @@ def try_module(module: str, copy: Path) -> dict[str, str]:
     (copy / "setup.cfg").write_text(
         "[mutmut]\n"
         "source_paths = helmr_provider\n"
-        f"only_mutate = helmr_provider/client/{module}.py\n"
+        f"only_mutate = helmr_provider/client/{module.replace('.', '/')}.py\n"
         f"pytest_add_cli_args_test_selection =\n    {tests}\n"
         "pytest_add_cli_args =\n    -p\n    no:cacheprovider\n"
         "use_git_change_detection = false\n" + (FRESH if module in AT_IMPORT else "")
     )
-    contract = os.environ.get("HELMR_CONTRACT", str((ROOT / "../shared/contract").resolve()))
-    environment = os.environ | {"PYTHONPATH": str(TOOLS), "HELMR_CONTRACT": contract}
+    environment = os.environ | {"PYTHONPATH": str(TOOLS)}
     command = [sys.executable, "-m", "mutmut"]
     done = subprocess.run([*command, "run"], cwd=copy, env=environment, capture_output=True, text=True, check=False)
     listed = subprocess.run(
         [*command, "results", "--all", "true"], cwd=copy, env=environment, capture_output=True, text=True, check=False
     )
-    found = dict(re.findall(rf"^\s+helmr_provider\.client\.{module}\.(\S+): (.+)$", listed.stdout, re.MULTILINE))
+    found = dict(
+        re.findall(rf"^\s+helmr_provider\.client\.{re.escape(module)}\.(\S+): (.+)$", listed.stdout, re.MULTILINE)
+    )
     if not found:
         sys.exit(f"{module}: nothing was tried.\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
     for name, verdict in found.items():
@@ -123,12 +130,12 @@ def changed_lines(diff: str) -> str:
 
 def report(verdicts: dict[str, dict[str, str]]) -> int:
     enough = True
-    print(f"{'module':<16}{'changes':>8}{'noticed':>9}{'rate':>7}")
+    print(f"{'module':<24}{'changes':>8}{'noticed':>9}{'rate':>7}")
     for module, found in verdicts.items():
         noticed = sum(verdict in {"killed", "timeout"} for verdict in found.values())
         rate = noticed / len(found)
         enough = enough and rate >= AT_LEAST
-        print(f"{module:<16}{len(found):>8}{noticed:>9}{rate:>7.0%}")
+        print(f"{module:<24}{len(found):>8}{noticed:>9}{rate:>7.0%}")
     print(f"at least {AT_LEAST:.0%} of each must be noticed; {EXPLAINED.relative_to(ROOT)} explains what is not")
     return 0 if enough else 1
 

@@ -29,12 +29,9 @@ NAMES = {
     "aclosing": "closing",
     "async_each": "each",
     "async_sleep": "sleep",
+    "async_waiter": "sync_waiter",
     "build_async_waiter": "build_waiter",
-    "waiter": "waiter",
-    "Waiter": "BlockingWaiter",
 }
-# `helmr_provider.client.waiter` is the module of the asynchronous driver; `client.waiter` is the property.
-WAITER_IMPORT = ("from helmr_provider.client.waiter import", "from helmr_provider.client.blocking_waiter import")
 
 ASYNC_NAME = re.compile(r"Async(?=[A-Z])")
 PHRASES = ((re.compile(r"\basync (?=def|for|with)"), ""), (re.compile(r"\bawait "), ""))
@@ -55,7 +52,7 @@ def rename_text(text: str) -> str:
 
 def convert(source: str) -> str:
     """Return the blocking form of an asynchronous module."""
-    lines = source.replace(*WAITER_IMPORT).splitlines(keepends=True)
+    lines = source.splitlines(keepends=True)
     edits: list[tuple[tuple[int, int], tuple[int, int], str]] = []
     for token in tokenize.generate_tokens(io.StringIO("".join(lines)).readline):
         if token.type == tokenize.NAME and token.string in {"async", "await"}:

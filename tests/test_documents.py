@@ -76,7 +76,7 @@ def test_every_operator_and_sensor_stands_in_the_tables_and_is_where_they_say() 
         name: cls
         for module in modules
         for name, cls in vars(module).items()
-        if isinstance(cls, type) and cls.__module__ == module.__name__ and not name.startswith("_")
+        if isinstance(cls, type) and f"{cls.__module__}.".startswith(f"{module.__name__}.") and not name.startswith("_")
     }
     public = {name: cls for name, cls in public.items() if hasattr(cls, "execute")}
     assert len(public) > 20

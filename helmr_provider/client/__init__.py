@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from helmr_provider.client._async.tokens import AsyncTokenHandle as AsyncTokenHandle
     from helmr_provider.client._async.workspaces import AsyncWorkspaceHandle as AsyncWorkspaceHandle
     from helmr_provider.client._facade import default_client as default_client
+    from helmr_provider.client._idempotency import IdempotencyKey as IdempotencyKey
+    from helmr_provider.client._idempotency import idempotency_key as idempotency_key
     from helmr_provider.client._sync.auth import Auth
     from helmr_provider.client._sync.client import HelmrClient as HelmrClient
     from helmr_provider.client._sync.execs import ExecHandle as ExecHandle
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
     from helmr_provider.client._sync.tokens import Tokens
     from helmr_provider.client._sync.workspaces import WorkspaceHandle as WorkspaceHandle
     from helmr_provider.client._sync.workspaces import Workspaces
-    from helmr_provider.client.bodies import RetryPolicy as RetryPolicy
+    from helmr_provider.client._wire.schedule_serialization import ScheduleRunOptions as ScheduleRunOptions
+    from helmr_provider.client._wire.serialization import RetryPolicy as RetryPolicy
+    from helmr_provider.client._wire.start_request import StartRequest as StartRequest
     from helmr_provider.client.errors import HelmrApiError as HelmrApiError
     from helmr_provider.client.errors import HelmrAuthError as HelmrAuthError
     from helmr_provider.client.errors import HelmrConfigError as HelmrConfigError
@@ -50,8 +54,6 @@ if TYPE_CHECKING:
     from helmr_provider.client.errors import PayloadValidationError as PayloadValidationError
     from helmr_provider.client.errors import WorkspaceStreamError as WorkspaceStreamError
     from helmr_provider.client.errors import WorkspaceStreamTerminalError as WorkspaceStreamTerminalError
-    from helmr_provider.client.idempotency import IdempotencyKey as IdempotencyKey
-    from helmr_provider.client.idempotency import idempotency_key as idempotency_key
     from helmr_provider.client.models.auth import PublicAccessToken as PublicAccessToken
     from helmr_provider.client.models.auth import PublicScope as PublicScope
     from helmr_provider.client.models.deployments import DeployedTask as DeployedTask
@@ -100,7 +102,6 @@ if TYPE_CHECKING:
     from helmr_provider.client.models.workspaces import Workspace as Workspace
     from helmr_provider.client.models.workspaces import WorkspaceStop as WorkspaceStop
     from helmr_provider.client.models.workspaces import WorkspaceVersion as WorkspaceVersion
-    from helmr_provider.client.schedule_bodies import ScheduleRunOptions as ScheduleRunOptions
     from helmr_provider.client.streams import InputStream as InputStream
     from helmr_provider.client.streams import OutputStream as OutputStream
     from helmr_provider.client.tasks import Task as Task
@@ -122,6 +123,7 @@ _HOMES = {
     "_async.tokens": ["AsyncTokenHandle"],
     "_async.workspaces": ["AsyncWorkspaceHandle"],
     "_facade": ["default_client"],
+    "_idempotency": ["IdempotencyKey", "idempotency_key"],
     "_sync.client": ["HelmrClient"],
     "_sync.execs": ["ExecHandle"],
     "_sync.ptys": ["PtyHandle"],
@@ -130,7 +132,9 @@ _HOMES = {
     "_sync.sessions": ["SessionHandle"],
     "_sync.tokens": ["TokenHandle"],
     "_sync.workspaces": ["WorkspaceHandle"],
-    "bodies": ["RetryPolicy"],
+    "_wire.schedule_serialization": ["ScheduleRunOptions"],
+    "_wire.serialization": ["RetryPolicy"],
+    "_wire.start_request": ["StartRequest"],
     "errors": [
         "HelmrApiError",
         "HelmrAuthError",
@@ -147,7 +151,6 @@ _HOMES = {
         "WorkspaceStreamError",
         "WorkspaceStreamTerminalError",
     ],
-    "idempotency": ["IdempotencyKey", "idempotency_key"],
     "models.auth": ["PublicAccessToken", "PublicScope"],
     "models.deployments": ["DeployedTask", "Deployment", "Sandbox", "StoredSecret"],
     "models.events": [
@@ -172,7 +175,6 @@ _HOMES = {
     "models.streams": ["SentRecord", "SessionStream", "StreamRecord"],
     "models.tokens": ["Token", "TokenCompletion", "TokenPage"],
     "models.workspaces": ["FileEntry", "FileList", "Materialization", "Workspace", "WorkspaceStop", "WorkspaceVersion"],
-    "schedule_bodies": ["ScheduleRunOptions"],
     "streams": ["InputStream", "OutputStream"],
     "tasks": ["Task"],
 }

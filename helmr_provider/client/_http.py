@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import httpx
 
-from helmr_provider.client.answers import MAX_ERROR_BODY, Answer
+from helmr_provider.client._wire.responses import MAX_ERROR_BODY, RawResponse
 from helmr_provider.client.errors import HelmrConfigError, HelmrConnectionError, HelmrError, HelmrProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
 
-    from helmr_provider.client.config import Settings
-    from helmr_provider.client.requests import Request
-    from helmr_provider.client.secrets import Secret
+    from helmr_provider.client._config import Settings
+    from helmr_provider.client._secrets import Secret
+    from helmr_provider.client._wire.requests import Request
 
 logger = logging.getLogger("helmr_provider.client")
 
@@ -176,7 +176,7 @@ class _Unread:
         self.status = response.status_code
         self.headers = dict(response.headers)
 
-    def _answer(self, body: bytearray) -> Answer:
+    def _answer(self, body: bytearray) -> RawResponse:
         if len(body) > self._limit and self.status < 300:
             operation = self._request.operation
             raise HelmrProtocolError(
@@ -184,7 +184,7 @@ class _Unread:
                 operation=operation,
                 oversize=True,
             )
-        return Answer(self.status, self.headers, bytes(body[: self._limit]))
+        return RawResponse(self.status, self.headers, bytes(body[: self._limit]))
 
 
 class AsyncResponse(_Unread):
@@ -204,7 +204,7 @@ class AsyncResponse(_Unread):
             return
         raise failure
 
-    async def read(self) -> Answer:
+    async def read(self) -> RawResponse:
         """Read the body: a success whole, of an error only the beginning.
 
         :raises HelmrProtocolError: a success is too large.
@@ -230,7 +230,7 @@ class AsyncHttp:
         self._settings = settings
         self._calls, self._streams = _pools(httpx.AsyncClient, settings)
 
-    async def send(self, request: Request) -> Answer:
+    async def send(self, request: Request) -> RawResponse:
         """Send a call and read the answer.
 
         :raises HelmrConnectionError: there was no whole answer.
@@ -280,7 +280,7 @@ class Response(_Unread):
             return
         raise failure
 
-    def read(self) -> Answer:
+    def read(self) -> RawResponse:
         """Read the body: a success whole, of an error only the beginning.
 
         :raises HelmrProtocolError: a success is too large.
@@ -306,7 +306,7 @@ class Http:
         self._settings = settings
         self._calls, self._streams = _pools(httpx.Client, settings)
 
-    def send(self, request: Request) -> Answer:
+    def send(self, request: Request) -> RawResponse:
         """Send a call and read the answer.
 
         :raises HelmrConnectionError: there was no whole answer.

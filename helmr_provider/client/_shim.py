@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 if TYPE_CHECKING:
     from helmr_provider.client._async.client import AsyncHelmrClient
     from helmr_provider.client._sync.client import HelmrClient
-    from helmr_provider.client.blocking_waiter import BlockingWaiter
-    from helmr_provider.client.waiter import Waiter
+    from helmr_provider.client._waiting.async_waiter import AsyncWaiter
+    from helmr_provider.client._waiting.sync_waiter import Waiter
 
 T = TypeVar("T")
 
@@ -50,15 +50,15 @@ def each(items: Items[T]) -> Stream[T]:
     yield from items
 
 
-def build_async_waiter(client: AsyncHelmrClient) -> Waiter:
+def build_async_waiter(client: AsyncHelmrClient) -> AsyncWaiter:
     """Build the driver of all waits of an asynchronous client."""
-    from helmr_provider.client.waiter import Waiter
+    from helmr_provider.client._waiting.async_waiter import AsyncWaiter
+
+    return AsyncWaiter(client)
+
+
+def build_waiter(client: HelmrClient) -> Waiter:
+    """Build what a blocking client waits with."""
+    from helmr_provider.client._waiting.sync_waiter import Waiter
 
     return Waiter(client)
-
-
-def build_waiter(client: HelmrClient) -> BlockingWaiter:
-    """Build what a blocking client waits with."""
-    from helmr_provider.client.blocking_waiter import BlockingWaiter
-
-    return BlockingWaiter(client)

@@ -1,4 +1,4 @@
-"""Session streams by name and type (behaviour.md sections 5 and 17)."""
+"""Session streams by name and type (contract/behaviour.md sections 5 and 17)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 from typing_extensions import TypeVar
 
 if TYPE_CHECKING:
-    from helmr_provider.client.schemas import Schema
+    from helmr_provider.client._schemas import Schema
 
 T = TypeVar("T", default=Any)
 

@@ -1,4 +1,4 @@
-"""Typed start targets (behaviour.md section 17)."""
+"""Typed start targets (contract/behaviour.md section 17)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Generic, Self
 
 from typing_extensions import TypeVar
 
+from helmr_provider.client._schemas import validate
 from helmr_provider.client.durations import whole_seconds
-from helmr_provider.client.schemas import validate
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from helmr_provider.client.schemas import Schema
+    from helmr_provider.client._schemas import Schema
 
 # Without a type for it, a task takes no payload.
 In = TypeVar("In", default=None)

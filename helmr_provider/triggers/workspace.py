@@ -6,7 +6,7 @@ import contextvars
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from uuid import uuid4
 
-from helmr_provider.output_lines import PAGE, STREAMS, Output
+from helmr_provider._logs.exec_logs import PAGE, STREAMS, Output
 from helmr_provider.triggers.base import KWARGS_VERSION, HelmrTrigger
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class HelmrExecTrigger(HelmrTrigger):
         :param client: the triggerer's shared client.
         :param remaining: seconds left until the deadline; ``None`` without one.
         """
-        from helmr_provider.client.wait_actions import Key
+        from helmr_provider.client._waiting.actions import WaitKey
 
         # Reads run in a task of the waiter, which serves many; only in our own context do lines reach our task's log.
         context = contextvars.copy_context()
@@ -98,7 +98,7 @@ class HelmrExecTrigger(HelmrTrigger):
             return found
 
         # Equal keys share reads, and somebody else's would log into another task's log.
-        key = Key("exec", f"{self.exec_id} for {uuid4()}")
+        key = WaitKey("exec", f"{self.exec_id} for {uuid4()}")
         await client.waiter.until(key, read, lambda found: found.is_terminal, timeout=remaining)
 
     async def kill(self, client: AsyncHelmrClient) -> None:
@@ -106,7 +106,7 @@ class HelmrExecTrigger(HelmrTrigger):
 
         :param client: the triggerer's shared client.
         """
-        from helmr_provider.workspaces import astop_if_held
+        from helmr_provider._workspaces.ownership import astop_if_held
 
         stopped = await astop_if_held(
             client, workspace_id=self.workspace_id, exec_id=self.exec_id, owner=self.owner or ""
@@ -182,7 +182,7 @@ class HelmrWorkspaceTrigger(HelmrTrigger):
         :param client: the triggerer's shared client.
         :param remaining: seconds left until the deadline; ``None`` without one.
         """
-        from helmr_provider.client.wait_actions import Key
+        from helmr_provider.client._waiting.actions import WaitKey
 
         looks: dict[Awaited, Callable[[AsyncHelmrClient], Awaitable[bool]]] = {
             "free": self._is_free_twice(),
@@ -191,7 +191,7 @@ class HelmrWorkspaceTrigger(HelmrTrigger):
             "state": self._is_in_state,
             "exec": self._is_exec_in_state,
         }
-        key = Key("workspace", f"{self.workspace_id} for {uuid4()}")
+        key = WaitKey("workspace", f"{self.workspace_id} for {uuid4()}")
         await client.waiter.until(key, looks[self.what], bool, timeout=remaining)
 
     def _is_free_twice(self) -> Callable[[AsyncHelmrClient], Awaitable[bool]]:
@@ -222,13 +222,13 @@ class HelmrWorkspaceTrigger(HelmrTrigger):
         )
 
     async def _is_stopped(self, client: AsyncHelmrClient) -> bool:
-        from helmr_provider.workspaces import is_stopped
+        from helmr_provider._workspaces.ownership import is_stopped
 
         return is_stopped(await client.workspaces.stop(self.workspace_id), self.materialization_id)
 
     async def _is_running(self, client: AsyncHelmrClient) -> bool:
+        from helmr_provider._workspaces.ownership import BUSY
         from helmr_provider.client.errors import HelmrConflictError
-        from helmr_provider.workspaces import BUSY
 
         try:
             return (await client.workspaces.connect(self.workspace_id)).is_running
@@ -239,7 +239,7 @@ class HelmrWorkspaceTrigger(HelmrTrigger):
             return False
 
     async def _is_in_state(self, client: AsyncHelmrClient) -> bool:
-        from helmr_provider.workspaces import ENDED
+        from helmr_provider._workspaces.ownership import ENDED
 
         return (await client.workspaces.retrieve(self.workspace_id)).state in {*self.states, *ENDED}
 

@@ -19,14 +19,14 @@ from helmr_provider.client import (
     WorkspaceStreamError,
     WorkspaceStreamTerminalError,
 )
-from helmr_provider.client.retrying import Backoff
-from tests.client.wire import VARIANTS, Reply, Wire, drive, events
+from helmr_provider.client._retry import Backoff
+from tests.client.scripted_server import VARIANTS, Reply, ScriptedServer, drive, events
 
 if TYPE_CHECKING:
     from helmr_provider.client import (
         StreamChunk,
     )
-    from tests.client.wire import Asked, End
+    from tests.client.scripted_server import Asked, End
 
 both = pytest.mark.parametrize("variant", VARIANTS)
 PIECES = [b"hello ", b"w\xc3", b"\xb6rld", b"\x00\xff", b"!"]
@@ -97,7 +97,7 @@ def quickly(client: Any) -> Any:
     return client
 
 
-def follow(variant: str, wire: Wire, **options: Any) -> list[StreamChunk]:
+def follow(variant: str, wire: ScriptedServer, **options: Any) -> list[StreamChunk]:
     found: list[StreamChunk] = drive(variant, lambda c: stdout(quickly(c), **options), url=wire.url)
     return found
 
@@ -128,7 +128,7 @@ def test_every_chunk_comes_once_and_in_order_whatever_drops(drops: list[tuple[in
         rest = frames[count : count + 1] or [end_frame()]
         return events(*frames[:count], *([rest[0][: len(rest[0]) // 2]] if torn else []), end=end)
 
-    with Wire(answer=answer) as wire:
+    with ScriptedServer(answer=answer) as wire:
         found = follow(variant, wire)
     assert offsets(found) == EXPECTED
     assert b"".join(chunk.content for chunk in found) == b"".join(PIECES)
@@ -139,7 +139,7 @@ def test_every_chunk_comes_once_and_in_order_whatever_drops(drops: list[tuple[in
 def test_an_outage_in_between_is_survived(variant: str) -> None:
     first = events(*(chunk_frame(chunk) for chunk in CHUNKS[:2]), end="reset")
     last = events(*(chunk_frame(chunk) for chunk in CHUNKS[2:]), end_frame())
-    with Wire(first, Reply(503, json={"error": "busy"}), Reply(500, json={"error": "broken"}), last) as wire:
+    with ScriptedServer(first, Reply(503, json={"error": "busy"}), Reply(500, json={"error": "broken"}), last) as wire:
         assert offsets(follow(variant, wire)) == EXPECTED
     assert [asked.query.get("cursor") for asked in wire.asked] == [None, "8", "8", "8"]
 
@@ -147,13 +147,13 @@ def test_an_outage_in_between_is_survived(variant: str) -> None:
 @both
 def test_chunks_that_come_again_are_not_yielded_again(variant: str) -> None:
     again = events(*(chunk_frame(chunk) for chunk in CHUNKS), end_frame())
-    with Wire(events(*(chunk_frame(chunk) for chunk in CHUNKS[:3])), again) as wire:
+    with ScriptedServer(events(*(chunk_frame(chunk) for chunk in CHUNKS[:3])), again) as wire:
         assert offsets(follow(variant, wire)) == EXPECTED
 
 
 @both
 def test_following_starts_where_it_is_told_and_a_chunk_can_begin_before(variant: str) -> None:
-    with Wire(
+    with ScriptedServer(
         answer=lambda asked: events(*(chunk_frame(c) for c in behind(asked.query["cursor"])), end_frame())
     ) as wire:
         found = follow(variant, wire, from_cursor=7, limit=50)
@@ -167,7 +167,7 @@ def test_following_starts_where_it_is_told_and_a_chunk_can_begin_before(variant:
 @pytest.mark.parametrize("state", ["lost", "failed"])
 def test_a_lost_or_failed_command_is_raised_after_what_it_had_written(state: str, event: str, variant: str) -> None:
     frames = [chunk_frame(CHUNKS[0]), end_frame(state, event, code="workspace_materialization_failed")]
-    with Wire(events(*frames)) as wire, pytest.raises(WorkspaceStreamTerminalError) as caught:
+    with ScriptedServer(events(*frames)) as wire, pytest.raises(WorkspaceStreamTerminalError) as caught:
         follow(variant, wire)
     assert (caught.value.terminal.state, caught.value.terminal.cursor) == (state, SIZE)
     assert f"exec exec-1 ended as {state} (workspace_materialization_failed)" in str(caught.value)
@@ -177,7 +177,7 @@ def test_a_lost_or_failed_command_is_raised_after_what_it_had_written(state: str
 def test_a_stream_that_the_server_cannot_go_on_with_says_where_it_stopped(variant: str) -> None:
     failure = {"code": "workspace_stream_cursor_expired", "message": "cursor expired", "cursor": 4096}
     with (
-        Wire(events(frame("workspace_stream_error", failure))) as wire,
+        ScriptedServer(events(frame("workspace_stream_error", failure))) as wire,
         pytest.raises(WorkspaceStreamError, match="workspace_stream_cursor_expired: cursor expired") as caught,
     ):
         follow(variant, wire)
@@ -198,7 +198,7 @@ def test_a_stream_that_the_server_cannot_go_on_with_says_where_it_stopped(varian
 )
 def test_a_broken_frame_ends_it_because_bytes_are_not_skipped(bad: str, variant: str) -> None:
     frames = [chunk_frame(CHUNKS[0]), bad, chunk_frame(CHUNKS[1]), end_frame()]
-    with Wire(events(*frames)) as wire, pytest.raises(HelmrProtocolError) as caught:
+    with ScriptedServer(events(*frames)) as wire, pytest.raises(HelmrProtocolError) as caught:
         follow(variant, wire)
     assert caught.value.operation == "listWorkspaceExecStdout"
     assert caught.value.cursor is None
@@ -211,7 +211,7 @@ def test_what_can_only_be_wrong_is_told_at_once(variant: str) -> None:
         (404, None, HelmrNotFoundError),
         (410, "workspace_stream_cursor_expired", HelmrGoneError),
     ):
-        with Wire(Reply(status, json={"error": "no", "code": code})) as wire, pytest.raises(error):
+        with ScriptedServer(Reply(status, json={"error": "no", "code": code})) as wire, pytest.raises(error):
             follow(variant, wire)
         assert len(wire.asked) == 1
 
@@ -227,17 +227,17 @@ def test_an_address_where_nobody_listens_is_told_at_once(variant: str) -> None:
 
 @both
 def test_nothing_is_requested_before_the_iteration_begins(variant: str) -> None:
-    with Wire(Reply(500)) as wire:
+    with ScriptedServer(Reply(500)) as wire:
         drive(variant, lambda c: (stdout(c), c)[1].url, url=wire.url)
     assert not wire.asked
 
 
 def test_a_stream_that_was_asked_for_counts_while_it_is_open() -> None:
     from helmr_provider.client import HelmrClient
-    from tests.client.wire import API_KEY
+    from tests.client.scripted_server import API_KEY
 
     with (
-        Wire(events(*(chunk_frame(chunk) for chunk in CHUNKS), end_frame())) as wire,
+        ScriptedServer(events(*(chunk_frame(chunk) for chunk in CHUNKS), end_frame())) as wire,
         HelmrClient(url=wire.url, api_key=API_KEY, max_streams=4) as client,
     ):
         stream = stdout(client)

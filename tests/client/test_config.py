@@ -1,4 +1,4 @@
-"""What a client accepts as address, key and options (behaviour.md section 16)."""
+"""What a client accepts as address, key and options (contract/behaviour.md section 16)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from helmr_provider.client import AsyncHelmrClient, HelmrClient, HelmrConfigError
-from helmr_provider.client.config import check_base_url, is_loopback, resolve_api_key
+from helmr_provider.client._config import check_base_url, is_loopback, resolve_api_key
 
 CLIENTS = pytest.mark.parametrize("client_class", [HelmrClient, AsyncHelmrClient])
 
@@ -133,7 +133,7 @@ def test_other_options_are_checked_at_once(client_class: Any, options: dict[str,
 
 
 def test_a_stream_may_be_silent_for_longer_than_two_keep_alives() -> None:
-    from helmr_provider.client.config import resolve_settings
+    from helmr_provider.client._config import resolve_settings
 
     def settings(timeout: float) -> Any:
         return resolve_settings(

@@ -19,7 +19,7 @@ from helmr_provider.client import (
     WorkspaceStreamError,
     WorkspaceStreamTerminalError,
 )
-from helmr_provider.client.secrets import Secret, hide, scrub
+from helmr_provider.client._secrets import Secret, hide, scrub
 
 ERRORS = [
     HelmrConfigError("a"),

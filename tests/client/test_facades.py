@@ -13,8 +13,8 @@ import pytest
 
 from helmr_provider import client
 from helmr_provider.client import HelmrConfigError, _facade, aio
+from tests.client.scripted_server import Reply, ScriptedServer
 from tests.client.test_models import RUN
-from tests.client.wire import Reply, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
-    with Wire(Reply(json=RUN)) as server:
+def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
+    with ScriptedServer(Reply(json=RUN)) as server:
         monkeypatch.setenv("HELMR_API_URL", server.url)
         monkeypatch.setenv("HELMR_API_KEY", "hlmr_sk_facade")
         monkeypatch.setattr(_facade, "_default", None)
@@ -33,7 +33,7 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
             _facade._default[1].close()
 
 
-def test_a_facade_asks_with_the_key_of_the_environment_and_one_client(wire: Wire) -> None:
+def test_a_facade_asks_with_the_key_of_the_environment_and_one_client(wire: ScriptedServer) -> None:
     assert client.runs.retrieve("r").id == "r"
     assert client.default_client() is client.default_client()
     assert client.runs.retrieve("r").id == "r"
@@ -41,7 +41,7 @@ def test_a_facade_asks_with_the_key_of_the_environment_and_one_client(wire: Wire
 
 
 def test_the_first_use_fails_with_the_constructors_error_and_the_next_tries_again(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch
+    wire: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HELMR_API_URL")
     with pytest.raises(HelmrConfigError, match="HELMR_API_URL"):
@@ -66,7 +66,7 @@ def test_a_star_import_gives_every_public_name_and_nothing_else() -> None:
     assert not {name for name in names if name.startswith("_")} | {"Any", "TYPE_CHECKING"} & names.keys()
 
 
-def test_a_forked_child_builds_a_client_of_its_own(wire: Wire) -> None:
+def test_a_forked_child_builds_a_client_of_its_own(wire: ScriptedServer) -> None:
     code = (
         "import os; from helmr_provider.client import default_client; mine = default_client();"
         "child = os.fork();"
@@ -78,7 +78,7 @@ def test_a_forked_child_builds_a_client_of_its_own(wire: Wire) -> None:
     assert done.returncode == 0
 
 
-def test_each_event_loop_has_a_client_of_its_own_that_goes_with_it(wire: Wire) -> None:
+def test_each_event_loop_has_a_client_of_its_own_that_goes_with_it(wire: ScriptedServer) -> None:
     async def use() -> AsyncHelmrClient:
         assert (await aio.runs.retrieve("r")).id == "r"
         found = aio.default_client()
@@ -94,6 +94,6 @@ def test_each_event_loop_has_a_client_of_its_own_that_goes_with_it(wire: Wire) -
     assert len(wire.asked) == 2
 
 
-def test_the_asynchronous_facade_needs_a_running_loop(wire: Wire) -> None:
+def test_the_asynchronous_facade_needs_a_running_loop(wire: ScriptedServer) -> None:
     with pytest.raises(RuntimeError, match="no running event loop"):
         aio.default_client()

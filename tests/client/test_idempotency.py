@@ -1,4 +1,4 @@
-"""Idempotency keys: a public format that never changes (behaviour.md section 3.2)."""
+"""Idempotency keys: a public format that never changes (contract/behaviour.md section 3.2)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helmr_provider.client import IdempotencyKey, idempotency_key
-from helmr_provider.client.idempotency import session_key_value
+from helmr_provider.client._idempotency import session_key_value
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 

@@ -8,7 +8,7 @@ import pytest
 
 from helmr_provider.client import HelmrClient, HelmrNotFoundError, HelmrPermissionError, HelmrTimeoutError
 from helmr_provider.local import Fault, LocalControlPlane
-from tests.client.wire import VARIANTS, drive
+from tests.client.scripted_server import VARIANTS, drive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

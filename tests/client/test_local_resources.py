@@ -22,7 +22,7 @@ from helmr_provider.client import (
     Task,
 )
 from helmr_provider.local import Fault, LocalControlPlane
-from tests.client.wire import VARIANTS, drive
+from tests.client.scripted_server import VARIANTS, drive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

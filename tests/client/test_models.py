@@ -26,12 +26,11 @@ from helmr_provider.client import (
     WaitEvent,
     WaitTimedOutEvent,
 )
-from helmr_provider.client.answers import read, read_list, retry_after, same_id
-from helmr_provider.client.mapping import event_from_record, record_from_frame, record_from_page
+from helmr_provider.client._wire.event_parsing import event_from_record, record_from_frame, record_from_page
+from helmr_provider.client._wire.responses import read, read_list, retry_after, same_id
+from helmr_provider.client._wire.sse import ServerSentEvent
 from helmr_provider.client.models.events import EventPage
-from helmr_provider.client.sse import ServerSentEvent
-from tests.client.recorded import recording
-from tests.conftest import CONTRACT
+from tests.client.recordings.recorded import recording
 
 RUN = {
     "id": "r",
@@ -99,7 +98,6 @@ def test_records_are_frozen() -> None:
         run.status = "failed"
 
 
-@pytest.mark.skipif(not CONTRACT.is_dir(), reason="the recordings of the control plane are not here")
 def test_blank_and_null_members_count_as_absent() -> None:
     received = recording(60).response["json"]["session"]
     session = SessionSnapshot.model_validate(

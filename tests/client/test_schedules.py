@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.client import AsyncHelmrClient, HelmrClient, HelmrError, ScheduleRunOptions, Task
+from tests.client.scripted_server import API_KEY, VARIANTS, Reply, ScriptedServer, drive
 from tests.client.test_transport import shown
-from tests.client.wire import API_KEY, VARIANTS, Reply, Wire, drive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.client.wire import Asked
+    from tests.client.scripted_server import Asked
 
 both = pytest.mark.parametrize("variant", VARIANTS)
 NOW = "2026-11-23T17:39:27.900891Z"
@@ -45,7 +45,7 @@ def answered(asked: Asked) -> Reply:
 
 
 def test_a_handle_does_what_its_namespace_does() -> None:
-    with Wire(answer=answered) as wire, HelmrClient(url=wire.url, api_key=API_KEY) as client:
+    with ScriptedServer(answer=answered) as wire, HelmrClient(url=wire.url, api_key=API_KEY) as client:
         handle = client.schedules.create(deduplication_key="nightly", task="nightly", cron="30 2 * * *")
         assert not handle.deactivate().active
         assert handle.activate().active
@@ -66,7 +66,7 @@ def test_a_handle_does_what_its_namespace_does() -> None:
 
 
 async def test_a_handle_of_the_asynchronous_client_does_so_too() -> None:
-    with Wire(answer=answered) as wire:
+    with ScriptedServer(answer=answered) as wire:
         async with AsyncHelmrClient(url=wire.url, api_key=API_KEY) as client:
             handle = await client.schedules.create(deduplication_key="nightly", task="nightly", cron="30 2 * * *")
             assert (await (await handle.refresh()).update(task="nightly", cron="0 3 * * *")).id == "s"
@@ -81,7 +81,7 @@ def test_run_options_are_rendered_as_for_a_start(variant: str) -> None:
     options = ScheduleRunOptions(
         queue="reviews", concurrency_key="crm", priority=0, ttl=timedelta(minutes=5), max_duration=300
     )
-    with Wire(answer=answered) as wire:
+    with ScriptedServer(answer=answered) as wire:
         drive(
             variant,
             lambda c: c.schedules.update("s", task="nightly", cron="* * * * *", options=options, active=False),
@@ -99,7 +99,7 @@ def test_run_options_are_rendered_as_for_a_start(variant: str) -> None:
 
 @both
 def test_no_options_are_an_empty_object(variant: str) -> None:
-    with Wire(answer=answered) as wire:
+    with ScriptedServer(answer=answered) as wire:
         drive(
             variant,
             lambda c: c.schedules.update("s", task="nightly", cron="* * * * *", options=ScheduleRunOptions()),
@@ -117,7 +117,7 @@ def test_no_options_are_an_empty_object(variant: str) -> None:
     ],
 )
 def test_run_options_that_do_not_fit_are_refused_here(options: ScheduleRunOptions, complaint: str) -> None:
-    with Wire(Reply(500)) as wire, HelmrClient(url=wire.url, api_key=API_KEY) as client:
+    with ScriptedServer(Reply(500)) as wire, HelmrClient(url=wire.url, api_key=API_KEY) as client:
         with pytest.raises(ValueError, match=complaint):
             client.schedules.update("s", task="nightly", cron="* * * * *", options=options)
         with pytest.raises(ValueError, match="task id"):
@@ -127,7 +127,7 @@ def test_run_options_that_do_not_fit_are_refused_here(options: ScheduleRunOption
 
 @both
 def test_nothing_promoted_yet_is_no_current_deployment(variant: str) -> None:
-    with Wire(Reply(json={"deployment": None})) as wire:
+    with ScriptedServer(Reply(json={"deployment": None})) as wire:
         assert drive(variant, lambda c: c.deployments.current(), url=wire.url) is None
 
 
@@ -143,7 +143,7 @@ def test_a_promotion_says_why(variant: str) -> None:
         "created_at": NOW,
         "failed_at": "0001-01-01T00:00:00Z",
     }
-    with Wire(Reply(json=deployment)) as wire:
+    with ScriptedServer(Reply(json=deployment)) as wire:
         found = drive(variant, lambda c: c.deployments.promote("20261123.1", reason="rollback"), url=wire.url)
         drive(variant, lambda c: c.deployments.promote(found), url=wire.url)
     assert (found.status, found.failed_at, found.tasks) == ("deployed", None, ())
@@ -165,7 +165,7 @@ def test_all_events_of_a_deployment_are_read_over_all_pages(variant: str) -> Non
         more = {"next_cursor": after + 2} if after + 2 < 5 else {}
         return Reply(json={"events": found, "cursor": after} | more)
 
-    with Wire(answer=answer) as wire:
+    with ScriptedServer(answer=answer) as wire:
         records = drive(variant, lambda c: c.deployments.events("d", page_size=2), url=wire.url)
     assert [record.id for record in records] == ["1", "2", "3", "4", "5"]
     assert [asked.query for asked in wire.asked] == [
@@ -185,7 +185,10 @@ def test_all_events_of_a_deployment_are_read_over_all_pages(variant: str) -> Non
     ],
 )
 def test_a_500_for_a_mistake_of_the_caller_is_not_repeated(call: Callable[[Any], Any], variant: str) -> None:
-    with Wire(Reply(500, json={"error": "create schedule"})) as wire, pytest.raises(Exception, match="answered 500"):
+    with (
+        ScriptedServer(Reply(500, json={"error": "create schedule"})) as wire,
+        pytest.raises(Exception, match="answered 500"),
+    ):
         drive(variant, call, url=wire.url)
     assert len(wire.asked) == 1
 
@@ -194,7 +197,7 @@ def test_a_500_for_a_mistake_of_the_caller_is_not_repeated(call: Callable[[Any],
 @pytest.mark.parametrize("reply", [Reply(500, json={"error": "set secret"}), Reply(json={"no": "contract"})])
 def test_a_failure_to_set_a_secret_does_not_show_it(reply: Reply, variant: str) -> None:
     hidden = "hun" + "ter2"
-    with Wire(reply) as wire, pytest.raises(HelmrError) as caught:
+    with ScriptedServer(reply) as wire, pytest.raises(HelmrError) as caught:
         drive(variant, lambda c: c.secrets.set("TOKEN", hidden), url=wire.url)
     assert wire.asked[0].json == {"value": hidden}
     assert hidden not in shown(caught.value)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.client import AsyncHelmrClient, HelmrError, HelmrProtocolError, PublicScope
+from tests.client.scripted_server import API_KEY, VARIANTS, Reply, ScriptedServer, drive
 from tests.client.test_transport import shown
-from tests.client.wire import API_KEY, VARIANTS, Reply, Wire, drive
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from helmr_provider.client import PublicAccessToken
-    from tests.client.wire import Asked
+    from tests.client.scripted_server import Asked
 
 both = pytest.mark.parametrize("variant", VARIANTS)
 TOKEN = "hlmr_pat_0z-x8Je0-w_oi_gMqvmVJT6F1dBkdyxZDi4OTz07On4"
@@ -31,7 +31,7 @@ def record(sequence: int) -> dict[str, Any]:
     }
 
 
-def stored(count: int, size: int = 3) -> Wire:
+def stored(count: int, size: int = 3) -> ScriptedServer:
     """A stream of so many records, in pages of at most this size."""
 
     def answer(asked: Asked) -> Reply:
@@ -39,7 +39,7 @@ def stored(count: int, size: int = 3) -> Wire:
         limit = int(asked.query.get("limit", size))
         return Reply(json={"records": [record(n) for n in range(after + 1, min(after + limit, count) + 1)]})
 
-    return Wire(answer=answer)
+    return ScriptedServer(answer=answer)
 
 
 @both
@@ -69,7 +69,7 @@ def test_pages_of_a_filtered_stream_go_on_behind_the_last_record_not_after_so_ma
         after = int(asked.query.get("after_sequence", 0))
         return Reply(json={"records": [record(n) for n in (3, 4, 9, 20, 21) if n > after][:2]})
 
-    with Wire(answer=answer) as wire:
+    with ScriptedServer(answer=answer) as wire:
         found = drive(
             variant, lambda c: c.sessions.open("id").output("progress").iter(correlation_id="c"), url=wire.url
         )
@@ -78,7 +78,7 @@ def test_pages_of_a_filtered_stream_go_on_behind_the_last_record_not_after_so_ma
 
 @both
 def test_a_server_that_hands_out_the_same_page_again_is_not_read_for_ever(variant: str) -> None:
-    with Wire(Reply(json={"records": [record(1), record(2)]})) as wire:
+    with ScriptedServer(Reply(json={"records": [record(1), record(2)]})) as wire:
         found = drive(variant, lambda c: c.sessions.open("id").output("progress").iter(after=2), url=wire.url)
     assert len(found) == 2
     assert len(wire.asked) == 1
@@ -86,7 +86,7 @@ def test_a_server_that_hands_out_the_same_page_again_is_not_read_for_ever(varian
 
 @both
 def test_many_records_are_written_one_by_one_and_in_order(variant: str) -> None:
-    with Wire(Reply(201, json={"record": record(1), "idempotency_status": "created"})) as wire:
+    with ScriptedServer(Reply(201, json={"record": record(1), "idempotency_status": "created"})) as wire:
         drive(
             variant,
             lambda c: c.sessions.open(external_id="e/1").output("progress").extend(range(4), content_type="text/plain"),
@@ -101,7 +101,7 @@ async def test_many_records_may_come_from_an_asynchronous_source() -> None:
         for letter in "abc":
             yield letter
 
-    with Wire(Reply(201, json={"record": record(1), "idempotency_status": "created"})) as wire:
+    with ScriptedServer(Reply(201, json={"record": record(1), "idempotency_status": "created"})) as wire:
         async with AsyncHelmrClient(url=wire.url, api_key=API_KEY) as client:
             await client.sessions.open("id").output("progress").extend(source())
     assert [asked.json["data"] for asked in wire.asked] == ["a", "b", "c"]
@@ -118,7 +118,7 @@ def test_writing_many_records_stops_at_the_first_that_fails(variant: str) -> Non
 
     good = Reply(201, json={"record": record(1), "idempotency_status": "created"})
     with (
-        Wire(good, Reply(404, json={"error": "stream not found", "code": "stream_not_found"})) as wire,
+        ScriptedServer(good, Reply(404, json={"error": "stream not found", "code": "stream_not_found"})) as wire,
         pytest.raises(Exception, match="stream_not_found"),
     ):
         drive(variant, lambda c: c.sessions.open("id").output("progress").extend(source()), url=wire.url)
@@ -128,13 +128,13 @@ def test_writing_many_records_stops_at_the_first_that_fails(variant: str) -> Non
 @both
 def test_a_send_whose_answer_was_lost_is_repeated_only_with_a_key(variant: str) -> None:
     good = Reply(201, json={"record": record(1), "idempotency_status": "duplicate"})
-    with Wire(Reply(503, json={"error": "busy"}), good) as wire:
+    with ScriptedServer(Reply(503, json={"error": "busy"}), good) as wire:
         sent = drive(
             variant, lambda c: c.sessions.open("id").input("messages").send(1, idempotency_key="k"), url=wire.url
         )
     assert sent.is_duplicate
     assert len(wire.asked) == 2
-    with Wire(Reply(503, json={"error": "busy"}), good) as wire, pytest.raises(Exception, match="busy"):
+    with ScriptedServer(Reply(503, json={"error": "busy"}), good) as wire, pytest.raises(Exception, match="busy"):
         drive(variant, lambda c: c.sessions.open("id").input("messages").send(1), url=wire.url)
     assert len(wire.asked) == 1
 
@@ -146,7 +146,7 @@ def test_a_public_token_is_all_its_bearer_needs_and_replaces_the_api_key(
     monkeypatch.delenv("HELMR_API_KEY", raising=False)
     good = Reply(201, json={"record": record(1), "idempotency_status": "created"})
     for key in (None, API_KEY):
-        with Wire(good) as wire:
+        with ScriptedServer(good) as wire:
             drive(
                 variant,
                 lambda c: c.sessions.open(external_id="a b/ç").input("messages").send(1, public_access_token=TOKEN),
@@ -165,7 +165,7 @@ def test_a_public_call_uses_its_token_once_even_when_the_server_is_busy(variant:
         lambda c: c.sessions.open("id").output("progress").read(public_access_token=TOKEN),
         lambda c: c.sessions.open("id").input("messages").send(1, idempotency_key="k", public_access_token=TOKEN),
     ):
-        with Wire(Reply(503, json={"error": "busy"})) as wire, pytest.raises(Exception, match="busy"):
+        with ScriptedServer(Reply(503, json={"error": "busy"})) as wire, pytest.raises(Exception, match="busy"):
             drive(variant, call, url=wire.url)
         assert len(wire.asked) == 1
 
@@ -179,7 +179,7 @@ def test_the_environment_of_a_user_session_stands_in_the_body_of_a_new_public_to
         "expires_at": "2026-12-23T17:36:34.284155Z",
         "created_at": "2026-11-23T17:36:34.284232Z",
     }
-    with Wire(Reply(201, json=answer)) as wire:
+    with ScriptedServer(Reply(201, json=answer)) as wire:
         token: PublicAccessToken = drive(
             variant,
             lambda c: c.auth.create_public_token(PublicScope.input("s", "messages")),
@@ -203,7 +203,10 @@ def test_a_public_token_for_no_session_is_not_the_contract(variant: str) -> None
         "expires_at": "2026-12-23T17:36:34.284155Z",
         "created_at": "2026-11-23T17:36:34.284232Z",
     }
-    with Wire(Reply(201, json=answer)) as wire, pytest.raises(HelmrProtocolError, match=r"scope\.session") as caught:
+    with (
+        ScriptedServer(Reply(201, json=answer)) as wire,
+        pytest.raises(HelmrProtocolError, match=r"scope\.session") as caught,
+    ):
         drive(variant, lambda c: c.auth.create_public_token(PublicScope.input("s", "messages")), url=wire.url)
     assert TOKEN not in str(caught.value) + str(caught.value.raw)
 
@@ -211,7 +214,7 @@ def test_a_public_token_for_no_session_is_not_the_contract(variant: str) -> None
 @both
 @pytest.mark.parametrize("answer", [{}, [], {"records": []}])
 def test_an_answer_without_the_member_is_not_an_absent_record(answer: Any, variant: str) -> None:
-    with Wire(Reply(json=answer)) as wire, pytest.raises(HelmrProtocolError, match="no member 'record'"):
+    with ScriptedServer(Reply(json=answer)) as wire, pytest.raises(HelmrProtocolError, match="no member 'record'"):
         drive(variant, lambda c: c.sessions.open("id").output("progress").read(), url=wire.url)
 
 
@@ -239,7 +242,7 @@ def read(client: Any) -> Any:
     [(create, ECHO), (create, GARBAGE), (create, MISFIT), (send, ECHO), (send, GARBAGE), (read, ECHO), (read, GARBAGE)],
 )
 def test_no_public_token_is_in_an_error_its_chain_or_its_frames(call: Any, reply: Reply, variant: str) -> None:
-    with Wire(reply) as wire, pytest.raises(HelmrError) as caught:
+    with ScriptedServer(reply) as wire, pytest.raises(HelmrError) as caught:
         drive(variant, call, url=wire.url)
     assert wire.asked
     assert TOKEN.removeprefix("hlmr_pat_") not in shown(caught.value)

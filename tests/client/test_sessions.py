@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from helmr_provider.client import HelmrConflictError, HelmrProtocolError, SessionSnapshot
+from helmr_provider.client import HelmrConflictError, HelmrProtocolError, SessionSnapshot, StartRequest
+from tests.client.scripted_server import NOTHING, VARIANTS, Reply, ScriptedServer, drive
 from tests.client.test_models import RUN
-from tests.client.wire import NOTHING, VARIANTS, Reply, Wire, drive
 
 pytestmark = pytest.mark.parametrize("variant", VARIANTS)
 
@@ -27,7 +27,7 @@ SESSION = {
 }
 OPEN = Reply(json=SESSION)
 CANCELLED = Reply(json=SESSION | {"status": "cancelled", "activity": "idle"})
-STARTED = Reply(201, json={"session": SESSION, "run": RUN | {"id": "r", "status": "queued"}})
+STARTED = Reply(201, json={"session": SESSION | {"external_id": "x"}, "run": RUN | {"id": "r", "status": "queued"}})
 
 
 def handle(client: Any) -> Any:
@@ -43,7 +43,7 @@ def test_an_external_id_travels_in_the_query_of_every_operation(variant: str) ->
         (lambda client: client.sessions.update(external_id="ours: ü/1", metadata={}), "PATCH", "", {"metadata": {}}),
     ]
     for call, method, suffix, body in calls:
-        with Wire(OPEN) as wire:
+        with ScriptedServer(OPEN) as wire:
             assert drive(variant, call, url=wire.url).id == "s"
         (asked,) = wire.asked
         assert (asked.method, asked.path) == (method, "/api/sessions/by-external-id" + suffix)
@@ -59,7 +59,7 @@ def test_text_snapshot_and_handle_mean_the_id_even_when_there_is_an_external_id(
         lambda client: client.sessions.retrieve(client.sessions.open("s")),
         lambda client: client.sessions.open(client.sessions.open(snapshot)).retrieve(),
     ):
-        with Wire(OPEN) as wire:
+        with ScriptedServer(OPEN) as wire:
             drive(variant, call, url=wire.url)
         assert [asked.target for asked in wire.asked] == ["/api/sessions/s"]
 
@@ -81,7 +81,7 @@ def test_a_handle_says_which_session_it_means(variant: str) -> None:
 
 
 def test_a_cancel_is_answered_with_the_session_as_it_is_afterwards(variant: str) -> None:
-    with Wire(OPEN, CANCELLED) as wire:
+    with ScriptedServer(OPEN, CANCELLED) as wire:
         session = drive(variant, lambda client: client.sessions.open("s").cancel(reason="enough"), url=wire.url)
     assert session.status == "cancelled"
     assert [(asked.method, asked.path, asked.json) for asked in wire.asked] == [
@@ -91,17 +91,17 @@ def test_a_cancel_is_answered_with_the_session_as_it_is_afterwards(variant: str)
 
 
 def test_a_cancel_that_worked_does_not_fail_because_it_cannot_be_read_back(variant: str) -> None:
-    with Wire(OPEN, Reply(403, json={"error": "runs:read permission is required"})) as wire:
+    with ScriptedServer(OPEN, Reply(403, json={"error": "runs:read permission is required"})) as wire:
         assert drive(variant, lambda client: client.sessions.open("s").cancel(), url=wire.url).id == "s"
     with (
-        Wire(Reply(409, json={"error": "closed", "code": "session_terminal"})) as wire,
+        ScriptedServer(Reply(409, json={"error": "closed", "code": "session_terminal"})) as wire,
         pytest.raises(HelmrConflictError),
     ):
         drive(variant, lambda client: client.sessions.open("s").cancel(), url=wire.url)
 
 
 def test_every_session_is_asked_for_by_leaving_the_status_out(variant: str) -> None:
-    with Wire(Reply(json={"sessions": [SESSION]})) as wire:
+    with ScriptedServer(Reply(json={"sessions": [SESSION]})) as wire:
         found = drive(variant, lambda client: client.sessions.list(status="all", task_id="t", limit=5), url=wire.url)
     assert [session.id for session in found] == ["s"]
     assert wire.asked[0].query == {"task_id": "t", "limit": "5"}
@@ -111,10 +111,13 @@ def test_a_start_that_is_waited_for_ends_with_the_finished_run(variant: str) -> 
     def answer(asked: Any) -> Reply:
         if asked.method == "POST":
             return STARTED
+        if asked.path == "/api/sessions/s":
+            return Reply(json=SESSION | {"external_id": "x", "activity": "idle"})
         return Reply(json={"runs": []} if asked.path == "/api/runs" else RUN | {"id": "r", "output": {"n": 1}})
 
-    with Wire(answer=answer) as wire:
+    with ScriptedServer(answer=answer) as wire:
         result = drive(variant, lambda client: client.sessions.start_and_wait("t", {}, external_id="x"), url=wire.url)
+    assert result.session.activity == "idle", "the session as it is after the wait"
     assert (result.run.output, result.timed_out, result.is_cached, result.session.id) == ({"n": 1}, False, False, "s")
     assert wire.asked[0].path == "/api/sessions"
     assert wire.asked[0].json == {"task_id": "t", "payload": {}, "external_id": "x"}
@@ -130,12 +133,37 @@ def test_a_start_that_is_waited_for_in_vain_says_that_it_timed_out(variant: str)
             return Reply(frames=(), headers={"content-type": "text/event-stream"}, end="silent")
         return Reply(json={"runs": [running]} if asked.path == "/api/runs" else running)
 
-    with Wire(answer=answer) as wire:
+    with ScriptedServer(answer=answer) as wire:
         result = drive(variant, lambda client: client.sessions.start_and_wait("t", timeout=0.2), url=wire.url)
     assert result.timed_out
     assert result.run.status == "running"
 
 
 def test_a_session_that_is_not_the_one_asked_for_is_noticed(variant: str) -> None:
-    with Wire(OPEN) as wire, pytest.raises(HelmrProtocolError, match="asked for other"):
+    with ScriptedServer(OPEN) as wire, pytest.raises(HelmrProtocolError, match="asked for other"):
         drive(variant, lambda client: client.sessions.retrieve("other"), url=wire.url)
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        {"session": SESSION | {"external_id": "other"}},
+        {"session": SESSION | {"external_id": "x", "task_id": "other"}},
+        {"run": RUN | {"session_id": "other"}},
+        {"run": RUN | {"task_id": "other"}},
+    ],
+)
+def test_the_answer_to_another_start_is_noticed(variant: str, planted: dict[str, Any]) -> None:
+    answer = Reply(json={"session": SESSION | {"external_id": "x"}, "run": RUN, "is_cached": False} | planted)
+    with ScriptedServer(answer) as wire, pytest.raises(HelmrProtocolError, match="but the answer is about"):
+        drive(variant, lambda client: client.sessions.start("t", {}, external_id="x"), url=wire.url)
+    assert len(wire.asked) == 1
+
+
+def test_a_start_request_is_sent_as_it_is(variant: str) -> None:
+    request = StartRequest("t", {"n": 1}, external_id="x", priority=2)
+    with ScriptedServer(STARTED) as wire:
+        drive(variant, lambda client: client.sessions.start(request), url=wire.url)
+        with pytest.raises(TypeError, match="holds its payload and options already"):
+            drive(variant, lambda client: client.sessions.start(request, priority=3), url=wire.url)
+    assert [asked.body for asked in wire.asked] == [request.content]

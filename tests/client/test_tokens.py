@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from helmr_provider.client import HelmrConfigError, HelmrProtocolError, Token
-from tests.client.wire import API_KEY, VARIANTS, Reply, Wire, drive
+from tests.client.scripted_server import API_KEY, VARIANTS, Reply, ScriptedServer, drive
 
 pytestmark = pytest.mark.parametrize("variant", VARIANTS)
 
@@ -28,7 +28,7 @@ def complete(token: Any, **options: Any) -> Any:
 
 
 def test_an_id_is_completed_with_the_api_key(variant: str) -> None:
-    with Wire(DONE) as wire:
+    with ScriptedServer(DONE) as wire:
         completion = drive(variant, complete("t1"), url=wire.url)
     (asked,) = wire.asked
     assert asked.path == "/api/tokens/t1/complete"
@@ -41,7 +41,7 @@ def test_an_id_is_completed_with_the_api_key(variant: str) -> None:
     "token", ["t1", Token.model_validate(CREATED | {"public_access_token": "hlmr_public_access_other"})]
 )
 def test_an_explicit_public_token_comes_first_and_the_api_key_stays_at_home(variant: str, token: Any) -> None:
-    with Wire(DONE) as wire:
+    with ScriptedServer(DONE) as wire:
         drive(
             variant,
             lambda client: client.scoped(project_id="p", environment_id="e").tokens.complete(
@@ -56,7 +56,7 @@ def test_an_explicit_public_token_comes_first_and_the_api_key_stays_at_home(vari
 
 
 def test_a_created_token_is_completed_with_its_own_public_token(variant: str) -> None:
-    with Wire(Reply(201, json=CREATED), DONE) as wire:
+    with ScriptedServer(Reply(201, json=CREATED), DONE) as wire:
         if variant == "blocking":
             completion = drive(variant, lambda client: client.tokens.create(tags=["a"]).complete(None), url=wire.url)
         else:
@@ -90,7 +90,7 @@ def test_a_created_token_can_be_retrieved_and_cancelled_and_hides_its_secrets(va
         return later()
 
     plain = {"id": "t1", "status": "cancelled"}
-    with Wire(Reply(201, json=CREATED), Reply(json=plain), Reply(json=plain)) as wire:
+    with ScriptedServer(Reply(201, json=CREATED), Reply(json=plain), Reply(json=plain)) as wire:
         retrieved, cancelled = drive(variant, use, url=wire.url)
     assert (retrieved.status, cancelled.status) == ("cancelled", "cancelled")
     assert [(asked.method, asked.path) for asked in wire.asked[1:]] == [
@@ -102,7 +102,7 @@ def test_a_created_token_can_be_retrieved_and_cancelled_and_hides_its_secrets(va
 
 
 def test_a_callback_goes_to_its_own_address_without_any_credential(variant: str) -> None:
-    with Wire(DONE) as wire:
+    with ScriptedServer(DONE) as wire:
         url = f"{wire.url}/api/v1/tokens/t1/callback/hlmr_callback_x"
         drive(variant, lambda client: client.tokens.complete_callback(url, 5), url="https://elsewhere.example")
     (asked,) = wire.asked
@@ -141,17 +141,17 @@ def page(*ids: str, after: str | None = None) -> Reply:
 
 
 def test_all_pages_are_read_and_a_page_that_leads_nowhere_ends_it(variant: str) -> None:
-    with Wire(page("a", "b", after="b"), page("c", after="c"), page()) as wire:
+    with ScriptedServer(page("a", "b", after="b"), page("c", after="c"), page()) as wire:
         tokens = drive(variant, lambda client: client.tokens.iter(status="pending", limit=2), url=wire.url)
     assert [token.id for token in tokens] == ["a", "b", "c"]
     assert [asked.query.get("cursor") for asked in wire.asked] == [None, "b", "c"]
     assert all(asked.query["status"] == "pending" for asked in wire.asked)
-    with Wire(page("a", after="a")) as wire:
+    with ScriptedServer(page("a", after="a")) as wire:
         assert len(drive(variant, lambda client: client.tokens.iter(), url=wire.url)) == 2
-    with Wire(page("a", "b", after="b")) as wire:
+    with ScriptedServer(page("a", "b", after="b")) as wire:
         assert [token.id for token in drive(variant, lambda client: client.tokens.list(), url=wire.url)] == ["a", "b"]
 
 
 def test_a_token_that_is_not_the_one_asked_for_is_noticed(variant: str) -> None:
-    with Wire(Reply(json=CREATED)) as wire, pytest.raises(HelmrProtocolError, match="asked for t2"):
+    with ScriptedServer(Reply(json=CREATED)) as wire, pytest.raises(HelmrProtocolError, match="asked for t2"):
         drive(variant, lambda client: client.tokens.retrieve("t2"), url=wire.url)

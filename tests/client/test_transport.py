@@ -22,15 +22,13 @@ from helmr_provider.client import (
     HelmrProtocolError,
     PayloadValidationError,
 )
-from helmr_provider.client.retrying import Backoff
-from tests.client.recorded import recording
+from helmr_provider.client._retry import Backoff
+from tests.client.recordings.recorded import recording
+from tests.client.scripted_server import API_KEY, VARIANTS, Reply, ScriptedServer, drive
 from tests.client.test_models import RUN
-from tests.client.wire import API_KEY, VARIANTS, Reply, Wire, drive
-from tests.conftest import CONTRACT
 
 pytestmark = pytest.mark.parametrize("variant", VARIANTS)
 
-needs_contract = pytest.mark.skipif(not CONTRACT.is_dir(), reason="the recordings of the control plane are not here")
 URL = "https://helmr.example"
 OK = Reply(json=RUN)
 BUSY = Reply(503, json={"error": "busy"}, headers={"retry-after": "0.001"})
@@ -63,7 +61,7 @@ def closed_port() -> int:
 
 
 def test_every_request_says_who_speaks_and_which_contract_is_meant(variant: str) -> None:
-    with Wire(OK) as wire:
+    with ScriptedServer(OK) as wire:
         drive(variant, retrieve, url=wire.url, headers={"X-Team": "a"})
     (asked,) = wire.asked
     assert asked.headers["helmr-api-version"] == "2026-06-06"
@@ -74,13 +72,13 @@ def test_every_request_says_who_speaks_and_which_contract_is_meant(variant: str)
 
 
 def test_a_read_is_repeated_while_the_server_is_busy(variant: str) -> None:
-    with Wire(BUSY, BUSY, OK) as wire:
+    with ScriptedServer(BUSY, BUSY, OK) as wire:
         assert drive(variant, retrieve, url=wire.url).id == "r"
     assert len(wire.asked) == 3
 
 
 def test_repeating_ends_and_the_last_error_is_raised_as_it_is(variant: str) -> None:
-    with Wire(BUSY) as wire, pytest.raises(HelmrApiError, match="getRun was answered 503: busy") as caught:
+    with ScriptedServer(BUSY) as wire, pytest.raises(HelmrApiError, match="getRun was answered 503: busy") as caught:
         drive(variant, retrieve, url=wire.url)
     assert len(wire.asked) == 3
     assert caught.value.retryable
@@ -89,23 +87,22 @@ def test_repeating_ends_and_the_last_error_is_raised_as_it_is(variant: str) -> N
 def test_a_start_is_repeated_after_a_cut_only_if_its_external_id_makes_it_one(variant: str) -> None:
     cases: list[tuple[dict[str, Any], int]] = [({"external_id": "x"}, 3), ({"idempotency_key": "x"}, 1), ({}, 1)]
     for options, times in cases:
-        with Wire(CUT) as wire, pytest.raises(HelmrConnectionError, match="broke off") as caught:
+        with ScriptedServer(CUT) as wire, pytest.raises(HelmrConnectionError, match="broke off") as caught:
             drive(variant, partial(start, options), url=wire.url)
         assert len(wire.asked) == times, options
         assert caught.value.delivered
 
 
 def test_a_single_shot_view_repeats_nothing(variant: str) -> None:
-    with Wire(BUSY) as wire, pytest.raises(HelmrApiError):
+    with ScriptedServer(BUSY) as wire, pytest.raises(HelmrApiError):
         drive(variant, lambda client: client.single_shot().runs.retrieve("r"), url=wire.url)
     assert len(wire.asked) == 1
 
 
-@needs_contract
 def test_a_pending_start_is_sent_again_until_it_is_decided(variant: str) -> None:
     pending = recording(890).reply
     soon = Reply(pending.status, json=pending.json, headers=pending.headers | {"retry-after": "0.001"})
-    with Wire(soon, soon, recording(60).reply) as wire:
+    with ScriptedServer(soon, soon, recording(60).reply) as wire:
         started = drive(variant, lambda client: client.sessions.start("code-review", {"n": 1}), url=wire.url)
     assert started.raw == recording(60).response["json"]
     assert len({asked.body for asked in wire.asked}) == 1
@@ -116,14 +113,17 @@ def test_a_pending_start_that_would_take_too_long_is_given_up(variant: str) -> N
     pending = Reply(202, json={"code": "idempotency_pending", "error": "x"}, headers={"retry-after": "11"})
     late = Reply(202, json={"code": "idempotency_pending", "error": "x"}, headers={"retry-after": "0.001"})
     # One delay is at most 10 s, and any delay after some time has gone would pass the budget of 10 s.
-    with Wire(late, pending) as wire, pytest.raises(HelmrApiError, match="idempotency_pending") as caught:
+    with ScriptedServer(late, pending) as wire, pytest.raises(HelmrApiError, match="idempotency_pending") as caught:
         drive(variant, lambda client: client.sessions.start("t", external_id="x"), url=wire.url)
     assert caught.value.status == 202
     assert len(wire.asked) == 2
 
 
 def test_another_202_is_an_error_at_once(variant: str) -> None:
-    with Wire(Reply(202, json={"status": "later"})) as wire, pytest.raises(HelmrApiError, match="answered 202"):
+    with (
+        ScriptedServer(Reply(202, json={"status": "later"})) as wire,
+        pytest.raises(HelmrApiError, match="answered 202"),
+    ):
         drive(variant, lambda client: client.sessions.start("t", external_id="x"), url=wire.url)
     assert len(wire.asked) == 1
 
@@ -137,7 +137,7 @@ def test_nobody_there(variant: str) -> None:
 
 
 def test_a_server_that_speaks_plain_http_only(variant: str) -> None:
-    with Wire() as wire, pytest.raises(HelmrConnectionError, match="does not answer in TLS") as caught:
+    with ScriptedServer() as wire, pytest.raises(HelmrConnectionError, match="does not answer in TLS") as caught:
         drive(variant, retrieve, url=wire.url.replace("http:", "https:"))
     assert not caught.value.delivered
 
@@ -150,25 +150,28 @@ def test_a_proxy_that_is_not_there(variant: str) -> None:
 
 
 def test_a_server_that_stays_silent(variant: str) -> None:
-    with Wire(Reply(end="silent")) as wire, pytest.raises(HelmrConnectionError, match="silent for too long") as caught:
+    with (
+        ScriptedServer(Reply(end="silent")) as wire,
+        pytest.raises(HelmrConnectionError, match="silent for too long") as caught,
+    ):
         drive(variant, lambda client: client.single_shot().runs.retrieve("r"), url=wire.url, timeout=0.05)
     assert caught.value.delivered
 
 
 @pytest.mark.parametrize("end", ["cut", "reset"])
 def test_an_answer_that_breaks_off(variant: str, end: Any) -> None:
-    with Wire(Reply(body=b'{"id":', end=end)) as wire, pytest.raises(HelmrConnectionError, match="broke off"):
+    with ScriptedServer(Reply(body=b'{"id":', end=end)) as wire, pytest.raises(HelmrConnectionError, match="broke off"):
         drive(variant, retrieve, url=wire.url)
     assert len(wire.asked) == 3
 
 
 def test_something_that_is_not_a_helmr_server(variant: str) -> None:
     page = Reply(body=b"<html>It works!</html>", headers={"content-type": "text/html"})
-    with Wire(page) as wire, pytest.raises(HelmrProtocolError, match=r"not JSON.*address") as caught:
+    with ScriptedServer(page) as wire, pytest.raises(HelmrProtocolError, match=r"not JSON.*address") as caught:
         drive(variant, retrieve, url=wire.url)
     assert caught.value.raw == "<html>It works!</html>"
     with (
-        Wire(Reply(404, body=b"<html>nothing</html>")) as wire,
+        ScriptedServer(Reply(404, body=b"<html>nothing</html>")) as wire,
         pytest.raises(HelmrApiError, match="answered 404") as api,
     ):
         drive(variant, retrieve, url=wire.url)
@@ -176,7 +179,10 @@ def test_something_that_is_not_a_helmr_server(variant: str) -> None:
 
 
 def test_a_redirect_is_not_followed_with_the_credential(variant: str) -> None:
-    with Wire(OK) as elsewhere, Wire(Reply(302, headers={"location": elsewhere.url + "/api/runs/r"})) as wire:
+    with (
+        ScriptedServer(OK) as elsewhere,
+        ScriptedServer(Reply(302, headers={"location": elsewhere.url + "/api/runs/r"})) as wire,
+    ):
         with pytest.raises(HelmrApiError, match="redirects are not followed"):
             drive(variant, retrieve, url=wire.url)
         assert elsewhere.asked == []
@@ -184,7 +190,7 @@ def test_a_redirect_is_not_followed_with_the_credential(variant: str) -> None:
 
 def test_a_huge_error_page_is_read_only_as_far_as_it_helps(variant: str) -> None:
     page = Reply(500, body=b"x" * 10_000_000)
-    with Wire(page) as wire, pytest.raises(HelmrApiError) as caught:
+    with ScriptedServer(page) as wire, pytest.raises(HelmrApiError) as caught:
         drive(variant, retrieve, url=wire.url)
     assert len(caught.value.body) <= 2000
     assert len(str(caught.value)) < 500
@@ -193,7 +199,7 @@ def test_a_huge_error_page_is_read_only_as_far_as_it_helps(variant: str) -> None
 def test_a_huge_answer_is_refused(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("helmr_provider.client._http.MAX_BODY", 1000)
     with (
-        Wire(Reply(json=RUN | {"output": "x" * 2000})) as wire,
+        ScriptedServer(Reply(json=RUN | {"output": "x" * 2000})) as wire,
         pytest.raises(HelmrProtocolError, match="larger than") as caught,
     ):
         drive(variant, retrieve, url=wire.url)
@@ -202,14 +208,14 @@ def test_a_huge_answer_is_refused(variant: str, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_call_without_a_key_says_so_before_it_asks(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HELMR_API_KEY", raising=False)
-    with Wire(OK) as wire:
+    with ScriptedServer(OK) as wire:
         with pytest.raises(HelmrConfigError, match="HELMR_API_KEY"):
             drive(variant, retrieve, url=wire.url, api_key=None)
         assert wire.asked == []
 
 
 def test_a_payload_that_is_not_json_is_refused_before_anything_is_sent(variant: str) -> None:
-    with Wire(OK) as wire:
+    with ScriptedServer(OK) as wire:
         for call in (
             lambda client: client.sessions.start("t", {"when": object()}),
             lambda client: client.tokens.complete("t", {1, 2}),
@@ -221,13 +227,16 @@ def test_a_payload_that_is_not_json_is_refused_before_anything_is_sent(variant: 
 
 
 def test_health_is_asked_without_a_credential_and_not_ready_is_an_answer(variant: str) -> None:
-    with Wire(Reply(json={"status": "ok"})) as wire:
+    with ScriptedServer(Reply(json={"status": "ok"})) as wire:
         assert drive(variant, lambda client: client.health(), url=wire.url, api_key=None).is_ok
     assert "authorization" not in wire.asked[0].headers
-    with Wire(Reply(503, json={"status": "not_ready"})) as wire:
+    with ScriptedServer(Reply(503, json={"status": "not_ready"})) as wire:
         health = drive(variant, lambda client: client.ready(), url=wire.url)
     assert (health.status, health.is_ok, len(wire.asked)) == ("not_ready", False, 1)
-    with Wire(Reply(503, json={"error": "no backend"})) as wire, pytest.raises(HelmrApiError, match="no backend"):
+    with (
+        ScriptedServer(Reply(503, json={"error": "no backend"})) as wire,
+        pytest.raises(HelmrApiError, match="no backend"),
+    ):
         drive(variant, lambda client: client.ready(), url=wire.url)
 
 
@@ -266,7 +275,7 @@ def test_no_secret_is_in_an_error_its_chain_its_frames_or_the_log(
     if "public_access_token" in str(reply.json):
         # Only answers about tokens hold secrets.
         calls.remove(retrieve)
-    with caplog.at_level(logging.DEBUG), Wire(reply) as wire:
+    with caplog.at_level(logging.DEBUG), ScriptedServer(reply) as wire:
         for call in calls:
             with pytest.raises((HelmrApiError, HelmrConnectionError, HelmrProtocolError)) as caught:
                 drive(variant, call, url=wire.url)
@@ -295,7 +304,7 @@ def test_no_secret_is_in_the_frames_of_a_refused_constructor(variant: str) -> No
 def test_other_peoples_requests_are_still_logged(variant: str, caplog: pytest.LogCaptureFixture) -> None:
     import httpx  # noqa: TID251 - somebody else's use of it
 
-    with caplog.at_level(logging.INFO, "httpx"), Wire(OK) as wire:
+    with caplog.at_level(logging.INFO, "httpx"), ScriptedServer(OK) as wire:
         drive(variant, retrieve, url=wire.url)
         assert not [record for record in caplog.records if record.name == "httpx"]
         httpx.get(wire.url, trust_env=False)

@@ -117,7 +117,7 @@ HEAVY = ("httpx", "pydantic", "airflow", "tenacity")
         "import helmr_provider.client.aio",
         "from helmr_provider.client import Task, HelmrError, idempotency_key; Task('t'); idempotency_key('x')",
         "from helmr_provider.client import sessions, default_client",
-        "import helmr_provider.client.errors, helmr_provider.client.config, helmr_provider.client.durations",
+        "import helmr_provider.client.errors, helmr_provider.client._config, helmr_provider.client.durations",
     ],
 )
 def test_naming_the_client_where_dags_are_parsed_loads_nothing_heavy(statement: str) -> None:

@@ -22,9 +22,8 @@ from helmr_provider.client import (
     RunSnapshot,
     Task,
 )
-from tests.client.recorded import recording
-from tests.client.wire import API_KEY, VARIANTS, Reply, Wire, drive
-from tests.conftest import CONTRACT
+from tests.client.recordings.recorded import recording
+from tests.client.scripted_server import API_KEY, VARIANTS, Reply, ScriptedServer, drive
 
 both = pytest.mark.parametrize("variant", VARIANTS)
 
@@ -67,7 +66,7 @@ RECORD = {
 
 def sent(data: Any, stream: InputStream[Any], variant: str = "blocking") -> Any:
     """Send and return the data that went over the wire."""
-    with Wire(Reply(201, json={"record": RECORD, "idempotency_status": "created"})) as wire:
+    with ScriptedServer(Reply(201, json={"record": RECORD, "idempotency_status": "created"})) as wire:
         drive(variant, lambda c: c.sessions.open("id").input(stream).send(data), url=wire.url)
     (asked,) = wire.asked
     return asked.json["data"]
@@ -75,7 +74,7 @@ def sent(data: Any, stream: InputStream[Any], variant: str = "blocking") -> Any:
 
 def read(data: Any, stream: OutputStream[Any], variant: str = "blocking") -> Any:
     """Read a record with these data."""
-    with Wire(Reply(200, json={"record": RECORD | {"data": data}})) as wire:
+    with ScriptedServer(Reply(200, json={"record": RECORD | {"data": data}})) as wire:
         found = drive(variant, lambda c: c.sessions.open("id").output(stream).read(), url=wire.url)
     return found.data
 
@@ -87,7 +86,7 @@ def test_what_was_given_is_sent_not_what_validation_makes_of_it() -> None:
 
 @both
 def test_data_that_do_not_fit_are_refused_before_anything_is_sent(variant: str) -> None:
-    with Wire(Reply(500)) as wire:
+    with ScriptedServer(Reply(500)) as wire:
         stream = InputStream("messages", Review)
         with pytest.raises(PayloadValidationError, match="input stream messages does not fit Review: repository") as e:
             drive(variant, lambda c: c.sessions.open("id").input(stream).send({"depth": "hunter2"}), url=wire.url)
@@ -142,7 +141,7 @@ def test_a_record_that_does_not_fit_says_which_and_how_to_read_it_all_the_same(v
 
 def test_a_typed_record_keeps_what_was_received() -> None:
     body = {"records": [RECORD | {"data": {"repository": "r"}}]}
-    with Wire(Reply(200, json=body)) as wire:
+    with ScriptedServer(Reply(200, json=body)) as wire:
         (record,) = drive(
             "blocking", lambda c: c.sessions.open("id").output(OutputStream("p", Review)).list(), url=wire.url
         )
@@ -183,7 +182,6 @@ def run_with(**members: Any) -> RunSnapshot:
     return RunSnapshot.model_validate({name: value for name, value in raw.items() if value is not ...})
 
 
-@pytest.mark.skipif(not CONTRACT.is_dir(), reason="the recordings of the control plane are not here")
 class TestOutput:
     def test_it_is_read_as_the_type_that_the_caller_gives(self) -> None:
         run = run_with(output={"repository": "r"})

@@ -15,12 +15,12 @@ from helmr_provider.client import (
     HelmrProtocolError,
     HelmrTimeoutError,
 )
-from tests.client.wire import API_KEY, VARIANTS, Reply, Wire, drive
+from tests.client.scripted_server import API_KEY, VARIANTS, Reply, ScriptedServer, drive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.client.wire import Asked
+    from tests.client.scripted_server import Asked
 
 both = pytest.mark.parametrize("variant", VARIANTS)
 NOW = "2026-11-23T17:38:28.251884Z"
@@ -68,12 +68,15 @@ def at(state: str, **more: Any) -> Reply:
 @pytest.fixture
 def offline() -> Iterator[HelmrClient]:
     """A client whose every request would fail."""
-    with Wire(Reply(500, json={"error": "asked"})) as wire, HelmrClient(url=wire.url, api_key=API_KEY) as client:
+    with (
+        ScriptedServer(Reply(500, json={"error": "asked"})) as wire,
+        HelmrClient(url=wire.url, api_key=API_KEY) as client,
+    ):
         yield client
         assert not wire.asked
 
 
-def wait(variant: str, wire: Wire, **options: Any) -> Any:
+def wait(variant: str, wire: ScriptedServer, **options: Any) -> Any:
     options = {"poll_interval": 0.001} | options
     return drive(variant, lambda c: c.workspaces.open("w").execs.open("e").wait(**options), url=wire.url)
 
@@ -81,7 +84,7 @@ def wait(variant: str, wire: Wire, **options: Any) -> Any:
 @both
 @pytest.mark.parametrize("state", ["exited", "terminated", "lost", "failed"])
 def test_a_command_is_waited_for_to_its_end_whatever_that_is(state: str, variant: str) -> None:
-    with Wire(at("materializing"), at("queued"), at("running"), at(state, exit_code=3)) as wire:
+    with ScriptedServer(at("materializing"), at("queued"), at("running"), at(state, exit_code=3)) as wire:
         found = wait(variant, wire)
     assert (found.state, found.exit_code, found.is_terminal, found.is_success) == (state, 3, True, False)
     assert len(wire.asked) == 4
@@ -89,7 +92,7 @@ def test_a_command_is_waited_for_to_its_end_whatever_that_is(state: str, variant
 
 @both
 def test_a_state_that_is_not_known_yet_is_waited_through(variant: str) -> None:
-    with Wire(at("defrosting"), at("exited", exit_code=0)) as wire:
+    with ScriptedServer(at("defrosting"), at("exited", exit_code=0)) as wire:
         assert wait(variant, wire).is_success
 
 
@@ -98,18 +101,21 @@ def test_a_state_that_is_not_known_yet_is_waited_through(variant: str) -> None:
 def test_a_wait_for_a_command_survives_an_outage(timeout: float | None, variant: str) -> None:
     busy = Reply(503, json={"error": "busy"}, headers={"retry-after": "0"})
     cut = Reply(json={"exec": execution("running")}, end="reset")
-    with Wire(at("running"), busy, cut, at("exited", exit_code=0)) as wire:
+    with ScriptedServer(at("running"), busy, cut, at("exited", exit_code=0)) as wire:
         assert wait(variant, wire, timeout=timeout).is_success
 
 
 @both
 def test_a_wait_for_a_command_that_is_not_there_ends_at_once(variant: str) -> None:
-    with Wire(Reply(404, json={"error": "workspace exec not found"})) as wire, pytest.raises(HelmrNotFoundError):
+    with (
+        ScriptedServer(Reply(404, json={"error": "workspace exec not found"})) as wire,
+        pytest.raises(HelmrNotFoundError),
+    ):
         wait(variant, wire, timeout=30)
     assert len(wire.asked) == 1
 
 
-def opening(variant: str, wire: Wire, **options: Any) -> Any:
+def opening(variant: str, wire: ScriptedServer, **options: Any) -> Any:
     options = {"poll_interval": 0.001} | options
     return drive(variant, lambda c: c.workspaces.open("w").pty.open("t").wait_until_open(**options), url=wire.url)
 
@@ -126,7 +132,9 @@ def pty_at(state: str) -> Reply:
 def test_a_terminal_is_waited_for_until_it_is_open_or_never_will_be(
     state: str, is_open: bool, timeout: float | None, variant: str
 ) -> None:
-    with Wire(pty_at("creating"), Reply(503, json={"error": "busy"}), pty_at("creating"), pty_at(state)) as wire:
+    with ScriptedServer(
+        pty_at("creating"), Reply(503, json={"error": "busy"}), pty_at("creating"), pty_at(state)
+    ) as wire:
         found = opening(variant, wire, timeout=timeout)
     assert (found.state, found.is_open) == (state, is_open)
     assert {asked.path for asked in wire.asked} == {"/api/workspaces/w/pty/t"}
@@ -134,7 +142,10 @@ def test_a_terminal_is_waited_for_until_it_is_open_or_never_will_be(
 
 @both
 def test_a_terminal_that_does_not_open_in_time_is_named(variant: str) -> None:
-    with Wire(pty_at("creating")) as wire, pytest.raises(HelmrTimeoutError, match="opening of pty t") as caught:
+    with (
+        ScriptedServer(pty_at("creating")) as wire,
+        pytest.raises(HelmrTimeoutError, match="opening of pty t") as caught,
+    ):
         opening(variant, wire, timeout=0.3)
     assert caught.value.pending == ("t",)
 
@@ -142,7 +153,10 @@ def test_a_terminal_that_does_not_open_in_time_is_named(variant: str) -> None:
 @both
 @pytest.mark.parametrize("reply", [at("running"), Reply(503, json={"error": "busy"}), Reply(end="silent")])
 def test_a_wait_ends_at_its_deadline_whatever_the_server_does(reply: Reply, variant: str) -> None:
-    with Wire(reply) as wire, pytest.raises(HelmrTimeoutError, match=r"Not over after 0\.3 s: exec e\.") as caught:
+    with (
+        ScriptedServer(reply) as wire,
+        pytest.raises(HelmrTimeoutError, match=r"Not over after 0\.3 s: exec e\.") as caught,
+    ):
         wait(variant, wire, timeout=0.3)
     assert caught.value.pending == ("e",)
 
@@ -191,7 +205,7 @@ def test_a_request_that_is_still_being_served_is_sent_again(
     status: int, call: Callable[[Any], Any], reply: Reply, variant: str
 ) -> None:
     pending = Reply(status, json=PENDING, headers={"retry-after": "0.01"})
-    with Wire(pending, pending, reply) as wire:
+    with ScriptedServer(pending, pending, reply) as wire:
         drive(variant, call, url=wire.url)
     assert len(wire.asked) == 3
     assert len({asked.body for asked in wire.asked}) == 1
@@ -200,7 +214,7 @@ def test_a_request_that_is_still_being_served_is_sent_again(
 @both
 def test_a_spent_key_is_a_conflict_although_the_server_says_500(variant: str) -> None:
     spent = Reply(500, json={"code": "idempotency_fingerprint_mismatch", "error": "already used"})
-    with Wire(spent) as wire, pytest.raises(HelmrConflictError) as caught:
+    with ScriptedServer(spent) as wire, pytest.raises(HelmrConflictError) as caught:
         drive(variant, lambda c: c.workspaces.open("w").exec(["ls"], idempotency_key="k"), url=wire.url)
     assert (caught.value.status, caught.value.retryable) == (500, False)
     assert len(wire.asked) == 1
@@ -208,14 +222,14 @@ def test_a_spent_key_is_a_conflict_although_the_server_says_500(variant: str) ->
 
 @both
 def test_an_answer_about_another_workspace_is_not_taken(variant: str) -> None:
-    with Wire(Reply(json={"workspace": workspace(id="other")})) as wire, pytest.raises(HelmrProtocolError):
+    with ScriptedServer(Reply(json={"workspace": workspace(id="other")})) as wire, pytest.raises(HelmrProtocolError):
         drive(variant, lambda c: c.workspaces.retrieve("w"), url=wire.url)
 
 
 @both
 @pytest.mark.parametrize("answer", [{}, [], {"workspace": None}, {"workspace": []}])
 def test_an_answer_without_its_record_is_not_the_contract(answer: Any, variant: str) -> None:
-    with Wire(Reply(json=answer)) as wire, pytest.raises(HelmrProtocolError, match="no object 'workspace'"):
+    with ScriptedServer(Reply(json=answer)) as wire, pytest.raises(HelmrProtocolError, match="no object 'workspace'"):
         drive(variant, lambda c: c.workspaces.retrieve("w"), url=wire.url)
 
 
@@ -234,22 +248,22 @@ def test_what_newer_servers_call_a_mount_is_read_as_a_materialization(variant: s
         "created_at": NOW,
         "updated_at": NOW,
     }
-    with Wire(Reply(json={"workspace_id": "w", "state": "stopping", "mount": mount})) as wire:
+    with ScriptedServer(Reply(json={"workspace_id": "w", "state": "stopping", "mount": mount})) as wire:
         stop = drive(variant, lambda c: c.workspaces.stop("w"), url=wire.url)
     assert stop.materialization.id == "m"
-    with Wire(at("running", workspace_mount_id="m")) as wire:
+    with ScriptedServer(at("running", workspace_mount_id="m")) as wire:
         found = drive(variant, lambda c: c.workspaces.open("w").execs.open("e").retrieve(), url=wire.url)
     assert found.materialization_id == "m"
 
 
-def entries(names: list[str], size: int) -> Wire:
+def entries(names: list[str], size: int) -> ScriptedServer:
     def answer(asked: Asked) -> Reply:
         rest = [name for name in names if name > asked.query.get("cursor", "")]
         page = [{"path": name, "kind": "file", "size_bytes": 1, "mode": 420} for name in rest[:size]]
         more = {"next_cursor": rest[size - 1]} if len(rest) > size else {}
         return Reply(json={"path": ".", "entries": page} | more)
 
-    return Wire(answer=answer)
+    return ScriptedServer(answer=answer)
 
 
 @both
@@ -269,7 +283,7 @@ def test_all_files_of_a_directory_come_once_also_where_names_are_numbers(size: i
 @both
 def test_a_directory_whose_cursor_does_not_move_is_not_read_for_ever(variant: str) -> None:
     page = {"path": ".", "entries": [{"path": "a", "kind": "file", "size_bytes": 1, "mode": 420}], "next_cursor": "a"}
-    with Wire(Reply(json=page)) as wire:
+    with ScriptedServer(Reply(json=page)) as wire:
         assert len(drive(variant, lambda c: c.workspaces.open("w").files.iter(), url=wire.url)) == 2
     assert len(wire.asked) == 2
 
@@ -316,7 +330,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_sent(
 
 
 def test_names_with_dots_are_not_parents(offline: HelmrClient) -> None:
-    from helmr_provider.client.workspace_bodies import file_path
+    from helmr_provider.client._wire.workspace_serialization import file_path
 
     assert [file_path(path) for path in ("a..b", "..a", "a/...", " a ")] == ["a..b", "..a", "a/...", "a"]
 
@@ -332,7 +346,7 @@ def test_text_is_written_as_utf_8_and_the_largest_write_is_taken(variant: str) -
         "observed_at": NOW,
         "created_at": NOW,
     }
-    with Wire(Reply(json=chunk)) as wire:
+    with ScriptedServer(Reply(json=chunk)) as wire:
         found = drive(
             variant, lambda c: c.workspaces.open("w").execs.open("e").stdin.write("ö", offset=0), url=wire.url
         )
@@ -348,6 +362,6 @@ def test_text_is_written_as_utf_8_and_the_largest_write_is_taken(variant: str) -
 
 @both
 def test_ids_cannot_change_the_path(variant: str) -> None:
-    with Wire(Reply(404, json={"error": "no"})) as wire, pytest.raises(HelmrApiError):
+    with ScriptedServer(Reply(404, json={"error": "no"})) as wire, pytest.raises(HelmrApiError):
         drive(variant, lambda c: c.workspaces.open("a/../b ç").execs.open("e?x=1").retrieve(), url=wire.url)
     assert wire.asked[0].target == "/api/workspaces/a%2F..%2Fb%20%C3%A7/execs/e%3Fx%3D1"

@@ -16,7 +16,7 @@ ON_THE_LOOP = [
     "helmr_provider.triggers",
     "helmr_provider.hooks",
     "helmr_provider.client._async",
-    "helmr_provider.client.waiter",
+    "helmr_provider.client._waiting.async_waiter",
 ]
 
 

@@ -1,12 +1,12 @@
-"""Public access tokens (behaviour.md section 12)."""
+"""Public access tokens (contract/behaviour.md section 12)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from helmr_provider.client.answers import read
+from helmr_provider.client._wire.responses import read
+from helmr_provider.client._wire.stream_serialization import public_token_body
 from helmr_provider.client.models.auth import PublicAccessToken
-from helmr_provider.client.stream_bodies import public_token_body
 
 if TYPE_CHECKING:
     from datetime import datetime

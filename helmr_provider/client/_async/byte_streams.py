@@ -1,4 +1,4 @@
-"""What commands and terminals in a workspace write: pages, and following to the end (behaviour.md section 14)."""
+"""What commands and terminals in a workspace write: pages, and following to the end (contract/behaviour.md §14)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._shim import async_sleep
-from helmr_provider.client.answers import read_list
-from helmr_provider.client.byte_frames import chunk_or_end
+from helmr_provider.client._wire.byte_frames import chunk_or_end
+from helmr_provider.client._wire.responses import read_list
+from helmr_provider.client._wire.resume import Followed
 from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError
 from helmr_provider.client.models.execs import StreamChunk
-from helmr_provider.client.resume import Followed
 
 if TYPE_CHECKING:
     import builtins

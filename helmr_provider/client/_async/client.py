@@ -16,24 +16,25 @@ from helmr_provider.client._async.sessions import AsyncSessions
 from helmr_provider.client._async.tokens import AsyncTokens
 from helmr_provider.client._async.transport import AsyncTransport
 from helmr_provider.client._async.workspaces import AsyncWorkspaces
+from helmr_provider.client._config import MAX_STREAMS, check_scope, resolve_api_key, resolve_settings
 from helmr_provider.client._http import AsyncHttp
+from helmr_provider.client._retry import ONCE
+from helmr_provider.client._secrets import hide
 from helmr_provider.client._shim import build_async_waiter
-from helmr_provider.client.answers import json_object, read
-from helmr_provider.client.config import MAX_STREAMS, check_scope, resolve_api_key, resolve_settings
+from helmr_provider.client._waiting.stream_slots import StreamSlots
+from helmr_provider.client._wire.json_values import json_object
+from helmr_provider.client._wire.requests import Context
+from helmr_provider.client._wire.responses import read
 from helmr_provider.client.errors import HelmrApiError
 from helmr_provider.client.models.health import Health
-from helmr_provider.client.requests import Context
-from helmr_provider.client.retrying import ONCE
-from helmr_provider.client.secrets import hide
-from helmr_provider.client.stream_slots import StreamSlots
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
     from types import TracebackType
 
-    from helmr_provider.client.secrets import Secret
-    from helmr_provider.client.waiter import Waiter
+    from helmr_provider.client._secrets import Secret
+    from helmr_provider.client._waiting.async_waiter import AsyncWaiter
 
 
 class AsyncHelmrClient:
@@ -49,7 +50,7 @@ class AsyncHelmrClient:
     :param proxy: proxy URL; the proxy variables of the environment when left out.
     :param headers: more request headers.
     :param max_streams: event streams that waits may hold at once; 0 makes waits poll.
-    :raises HelmrConfigError: an option does not fit (behaviour.md section 16).
+    :raises HelmrConfigError: an option does not fit (contract/behaviour.md section 16).
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class AsyncHelmrClient:
     def _set_up(self, transport: AsyncTransport, slots: StreamSlots) -> None:
         self.transport = transport
         self.stream_slots = slots
-        self._waiter: Waiter | None = None
+        self._waiter: AsyncWaiter | None = None
 
     def _view(self, context: Context) -> Self:
         view = object.__new__(type(self))
@@ -157,7 +158,7 @@ class AsyncHelmrClient:
         return AsyncSecrets(self)
 
     @property
-    def waiter(self) -> Waiter:
+    def waiter(self) -> AsyncWaiter:
         """What all waits of this client share; built by the first."""
         if self._waiter is None:
             self._waiter = build_async_waiter(self)

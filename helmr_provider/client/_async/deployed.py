@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from helmr_provider.client.answers import read, read_list
+from helmr_provider.client._wire.responses import read, read_list
 from helmr_provider.client.models.deployments import DeployedTask, Sandbox
 
 if TYPE_CHECKING:

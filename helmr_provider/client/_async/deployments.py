@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._async._record_pages import all_records
-from helmr_provider.client.answers import read, read_list, same_id
-from helmr_provider.client.bodies import reason_body
-from helmr_provider.client.envelopes import read_member
+from helmr_provider.client._wire.responses import read, read_list, read_member, same_id
+from helmr_provider.client._wire.serialization import reason_body
 from helmr_provider.client.models.deployments import Deployment
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Run events: pages, streams, and following a run to its end (behaviour.md sections 7 and 9)."""
+"""Run events: pages, streams, and following a run to its end (contract/behaviour.md sections 7 and 9)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from helmr_provider.client._async._record_pages import all_records
 from helmr_provider.client._shim import async_sleep
+from helmr_provider.client._wire.event_parsing import event_from_record, record_from_frame
+from helmr_provider.client._wire.resume import FollowedRun
 from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError, HelmrProtocolError
-from helmr_provider.client.mapping import event_from_record, record_from_frame
-from helmr_provider.client.resume import FollowedRun
 
 if TYPE_CHECKING:
     import builtins

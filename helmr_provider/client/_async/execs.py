@@ -1,16 +1,15 @@
-"""Commands in a workspace (behaviour.md section 14)."""
+"""Commands in a workspace (contract/behaviour.md section 14)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._async.byte_streams import AsyncByteStream
-from helmr_provider.client.answers import read, read_list, same_id
+from helmr_provider.client._waiting.actions import WaitKey
+from helmr_provider.client._wire.responses import read, read_list, read_member, same_id
+from helmr_provider.client._wire.workspace_serialization import exec_body, write_body
 from helmr_provider.client.durations import poll_seconds, seconds
-from helmr_provider.client.envelopes import read_member
 from helmr_provider.client.models.execs import Exec, StreamChunk
-from helmr_provider.client.wait_actions import Key
-from helmr_provider.client.workspace_bodies import exec_body, write_body
 
 if TYPE_CHECKING:
     import builtins
@@ -128,7 +127,7 @@ class AsyncExecHandle:
             found = await self.retrieve()
             if found.is_terminal:
                 return found
-        key = Key("exec", self.id, self.workspace_id)
+        key = WaitKey("exec", self.id, self.workspace_id)
         return await self._client.waiter.until(key, self._read, _is_over, limit, interval=interval)
 
     async def _read(self, client: AsyncHelmrClient) -> Exec:

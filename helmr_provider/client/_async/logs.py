@@ -1,4 +1,4 @@
-"""Output of a run's process (behaviour.md section 10)."""
+"""Output of a run's process (contract/behaviour.md section 10)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._shim import async_sleep
-from helmr_provider.client.answers import read
+from helmr_provider.client._wire.event_parsing import chunk_from_frame
+from helmr_provider.client._wire.responses import read
+from helmr_provider.client._wire.resume import Followed
 from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError, HelmrProtocolError
-from helmr_provider.client.mapping import chunk_from_frame
 from helmr_provider.client.models.logs import LogSnapshot
-from helmr_provider.client.resume import Followed
 
 if TYPE_CHECKING:
     from helmr_provider.client._async.client import AsyncHelmrClient

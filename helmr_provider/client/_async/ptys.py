@@ -1,16 +1,15 @@
-"""Terminals in a workspace (behaviour.md section 14)."""
+"""Terminals in a workspace (contract/behaviour.md section 14)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from helmr_provider.client._async.byte_streams import AsyncByteStream
-from helmr_provider.client.answers import read, read_list, same_id
+from helmr_provider.client._waiting.actions import WaitKey
+from helmr_provider.client._wire.responses import read, read_list, read_member, same_id
+from helmr_provider.client._wire.workspace_serialization import write_body
 from helmr_provider.client.durations import poll_seconds, seconds
-from helmr_provider.client.envelopes import read_member
 from helmr_provider.client.models.execs import Pty, StreamChunk
-from helmr_provider.client.wait_actions import Key
-from helmr_provider.client.workspace_bodies import write_body
 
 if TYPE_CHECKING:
     import builtins
@@ -129,7 +128,7 @@ class AsyncPtyHandle:
             found = await self.retrieve()
             if _has_opened(found):
                 return found
-        key = Key("opening of pty", self.id, self.workspace_id)
+        key = WaitKey("opening of pty", self.id, self.workspace_id)
         return await self._client.waiter.until(key, self._read, _has_opened, limit, interval=interval)
 
     async def input(self, data: bytes | str, *, offset: int) -> StreamChunk:

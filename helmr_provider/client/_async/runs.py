@@ -1,4 +1,4 @@
-"""Runs: retrieve, wait, cancel, list, count (behaviour.md sections 6 and 8)."""
+"""Runs: retrieve, wait, cancel, list, count (contract/behaviour.md sections 6 and 8)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from helmr_provider.client._async.events import AsyncRunEvents
 from helmr_provider.client._async.logs import AsyncRunLogs
-from helmr_provider.client.answers import read, read_list, same_id
-from helmr_provider.client.bodies import cancel_run_body
+from helmr_provider.client._wire.responses import read, read_list, same_id
+from helmr_provider.client._wire.serialization import cancel_run_body
 from helmr_provider.client.durations import seconds
 from helmr_provider.client.models.runs import RunCancellation, RunCounts, RunSnapshot
 

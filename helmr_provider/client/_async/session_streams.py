@@ -1,4 +1,4 @@
-"""The streams of one session (behaviour.md section 5)."""
+"""The streams of one session (contract/behaviour.md section 5)."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ from typing import TYPE_CHECKING, Any, Generic, cast
 
 from typing_extensions import TypeVar
 
+from helmr_provider.client._config import check_credential
+from helmr_provider.client._schemas import parse
+from helmr_provider.client._secrets import hide
 from helmr_provider.client._shim import async_each
-from helmr_provider.client.answers import json_object, read, read_list
-from helmr_provider.client.config import check_credential
+from helmr_provider.client._wire.json_values import json_object
+from helmr_provider.client._wire.responses import read, read_list
+from helmr_provider.client._wire.stream_serialization import record_body
 from helmr_provider.client.errors import HelmrProtocolError
 from helmr_provider.client.models.streams import SentRecord, StreamRecord
-from helmr_provider.client.schemas import parse
-from helmr_provider.client.secrets import hide
-from helmr_provider.client.stream_bodies import record_body
 
 if TYPE_CHECKING:
     import builtins
 
     from helmr_provider.client._async.transport import AsyncTransport
+    from helmr_provider.client._secrets import Secret
+    from helmr_provider.client._session_ref import SessionRef
     from helmr_provider.client._shim import AsyncItems, AsyncStream
-    from helmr_provider.client.address import SessionAddress
-    from helmr_provider.client.secrets import Secret
     from helmr_provider.client.streams import InputStream, OutputStream
 
 T = TypeVar("T", default=Any)
@@ -33,7 +34,7 @@ class _AsyncRecords(Generic[T]):
     _LIST: str
 
     def __init__(
-        self, transport: AsyncTransport, address: SessionAddress, stream: InputStream[T] | OutputStream[T]
+        self, transport: AsyncTransport, address: SessionRef, stream: InputStream[T] | OutputStream[T]
     ) -> None:
         self._transport = transport
         self._address = address

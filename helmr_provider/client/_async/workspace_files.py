@@ -1,13 +1,12 @@
-"""Files and versions of a workspace: what was captured, never what is live (behaviour.md section 13)."""
+"""Files and versions of a workspace: what was captured, never what is live (contract/behaviour.md section 13)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from helmr_provider.client.answers import read, read_list, same_id
-from helmr_provider.client.envelopes import read_member
+from helmr_provider.client._wire.responses import read, read_list, read_member, same_id
+from helmr_provider.client._wire.workspace_serialization import file_path, source_query
 from helmr_provider.client.models.workspaces import FileEntry, FileList, WorkspaceVersion
-from helmr_provider.client.workspace_bodies import file_path, source_query
 
 if TYPE_CHECKING:
     import builtins

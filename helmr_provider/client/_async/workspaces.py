@@ -1,4 +1,4 @@
-"""Workspaces: create, open, list, and what a handle does (behaviour.md section 13)."""
+"""Workspaces: create, open, list, and what a handle does (contract/behaviour.md section 13)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 from helmr_provider.client._async.execs import AsyncWorkspaceExecs
 from helmr_provider.client._async.ptys import AsyncWorkspacePtys
 from helmr_provider.client._async.workspace_files import AsyncWorkspaceFiles, AsyncWorkspaceVersions
-from helmr_provider.client.answers import read, read_list, same_id
-from helmr_provider.client.bodies import NOT_GIVEN
-from helmr_provider.client.envelopes import read_member
+from helmr_provider.client._wire.responses import read, read_list, read_member, same_id
+from helmr_provider.client._wire.serialization import NOT_GIVEN
+from helmr_provider.client._wire.workspace_serialization import (
+    create_workspace_body,
+    key_members,
+    update_workspace_body,
+)
 from helmr_provider.client.models.workspaces import Materialization, Workspace, WorkspaceStop
-from helmr_provider.client.workspace_bodies import create_workspace_body, key_members, update_workspace_body
 
 if TYPE_CHECKING:
     import builtins
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
     from helmr_provider.client._async.client import AsyncHelmrClient
     from helmr_provider.client._async.execs import AsyncExecHandle
-    from helmr_provider.client.bodies import NotGiven
+    from helmr_provider.client._wire.serialization import NotGiven
 
 
 class AsyncWorkspaces:

@@ -1,14 +1,14 @@
 # Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
-"""Event records that come in pages, of runs and of deployments alike (behaviour.md section 9)."""
+"""Event records that come in pages, of runs and of deployments alike (contract/behaviour.md section 9)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from helmr_provider.client.answers import read
-from helmr_provider.client.mapping import record_from_page
+from helmr_provider.client._wire.event_parsing import record_from_page
+from helmr_provider.client._wire.responses import read
+from helmr_provider.client._wire.resume import is_behind
 from helmr_provider.client.models.events import EventPage
-from helmr_provider.client.resume import is_behind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

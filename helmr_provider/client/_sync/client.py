@@ -7,7 +7,10 @@ import dataclasses
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
+from helmr_provider.client._config import MAX_STREAMS, check_scope, resolve_api_key, resolve_settings
 from helmr_provider.client._http import Http
+from helmr_provider.client._retry import ONCE
+from helmr_provider.client._secrets import hide
 from helmr_provider.client._shim import build_waiter
 from helmr_provider.client._sync.auth import Auth
 from helmr_provider.client._sync.deployed import Sandboxes, Tasks
@@ -19,22 +22,20 @@ from helmr_provider.client._sync.sessions import Sessions
 from helmr_provider.client._sync.tokens import Tokens
 from helmr_provider.client._sync.transport import Transport
 from helmr_provider.client._sync.workspaces import Workspaces
-from helmr_provider.client.answers import json_object, read
-from helmr_provider.client.config import MAX_STREAMS, check_scope, resolve_api_key, resolve_settings
+from helmr_provider.client._waiting.stream_slots import StreamSlots
+from helmr_provider.client._wire.json_values import json_object
+from helmr_provider.client._wire.requests import Context
+from helmr_provider.client._wire.responses import read
 from helmr_provider.client.errors import HelmrApiError
 from helmr_provider.client.models.health import Health
-from helmr_provider.client.requests import Context
-from helmr_provider.client.retrying import ONCE
-from helmr_provider.client.secrets import hide
-from helmr_provider.client.stream_slots import StreamSlots
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
     from types import TracebackType
 
-    from helmr_provider.client.blocking_waiter import BlockingWaiter
-    from helmr_provider.client.secrets import Secret
+    from helmr_provider.client._secrets import Secret
+    from helmr_provider.client._waiting.sync_waiter import Waiter
 
 
 class HelmrClient:
@@ -50,7 +51,7 @@ class HelmrClient:
     :param proxy: proxy URL; the proxy variables of the environment when left out.
     :param headers: more request headers.
     :param max_streams: event streams that waits may hold at once; 0 makes waits poll.
-    :raises HelmrConfigError: an option does not fit (behaviour.md section 16).
+    :raises HelmrConfigError: an option does not fit (contract/behaviour.md section 16).
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class HelmrClient:
     def _set_up(self, transport: Transport, slots: StreamSlots) -> None:
         self.transport = transport
         self.stream_slots = slots
-        self._waiter: BlockingWaiter | None = None
+        self._waiter: Waiter | None = None
 
     def _view(self, context: Context) -> Self:
         view = object.__new__(type(self))
@@ -158,7 +159,7 @@ class HelmrClient:
         return Secrets(self)
 
     @property
-    def waiter(self) -> BlockingWaiter:
+    def waiter(self) -> Waiter:
         """What all waits of this client share; built by the first."""
         if self._waiter is None:
             self._waiter = build_waiter(self)

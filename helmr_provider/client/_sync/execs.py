@@ -1,17 +1,16 @@
 # Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
-"""Commands in a workspace (behaviour.md section 14)."""
+"""Commands in a workspace (contract/behaviour.md section 14)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._sync.byte_streams import ByteStream
-from helmr_provider.client.answers import read, read_list, same_id
+from helmr_provider.client._waiting.actions import WaitKey
+from helmr_provider.client._wire.responses import read, read_list, read_member, same_id
+from helmr_provider.client._wire.workspace_serialization import exec_body, write_body
 from helmr_provider.client.durations import poll_seconds, seconds
-from helmr_provider.client.envelopes import read_member
 from helmr_provider.client.models.execs import Exec, StreamChunk
-from helmr_provider.client.wait_actions import Key
-from helmr_provider.client.workspace_bodies import exec_body, write_body
 
 if TYPE_CHECKING:
     import builtins
@@ -127,7 +126,7 @@ class ExecHandle:
             found = self.retrieve()
             if found.is_terminal:
                 return found
-        key = Key("exec", self.id, self.workspace_id)
+        key = WaitKey("exec", self.id, self.workspace_id)
         return self._client.waiter.until(key, self._read, _is_over, limit, interval=interval)
 
     def _read(self, client: HelmrClient) -> Exec:

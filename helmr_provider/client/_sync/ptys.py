@@ -1,17 +1,16 @@
 # Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
-"""Terminals in a workspace (behaviour.md section 14)."""
+"""Terminals in a workspace (contract/behaviour.md section 14)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from helmr_provider.client._sync.byte_streams import ByteStream
-from helmr_provider.client.answers import read, read_list, same_id
+from helmr_provider.client._waiting.actions import WaitKey
+from helmr_provider.client._wire.responses import read, read_list, read_member, same_id
+from helmr_provider.client._wire.workspace_serialization import write_body
 from helmr_provider.client.durations import poll_seconds, seconds
-from helmr_provider.client.envelopes import read_member
 from helmr_provider.client.models.execs import Pty, StreamChunk
-from helmr_provider.client.wait_actions import Key
-from helmr_provider.client.workspace_bodies import write_body
 
 if TYPE_CHECKING:
     import builtins
@@ -128,7 +127,7 @@ class PtyHandle:
             found = self.retrieve()
             if _has_opened(found):
                 return found
-        key = Key("opening of pty", self.id, self.workspace_id)
+        key = WaitKey("opening of pty", self.id, self.workspace_id)
         return self._client.waiter.until(key, self._read, _has_opened, limit, interval=interval)
 
     def input(self, data: bytes | str, *, offset: int) -> StreamChunk:

@@ -1,5 +1,5 @@
 # Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
-"""Runs: retrieve, wait, cancel, list, count (behaviour.md sections 6 and 8)."""
+"""Runs: retrieve, wait, cancel, list, count (contract/behaviour.md sections 6 and 8)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from helmr_provider.client._sync.events import RunEvents
 from helmr_provider.client._sync.logs import RunLogs
-from helmr_provider.client.answers import read, read_list, same_id
-from helmr_provider.client.bodies import cancel_run_body
+from helmr_provider.client._wire.responses import read, read_list, same_id
+from helmr_provider.client._wire.serialization import cancel_run_body
 from helmr_provider.client.durations import seconds
 from helmr_provider.client.models.runs import RunCancellation, RunCounts, RunSnapshot
 

@@ -1,5 +1,5 @@
 # Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
-"""Schedules (behaviour.md section 15). They have no scoped form: API keys only."""
+"""Schedules (contract/behaviour.md section 15). They have no scoped form: API keys only."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import PrivateAttr
 
-from helmr_provider.client.answers import read, read_list, same_id
+from helmr_provider.client._wire.responses import read, read_list, same_id
+from helmr_provider.client._wire.schedule_serialization import schedule_body
 from helmr_provider.client.models.schedules import Schedule
-from helmr_provider.client.schedule_bodies import schedule_body
 
 if TYPE_CHECKING:
     import builtins
 
     from helmr_provider.client._sync.client import HelmrClient
-    from helmr_provider.client.schedule_bodies import ScheduleRunOptions
+    from helmr_provider.client._wire.schedule_serialization import ScheduleRunOptions
     from helmr_provider.client.tasks import Task
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from helmr_provider.client.answers import read, read_list
+from helmr_provider.client._secrets import hide
+from helmr_provider.client._wire.responses import read, read_list
 from helmr_provider.client.models.deployments import StoredSecret
-from helmr_provider.client.secrets import hide
 
 if TYPE_CHECKING:
     import builtins

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 from tenacity import Retrying
 
+from helmr_provider.client._retry import call_options, pending_options
 from helmr_provider.client._shim import sleep
-from helmr_provider.client.answers import error_from, interpret
-from helmr_provider.client.endpoints import ENDPOINTS
+from helmr_provider.client._wire.endpoints import ENDPOINTS
+from helmr_provider.client._wire.requests import build_request
+from helmr_provider.client._wire.responses import error_from, parse_response
+from helmr_provider.client._wire.sse import EventParser
 from helmr_provider.client.errors import HelmrProtocolError
-from helmr_provider.client.requests import build_request
-from helmr_provider.client.retrying import call_options, pending_options
-from helmr_provider.client.sse import EventParser
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from helmr_provider.client._http import Http
+    from helmr_provider.client._secrets import Secret
     from helmr_provider.client._shim import Stream
-    from helmr_provider.client.endpoints import Endpoint
-    from helmr_provider.client.requests import Context, Request
-    from helmr_provider.client.secrets import Secret
-    from helmr_provider.client.sse import ServerSentEvent
+    from helmr_provider.client._wire.endpoints import Endpoint
+    from helmr_provider.client._wire.requests import Context, Request
+    from helmr_provider.client._wire.sse import ServerSentEvent
 
 
 class Transport:
@@ -46,18 +46,27 @@ class Transport:
         path: Mapping[str, str] | None = None,
         query: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | None = None,
+        content: bytes | None = None,
         credential: Secret | None = None,
         url: Secret | None = None,
     ) -> Any:
         """Send one operation and return the JSON value of its answer.
 
+        :param content: the body in its encoded form, if the caller has it.
         :raises HelmrApiError: the server refused.
         :raises HelmrConnectionError: the server was not reached, or did not answer.
         :raises HelmrProtocolError: the answer is not JSON.
         """
         endpoint = ENDPOINTS[operation]
         request = build_request(
-            self.context, endpoint, path=path or {}, query=query or {}, body=body, credential=credential, url=url
+            self.context,
+            endpoint,
+            path=path or {},
+            query=query or {},
+            body=body,
+            content=content,
+            credential=credential,
+            url=url,
         )
         repeatable = endpoint.repeatable(body)
         if not endpoint.pending:
@@ -70,7 +79,7 @@ class Transport:
         return again(self._once, endpoint, request)
 
     def _once(self, endpoint: Endpoint, request: Request) -> Any:
-        return interpret(endpoint, self.http.send(request), time.time())
+        return parse_response(endpoint, self.http.send(request), time.time())
 
     def events(self, operation: str, *, path: Mapping[str, str], query: Mapping[str, Any]) -> Stream[ServerSentEvent]:
         """Open one stream and yield its events until the server ends it. Nothing is repeated here.

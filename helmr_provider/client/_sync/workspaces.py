@@ -1,5 +1,5 @@
 # Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
-"""Workspaces: create, open, list, and what a handle does (behaviour.md section 13)."""
+"""Workspaces: create, open, list, and what a handle does (contract/behaviour.md section 13)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 from helmr_provider.client._sync.execs import WorkspaceExecs
 from helmr_provider.client._sync.ptys import WorkspacePtys
 from helmr_provider.client._sync.workspace_files import WorkspaceFiles, WorkspaceVersions
-from helmr_provider.client.answers import read, read_list, same_id
-from helmr_provider.client.bodies import NOT_GIVEN
-from helmr_provider.client.envelopes import read_member
+from helmr_provider.client._wire.responses import read, read_list, read_member, same_id
+from helmr_provider.client._wire.serialization import NOT_GIVEN
+from helmr_provider.client._wire.workspace_serialization import (
+    create_workspace_body,
+    key_members,
+    update_workspace_body,
+)
 from helmr_provider.client.models.workspaces import Materialization, Workspace, WorkspaceStop
-from helmr_provider.client.workspace_bodies import create_workspace_body, key_members, update_workspace_body
 
 if TYPE_CHECKING:
     import builtins
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
     from helmr_provider.client._sync.client import HelmrClient
     from helmr_provider.client._sync.execs import ExecHandle
-    from helmr_provider.client.bodies import NotGiven
+    from helmr_provider.client._wire.serialization import NotGiven
 
 
 class Workspaces:

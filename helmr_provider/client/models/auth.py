@@ -1,4 +1,4 @@
-"""Public access tokens: what they allow, and how the server shows them (behaviour.md section 12)."""
+"""Public access tokens: what they allow, and how the server shows them (contract/behaviour.md section 12)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from pydantic import Field, model_validator
 
-from helmr_provider.client.address import SessionAddress
+from helmr_provider.client._session_ref import SessionRef
 from helmr_provider.client.models.base import OptionalText, WireModel
 from helmr_provider.client.streams import input_stream, output_stream
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 class _SessionHandle(Protocol):
     @property
-    def address(self) -> SessionAddress: ...
+    def address(self) -> SessionRef: ...
 
 
 class ScopeSession(WireModel):
-    """The session of a scope (schema SessionAddress).
+    """The session of a scope (schema SessionRef).
 
     :param type: id or external_id; id in answers.
     """
@@ -97,7 +97,7 @@ class PublicScope(WireModel):
         correlation_id: str | None,
     ) -> PublicScope:
         given = getattr(session, "address", None)
-        address = given if isinstance(given, SessionAddress) else SessionAddress.of(session, None)  # type: ignore[arg-type]
+        address = given if isinstance(given, SessionRef) else SessionRef.of(session, None)  # type: ignore[arg-type]
         kind = "id" if address.external_id is None else "external_id"
         named = ScopeSession(type=kind, id=address.id, external_id=address.external_id)
         return cls(type=scope_type, session=named, stream=stream, correlation_id=correlation_id)

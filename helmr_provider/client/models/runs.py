@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from pydantic import Field
 
+from helmr_provider.client._schemas import parse
 from helmr_provider.client.errors import PayloadValidationError
 from helmr_provider.client.models.base import WireModel
-from helmr_provider.client.schemas import parse
 from helmr_provider.client.tasks import Task
 
 if TYPE_CHECKING:
-    from helmr_provider.client.schemas import Schema
+    from helmr_provider.client._schemas import Schema
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""Schedules, and what they give to the runs they start (behaviour.md section 15)."""
+"""Schedules, and what they give to the runs they start (contract/behaviour.md section 15)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any, Self
 
 from pydantic import Field
 
+from helmr_provider.client._schemas import parse
 from helmr_provider.client.models.base import OptionalText, WireModel
-from helmr_provider.client.schemas import parse
 
 
 class Schedule(WireModel):

@@ -1,0 +1,465 @@
+"""The driver of all waits of one asynchronous client: one task, started by the first wait and ended with the last.
+
+It does what :class:`~helmr_provider.client._waiting.scheduler.Scheduler` decides, and decides nothing itself. Requests
+and streams are children of the task; nothing runs, and no connection is held by a stream, while nobody waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from helmr_provider.client._waiting.actions import (
+    FULL_LIST,
+    RUN,
+    TOKEN,
+    TOKEN_PAGE,
+    CountRuns,
+    Failure,
+    Follow,
+    ListPendingTokens,
+    ListRuns,
+    Retrieve,
+    StopFollow,
+    WaitKey,
+)
+from helmr_provider.client._waiting.failures import (
+    failure_of,
+    is_of_one,
+    own_copy,
+    raise_held_back,
+    stream_failure_of,
+    timeout_error,
+)
+from helmr_provider.client._waiting.scheduler import Scheduler
+from helmr_provider.client._waiting.stats import WaitStats
+from helmr_provider.client._waiting.stream_allocator import ClockSkew, is_hint
+from helmr_provider.client.errors import HelmrConfigError, HelmrError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+
+    from helmr_provider.client._async.client import AsyncHelmrClient
+    from helmr_provider.client._waiting.actions import Action, Request
+    from helmr_provider.client.errors import HelmrTimeoutError
+    from helmr_provider.client.models.runs import RunSnapshot
+    from helmr_provider.client.models.tokens import Token
+
+_T = TypeVar("_T")
+
+# Closing a cancelled stream takes a turn of the loop; a wait's result is not held up by one that does not close.
+_CLOSING = 5.0
+
+
+class _Result(NamedTuple):
+    key: WaitKey
+    value: Any
+    error: BaseException | None
+    closing: tuple[asyncio.Task[Any], ...]
+
+
+def _has_ended(run: RunSnapshot) -> bool:
+    return run.is_terminal
+
+
+def _is_decided(token: Token) -> bool:
+    return not token.is_pending
+
+
+class _StreamEnd(NamedTuple):
+    failure: Failure | None = None
+    cursor: str | None = None
+
+
+_Inbox = asyncio.Queue[_Result]
+
+
+class _Kind(NamedTuple):
+    read: Callable[[str], Awaitable[Any]]
+    ended: Callable[[Any], bool]
+
+
+async def _ignoring_id(read: Callable[[AsyncHelmrClient], Awaitable[_T]], client: AsyncHelmrClient, _: str) -> _T:
+    return await read(client)
+
+
+class AsyncWaiter:
+    """Wait for runs, tokens and other things on behalf of one client.
+
+    It belongs to the event loop of its first wait, as the client's connections do.
+
+    :param client: the client that requests are sent with.
+    """
+
+    def __init__(self, client: AsyncHelmrClient) -> None:
+        # The scheduler has a rhythm of its own for what fails.
+        self._client = client.single_shot()
+        self._slots = client.stream_slots
+        self._scheduler = Scheduler()
+        self._stats = WaitStats()
+        self._lag = ClockSkew()
+        self._waits: dict[WaitKey, list[_Inbox]] = {}
+        self._kinds: dict[str, _Kind] = {
+            RUN: _Kind(self._client.runs.retrieve, _has_ended),
+            TOKEN: _Kind(self._client.tokens.retrieve, _is_decided),
+        }
+        self._others: dict[WaitKey, _Kind] = {}
+        self._children: dict[Request | Follow, asyncio.Task[Any]] = {}
+        self._driver: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake = asyncio.Event()
+        self._closed = False
+
+    @property
+    def stats(self) -> WaitStats:
+        """Counters of what this waiter does."""
+        return self._stats
+
+    async def run(self, run_id: str, timeout: float | None = None) -> RunSnapshot:  # noqa: ASYNC109 - the limit names the run
+        """Wait until a run has ended, in whatever way (contract/behaviour.md section 8).
+
+        :param run_id: id of the run.
+        :param timeout: seconds; None for as long as it takes.
+        :raises HelmrTimeoutError: the run had not ended by then.
+        :raises HelmrNotFoundError: no such run in this environment.
+        """
+        snapshot: RunSnapshot = await self._one(WaitKey(RUN, run_id), timeout)
+        return snapshot
+
+    async def run_many(
+        self,
+        run_ids: Iterable[str],
+        timeout: float | None = None,  # noqa: ASYNC109 - the limit names the runs
+    ) -> AsyncGenerator[RunSnapshot, None]:
+        """Yield each run's terminal snapshot once, as they end. Closing the iterator stops the waits, not the runs.
+
+        :param run_ids: ids of the runs; one that stands twice counts once.
+        :param timeout: seconds for all of them, from the first step of the iteration.
+        :raises HelmrTimeoutError: not all had ended by then; ``pending`` has the ids of the others.
+        :raises HelmrNotFoundError: a run does not exist; raised after all others were yielded.
+        """
+        pending = dict.fromkeys(WaitKey(RUN, run_id) for run_id in run_ids)
+        limit = _Limit(timeout)
+        inbox: _Inbox = asyncio.Queue()
+        held_back: list[BaseException] = []
+        for key in pending:
+            self._register(key, inbox)
+        try:
+            while pending:
+                try:
+                    result = await limit.next(inbox)
+                except TimeoutError:
+                    raise limit.error(pending) from next(iter(held_back), None)
+                del pending[result.key]
+                await _close(result.closing)
+                if result.error is None:
+                    yield result.value
+                elif is_of_one(result.error):
+                    held_back.append(result.error)
+                else:
+                    raise result.error
+        finally:
+            for key in pending:
+                self._unregister(key, inbox)
+        raise_held_back(held_back)
+
+    async def token(self, token_id: str, timeout: float | None = None) -> Token:  # noqa: ASYNC109 - the limit names the token
+        """Wait until a token is not pending any more: completed, expired or cancelled.
+
+        :param token_id: id of the token.
+        :param timeout: seconds; None for as long as it takes.
+        :raises HelmrTimeoutError: it was still pending by then.
+        :raises HelmrNotFoundError: no such token in this environment.
+        """
+        token: Token = await self._one(WaitKey(TOKEN, token_id), timeout)
+        return token
+
+    async def until(
+        self,
+        key: WaitKey,
+        read: Callable[[AsyncHelmrClient], Awaitable[_T]],
+        ended: Callable[[_T], bool],
+        timeout: float | None = None,  # noqa: ASYNC109 - the limit names what is waited for
+        *,
+        interval: float | None = None,
+    ) -> _T:
+        """Wait for anything else: read it again and again, together with all other waits of the client.
+
+        :param key: names everything that ``read`` and ``ended`` depend on, because equal keys share their reads; its
+            kind is neither ``run`` nor ``token``.
+        :param read: reads it once, with a client that repeats nothing: the waiter does.
+        :param ended: says whether what was read ends the wait.
+        :param timeout: seconds; None for as long as it takes.
+        :param interval: seconds between two looks, of the first of equal waits; None for one second growing to five.
+        :raises HelmrTimeoutError: it had not ended by then.
+        :raises HelmrNotFoundError: it does not exist in this environment.
+        """
+        if key.kind in self._kinds:
+            raise ValueError(f"Things of the kind {key.kind!r} have a wait of their own.")
+        self._others.setdefault(key, _Kind(partial(_ignoring_id, read, self._client), ended))
+        found: _T = await self._one(key, timeout, interval)
+        return found
+
+    async def aclose(self) -> None:
+        """End all waits with an error, and everything that is under way."""
+        self._closed = True
+        children = self._children_and_driver()
+        self._break(HelmrError("The client was closed while something waited with it."))
+        await _close(children)
+
+    # Waits
+
+    async def _one(
+        self,
+        key: WaitKey,
+        timeout: float | None,  # noqa: ASYNC109 - the limit names what is waited for
+        interval: float | None = None,
+    ) -> Any:
+        limit = _Limit(timeout)
+        inbox: _Inbox = asyncio.Queue()
+        self._register(key, inbox, interval)
+        try:
+            result = await limit.next(inbox)
+        except TimeoutError:
+            raise limit.error([key]) from None
+        finally:
+            self._unregister(key, inbox)
+        await _close(result.closing)
+        if result.error is not None:
+            raise result.error
+        return result.value
+
+    def _register(self, key: WaitKey, inbox: _Inbox, interval: float | None = None) -> None:
+        if self._closed:
+            raise HelmrError("This client is closed: nothing can be waited for with it.")
+        loop = asyncio.get_running_loop()
+        if self._loop not in {None, loop}:
+            raise HelmrConfigError(
+                "This AsyncHelmrClient is used by another event loop: make one client for each event loop."
+            )
+        self._loop = loop
+        inboxes = self._waits.setdefault(key, [])
+        inboxes.append(inbox)
+        if len(inboxes) == 1:
+            self._scheduler.add(key, loop.time(), interval)
+            self._stats.wait_began()
+        if self._driver is None:
+            self._slots.watchers.add(self._nudge)
+            self._driver = loop.create_task(self._drive(), name="helmr-waiter")
+        self._wake.set()
+
+    def _unregister(self, key: WaitKey, inbox: _Inbox) -> None:
+        inboxes = self._waits.get(key)
+        if inboxes is None or inbox not in inboxes:
+            return
+        inboxes.remove(inbox)
+        if not inboxes:
+            self._forget(key)
+
+    def _forget(self, key: WaitKey) -> tuple[asyncio.Task[Any], ...]:
+        """Stop everything that is under way for one thing, or everything at all if it was the last."""
+        del self._waits[key]
+        self._others.pop(key, None)
+        self._scheduler.remove(key)
+        self._stats.wait_ended()
+        if not self._waits:
+            ending = self._children_and_driver()
+            self._driver = None
+            self._slots.watchers.discard(self._nudge)
+        else:
+            ending = tuple(
+                task
+                for action, task in self._children.items()
+                if (isinstance(action, Retrieve) and action.key == key)
+                or (isinstance(action, Follow) and WaitKey(RUN, action.run_id) == key)
+            )
+        for task in ending:
+            if task is not asyncio.current_task():
+                task.cancel()
+        self._wake.set()
+        return tuple(task for task in ending if task is not asyncio.current_task())
+
+    def _nudge(self) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+    def _end(self, key: WaitKey, value: Any, error: BaseException | None) -> None:
+        inboxes = self._waits.get(key, [])
+        closing = self._forget(key) if inboxes else ()
+        for inbox in inboxes:
+            inbox.put_nowait(_Result(key, value, own_copy(error) if error is not None else None, closing))
+
+    def _break(self, error: HelmrError) -> None:
+        for key in list(self._waits):
+            self._end(key, None, error)
+
+    def _children_and_driver(self) -> tuple[asyncio.Task[Any], ...]:
+        return (*self._children.values(), *([self._driver] if self._driver is not None else []))
+
+    # The task
+
+    async def _drive(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                self._wake.clear()
+                now = loop.time()
+                self._scheduler.streams(self._slots.for_waits(mine=self._stats.open_streams))
+                for action in self._scheduler.actions(now):
+                    self._begin(action)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(self._scheduler.wake_at(now)):
+                        await self._wake.wait()
+        except asyncio.CancelledError:
+            if self._driver is asyncio.current_task():
+                self._driver = None
+                self._break(HelmrError("Waiting was cancelled from outside: the event loop is being shut down."))
+            raise
+        except Exception as error:  # noqa: BLE001 - every wait is told
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """End all waits because of a mistake in this package; the next wait begins afresh."""
+        if not self._waits:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "A request of the Helmr waiter failed after its last wait", "exception": error}
+            )
+        failure = HelmrError(f"Waiting broke down: {type(error).__name__}: {error}")
+        failure.__cause__ = error
+        self._break(failure)
+        self._scheduler = Scheduler()
+
+    def _begin(self, action: Action) -> None:
+        loop = asyncio.get_running_loop()
+        match action:
+            case StopFollow(run_id):
+                for other, task in self._children.items():
+                    if isinstance(other, Follow) and other.run_id == run_id:
+                        task.cancel()
+            case Follow():
+                self._stats.count(action)
+                self._stats.stream_opened()
+                self._slots.take()
+                stream = self._children[action] = loop.create_task(self._follow(action))
+                stream.add_done_callback(partial(self._stream_closed, self._scheduler, action))
+            case _:
+                self._stats.count(action)
+                request = self._children[action] = loop.create_task(self._request(action))
+                request.add_done_callback(partial(self._request_over, self._scheduler, action))
+
+    # Called for a child that was cancelled before its first step, too, which no ``finally`` in it would be.
+
+    def _request_over(self, scheduler: Scheduler, action: Request, child: asyncio.Task[None]) -> None:
+        self._forget_child(action, child)
+        scheduler.dropped(action, child.get_loop().time())
+        self._child_over(child)
+
+    def _stream_closed(self, scheduler: Scheduler, action: Follow, child: asyncio.Task[_StreamEnd]) -> None:
+        self._forget_child(action, child)
+        self._stats.stream_closed()
+        self._slots.give_back()
+        end = _StreamEnd() if child.cancelled() or child.exception() else child.result()
+        scheduler.stream_ended(action.run_id, child.get_loop().time(), end.failure, end.cursor)
+        self._child_over(child)
+
+    def _forget_child(self, action: Request | Follow, child: asyncio.Task[Any]) -> None:
+        # After a mistake the next scheduler may have begun the same before this one was over.
+        if self._children.get(action) is child:
+            del self._children[action]
+
+    def _child_over(self, child: asyncio.Task[Any]) -> None:
+        error = None if child.cancelled() else child.exception()
+        if isinstance(error, Exception):
+            self._fail(error)
+        self._wake.set()
+
+    async def _request(self, action: Request) -> None:
+        clock = asyncio.get_running_loop().time
+        scheduler = self._scheduler
+        try:
+            report = await self._ask(action)
+        except HelmrError as error:
+            for key in scheduler.failed(action, clock(), failure_of(error)):
+                self._end(key, None, error)
+        except Exception as error:
+            # An id that cannot be asked for is the mistake of its own waiter.
+            if not isinstance(action, Retrieve):
+                raise
+            for key in scheduler.failed(action, clock(), Failure(retryable=False)):
+                self._end(key, None, error)
+        else:
+            report()
+
+    async def _ask(self, action: Request) -> Callable[[], object]:
+        clock = asyncio.get_running_loop().time
+        scheduler = self._scheduler
+        match action:
+            case Retrieve(key):
+                kind = self._kinds.get(key.kind) or self._others[key]
+                value = await kind.read(key.id)
+                ended = kind.ended(value)
+
+                def report() -> None:
+                    if scheduler.retrieved(action, clock(), ended=ended, status=getattr(value, "status", "")):
+                        self._end(key, value, None)
+
+                return report
+            case ListRuns(status):
+                runs = await self._client.runs.list(status=status, limit=FULL_LIST)
+                statuses = {run.id: run.status for run in runs}
+                return lambda: scheduler.listed(action, clock(), statuses, full=len(runs) >= FULL_LIST)
+            case CountRuns():
+                counts = await self._client.runs.count()
+                return lambda: scheduler.counted(action, clock(), counts.terminal)
+            case ListPendingTokens(cursor):
+                page = await self._client.tokens.list_page(status="pending", cursor=cursor, limit=TOKEN_PAGE)
+                tokens = {token.id for token in page.tokens}
+                return lambda: scheduler.paged(action, clock(), tokens, page.next_cursor)
+
+    async def _follow(self, action: Follow) -> _StreamEnd:
+        clock = asyncio.get_running_loop().time
+        scheduler, opened = self._scheduler, time.time()
+        connect = self._client.runs.events._connection  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - made for this
+        connection = connect(action.run_id, action.cursor)
+        try:
+            async with contextlib.aclosing(connection) as records:
+                async for record in records:
+                    lag = self._lag.of(record.at.timestamp(), time.time(), opened)
+                    hint = is_hint(record.kind, record.message)
+                    scheduler.stream_record(action.run_id, clock(), record.id, lag, hint=hint)
+                    if hint:
+                        self._wake.set()
+        except HelmrError as error:
+            return _StreamEnd(stream_failure_of(error), getattr(error, "cursor", None))
+        return _StreamEnd()
+
+
+class _Limit:
+    """The deadline of one wait, and the error that names what it waited for."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._at = None if seconds is None else asyncio.get_running_loop().time() + seconds
+
+    async def next(self, inbox: _Inbox) -> _Result:
+        if not inbox.empty():
+            return inbox.get_nowait()
+        try:
+            async with asyncio.timeout_at(self._at):
+                return await inbox.get()
+        except TimeoutError:
+            # What came in the same moment is a result all the same.
+            if inbox.empty():
+                raise
+            return inbox.get_nowait()
+
+    def error(self, pending: Iterable[WaitKey]) -> HelmrTimeoutError:
+        return timeout_error(self._seconds, pending)
+
+
+async def _close(tasks: tuple[asyncio.Task[Any], ...]) -> None:
+    if tasks:
+        await asyncio.wait(tasks, timeout=_CLOSING)

@@ -1,0 +1,133 @@
+"""Following one run's records to its end, whatever drops: what to do next. No I/O (contract/behaviour.md §7.3 and 9).
+
+A record that reads as the end only means "look at the run now": a retried run writes ``run.failed`` and goes on, and
+the server closes a live stream there. A stream is never opened behind a run's last record, because it would not end.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from helmr_provider.client._retry import Backoff, is_transient
+from helmr_provider.client.errors import HelmrApiError, HelmrProtocolError
+
+if TYPE_CHECKING:
+    from helmr_provider.client.models.events import EventRecord
+    from helmr_provider.client.models.runs import RunSnapshot
+
+logger = logging.getLogger("helmr_provider.client")
+
+# Between two looks at a run whose record says that it is over while its snapshot does not (contract/behaviour.md §8.4).
+_LOOK_AGAIN = Backoff(attempts=0, base=0.2, cap=2.0)
+
+
+def is_behind(cursor: str, other: str | None) -> bool:
+    """Whether a cursor lies behind another one, and so moves a follower on.
+
+    Cursors are text; only two decimal ones can be compared (contract/behaviour.md §20). Of others, a different one is
+    taken to lie behind.
+    """
+    if other is None:
+        return True
+    if _is_decimal(cursor) and _is_decimal(other):
+        return int(cursor) > int(other)
+    return cursor != other
+
+
+class Followed:
+    """Where a follower of numbered records stands.
+
+    :param cursor: behind the last record seen; None for all.
+    :param backoff: pauses after failures, and after streams that brought nothing.
+    """
+
+    def __init__(self, cursor: str | None, backoff: Backoff) -> None:
+        self.cursor = cursor
+        self._backoff = backoff
+        self._failures = 0
+        self._broken: str | None = None
+
+    def advance(self, cursor: str) -> bool:
+        """Take note of a record's cursor; false if it was seen before."""
+        if not is_behind(cursor, self.cursor):
+            return False
+        self.cursor = cursor
+        self._failures = 0
+        return True
+
+    def reconnect_in(self) -> float:
+        """Return the pause before the next stream; none after one that brought something."""
+        pause = self._backoff.delay(self._failures) if self._failures else 0.0
+        self._failures += 1
+        return pause
+
+    def tolerate(self, error: Exception) -> float:
+        """Return the pause after a failure that following survives.
+
+        A bad frame whose cursor is known is asked for once more, and skipped when it comes broken again.
+
+        :raises Exception: the error itself, when going on makes no sense.
+        """
+        if isinstance(error, HelmrProtocolError) and error.cursor is not None and is_behind(error.cursor, self.cursor):
+            if error.cursor == self._broken:
+                logger.warning("Skipped a broken frame: %s", error)
+                self.cursor = error.cursor
+            self._broken = error.cursor
+        elif not is_transient(error):
+            raise error
+        self._failures += 1
+        asked = error.retry_after if isinstance(error, HelmrApiError) else None
+        return self._backoff.delay(self._failures, asked)
+
+
+class FollowedRun(Followed):
+    """Where a follower of a run's records stands."""
+
+    def __init__(self, cursor: str | None, backoff: Backoff) -> None:
+        super().__init__(cursor, backoff)
+        self._looks = 0
+        self._reads_as_over = False
+        self._cancel_requested = False
+
+    def is_new(self, record: EventRecord) -> bool:
+        """Take note of a record; false if it was seen before."""
+        if not self.advance(record.id):
+            return False
+        self._looks = 0
+        self._reads_as_over = record.is_terminal or record.kind == "run.dead_lettered"
+        if record.kind == "run.cancel_requested":
+            self._cancel_requested = True
+        elif record.is_terminal:
+            self._cancel_requested = False
+        return True
+
+    def must_look(self) -> bool:
+        """Whether the last record reads as the end, so that the run must be looked at before anything else."""
+        return self._reads_as_over
+
+    def is_over(self, run: RunSnapshot) -> bool:
+        """Whether nothing follows the records that were there after this snapshot.
+
+        A cancelled run whose worker has not let go yet still writes ``run.cancelled``.
+        """
+        return run.is_terminal and not self._cancel_requested
+
+    def stream_ended(self, run: RunSnapshot) -> float:
+        """Return the pause before the next stream, after one that the server ended.
+
+        :param run: the snapshot from before that stream. If it was over by then, nothing more is waited for: a worker
+            that is lost may never let go.
+        """
+        if run.is_terminal:
+            self._cancel_requested = False
+        return self.reconnect_in()
+
+    def look_again_in(self) -> float:
+        """Return the pause before the next look at a run that reads as over."""
+        self._looks += 1
+        return _LOOK_AGAIN.delay(self._looks)
+
+
+def _is_decimal(cursor: str) -> bool:
+    return cursor.isascii() and cursor.isdigit()

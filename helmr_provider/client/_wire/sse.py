@@ -1,0 +1,130 @@
+"""Server-sent events: bytes in, events out, without I/O (contract/behaviour.md section 7.4)."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from helmr_provider.client.errors import HelmrProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# What the reference client allows one event to be, in characters.
+MAX_EVENT_SIZE = 1_048_576
+
+_LINE_END = re.compile(r"[\r\n]")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSentEvent:
+    """One event.
+
+    :param data: the data lines, joined by line feeds.
+    :param event: its name; ``message`` when the server gave none.
+    :param id: the id that holds at this event, which an earlier event may have set; empty when there is none.
+    :param retry: reconnection time in milliseconds, if this block gave one.
+    :param complete: false for what was left when the stream ended without the blank line behind it.
+    """
+
+    data: str
+    event: str = "message"
+    id: str = ""
+    retry: int | None = None
+    complete: bool = True
+
+
+class EventParser:
+    """Turn decoded bytes into events, however they are cut.
+
+    Follows the WHATWG rules: a byte order mark is dropped; lines end in CR, LF or CRLF, also when a chunk ends between
+    the two; a block without data dispatches nothing, but its id stays; an id with NUL is ignored; ``retry`` counts only
+    if it is all ASCII digits.
+
+    :param max_size: characters that one unfinished event may have.
+    """
+
+    def __init__(self, *, max_size: int = MAX_EVENT_SIZE) -> None:
+        self._max_size = max_size
+        self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
+        self._line: list[str] = []
+        self._data: list[str] = []
+        self._size = 0
+        self._event = ""
+        self._retry: int | None = None
+        self._skip_line_feed = False
+        self._at_start = True
+        self.last_id = ""
+
+    def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
+        """Take a chunk and yield the events that it completes.
+
+        :raises HelmrProtocolError: the event is too large, with ``oversize`` set.
+        """
+        yield from self._take(self._decode(chunk))
+
+    def close(self) -> Iterator[ServerSentEvent]:
+        """End the stream: what is left counts as a last event (contract/behaviour.md section 7.4)."""
+        yield from self._take(self._decode(b"", final=True))
+        if self._line:
+            yield from self._end_line()
+        yield from self._dispatch(complete=False)
+
+    def _take(self, text: str) -> Iterator[ServerSentEvent]:
+        if self._at_start and text:
+            self._at_start = False
+            text = text.removeprefix("\ufeff")
+        if self._skip_line_feed and text:
+            self._skip_line_feed = False
+            text = text.removeprefix("\n")
+        start = 0
+        while start < len(text):
+            found = _LINE_END.search(text, start)
+            if found is None:
+                self._grow(text[start:])
+                return
+            self._grow(text[start : found.start()])
+            yield from self._end_line()
+            start = found.end()
+            if found[0] == "\r":
+                if start == len(text):
+                    self._skip_line_feed = True
+                elif text[start] == "\n":
+                    start += 1
+
+    def _grow(self, piece: str) -> None:
+        if not piece:
+            return
+        self._size += len(piece)
+        if self._size > self._max_size:
+            raise HelmrProtocolError(f"A server-sent event is larger than {self._max_size} characters.", oversize=True)
+        self._line.append(piece)
+
+    def _end_line(self) -> Iterator[ServerSentEvent]:
+        line = "".join(self._line)
+        self._line.clear()
+        if not line:
+            yield from self._dispatch()
+            return
+        if line.startswith(":"):
+            # A comment belongs to no event, so that hours of keep-alives do not add up to an oversize one.
+            self._size -= len(line)
+            return
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "data":
+            self._data.append(value)
+        elif name == "event":
+            self._event = value
+        elif name == "id" and "\0" not in value:
+            self.last_id = value
+        elif name == "retry" and value.isascii() and value.isdigit():
+            self._retry = int(value)
+
+    def _dispatch(self, *, complete: bool = True) -> Iterator[ServerSentEvent]:
+        data, event, retry = self._data, self._event, self._retry
+        self._data, self._event, self._retry, self._size = [], "", None, 0
+        if data:
+            yield ServerSentEvent("\n".join(data), event or "message", self.last_id, retry, complete)

@@ -1,0 +1,94 @@
+"""Intervals, back-off, the gate and the rate of waits."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helmr_provider.client._waiting.pacing import Backoff, CircuitBreaker, PollInterval, RateLimiter
+
+chances = st.floats(0.0, 1.0, exclude_max=True)
+
+
+@given(chances=st.lists(chances, min_size=1, max_size=40))
+def test_an_interval_grows_to_its_bound_and_jitters_by_a_fifth(chances: list[float]) -> None:
+    left = iter(chances)
+    pace = PollInterval(1.0, 5.0, 1.5, lambda: next(left))
+    for number in range(len(chances)):
+        middle = min(5.0, 1.5**number)
+        assert 0.8 * middle <= pace.next() <= 1.2 * middle + 1e-9
+
+
+def test_an_interval_starts_again_after_something_happened() -> None:
+    pace = PollInterval(1.0, 5.0, 1.5, lambda: 0.5)
+    assert [pace.next() for _ in range(3)] == [1.0, 1.5, 2.25]
+    pace.reset()
+    assert pace.next() == 1.0
+
+
+@given(failures=st.integers(0, 5000), chance=chances)
+def test_a_delay_is_between_half_and_all_of_a_bound_that_doubles(failures: int, chance: float) -> None:
+    backoff = Backoff(0.5, 10.0, lambda: chance)
+    backoff.failures = failures
+    bound = min(10.0, 0.5 * 2.0 ** min(failures, 10))
+    assert 0.5 * bound <= backoff.next() <= bound
+    assert backoff.failures == failures + 1
+
+
+def test_failures_of_requests_that_were_under_way_together_count_once() -> None:
+    gate = CircuitBreaker(lambda: 0.0)
+    for _ in range(8):
+        gate.failed(started=1.0, now=2.0, retry_after=None)
+    assert gate.opens_at == 2.5
+    gate.failed(started=2.5, now=3.0, retry_after=None)
+    assert gate.opens_at == 4.0
+
+
+def test_only_an_answer_to_a_request_after_the_failure_opens_the_gate() -> None:
+    gate = CircuitBreaker(lambda: 0.0)
+    gate.failed(started=1.0, now=2.0, retry_after=30.0)
+    states: list[tuple[bool, bool]] = []
+    for started in (1.5, 32.0):
+        gate.succeeded(started)
+        states.append((gate.probing, gate.opens_at >= 32.0))
+    assert states == [(True, True), (False, False)]
+
+
+def test_a_request_that_began_in_the_moment_of_the_failure_counts_as_a_later_one() -> None:
+    gate = CircuitBreaker(lambda: 0.0)
+    gate.failed(started=1.0, now=2.0, retry_after=None)
+    gate.failed(started=2.0, now=2.0, retry_after=None)
+    assert gate.opens_at == 3.0
+    gate.succeeded(2.0)
+    assert not gate.probing
+
+
+def test_no_server_is_given_more_patience_than_five_minutes() -> None:
+    gate = CircuitBreaker(lambda: 0.0)
+    gate.failed(started=0.0, now=0.0, retry_after=1e9)
+    assert gate.opens_at == CircuitBreaker.LONGEST_RETRY_AFTER
+
+
+@given(
+    steps=st.lists(st.floats(0.0, 2.0), max_size=60),
+    per_second=st.sampled_from([0.5, 5.0, 100.0]),
+    burst=st.integers(1, 8),
+)
+def test_a_rate_is_never_exceeded(steps: list[float], per_second: float, burst: int) -> None:
+    rate, now, taken = RateLimiter(per_second, burst), 0.0, 0
+    for step in steps:
+        now += step
+        while rate.take(now):
+            taken += 1
+        assert taken <= burst + now * per_second + 1e-6
+        assert rate.free_at(now) > now
+        assert rate.take(rate.free_at(now))
+        taken += 1
+        now = rate._at
+
+
+def test_a_rested_rate_gives_its_burst_and_then_the_rest_one_by_one() -> None:
+    rate = RateLimiter(10.0, 3)
+    assert [rate.take(0.0) for _ in range(4)] == [True, True, True, False]
+    assert rate.free_at(0.0) == pytest.approx(0.1)

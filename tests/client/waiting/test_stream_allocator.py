@@ -1,0 +1,165 @@
+"""Which runs have streams, how much streams are trusted, and how late events are."""
+
+from __future__ import annotations
+
+import pytest
+
+from helmr_provider.client._waiting.actions import Failure, Follow, StopFollow
+from helmr_provider.client._waiting.stream_allocator import ClockSkew, StreamAllocator, StreamHealth, is_hint
+
+CUT = Failure(retryable=True)
+
+
+def followed(*runs: str, limit: int = 4, status: str = "running") -> StreamAllocator:
+    following = StreamAllocator(lambda: 0.0)
+    following.budget(limit)
+    for run_id in runs:
+        following.add(run_id, 0.0)
+        following.alive(run_id, status, 0.0)
+    following.actions(0.0)
+    return following
+
+
+@pytest.mark.parametrize(
+    ("kind", "hint"),
+    [
+        ("run.completed", True),
+        ("run.failed", True),
+        ("run.cancelled", True),
+        ("run.expired", True),
+        # The stream stays open after these, although the run may be over (contract/behaviour.md section 21).
+        ("run.dead_lettered", True),
+        ("run.cancel_requested", True),
+        ("run.retry_scheduled", False),
+        ("log.stdout", False),
+    ],
+)
+def test_a_record_that_may_mean_the_end_is_a_hint(kind: str, hint: bool) -> None:
+    assert is_hint(kind, "") is hint
+    assert is_hint("other", kind) is hint
+
+
+def test_a_run_is_followed_only_after_a_snapshot_has_shown_it_alive() -> None:
+    following = StreamAllocator(lambda: 0.0)
+    following.budget(4)
+    following.add("run", 0.0)
+    assert following.actions(0.0) == []
+    following.alive("run", "running", 0.0)
+    assert following.actions(0.1) == [Follow("run", None)]
+
+
+def test_a_run_is_followed_on_only_after_a_snapshot_newer_than_the_end_of_its_stream() -> None:
+    following = followed("run")
+    following.record("run", 1.0, "3", 0.0, hint=True)
+    assert following.ended("run", 2.0, None, None)
+    following.alive("run", "queued", 1.9)
+    assert following.actions(3.0) == []
+    following.alive("run", "queued", 2.1)
+    assert following.actions(3.0) == [Follow("run", "3")]
+
+
+def test_the_cursor_moves_forward_only() -> None:
+    following = followed("run")
+    following.record("run", 1.0, "10", 0.0, hint=False)
+    following.record("run", 1.0, "9", 0.0, hint=True)
+    following.ended("run", 2.0, None, None)
+    following.alive("run", "running", 2.0)
+    assert following.actions(3.0) == [Follow("run", "10")]
+
+
+def test_a_stream_that_breaks_is_opened_again_after_a_growing_pause() -> None:
+    following = followed("run")
+    now, pauses = 0.0, []
+    for _ in range(2):
+        now += 10.0
+        following.ended("run", now, CUT, None)
+        following.alive("run", "running", now)
+        assert following.actions(now) == []
+        pauses.append(following.wake_at() - now)
+        now = following.wake_at()
+        assert following.actions(now) == [Follow("run", None)]
+    assert pauses == [1.0, 2.0]
+
+
+def test_a_stream_that_is_being_closed_counts_until_it_is_closed() -> None:
+    following = followed("first", limit=1)
+    following.add("second", 0.0)
+    following.alive("second", "running", 0.0)
+    following.remove("first")
+    assert following.actions(1.0) == []
+    assert len(following) == 1
+    following.ended("first", 2.0, None, None)
+    assert following.actions(2.0) == [Follow("second", None)]
+
+
+def test_a_queued_run_gives_its_stream_to_a_running_one_but_not_at_once() -> None:
+    following = followed("queued", limit=1, status="queued")
+    following.add("running", 1.0)
+    following.alive("running", "running", 1.0)
+    assert following.actions(1.0) == []
+    assert following.wake_at() == StreamAllocator.HOLD
+    assert following.actions(StreamAllocator.HOLD) == [StopFollow("queued")]
+    following.ended("queued", 11.0, None, None)
+    assert following.actions(11.0) == [Follow("running", None)]
+
+
+def test_a_waiting_run_does_not_take_the_stream_of_a_running_one() -> None:
+    following = followed("running", limit=1)
+    following.add("waiting", 0.0)
+    following.alive("waiting", "waiting", 0.0)
+    assert following.actions(1000.0) == []
+
+
+def test_three_failures_in_a_row_halve_the_streams_and_a_minute_of_peace_gives_one_back() -> None:
+    trust = StreamHealth()
+    for at in (0.0, 10.0, 20.0):
+        assert trust.allowed(4, at) == 4
+        trust.strike(4, at)
+    assert trust.allowed(4, 20.0) == 2
+    assert trust.recovers_at() == 20.0 + StreamHealth.RECOVERY
+    assert [trust.allowed(4, 20.0 + StreamHealth.RECOVERY * n) for n in (0.9, 1, 2, 9)] == [2, 3, 4, 4]
+    assert trust.recovers_at() is None
+
+
+def test_streams_that_break_together_count_once_and_a_delivery_forgives() -> None:
+    trust = StreamHealth()
+    for at in (0.0, 0.1, 0.2, 0.3, 10.0):
+        trust.strike(4, at)
+    trust.delivered()
+    trust.strike(4, 20.0)
+    assert trust.allowed(4, 20.0) == 4
+
+
+def test_trust_can_sink_to_no_stream_at_all() -> None:
+    trust = StreamHealth()
+    for at in (1.0, 2.0, 3.0):
+        trust.halve(4, at)
+    assert trust.allowed(4, 3.0) == 0
+
+
+def test_snapshots_that_know_the_end_before_the_stream_count_against_it() -> None:
+    following = followed("a", "b", "c", "d")
+    for at, run_id in ((10.0, "a"), (20.0, "b"), (30.0, "c")):
+        following.beaten(run_id, at)
+    assert following.allowed(30.0) == 2
+
+
+def test_a_stream_that_told_of_the_end_is_not_beaten() -> None:
+    following = followed("a", "b", "c", "d")
+    for at, run_id in ((10.0, "a"), (20.0, "b"), (30.0, "c")):
+        following.record(run_id, at, "1", None, hint=True)
+        following.beaten(run_id, at)
+    assert following.allowed(30.0) == 4
+
+
+@pytest.mark.parametrize("skew", [-3600.0, -1.0, 0.0, 30.0])
+def test_the_lag_of_an_event_does_not_depend_on_the_difference_of_the_clocks(skew: float) -> None:
+    lag = ClockSkew()
+    assert lag.of(at=1000.0, arrived=1000.0 + skew, opened=999.0 + skew) == pytest.approx(0.0)
+    assert lag.of(at=1100.0, arrived=1122.0 + skew, opened=999.0 + skew) == pytest.approx(22.0)
+
+
+def test_an_event_older_than_its_stream_is_not_late() -> None:
+    lag = ClockSkew()
+    lag.of(at=1000.0, arrived=1000.0, opened=999.0)
+    assert lag.of(at=500.0, arrived=1010.0, opened=1005.0) is None
