@@ -1,4 +1,4 @@
-"""Responses to requests with values that the real control plane's database refuses (behaviour.md section 22).
+"""Responses to requests with values that the real control plane's database refuses (contract/behaviour.md section 22).
 
 Most operations answer 500 with the database's own text: a defect of the real control plane, which is a plain 400 when
 quirks are off.

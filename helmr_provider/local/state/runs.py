@@ -319,7 +319,7 @@ def expire(core: Core, run: Row) -> None:
 
 
 def fail_resume(core: Core, run: Row, workspace: Row) -> None:
-    """Fail a run whose workspace has a newer version than when its wait began (behaviour.md section 22)."""
+    """Fail a run whose workspace has a newer version than when its wait began (contract/behaviour.md section 22)."""
     attributes = {
         "origin": "run_wait_resume",
         "reason": "workspace_version_mismatch",
@@ -333,7 +333,7 @@ def fail_resume(core: Core, run: Row, workspace: Row) -> None:
 
 
 def fail_for_workspace(core: Core, run: Row, workspace_id: str, materialization_id: str | None) -> None:
-    """Fail a queued run whose workspace needs recovery (behaviour.md section 22)."""
+    """Fail a queued run whose workspace needs recovery (contract/behaviour.md section 22)."""
     code = "workspace_materialization_recovery_required"
     attributes = {
         "error": {"code": code},

@@ -144,7 +144,7 @@ def read(core: Core, stream: Row, run: Row, sequence: int, correlation_id: str |
 
 
 def resolution(stream_name: str, row: Row) -> dict[str, Any]:
-    """Return what a stream wait gives the task: no id and no correlation id (behaviour.md section 22)."""
+    """Return what a stream wait gives the task: no id and no correlation id (contract/behaviour.md section 22)."""
     return {"data": loads(row["data"]), "stream": stream_name, "sequence": row["sequence"]}
 
 

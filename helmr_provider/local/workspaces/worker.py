@@ -304,7 +304,7 @@ class _LiveWorkspace:
     async def _end_stale(self, row: Row) -> None:
         """Drop what commands wrote: a run has made a newer version than this materialization began with.
 
-        The real control plane refuses such a capture, and nothing leads back (behaviour.md section 22).
+        The real control plane refuses such a capture, and nothing leads back (contract/behaviour.md section 22).
         """
         await asyncio.to_thread(self._core.files.discard, self.workspace_id)
         with self._core.db.transaction():

@@ -249,7 +249,7 @@ def _fail_next(scenario: Scenario, ending: Callable[[], Any]) -> Callable[[], No
     def fail() -> None:
         until(lambda: len(scenario.wire.get("/api/runs", status="all")["runs"]) > known)
         run = scenario.newest_run()
-        scenario.do(run, _logs)
+        scenario.do(run, _complains)
         scenario.fail(run, TaskFailure("the first attempt fails"))
         until(lambda: bool(scenario.wire.get(f"/api/runs/{run}")["attempt_number"] == 2))
         scenario.director.end(run, ending)
@@ -272,6 +272,11 @@ async def _echoes_its_input(ctx: TaskContext) -> None:
 
 def _members(value: Any) -> dict[str, Any]:
     return {name: member for name, member in vars(value).items() if member is not None}
+
+
+async def _complains(ctx: TaskContext) -> None:
+    if ctx.attempt_number == 1:
+        ctx.stderr("no\n")
 
 
 async def _logs(ctx: TaskContext) -> None:
