@@ -1,6 +1,6 @@
 """What a run's events say: its attempts, its output, and rows for a table. No I/O.
 
-No event marks the start of an attempt, a wait or a resume (contract/behaviour.md section 7.1), so none of these is drawn.
+No event marks the start of an attempt, a wait or a resume (contract/behaviour.md section 7.1). None of these is drawn.
 """
 
 from __future__ import annotations
