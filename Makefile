@@ -12,6 +12,8 @@ export PYTHON
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --extra dev --universal --python-version 3.11 \
 	--no-annotate --custom-compile-command "make constraints" --upgrade
 
+PLAIN = sed -n -e '/==/s/ *\\$$//p'
+
 # What does not depend on the version of Airflow is not run on each.
 SKIP = $(addprefix --ignore=tests/,client conformance local typing test_documents.py test_examples.py test_repository.py test_snippets.py)
 # Between the oldest and the newest, Airflow itself uses what its requirements have deprecated since.
@@ -88,8 +90,14 @@ constraints: setup ## Pin all requirements anew (needs the package index)
 	$(COMPILE) --extra docs --generate-hashes dev/requirements/airflow-3.3.in -o constraints.txt
 	$(COMPILE) --generate-hashes dev/requirements/airflow-2.11.in -o constraints-airflow-2.11.txt
 	for version in 3.0 3.1 3.2; do \
-		$(COMPILE) dev/requirements/airflow-$$version.in -o dev/requirements/airflow-$$version.txt; \
+		$(COMPILE) dev/requirements/airflow-$$version.in -o constraints/airflow-$$version.txt; \
 	done
+	$(MAKE) constraints-plain
+
+.PHONY: constraints-plain
+constraints-plain: ## Write what users pass to pip install -c: the pins without hashes
+	$(PLAIN) constraints.txt >constraints/airflow-3.3.txt
+	$(PLAIN) constraints-airflow-2.11.txt >constraints/airflow-2.11.txt
 
 .PHONY: test-airflow-2.11
 test-airflow-2.11: ## Run the provider's tests on the oldest supported Airflow (SKIP= for the client's and others too)
@@ -97,15 +105,15 @@ test-airflow-2.11: ## Run the provider's tests on the oldest supported Airflow (
 
 .PHONY: test-airflow-3.0
 test-airflow-3.0: ## Run the provider's tests on Airflow 3.0
-	$(call test_on_airflow,3.0,dev/requirements/airflow-3.0.txt,$(OUTDATED))
+	$(call test_on_airflow,3.0,constraints/airflow-3.0.txt,$(OUTDATED))
 
 .PHONY: test-airflow-3.1
 test-airflow-3.1: ## Run the provider's tests on Airflow 3.1
-	$(call test_on_airflow,3.1,dev/requirements/airflow-3.1.txt,$(OUTDATED))
+	$(call test_on_airflow,3.1,constraints/airflow-3.1.txt,$(OUTDATED))
 
 .PHONY: test-airflow-3.2
 test-airflow-3.2: ## Run the provider's tests on Airflow 3.2
-	$(call test_on_airflow,3.2,dev/requirements/airflow-3.2.txt,$(OUTDATED))
+	$(call test_on_airflow,3.2,constraints/airflow-3.2.txt,$(OUTDATED))
 
 .PHONY: test-reliability
 test-reliability: setup ## Kill everything at every moment on a real Airflow (some minutes)
