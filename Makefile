@@ -26,6 +26,8 @@ endef
 # Most tests wait more than they compute, so that several processes share a core; what a file's tests share stays in
 # one. ARGS="-n 0" runs all in one process.
 SPREAD = -n 4 --dist loadfile
+# Branch coverage, of whole runs only. Processes of a real Airflow are not measured.
+COVERAGE = $(if $(ARGS),,--cov --cov-report=term)
 # What ARGS select may be of one kind only.
 MAYBE_NONE = $(if $(ARGS),|| [ $$? = 5 ])
 
@@ -41,7 +43,7 @@ demo: setup ## Run the example on a real Airflow with a local control plane (KEE
 test: setup lint types docs dist ## Check everything: lint, types, wheel, unit tests, a real scheduler and triggerer
 	@dev/browser.sh
 	@$(BIN)/python -m pytest -m "airflow and not slow" $(ARGS) $(MAYBE_NONE)
-	@$(BIN)/python -m pytest -m "not airflow and not slow" $(SPREAD) $(ARGS) $(MAYBE_NONE)
+	@$(BIN)/python -m pytest -m "not airflow and not slow" $(SPREAD) $(COVERAGE) $(ARGS) $(MAYBE_NONE)
 
 .PHONY: test-fast
 test-fast: setup ## Run the tests that need no running Airflow
@@ -115,6 +117,14 @@ test-airflow-3.1: ## Run the provider's tests on Airflow 3.1
 test-airflow-3.2: ## Run the provider's tests on Airflow 3.2
 	$(call test_on_airflow,3.2,constraints/airflow-3.2.txt,$(OUTDATED))
 
+.PHONY: test-matrix
+test-matrix: test-airflow-2.11 test-airflow-3.0 test-airflow-3.1 test-airflow-3.2 ## Run the provider's tests on each older Airflow
+
+.PHONY: test-oldest-python
+test-oldest-python: ## Run the tests that need no running Airflow on Debian 12's Python 3.11.2
+	@dev/oldest_python.sh
+	@$(MAKE) test-fast PYTHON=/usr/bin/python3.11 VENV=.venv-oldest-python
+
 .PHONY: test-reliability
 test-reliability: setup ## Kill everything at every moment on a real Airflow (some minutes)
 	@$(BIN)/python -m pytest tests/reliability -m slow $(ARGS)
@@ -138,5 +148,5 @@ mutation: setup ## Change the client's pure core in small ways and see whether i
 
 .PHONY: clean
 clean: ## Remove what was built and cached, the environments included
-	rm -rf .venv .venv-* .demo .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
+	rm -rf .venv .venv-* .coverage* .demo .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
