@@ -94,6 +94,8 @@ constraints: setup ## Pin all requirements anew (needs the package index)
 	for version in 3.0 3.1 3.2; do \
 		$(COMPILE) dev/requirements/airflow-$$version.in -o constraints/airflow-$$version.txt; \
 	done
+	$(BIN)/uv pip compile dev/requirements/celery.in --constraint constraints.txt --quiet --universal \
+		--python-version 3.11 --no-annotate --custom-compile-command "make constraints" -o dev/requirements/celery.txt
 	$(MAKE) constraints-plain
 
 .PHONY: constraints-plain
@@ -128,6 +130,11 @@ test-oldest-python: ## Run the tests that need no running Airflow on Debian 12's
 .PHONY: test-reliability
 test-reliability: setup ## Kill everything at every moment on a real Airflow (some minutes)
 	@$(BIN)/python -m pytest tests/reliability -m slow $(ARGS)
+
+.PHONY: test-celery
+test-celery: ## Kill and drain workers, triggerers and schedulers on Celery, Redis and PostgreSQL (about five minutes)
+	@dev/celery.sh .venv-celery
+	@.venv-celery/bin/python -m pytest tests/celery -m slow $(ARGS)
 
 .PHONY: bench-client
 bench-client: setup ## Measure the client: reading, and waiting compared with naive ways (about ten minutes; ARGS=--help)
