@@ -25,6 +25,8 @@ class HelmrTokenSensor(HelmrSensor):
 
     Needs the scope ``tokens:read`` (operations getToken and, deferred, listTokens).
 
+    .. seealso:: Guide: :doc:`/how-to/approvals`
+
     :param token_id: Id of the token (templated).
     :param helmr_conn_id: Airflow connection of the control plane (templated).
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
