@@ -116,8 +116,8 @@ def small_enough(value: Any, what: str, *, max_bytes: int | None) -> Any:
         if size > max_bytes:
             raise AirflowFailException(
                 f"{what} has {size} bytes as JSON, more than max_result_bytes={max_bytes}. "
-                "Let the Helmr task return a reference, such as a path in its workspace, or raise max_result_bytes "
-                "if your XCom backend can hold it, or set do_xcom_push=False if nobody reads it."
+                "Write it to a path or object storage with result_to, raise max_result_bytes if your XCom backend can "
+                "hold it, or set do_xcom_push=False if no task reads it."
             )
     return value
 

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import logging
 import ssl
+import weakref
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -336,5 +337,13 @@ class Http:
 
     def close(self) -> None:
         """Close all connections."""
-        self._calls.close()
-        self._streams.close()
+        _close(self._calls, self._streams)
+
+    def close_when_collected(self) -> None:
+        """Close all connections when nothing uses this object any more, at the latest when the process ends."""
+        weakref.finalize(self, _close, self._calls, self._streams)
+
+
+def _close(*clients: httpx.Client) -> None:
+    for client in clients:
+        client.close()

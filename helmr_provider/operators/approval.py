@@ -16,6 +16,7 @@ from airflow.providers.common.compat.sdk import (
     Param,
     ParamValidationError,
     PokeReturnValue,
+    context_merge,
 )
 
 from helmr_provider._approvals.question import AnswerError, Question
@@ -26,7 +27,7 @@ from helmr_provider.links import HelmrApprovalLink, store_approval_link, token_u
 from helmr_provider.operators._waiting import HelmrWaitingOperator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -75,6 +76,9 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
     :param assigned_users: who alone may answer in Airflow, ``{"id": …, "name": …}`` or a list of these; Helmr does not
         know Airflow's users. (templated)
     :param tags: tags of the token, up to 10. (templated)
+    :param notifiers: notifiers, or functions of the context, to call when the question can be answered; again in a
+        retry that still waits. The context has ``helmr_approval`` with ``url``, ``token_id`` and ``subject``, also in
+        templates: ``{{ helmr_approval.url }}``. A notifier that fails is logged.
     :param timeout: how long to wait for an answer; timedelta, seconds, or text such as ``"1h"``, from the start of the
         try. An ``execution_timeout`` that is earlier counts. Without either, the control plane's limit for tokens: 7
         days.
@@ -117,6 +121,7 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         on_reject: Literal["succeed", "skip", "fail"] = "succeed",
         assigned_users: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
         tags: Sequence[str] | None = None,
+        notifiers: Sequence[Callable[[Context], None]] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(deferrable=True, **kwargs)
@@ -131,6 +136,7 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         self.on_reject = on_reject
         self.assigned_users = assigned_users
         self.tags = tags
+        self.notifiers = notifiers
         self._begun: dict[str, Any] | None = None
         self._retried = True
         self._passed_on = True
@@ -162,7 +168,7 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         self._begun = begun
         if self.do_xcom_push:
             context["ti"].xcom_push(key="token_id", value=token.id)
-            store_approval_link(context, console_url=self.hook.settings.console_url, token_id=token.id)
+        store_approval_link(context, console_url=self.hook.settings.console_url, token_id=token.id)
         return begun
 
     def execute(self, context: Context) -> Any:
@@ -175,6 +181,7 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
             if (seen := self._look(context, begun)).is_done:
                 return seen.xcom_value
             self._show(begun)
+            self._notify(context, begun)
             return self._return_or_defer(context, begun, deadline)
 
     def execute_complete(
@@ -310,6 +317,17 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
             token_url(self.hook.settings.console_url, begun["token_id"]),
             json.dumps({"chosen": [question.options[0]], "by": "your name"}, ensure_ascii=False),
         )
+
+    def _notify(self, context: Context, begun: dict[str, Any]) -> None:
+        """Call the notifiers; one that fails costs a log line, not the question."""
+        url = token_url(self.hook.settings.console_url, begun["token_id"])
+        approval = {"subject": self.subject, "token_id": begun["token_id"], "url": url}
+        context_merge(context, {"helmr_approval": approval})
+        for notifier in self.notifiers:
+            try:
+                notifier(context)
+            except Exception:
+                self.log.exception("%s could not notify about %r", type(notifier).__name__, self.subject)
 
     def _pass_on(self, begun: dict[str, Any], response: Mapping[str, Any]) -> None:
         """Complete the token with what was answered in Airflow.

@@ -8,6 +8,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, PokeReturn
 
 from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import require_id
+from helmr_provider.links import HelmrTokenLink, store_token_link
 from helmr_provider.sensors._base import HelmrSensor
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class HelmrTokenSensor(HelmrSensor):
     token_id = TemplateField[str](text)
 
     template_fields = ("token_id", "helmr_conn_id")
+    operator_extra_links = (HelmrTokenLink(),)
     ui_color = "#e4e9f7"
 
     def __init__(self, *, token_id: str, **kwargs: Any) -> None:
@@ -52,13 +54,15 @@ class HelmrTokenSensor(HelmrSensor):
         """Name the token in messages."""
         return f"Helmr token {self.token_id}"
 
-    def look(self, context: Context) -> PokeReturnValue:  # noqa: ARG002
+    def look(self, context: Context) -> PokeReturnValue:
         """Look at the token once.
 
         :param context: Context of the task.
         :raises AirflowFailException: The token can never be completed any more.
         """
-        token = self.hook.client.tokens.retrieve(require_id("token_id", self.token_id))
+        token_id = require_id("token_id", self.token_id)
+        token = self.hook.client.tokens.retrieve(token_id)
+        store_token_link(context, console_url=self.hook.settings.console_url, token_id=token.id)
         match token.status:
             case "pending":
                 return PokeReturnValue(is_done=False)

@@ -93,8 +93,7 @@ class HelmrWorkspaceSensor(HelmrSensor):
         :param context: of the task instance.
         """
         workspace_id = require_id("workspace_id", self.workspace_id)
-        if self.do_xcom_push:
-            store_workspace_link(context, console_url=self.hook.settings.console_url, workspace_id=workspace_id)
+        store_workspace_link(context, console_url=self.hook.settings.console_url, workspace_id=workspace_id)
         if self.exec_id is not None:
             return self._look_at_exec(workspace_id, require_id("exec_id", self.exec_id))
         return self._look_for_machine(workspace_id) if self.running else self._look_at_workspace(workspace_id)

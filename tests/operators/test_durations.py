@@ -120,6 +120,6 @@ def test_one_status_is_no_collection_of_letters() -> None:
     for fail_on in ("failed", ["failed"]):
         assert HelmrStartSessionOperator(task_id="x", task="t", fail_on=fail_on).fail_on == ("failed",)
         assert HelmrRunSensor(task_id="x", run_id="r", fail_on=fail_on).fail_on == ("failed",)
-    with pytest.raises(ValueError, match="but not 'fail'$"):
+    with pytest.raises(ValueError, match=r"but not 'fail'$"):
         HelmrRunSensor(task_id="x", run_id="r", fail_on="fail")
     assert HelmrApprovalOperator(task_id="x", subject="?", rejections="Reject").rejections == ("Reject",)

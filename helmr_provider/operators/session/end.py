@@ -79,8 +79,7 @@ class HelmrCancelRunOperator(HelmrWaitingOperator):
         """
         run_id = require_id("run_id", self.run_id)
         run = self.hook.client.runs.cancel(run_id, reason=self.reason, force=self.force or None).run
-        if self.do_xcom_push:
-            store_links(context, console_url=self.hook.settings.console_url, session_id=run.session_id, run_id=run.id)
+        store_links(context, console_url=self.hook.settings.console_url, session_id=run.session_id, run_id=run.id)
         self.log.info("Helmr run %s is %s.", run.id, run.status)
         return {"run_id": run.id, "session_id": run.session_id, "status": run.status}
 
@@ -173,8 +172,7 @@ class HelmrCloseSessionOperator(HelmrWaitingOperator):
         :param context: of the task instance.
         """
         session = self.hook.client.sessions.retrieve(**address(self.session_id, self.external_id))
-        if self.do_xcom_push:
-            store_links(context, console_url=self.hook.settings.console_url, session_id=session.id)
+        store_links(context, console_url=self.hook.settings.console_url, session_id=session.id)
         return {"session_id": session.id}
 
     def look(self, context: Context, begun: dict[str, Any]) -> PokeReturnValue:  # noqa: ARG002
@@ -271,8 +269,7 @@ class HelmrCancelSessionOperator(HelmrOperator):
             if session.is_open:
                 # The answer to the first cancel is the session as it was (contract/behaviour.md section 21).
                 session = handle.retrieve()
-        if self.do_xcom_push:
-            store_links(context, console_url=self.hook.settings.console_url, session_id=session.id)
+        store_links(context, console_url=self.hook.settings.console_url, session_id=session.id)
         return _end_of(session, self.log)
 
 

@@ -18,12 +18,12 @@ from helmr_provider._common.errors import (
     UNSUCCESSFUL,
     IdentityError,
     is_permanent,
-    result_of,
     run_failure,
     unsuccessful_statuses,
 )
 from helmr_provider._common.metrics import RUNS_ADOPTED, RUNS_CANCELLED, SESSIONS_CANCELLED, SESSIONS_STARTED, count
 from helmr_provider._common.openlineage import RunLineage
+from helmr_provider._common.results import return_or_write
 from helmr_provider._common.template_fields import TemplateField, text, texts
 from helmr_provider._logs.run_logs_worker import RunLogReader
 from helmr_provider._sessions.identity import TERMINAL, OwnershipMetadata, find_or_start, find_or_start_named, owner_of
@@ -87,6 +87,9 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
     :param fail_on: one status or several that fail the task; a run that ended otherwise returns its result.
     :param result: what to return: the run's ``"output"``, or the whole run as a ``"snapshot"``.
     :param max_result_bytes: largest result as JSON that may become an XCom; ``None`` for no limit.
+    :param result_to: path or address such as ``"s3://bucket/result.json"`` to write the result to as JSON, instead of
+        returning it; one that ends with ``/`` gets a file name. The return value is the address then. (templated)
+    :param result_to_conn_id: Airflow connection for ``result_to``.
     :param close_session: whether to close the session when it has given its result: then no downstream task can send it
         input. A session that has ended already is fine.
     :param logs: what of the run's output to write into the task's log: the ``"tail"`` of stdout and stderr after the
@@ -101,6 +104,7 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
     helmr_queue = TemplateField[str | None](text)
     concurrency_key = TemplateField[str | None](text)
     workspace_id = TemplateField[str | None](text)
+    result_to = TemplateField[str | None](text)
     tags = TemplateField["Sequence[str] | None"](texts)
 
     template_fields: Collection[str] = (
@@ -117,6 +121,7 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
         "tags",
         "expires_at",
         "workspace_id",
+        "result_to",
         "helmr_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"payload": "json", "metadata": "json", "retry": "json"}
@@ -149,6 +154,8 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
         fail_on: str | Collection[str] = UNSUCCESSFUL,
         result: Literal["output", "snapshot"] = "output",
         max_result_bytes: int | None = DEFAULT_MAX_RESULT_BYTES,
+        result_to: str | None = None,
+        result_to_conn_id: str | None = None,
         close_session: bool = False,
         logs: Logs = "tail",
         **kwargs: Any,
@@ -177,6 +184,8 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
         self.fail_on = unsuccessful_statuses(fail_on)
         self.result: Literal["output", "snapshot"] = result
         self.max_result_bytes = max_result_bytes
+        self.result_to = result_to
+        self.result_to_conn_id = result_to_conn_id
         self.close_session = close_session
         self.logs: Logs = logs
         self.session_id: str | None = None
@@ -363,7 +372,7 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
         if self.do_xcom_push:
             for key, value in claim.ids.items():
                 context["ti"].xcom_push(key=key, value=value)
-            store_links(context, console_url=console_url, session_id=seen.session_id, run_id=seen.run_id)
+        store_links(context, console_url=console_url, session_id=seen.session_id, run_id=seen.run_id)
         self.run_page = run_url(console_url, seen.session_id, seen.run_id)
         self.log.info("Helmr run: %s", self.run_page)
         return claim
@@ -448,7 +457,15 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
         output.finish()
         if run.status in self.fail_on:
             raise run_failure(self.hook.client, run, url=self.run_page, ours=self._cancelled)
-        value = result_of(run, self.result, max_bytes=self.max_result_bytes if self.do_xcom_push else None)
+        value = return_or_write(
+            run.output if self.result == "output" else run.raw,
+            f"The {self.result} of Helmr run {run.id}",
+            to=self.result_to,
+            conn_id=self.result_to_conn_id,
+            file_name=f"{run.id}.json",
+            max_bytes=self.max_result_bytes if self.do_xcom_push else None,
+            log=self.log,
+        )
         if self.close_session:
             self._close_session(run)
         return value

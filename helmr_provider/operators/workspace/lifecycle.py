@@ -104,7 +104,7 @@ class HelmrCreateWorkspaceOperator(HelmrOperator):
                 raise AirflowFailException(f"The Helmr workspace was not created: {error}") from None
             if self.do_xcom_push:
                 context["ti"].xcom_push(key="workspace_id", value=workspace.id)
-                store_workspace_link(context, console_url=self.hook.settings.console_url, workspace_id=workspace.id)
+            store_workspace_link(context, console_url=self.hook.settings.console_url, workspace_id=workspace.id)
         return workspace.id
 
     def _named(self, stamp: OwnershipMetadata, key: str) -> Workspace:
@@ -218,8 +218,7 @@ class HelmrStopWorkspaceOperator(HelmrWaitingOperator):
         """
         workspace_id = require_id("workspace_id", self.workspace_id)
         stop = self.hook.client.workspaces.stop(workspace_id)
-        if self.do_xcom_push:
-            store_workspace_link(context, console_url=self.hook.settings.console_url, workspace_id=workspace_id)
+        store_workspace_link(context, console_url=self.hook.settings.console_url, workspace_id=workspace_id)
         live = stop.materialization
         return {"workspace_id": workspace_id, "materialization_id": None if live is None else live.id}
 
@@ -298,8 +297,7 @@ class HelmrDeleteWorkspaceOperator(HelmrWaitingOperator):
         :param context: of the task instance.
         """
         workspace_id = require_id("workspace_id", self.workspace_id)
-        if self.do_xcom_push:
-            store_workspace_link(context, console_url=self.hook.settings.console_url, workspace_id=workspace_id)
+        store_workspace_link(context, console_url=self.hook.settings.console_url, workspace_id=workspace_id)
         return {"workspace_id": workspace_id}
 
     def look(self, context: Context, begun: dict[str, Any]) -> PokeReturnValue:  # noqa: ARG002
