@@ -40,7 +40,7 @@ class RawResponse:
     """
 
     status: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     body: bytes | bytearray = field(repr=False)
 
 
