@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import weakref
-from typing import Any, Final
+from typing import Any, Final, cast
 
 
 class Secret:
@@ -75,9 +75,8 @@ def scrub_value(value: Any) -> Any:
     if isinstance(value, str):
         return scrub(value)
     if isinstance(value, dict):
-        members: dict[Any, Any] = value
+        members = cast("dict[str, Any]", value)
         return {scrub_value(name): scrub_value(member) for name, member in members.items()}
     if isinstance(value, list):
-        items: list[Any] = value
-        return [scrub_value(item) for item in items]
+        return [scrub_value(item) for item in cast("list[object]", value)]
     return value

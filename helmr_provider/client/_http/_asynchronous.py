@@ -13,7 +13,7 @@ from helmr_provider.client._http._decoding import STEP
 from helmr_provider.client._http._exchange import Answer, Endpoint, core_request, has_surplus, out_of_time, quiet
 from helmr_provider.client._http._forks import forget_in_child
 from helmr_provider.client._http._translation import translate
-from helmr_provider.client.errors import HelmrError
+from helmr_provider.client.errors import HelmrConfigError, HelmrError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable
@@ -77,7 +77,8 @@ class AsyncResponse:
             raise failure
         self._answer.decoder.close()
         if has_surplus(self._response):
-            await self._response.extensions["network_stream"].aclose()
+            extensions = cast("dict[str, object]", self._response.extensions)  # pyright: ignore[reportUnknownMemberType]
+            await cast("httpcore.AsyncNetworkStream", extensions["network_stream"]).aclose()
 
     async def read(self) -> RawResponse:
         """Read the body: a success whole, of an error only the beginning.
@@ -126,7 +127,8 @@ class AsyncHttp:
     def check_owner(self, operation: str) -> None:
         """Make sure that this client may be used here.
 
-        :raises HelmrError: it is closed, or belongs to another event loop.
+        :raises HelmrError: it is closed.
+        :raises HelmrConfigError: it belongs to another event loop.
         """
         if self._closed:
             raise HelmrError(f"{operation}: this client is closed; create another one.")
@@ -134,7 +136,7 @@ class AsyncHttp:
         if self._loop is None:
             self._loop = loop
         elif self._loop is not loop:
-            raise HelmrError(
+            raise HelmrConfigError(
                 f"{operation}: this client belongs to another event loop; create one client for each loop. "
                 "Every asyncio.run makes a new loop."
             )
@@ -185,10 +187,12 @@ class AsyncHttp:
 
     async def _open(self, request: Request, limit: float) -> AsyncResponse:
         self.check_owner(request.operation)
-        pool = self._pool(request)
         try:
+            pool = self._pool(request)
             with quiet():
                 response = await pool.handle_async_request(core_request(request, self.settings, limit))
+        except HelmrError:
+            raise
         except Exception as error:  # noqa: BLE001 - the boundary of foreign errors
             failure = translate(error, request, self.settings, request.limit)
         else:
@@ -209,7 +213,7 @@ class AsyncHttp:
     async def aclose(self) -> None:
         """Close all connections.
 
-        :raises HelmrError: they belong to another event loop.
+        :raises HelmrConfigError: they belong to another event loop.
         """
         if self._pools and not self._closed:
             self.check_owner("aclose")

@@ -67,7 +67,7 @@ class Response:
             raise failure
         self._answer.decoder.close()
         if has_surplus(self._response):
-            self._response.extensions["network_stream"].close()
+            network_stream(self._response).close()
 
     def read(self) -> RawResponse:
         """Read the body: a success whole, of an error only the beginning.
@@ -82,7 +82,7 @@ class Response:
 
     def interrupt(self) -> None:
         """Make another thread that reads the body fail now."""
-        connection = self._response.extensions["network_stream"].get_extra_info("socket")
+        connection: socket.socket | None = network_stream(self._response).get_extra_info("socket")
         if connection is not None:
             # Closing a socket does not wake a thread that reads it; shutting it down does.
             with contextlib.suppress(OSError):
@@ -92,6 +92,12 @@ class Response:
         """Give the connection back, or close it if there is more to read."""
         with contextlib.suppress(Exception), quiet():
             self._response.close()
+
+
+def network_stream(response: httpcore.Response) -> httpcore.NetworkStream:
+    """Return the connection of an answer."""
+    extensions = cast("dict[str, object]", response.extensions)  # pyright: ignore[reportUnknownMemberType]
+    return cast("httpcore.NetworkStream", extensions["network_stream"])
 
 
 class Http:
@@ -161,10 +167,12 @@ class Http:
 
     def _open(self, request: Request, limit: float) -> Response:
         self.check_owner(request.operation)
-        pool = self._pool(request)
         try:
+            pool = self._pool(request)
             with quiet():
                 response = pool.handle_request(core_request(request, self.settings, limit))
+        except HelmrError:
+            raise
         except Exception as error:  # noqa: BLE001 - the boundary of foreign errors
             failure = translate(error, request, self.settings, request.limit)
         else:

@@ -15,7 +15,7 @@ import httpcore
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable
 
 # A peer that takes a few bytes at a time must not keep one write going.
 _WRITE = 64 * 1024
@@ -29,7 +29,7 @@ _thread = _Thread()
 
 
 @contextlib.contextmanager
-def until(deadline: float) -> Iterator[None]:
+def until(deadline: float) -> Generator[None, None, None]:
     """Let reads and writes of this thread end at a time.
 
     :param deadline: of ``time.monotonic``.

@@ -16,7 +16,7 @@ from helmr_provider.client._wire.responses import MAX_ERROR_BODY, RawResponse
 from helmr_provider.client.errors import HelmrCallTimeoutError, HelmrProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from helmr_provider.client._config import Settings
     from helmr_provider.client._secrets import Secret
@@ -44,7 +44,7 @@ for _name in ("connection", "http11", "proxy", "socks", "http2"):
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> Generator[None, None, None]:
     """Hold back what httpcore logs in this block."""
     # Not by token: an asynchronous generator may be resumed in another context.
     _in_exchange.set(True)

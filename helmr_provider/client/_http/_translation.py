@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import httpcore
 
@@ -127,7 +127,7 @@ def _chain(error: BaseException | None, depth: int) -> Iterator[OSError]:
         if isinstance(error, OSError):
             yield error
         if isinstance(error, BaseExceptionGroup):
-            for one in error.exceptions:
+            for one in cast("BaseExceptionGroup[BaseException]", error).exceptions:
                 yield from _chain(one, depth + 1)
         error, depth = error.__cause__ or error.__context__, depth + 1
 

@@ -165,7 +165,7 @@ def read_list(model: type[M], value: Any, member: str, operation: str) -> list[M
     """
     answer = json_object(value)
     # A list that is nothing is null on this server.
-    items: Any = None if answer is None else answer.get(member)
+    items: list[Any] | None = None if answer is None else answer.get(member)
     if answer is not None and items is None:
         items = []
     if not isinstance(items, list):

@@ -56,7 +56,7 @@ class Scenario:
         return LIMIT if self.error == TIMEOUT else 60.0
 
 
-def head(status: str = "200 OK", *, body: bytes | None = None, chunked: bool = False, **headers: str) -> bytes:
+def head(status: str = "200 OK", *, body: bytes | None = None, chunked: bool = False, **headers: Any) -> bytes:
     lines = [f"HTTP/1.1 {status}"] + [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     if body is not None:
         lines.append(f"content-length: {len(body)}")
@@ -69,11 +69,11 @@ def chunk(data: bytes) -> bytes:
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
 
-JSON = {"content_type": "application/json"}
-SSE = {"content_type": "text/event-stream"}
+JSON: Any = {"content_type": "application/json"}
+SSE: Any = {"content_type": "text/event-stream"}
 
 
-def whole(status: str = "200 OK", body: bytes = b"", **headers: str) -> Callable[[Peer], None]:
+def whole(status: str = "200 OK", body: bytes = b"", **headers: Any) -> Callable[[Peer], None]:
     """Answer every request of a connection in the same way."""
 
     def answer(peer: Peer) -> None:
