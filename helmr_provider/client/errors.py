@@ -28,7 +28,7 @@ _ADVICE = {
     "sandbox_not_deployed": "Check the sandbox id, or deploy the sandbox to this environment.",
     "workspace_writer_active": "A run, command or terminal writes to the workspace; wait for its end, or stop the "
     "workspace.",
-    "workspace_not_active": "The workspace is archived or needs recovery, and nothing brings it back; create a new one.",
+    "workspace_not_active": "The workspace is archived or needs recovery; create a new one.",
     "workspace_no_current_version": "Nothing has been captured yet; stop the workspace to capture it.",
     "workspace_pty_not_open": "Wait until it is open (wait_until_open), unless it is closing.",
     "workspace_source_live_unsupported": "Stop the workspace to capture its files, then read the current version.",
