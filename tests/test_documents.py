@@ -57,7 +57,15 @@ def test_the_dag_in_the_readme_is_that_of_the_tutorial_and_short() -> None:
     assert len([line for line in snippet.splitlines() if line]) <= 15
 
 
-def test_every_operator_and_sensor_stands_in_the_tables_and_is_where_they_say() -> None:
+def rows_of_the_tables() -> dict[str, type]:
+    """Return the classes of docs/reference/operators.md, from the modules that it names."""
+    rows = re.findall(
+        r"^\| `(Helmr\w+)` \| `([\w.]+)`", (ROOT / "docs/reference/operators.md").read_text(), re.MULTILINE
+    )
+    return {name: getattr(importlib.import_module(module), name) for name, module in rows}
+
+
+def test_the_tables_list_every_operator_and_sensor_with_its_module() -> None:
     rows = re.findall(
         r"^\| `(Helmr\w+)` \| `([\w.]+)`", (ROOT / "docs/reference/operators.md").read_text(), re.MULTILINE
     )
@@ -159,3 +167,10 @@ AVOIDED = r"\b(whoever|somebody|meanwhile|goes on|go on|lets go|stands for|is ab
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.name != "CODE_OF_CONDUCT.md"], ids=named)
 def test_documents_avoid_figurative_words(path: Path) -> None:
     assert re.findall(AVOIDED, path.read_text(), re.IGNORECASE) == []
+
+
+@pytest.mark.parametrize("name", sorted(rows_of_the_tables()))
+def test_every_operator_links_its_guide(name: str) -> None:
+    cls = rows_of_the_tables()[name]
+    (guide,) = re.findall(r"\.\. seealso:: Guide: :doc:`(/how-to/[\w-]+)`", cls.__doc__ or "")
+    assert (ROOT / f"docs{guide}.md").exists()

@@ -96,9 +96,13 @@ def test_the_button_of_a_deferred_task_leads_to_its_run(scenarios: Scenarios, wi
     scenario.wait_until_settled()
     scenario.wait_for_helmr_run("waiting")
     window.go(page_of(scenario, "details"))
+    window.until(lambda: "Deferred" in window.text("body") and "Helmr run" in window.text("body"))
+    keep(window, "airflow-deferred")
     window.click_on("Helmr run", "a")
     window.newest_window()
+    window.size(1280, 800)
     window.until(lambda: scenario.token_id in window.text("#wait"))
+    keep(window, "helmr-run")
     (run,) = scenario.helmr_runs()
     assert window.url == f"{scenario.stack.control_plane.url}/sessions/{run.session_id}/runs/{run.id}"
     scenario.open_gate()

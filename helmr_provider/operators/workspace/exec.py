@@ -56,6 +56,8 @@ class HelmrExecOperator(HelmrWaitingOperator):
     writeWorkspaceExecStdin, closeWorkspaceExecStdin), and for ``stop_on_kill`` ``workspace-lifecycle:manage``
     (getWorkspace, patchWorkspace, stopWorkspace).
 
+    .. seealso:: Guide: :doc:`/how-to/workspaces`
+
     :param workspace_id: the workspace. (templated)
     :param command: program and arguments, which no shell reads; or one text for ``sh -c``. Other tasks' data belongs
         into ``env`` or ``stdin`` rather than into a shell's text. (templated)
