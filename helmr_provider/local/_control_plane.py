@@ -293,7 +293,7 @@ class LocalControlPlane:
         finished, _ = concurrent.futures.wait([future], _ANSWER_SECONDS if limited else None)
         if not finished:
             future.cancel()
-            raise TimeoutError(f"the local control plane did not finish {work.__name__} within {_ANSWER_SECONDS} s")
+            raise TimeoutError(f"the local control plane did not answer within {_ANSWER_SECONDS} s")
         return future.result()
 
     def _end_loop(self) -> None:

@@ -199,6 +199,6 @@ def test_a_command_that_takes_too_long_says_so(monkeypatch: pytest.MonkeyPatch) 
     with LocalControlPlane() as server:
         monkeypatch.setattr(_control_plane, "_ANSWER_SECONDS", 0.01)
         monkeypatch.setattr(server.running.worker, "pause", lambda: time.sleep(0.2))
-        with pytest.raises(TimeoutError, match="did not finish"):
+        with pytest.raises(TimeoutError, match="did not answer within"):
             server.pause_worker()
         monkeypatch.undo()
