@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dev.drawings import DRAWINGS
 from dev.sphinx_extension import parameters
 from helmr_provider.get_provider_info import get_provider_info
 
@@ -174,3 +175,8 @@ def test_every_operator_links_its_guide(name: str) -> None:
     cls = rows_of_the_tables()[name]
     (guide,) = re.findall(r"\.\. seealso:: Guide: :doc:`(/how-to/[\w-]+)`", cls.__doc__ or "")
     assert (ROOT / f"docs{guide}.md").exists()
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_drawings_are_fresh(name: str) -> None:
+    assert (ROOT / "docs/images" / name).read_text() == DRAWINGS[name](), "run make generate"

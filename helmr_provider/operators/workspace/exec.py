@@ -13,7 +13,7 @@ from helmr_provider._common.errors import DEFAULT_MAX_RESULT_BYTES
 from helmr_provider._common.validation import require_id
 from helmr_provider._logs.exec_logs import PAGE, STREAMS, Output
 from helmr_provider._sessions.identity import OwnershipMetadata, owner_of
-from helmr_provider._workspaces.ownership import hold, is_busy, stop_if_held
+from helmr_provider._workspaces.ownership import MARK, hold, is_busy, stop_if_held
 from helmr_provider.links import HelmrWorkspaceLink, store_workspace_link, workspace_url
 from helmr_provider.operators._waiting import HelmrWaitingOperator
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from helmr_provider.client import ExecHandle, WorkspaceHandle
     from helmr_provider.client.models.execs import Exec
     from helmr_provider.triggers.base import HelmrTrigger
-
-MARK: Final = "AIRFLOW_HELMR_EXEC"
-"""Environment variable of the command that tells which task instance has started it: its idempotency key."""
 
 _WRITE_BYTES: Final = 1024 * 1024
 _TAIL_BYTES: Final = 4096
