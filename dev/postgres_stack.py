@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class PostgresStack(Stack):
     """Like :class:`Stack`, with PostgreSQL instead of SQLite.
 
-    ``dev/celery.sh`` makes the environment that it needs. If root runs it, each folder above its own must be open to the
-    user ``postgres``.
+    ``dev/celery.sh`` makes its environment. Root runs the server as the user ``postgres``, to whom each folder above
+    the stack's own must be open.
     """
 
     services: tuple[Service, ...] = ()
