@@ -87,6 +87,10 @@ generate: setup ## Generate the sync client from the async one, and the diagrams
 dist: setup ## Build sdist and wheel, and try the wheel in an empty environment
 	@dev/try_wheel.sh $(VENV)
 
+.PHONY: release
+release: setup ## Build, check and sign a release in dist/ (docs/releasing.md)
+	@dev/release.sh $(VENV)
+
 .PHONY: constraints
 constraints: setup ## Pin all requirements anew (needs the package index)
 	$(COMPILE) --extra docs --generate-hashes dev/requirements/airflow-3.3.in -o constraints.txt
