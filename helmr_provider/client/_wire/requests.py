@@ -10,7 +10,7 @@ from helmr_provider.client._config import CALL_TIMEOUT, STREAM_SILENCE
 from helmr_provider.client._retry import CALLS, STREAMS
 from helmr_provider.client._secrets import Secret
 from helmr_provider.client._wire.json_values import encode
-from helmr_provider.client.errors import HelmrConfigError
+from helmr_provider.client.errors import HelmrConfigError, PayloadValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,12 +101,15 @@ def build_request(
     :param url: whole URL instead of base and path, for callbacks.
     :param max_body: bytes that the answer may have.
     :raises HelmrConfigError: the client has no API key, and the endpoint needs one.
-    :raises PayloadValidationError: the body is not JSON.
+    :raises PayloadValidationError: the body is not JSON, or a value holds a NUL character.
     """
     if endpoint.credential == "client":
         credential = context.api_key
         if credential is None:
             raise HelmrConfigError(f"{endpoint.operation} needs an API key: pass api_key=, or set HELMR_API_KEY.")
+    for name, value in (*path.items(), *query.items()):
+        if isinstance(value, str) and "\0" in value:
+            raise PayloadValidationError(f"{endpoint.operation}: {name} contains a NUL character; Helmr stores none.")
     to_base = url is None
     if url is None:
         target = endpoint.target(path, query, project_id=context.project_id, environment_id=context.environment_id)
