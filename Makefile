@@ -153,6 +153,17 @@ bench-parse: setup ## Measure what the provider adds to parsing a DAG file, besi
 bench-local: setup ## Measure the local control plane: starts, events to followers, memory (about a minute; ARGS=--help)
 	@$(BIN)/python -m benchmarks.local $(ARGS)
 
+.PHONY: bench-triggerer
+bench-triggerer: ## Measure 200 deferred sessions through a real triggerer on PostgreSQL (some minutes; ARGS=--help)
+	@dev/celery.sh .venv-celery
+	@.venv-celery/bin/python -m benchmarks.triggerer $(ARGS)
+
+.PHONY: soak
+soak: ## Let 500 waits turn over in a real triggerer for 45 minutes, and look for leaks (MINUTES=5 SESSIONS=50)
+	@dev/celery.sh .venv-celery
+	@.venv-celery/bin/python -m benchmarks.triggerer --minutes $(or $(MINUTES),45) --sessions $(or $(SESSIONS),500) \
+		--seconds $(or $(SECONDS_EACH),300) $(ARGS)
+
 .PHONY: mutation
 mutation: setup ## Change the client's pure core in small ways and see whether its tests notice (ARGS="sse durations")
 	@$(BIN)/python dev/mutation.py $(ARGS)
