@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from starlette.types import ASGIApp, Receive, Scope, Send
+    from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
 _log = logging.getLogger(__name__)
 # Strict: a lenient parser would read `[::1]evil.example` as `::1`.
@@ -219,7 +220,8 @@ class _PatientProtocol(H11Protocol):
         if waits_for_head and self._deadline is not None:
             return
         self._stop_watching()
-        answered = self.cycle is not None and not self.cycle.response_complete
+        cycle: RequestResponseCycle | None = self.cycle
+        answered = cycle is not None and not cycle.response_complete
         if (waits_for_head and not answered) or self.conn.their_state is h11.SEND_BODY:
             self._deadline = self.loop.call_later(self._seconds, self._give_up)
 
