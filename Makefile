@@ -87,6 +87,10 @@ generate: setup ## Generate the sync client from the async one, and the diagrams
 dist: setup ## Build sdist and wheel, and try the wheel in an empty environment
 	@dev/try_wheel.sh $(VENV)
 
+.PHONY: release
+release: setup ## Build, check and sign a release in dist/ (docs/releasing.md)
+	@dev/release.sh $(VENV)
+
 .PHONY: constraints
 constraints: setup ## Pin all requirements anew (needs the package index)
 	$(COMPILE) --extra docs --generate-hashes dev/requirements/airflow-3.3.in -o constraints.txt
@@ -152,6 +156,17 @@ bench-local: setup ## Measure the local control plane: starts, events to followe
 .PHONY: bench-tab
 bench-tab: setup ## Measure Airflow's own pages beside viewers of the Helmr tab, also of a control plane that hangs (two minutes)
 	@$(BIN)/python -m benchmarks.tab $(ARGS)
+
+.PHONY: bench-triggerer
+bench-triggerer: ## Measure 200 deferred sessions through a real triggerer on PostgreSQL (some minutes; ARGS=--help)
+	@dev/celery.sh .venv-celery
+	@.venv-celery/bin/python -m benchmarks.triggerer $(ARGS)
+
+.PHONY: soak
+soak: ## Let 500 waits turn over in a real triggerer for 45 minutes, and look for leaks (MINUTES=5 SESSIONS=50)
+	@dev/celery.sh .venv-celery
+	@.venv-celery/bin/python -m benchmarks.triggerer --minutes $(or $(MINUTES),45) --sessions $(or $(SESSIONS),500) \
+		--seconds $(or $(SECONDS_EACH),300) $(ARGS)
 
 .PHONY: mutation
 mutation: setup ## Change the client's pure core in small ways and see whether its tests notice (ARGS="sse durations")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dev.services import postgresql, redis
-from dev.stack import Stack
+from dev.postgres_stack import PostgresStack
+from dev.services import redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-
-    from dev.services import Service
 
 REPLICAS = (1, 2)
 
@@ -30,10 +28,10 @@ _SETTINGS = {
 }
 
 
-class CeleryStack(Stack):
-    """Like :class:`Stack`, with two of each replicated component, named ``scheduler-1`` and so on.
+class CeleryStack(PostgresStack):
+    """Like :class:`PostgresStack`, with two of each replicated component, named ``scheduler-1`` and so on.
 
-    :param folder: for everything; each folder above it must be open to the user ``postgres`` if root runs the stack.
+    :param folder: for everything.
     :param dags: folder of the DAG files.
     :param tasks: file with the control plane's tasks.
     :param settings: further environment variables of Airflow.
@@ -43,22 +41,15 @@ class CeleryStack(Stack):
         self, folder: Path, *, dags: Path, tasks: Path | None = None, settings: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(folder, dags=dags, tasks=tasks, settings={**_SETTINGS, **(settings or {})})
-        self._services: list[Service] = []
 
     def prepare(self) -> None:
-        """Empty the folder, and start Redis and PostgreSQL in it."""
+        """Empty the folder, and start PostgreSQL and Redis in it."""
         super().prepare()
-        self.folder.chmod(0o755)
-        broker, database = redis(self.folder, self.environment), postgresql(self.folder, self.environment)
-        self._services = [broker, database]
-        for service in self._services:
-            service.start()
-        address = f"airflow@127.0.0.1:{database.port}/postgres"
+        broker = redis(self.folder, self.environment)
+        self.serve(broker)
         self.environment |= {
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{address}",
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": f"postgresql+asyncpg://{address}",
             "AIRFLOW__CELERY__BROKER_URL": f"redis://127.0.0.1:{broker.port}/0",
-            "AIRFLOW__CELERY__RESULT_BACKEND": f"db+postgresql://{address}",
+            "AIRFLOW__CELERY__RESULT_BACKEND": f"db+postgresql://{self.database}",
         }
 
     def components(self) -> Iterator[tuple[str, list[str]]]:
@@ -70,9 +61,3 @@ class CeleryStack(Stack):
             yield f"triggerer-{number}", ["triggerer", "--skip-serve-logs"]
             pid = ["--pid", str(self.folder / f"worker-{number}.pid")]
             yield f"worker-{number}", ["celery", "worker", "--skip-serve-logs", "-H", f"worker-{number}@%h", *pid]
-
-    def stop(self) -> None:
-        """End everything that was started, the services last."""
-        super().stop()
-        for service in reversed(self._services):
-            service.program.stop()

@@ -7,6 +7,7 @@ import importlib
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -138,7 +139,8 @@ def test_every_command_is_in_the_reference() -> None:
     commands = set(re.findall(r"^ {4}([a-z][a-z-]*)  ", done.stdout, re.MULTILINE))
     assert "serve" in commands
     page = (ROOT / "docs/reference/command-line.md").read_text()
-    assert commands == set(re.findall(r"^\.\. command-help:: helmr_provider\.local ([a-z-]+)$", page, re.MULTILINE))
+    shown = re.findall(r"^\.\. command-help:: helmr_provider\.local ([a-z-]+)(?: [a-z]+)?$", page, re.MULTILINE)
+    assert commands == set(shown)
 
 
 def texts(folder: Path) -> str:
@@ -180,3 +182,12 @@ def test_every_operator_links_its_guide(name: str) -> None:
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_drawings_are_fresh(name: str) -> None:
     assert (ROOT / "docs/images" / name).read_text() == DRAWINGS[name](), "run make generate"
+
+
+@pytest.mark.parametrize("page", ["docs/how-to/client.md", "helmr_provider/client/README.md"])
+def test_the_requirements_of_the_client_alone_are_those_of_the_package(page: str) -> None:
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    # Those of the provider: Airflow, and times in a schedule's time zone.
+    provider = ("apache-airflow", "pendulum")
+    (line,) = re.findall(r"^\$ pip install '(\w.*)'$", (ROOT / page).read_text(), re.MULTILINE)
+    assert line.split("' '") == [each for each in needed if not each.startswith(provider)]

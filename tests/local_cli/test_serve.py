@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shlex
@@ -26,13 +27,13 @@ _COMMAND = [sys.executable, "-W", "error", "-m", "helmr_provider.local"]
 
 class _Address:
     def __init__(self, lines: list[str]) -> None:
-        members = dict(line.removeprefix("export ").split("=", 1) for line in lines)
+        members = dict(part.split("=", 1) for line in lines[:3] for part in shlex.split(line.removeprefix("export ")))
         self.url, self.api_key = members["HELMR_API_URL"], members["HELMR_API_KEY"]
 
 
 def _serve(*options: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*_COMMAND, "serve", *options],
+        [*_COMMAND, "serve", "--port", "0", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -42,7 +43,7 @@ def _serve(*options: str, **environment: str) -> subprocess.Popen[str]:
 
 def _read(process: subprocess.Popen[str]) -> _Address:
     assert process.stdout is not None
-    return _Address([process.stdout.readline().strip() for _ in range(2)])
+    return _Address([process.stdout.readline().strip() for _ in range(5)])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -59,7 +60,7 @@ def test_it_prints_what_a_shell_needs_and_ends_cleanly_with_runs_and_followers(n
 
 
 def _limited(soft: int, hard: int) -> subprocess.Popen[str]:
-    shell = f"ulimit -Sn {soft} && ulimit -Hn {hard} && exec " + shlex.join([*_COMMAND, "serve"])
+    shell = f"ulimit -Sn {soft} && ulimit -Hn {hard} && exec " + shlex.join([*_COMMAND, "serve", "--port", "0"])
     return subprocess.Popen(
         ["bash", "-c", shell], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -79,6 +80,19 @@ def test_serve_says_that_the_hard_limit_on_open_files_is_too_low() -> None:
         _read(process)
         process.terminate()
         assert "(ulimit -Hn) is 256" in process.communicate(timeout=10)[1]
+
+
+def test_what_serve_prints_can_be_evaluated_by_a_shell() -> None:
+    with _serve() as process:
+        assert process.stdout is not None
+        printed = "".join(process.stdout.readline() for _ in range(5))
+        shell = f"{printed}\nprintf '%s' \"$AIRFLOW_CONN_HELMR_DEFAULT\""
+        connection = json.loads(subprocess.run(["sh", "-c", shell], capture_output=True, check=True).stdout)
+        assert Wire(_Address(printed.splitlines())).get("/api/runs") == {"runs": []}
+        assert f"# Console: {connection['host']}/" in printed
+        assert connection["conn_type"] == "helmr"
+        process.terminate()
+        process.communicate(timeout=10)
 
 
 def test_the_key_can_be_given_on_the_command_line_or_by_the_environment() -> None:
@@ -104,7 +118,7 @@ def test_event_slots_are_scarce_only_if_asked_for(
         asked.append(settings.event_slots)
         raise OSError("not now")
 
-    monkeypatch.setattr("helmr_provider.local.__main__.Server", refuse)
+    monkeypatch.setattr("helmr_provider._local_cli.serving.Server", refuse)
     assert main(["serve", *options]) == 1
     assert asked == [slots]
 
@@ -135,12 +149,14 @@ def test_a_port_that_is_taken_is_named_in_one_line(capsys: pytest.CaptureFixture
     [
         (["--api-key", "secret"], "begins with hlmr_sk_"),
         (["--tasks", "no/such/file.py"], "file.py"),
+        (["--certfile", "no.pem"], "--certfile and --keyfile belong together"),
+        (["--certfile", "no.pem", "--keyfile", "no.key"], "no.pem does not exist"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_line(
     options: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["serve", *options]) == 1
+    assert main(["serve", "--port", "0", *options]) == 1
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
