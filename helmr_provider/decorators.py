@@ -61,7 +61,7 @@ class _HelmrSessionDecoratedOperator(DecoratedOperator, HelmrStartSessionOperato
         super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, **kwargs)
 
     def execute(self, context: Context) -> Any:
-        """Make the payload, then go on as the operator does. It is called in every try, not when a deferral is over.
+        """Call the function for the payload, then start the session. Called in every try, but not after a deferral.
 
         :param context: of the task instance.
         """
@@ -77,7 +77,7 @@ class _HelmrSessionDecoratedOperator(DecoratedOperator, HelmrStartSessionOperato
             )
         # What the function makes of foreign data is sent as it is: rendering it would run templates that others wrote.
         self.payload = Payload.NONE if payload is None and self._takes_no_payload else payload
-        # Not what decorated operators do besides: it looks for assets in a Python result, and fails on Airflow 3.0.
+        # DecoratedOperator.execute() also searches the result for assets, which fails on Airflow 3.0.
         return HelmrStartSessionOperator.execute(self, context)
 
     @property

@@ -57,7 +57,7 @@ class _StoredLink(BaseOperatorLink):
 
     @property
     def xcom_key(self) -> str:
-        """Return where Airflow 3 looks for the address, by its own convention."""
+        """Return the XCom key under which Airflow 3 expects the address."""
         return f"_link_{type(self).__name__}"
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ARG002

@@ -1,4 +1,4 @@
-"""Tell a Helmr session what has happened in Airflow: for callbacks, and for deadline alerts."""
+"""Send a message to a Helmr session from callbacks and deadline alerts."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def show(ti_id: str, question: Question, assigned_users: Sequence[Mapping[str, s
 
     :param ti_id: id of the task instance.
     :param question: what to ask.
-    :param assigned_users: who alone may answer, each ``{"id": …, "name": …}``; everybody if ``None``.
+    :param assigned_users: who alone may answer, each ``{"id": …, "name": …}``; ``None`` for everyone.
     """
     from airflow.sdk.execution_time.hitl import HITLUser, upsert_hitl_detail
 
@@ -104,7 +104,7 @@ async def close(ti_id: str, answer: Answer) -> bool:
 
 
 def answer_of(question: Question, response: Mapping[str, Any]) -> Answer:
-    """Return the answer that somebody gave in Airflow.
+    """Return the answer from Airflow.
 
     :param question: what was asked.
     :param response: as Airflow resumes a task with it, or as :func:`read` returns it.

@@ -22,7 +22,7 @@ _OURS: Final = frozenset({"chosen", "approved", "params", "by", "via", "at"})
 
 
 class AnswerError(ValueError):
-    """What somebody said is no answer to the question."""
+    """The data are not an answer to the question."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +32,7 @@ class Answer:
     :param chosen: the options that were chosen, in the order in which they were offered.
     :param params: values of the form's fields, and whatever else was said.
     :param by: who decided, as far as that is known.
-    :param via: where: in Airflow, in Helmr, or by nobody in time.
+    :param via: where it was answered: ``airflow``, ``helmr``, or ``default`` at the deadline.
     :param at: when, as ISO 8601 text.
     """
 
@@ -61,7 +61,7 @@ class Question:
     :param options: what can be chosen.
     :param rejections: the options among them that mean no.
     :param multiple: whether more than one may be chosen.
-    :param defaults: what is taken when nobody answers in time; ``None`` for nothing.
+    :param defaults: options that are taken at the deadline; ``None`` for none.
     :param params: fields of a form, ``{name: {"value": …, "description": …, "schema": {…}}}``.
     :raises ValueError: it cannot be asked like this.
     """
@@ -75,7 +75,7 @@ class Question:
     params: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
-        """Refuse what nobody could answer."""
+        """Refuse a question that cannot be answered."""
         if not self.subject.strip():
             raise ValueError("subject must not be blank.")
         # Templates can give anything.
@@ -136,7 +136,7 @@ class Question:
         return {name: shown["value"] for name, shown in self.params.items() if shown.get("value") is not None}
 
     def default(self, at: datetime) -> Answer | None:
-        """Return the answer that is taken when nobody gives one.
+        """Return the answer that is taken at the deadline; ``None`` if there is no default.
 
         :param at: when that is.
         """
@@ -145,7 +145,7 @@ class Question:
         return Answer(chosen=self.defaults, params=self.preset, by=None, via="default", at=at.isoformat())
 
     def answered_in_airflow(self, chosen: Sequence[str], params: Mapping[str, Any], by: str | None, at: str) -> Answer:
-        """Return the answer that was given in Airflow, which has checked the options."""
+        """Return an answer from Airflow, which has checked the options."""
         return Answer(chosen=tuple(chosen), params={**self.preset, **params}, by=by, via="airflow", at=at)
 
     def read(self, data: object, *, noticed: datetime) -> Answer:
@@ -155,7 +155,7 @@ class Question:
         of these under ``chosen`` or ``approved``.
 
         :param data: of the token.
-        :param noticed: stands for the time of the answer if the data have none.
+        :param noticed: time of the answer if the data have none.
         :raises AnswerError: this is no answer to the question.
         """
         said = dict(cast("Mapping[str, Any]", data)) if isinstance(data, Mapping) else {"chosen": data}

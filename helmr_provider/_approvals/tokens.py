@@ -1,4 +1,4 @@
-"""The tokens that stand for a task instance's questions: one for all tries, withdrawn when nobody waits for it."""
+"""The tokens of a task instance's questions: one for all tries, cancelled when no try waits for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What OpenLineage is told of a session. Imported only where its provider is installed."""
+"""The facet that OpenLineage receives for a run. Imported only where its provider is installed."""
 
 from __future__ import annotations
 

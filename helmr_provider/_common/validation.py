@@ -6,7 +6,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 
 def require_id(name: str, value: object) -> str:
-    """Return the id that a template or an XCom has given.
+    """Return the id from a template or an XCom.
 
     :param name: the operator's parameter.
     :param value: what it was rendered to; ``None``, also as text, is what a task that pushed nothing gives.
@@ -22,7 +22,7 @@ def check_session_ref(session_id: object, external_id: object) -> None:
 
     :param session_id: as the author gave it; a template counts.
     :param external_id: as the author gave it.
-    :raises ValueError: not exactly one of them is given.
+    :raises ValueError: none or both are set.
     """
     if (session_id is None) == (external_id is None):
         raise ValueError("Give either session_id or external_id.")
@@ -33,7 +33,7 @@ def address(session_id: object, external_id: object) -> dict[str, str]:
 
     :param session_id: as rendered.
     :param external_id: as rendered.
-    :raises AirflowFailException: the task that should have given the id gave none.
+    :raises AirflowFailException: the upstream task pushed no id.
     """
     if external_id is not None:
         return {"external_id": require_id("external_id", external_id)}
@@ -65,7 +65,7 @@ def stream_name(name: str, value: object) -> str:
 
 
 def sequence(name: str, value: object) -> int:
-    """Return the sequence of a record that a template or an XCom has given.
+    """Return the sequence of a record from a template or an XCom.
 
     :param name: of the parameter.
     :param value: as rendered; text, unless Jinja renders native objects.

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 STREAMS: Final = ("stdout", "stderr")
 
 PAGE: Final = 20
-"""Chunks to ask for at once; one may hold a mebibyte."""
+"""Chunks per request; one may hold a mebibyte."""
 
 # What a program writes without ever ending a line, such as a progress bar, is shown in pieces.
 _LONGEST_LINE: Final = 8 * 1024
@@ -26,7 +26,7 @@ class Lines:
 
     def __init__(self, cursor: int = 0) -> None:
         self.cursor = cursor
-        """Where somebody else would go on: behind the last line that was given out."""
+        """Offset behind the last complete line, from which another reader can continue."""
         self._rest = b""
 
     @property
@@ -71,7 +71,7 @@ class Output:
 
     @property
     def cursors(self) -> dict[str, int]:
-        """Where somebody else would go on, by stream."""
+        """Offsets from which another reader can continue, by stream."""
         return {stream: lines.cursor for stream, lines in self._lines.items()}
 
     def position(self, stream: str) -> int:
@@ -96,7 +96,7 @@ class Output:
                 yield _labelled(stream, line)
 
     def skip(self, stream: str, found: Any) -> Iterator[str]:
-        """Yield what to say when bytes at the position are not kept any more, and go on behind them.
+        """Skip bytes that are not kept any more, and yield the lines that say so.
 
         :param found: the exec.
         """

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Logs: TypeAlias = Literal["tail", "live", "off"]
 
-# A log stream brings what is there at once, and then a keep-alive each second: a shorter silence means "no more yet".
+# A log stream sends existing output immediately, then a keep-alive each second: a shorter silence means "no more yet".
 SILENCE: Final = 0.9
 
 # What a log view still shows well; a line without an end must not grow for ever either.

@@ -31,7 +31,7 @@ _turns: WeakKeyDictionary[AsyncHelmrClient, asyncio.Lock] = WeakKeyDictionary()
 async def forward_run_logs(client: AsyncHelmrClient, run_id: str, lines: RunLogLines, log: Any) -> AsyncIterator[None]:
     """Forward a run's output for as long as the block waits for the run, and what is left of it when it has ended.
 
-    It follows the output if one of the client's stream slots is free, else it looks from time to time.
+    It follows the output if one of the client's stream slots is free, else it polls.
 
     :param client: the triggerer's shared client.
     :param run_id: the run.

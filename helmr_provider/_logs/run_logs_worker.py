@@ -24,7 +24,7 @@ _LAST_LOOK_SECONDS: Final = 10.0
 class RunLogReader:
     """Write a run's output into the log of the task that waits for it.
 
-    A worker holds no stream open: it looks from time to time, for as long as it takes to read what is there.
+    A worker holds no stream open: it polls, and each poll reads the output that exists.
 
     :param logs: the last lines after the wait, all lines while they come, or nothing.
     :param client: of the worker.

@@ -89,7 +89,7 @@ class OwnershipMetadata:
 
     :param owner: the try. Only the owner of a session may cancel it.
     :param epoch: unchanged by retries, new after a clear: a result is taken over within one epoch only.
-    :param url: page of the task instance, for people who look at the session.
+    :param url: page of the task instance, for readers of the session's metadata.
     """
 
     owner: str
@@ -244,7 +244,7 @@ class FoundSession:
 
     @property
     def live(self) -> bool:
-        """Whether the run can still end; a status that nobody knows yet counts as live."""
+        """Whether the run can still end; an unknown status counts as live."""
         return self.run_status not in TERMINAL
 
 
@@ -288,7 +288,7 @@ Step: TypeAlias = LookUp | Start | Adopt | Replace | Compare
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """The session to go on with.
+    """The session that the try uses.
 
     :param started: whether it was started just now, rather than found.
     """
@@ -303,7 +303,7 @@ StartSteps: TypeAlias = Generator[Step, FoundSession | None, Outcome]
 def find_or_start(
     *, owner: str, epoch: str, on_retry: OnRetry = "reattach", results: Collection[str] = frozenset({"succeeded"})
 ) -> StartSteps:
-    """Find or start the one session of a task instance that this try goes on with.
+    """Find or start the one session of a task instance that this try uses.
 
     A generation is started only after the one before was seen ended, and an ended run stays ended, so no two live runs
     ever belong to one identity.

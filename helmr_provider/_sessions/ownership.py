@@ -52,7 +52,7 @@ class OwnedSession:
 
     @property
     def ids(self) -> dict[str, str]:
-        """What is handed on: to XComs, to whoever does not wait, and over a deferral."""
+        """IDs pushed to XCom and carried across a deferral."""
         known = {"session_id": self.session_id, "run_id": self.run_id, "external_id": self.external_id}
         return {name: value for name, value in known.items() if value is not None}
 
@@ -65,7 +65,7 @@ class SessionStarter:
     :param name: external id of a generation.
     :param options: what to start with.
     :param wait: waits until a run has ended.
-    :param claimed: hears the name of the session that this try is about to answer for.
+    :param claimed: called with the name of the session before it is started or adopted.
     :param log: of the task.
     """
 
@@ -148,7 +148,7 @@ class SessionStarter:
             try:
                 self._client.sessions.update(seen.session_id, metadata=self._stamp.onto(session.metadata))
             except HelmrConflictError:
-                # The session has ended meanwhile; the run, read next, tells how.
+                # The session has ended; the run, read next, shows how.
                 break
             session = self._client.sessions.retrieve(seen.session_id)
             if ownership_member(session.metadata, "owner") not in {before, self._stamp.owner}:
@@ -234,7 +234,9 @@ def find_last(client: HelmrClient, name: Callable[[int], str], *, single: bool =
 
 
 def cancel(client: HelmrClient, claim: OwnedSession, *, reason: str, log: Any) -> bool:
-    """Cancel what a try answers for, if it still does. Check and cancel are not atomic; an adopter looks again.
+    """Cancel the session or run of a try, if the try still owns it.
+
+    Check and cancel are not atomic, so an adopter reads the session again.
 
     :param client: of the worker.
     :param claim: of this try.

@@ -1,4 +1,4 @@
-"""What a session is started with: checked before anything is sent, and compared with what an adopted run was given."""
+"""Options of a start: checked before anything is sent, and compared with those of a run that is adopted."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class StartOptions:
     :param max_duration: a whole number of seconds, as a timedelta, number or text.
     :raises ValueError: something does not fit; nothing was sent.
     :raises TypeError: likewise.
-    :raises IdentityError: the metadata looks like a stamp.
+    :raises IdentityError: the metadata have the reserved member.
     """
 
     def __init__(

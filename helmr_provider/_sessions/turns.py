@@ -235,7 +235,7 @@ class TurnPoller:
 
 
 def with_waiting_run(turn: Turn, record: StreamRecord[Any]) -> Steps[Turn]:
-    """Return the turn with the run that waited for its record, as the answer to the send has told.
+    """Return the turn with the run that was waiting for its record.
 
     :param turn: of which a waiting run has taken the record.
     :param record: the record.

@@ -19,7 +19,7 @@ MARK: Final = "AIRFLOW_HELMR_EXEC"
 """Environment variable of the command that tells which task instance has started it: its idempotency key."""
 
 BUSY: Final = frozenset({"workspace_writer_active", "workspace_materialization_not_runnable"})
-"""Codes of conflicts that pass: somebody else writes, or the workspace is being stopped."""
+"""Codes of temporary conflicts: another writer is active, or the workspace is being stopped."""
 
 # The control plane has no code for a command in a workspace that stops (contract/behaviour.md section 22.5). The text
 # for a workspace that does not exist differs.
@@ -111,7 +111,7 @@ def is_stopped(stop: WorkspaceStop, materialization_id: str | None) -> bool:
     """Say whether what was to be stopped is gone, by the answer to a repeated stop.
 
     :param stop: the answer.
-    :param materialization_id: what was to be stopped; somebody may have started the workspace again meanwhile.
+    :param materialization_id: materialization to stop; the workspace may have been started again since.
     """
     live = stop.materialization
     return live is None or live.is_terminal or (materialization_id is not None and live.id != materialization_id)

@@ -96,7 +96,7 @@ class HelmrManagedAgentHook(HelmrHook, BaseManagedAgentHook):  # type: ignore[mi
         if refused := sorted(_REFUSED & request.vendor_options.keys()):
             raise ValueError(f"vendor_options must not have {', '.join(refused)}: they change what is asked.")
         try:
-            # Not the hook's client: a model may ask several agents at once, from several threads.
+            # Not the hook's client: a model may call several agents at the same time, from several threads.
             with self.settings.client(max_streams=0) as client:
                 return self._ask(client, agent, request)
         except HelmrError as error:
@@ -135,6 +135,6 @@ def _end(client: HelmrClient, started: SessionStart, *, cancel: bool) -> None:
     handle = client.sessions.open(started.session.id)
     with suppress(HelmrError):
         if cancel:
-            handle.cancel(reason="nobody waits for the answer any more")
+            handle.cancel(reason="the caller no longer waits for the answer")
         else:
             handle.close(reason="answered")

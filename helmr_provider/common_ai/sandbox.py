@@ -56,8 +56,8 @@ class HelmrSandboxBackend(AttachableSandboxBackend):  # type: ignore[misc, unuse
     - **Network.** Helmr has no network policy for one workspace; the deployed sandbox declares it. A specification that
       blocks the network is accepted only for a sandbox whose declared policy is ``{"internet": false}``, and one with
       a list of allowed addresses never.
-    - **Environment.** It is kept in the workspace's metadata and given to each command, and the control plane shows it:
-      no place for secrets.
+    - **Environment.** It is kept in the workspace's metadata and passed to each command, and the control plane shows
+      it: no place for secrets.
     - **Timeouts.** A command that takes too long can only be ended by stopping the workspace. That keeps its files: the
       next command starts it again from them. Background processes do not survive it.
     - **Lifetime.** Helmr sets none that a client could choose. Whoever creates a sandbox must destroy it; one that is

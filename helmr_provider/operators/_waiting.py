@@ -47,7 +47,7 @@ class HelmrWaitingOperator(HelmrOperator):
 
     @property
     def awaited(self) -> str:
-        """What is waited for, for people."""
+        """Human-readable description of the awaited resource."""
         raise NotImplementedError
 
     def begin(self, context: Context) -> dict[str, Any]:

@@ -45,13 +45,13 @@ class HelmrCreateTokenOperator(HelmrOperator):
 
     .. seealso:: Guide: :doc:`/how-to/approvals`
 
-    :param timeout: How long the token may be completed (templated): a timedelta, seconds, or text such as ``"90s"``,
-        ``"12h"`` or ``"7d"``. Default: the control plane's, 7 days.
-    :param tags: Tags of the token (templated).
-    :param metadata: JSON object to keep with the token (templated); not for secrets.
-    :param idempotency_key: Key of your own (templated): the same key gives the same token, in every task of the
+    :param timeout: how long the token can be completed; timedelta, seconds, or text such as ``"12h"``. Default: the
+        control plane's 7 days. (templated)
+    :param tags: up to 10 tags of the token, 128 bytes each. (templated)
+    :param metadata: JSON object to keep with the token; not for secrets. (templated)
+    :param idempotency_key: key of your own: the same key gives the same token, in every task of the
         environment. With it, timeout, tags and metadata must be the same as before.
-    :param helmr_conn_id: Airflow connection of the control plane (templated).
+    :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     """
 
     tags = TemplateField["Sequence[str] | None"](texts)
@@ -80,7 +80,7 @@ class HelmrCreateTokenOperator(HelmrOperator):
     def execute(self, context: Context) -> str:
         """Create the token.
 
-        :param context: Context of the task.
+        :param context: of the task instance.
         :return: Id of the token.
         :raises AirflowFailException: The control plane refuses the token for good; among other reasons because an
             earlier try with the same key asked for another timeout, other tags or other metadata.
@@ -129,9 +129,9 @@ class HelmrCompleteTokenOperator(HelmrOperator):
 
     .. seealso:: Guide: :doc:`/how-to/approvals`
 
-    :param token_id: Id of the token (templated).
-    :param data: JSON value that the waiting side receives (templated).
-    :param helmr_conn_id: Airflow connection of the control plane (templated).
+    :param token_id: the token. (templated)
+    :param data: JSON value that the waiting side receives. (templated)
+    :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     """
 
     token_id = TemplateField[str](text)
@@ -154,7 +154,7 @@ class HelmrCompleteTokenOperator(HelmrOperator):
     def execute(self, context: Context) -> str:  # noqa: ARG002
         """Complete the token.
 
-        :param context: Context of the task.
+        :param context: of the task instance.
         :return: Id of the token.
         :raises AirflowFailException: The data are not JSON, or the token is expired, cancelled, unknown, or completed
             with other data.
@@ -166,7 +166,7 @@ class HelmrCompleteTokenOperator(HelmrOperator):
 
 
 class HelmrCancelTokenOperator(HelmrOperator):
-    """Cancel a token, so that nobody can complete it any more; return how it has ended: ``cancelled`` or ``expired``.
+    """Cancel a token, so that it cannot be completed any more; return its final status: ``cancelled`` or ``expired``.
 
     A token that was cancelled before counts as done, so that a retry succeeds; so does an expired one. One that was
     completed cannot be taken back: it fails the task for good, unless ``completed_ok``.
@@ -176,9 +176,9 @@ class HelmrCancelTokenOperator(HelmrOperator):
 
     .. seealso:: Guide: :doc:`/how-to/approvals`
 
-    :param token_id: Id of the token (templated).
-    :param completed_ok: Whether a token that was completed before is fine, too; ``completed`` is returned then.
-    :param helmr_conn_id: Airflow connection of the control plane (templated).
+    :param token_id: the token. (templated)
+    :param completed_ok: whether a token that was completed before is accepted; ``completed`` is returned then.
+    :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :raises AirflowFailException: There is no such token, or it was completed.
     """
 
@@ -195,7 +195,7 @@ class HelmrCancelTokenOperator(HelmrOperator):
     def execute(self, context: Context) -> str:  # noqa: ARG002
         """Cancel the token.
 
-        :param context: Context of the task.
+        :param context: of the task instance.
         :return: How the token has ended.
         """
         token_id = require_id("token_id", self.token_id)
@@ -247,15 +247,15 @@ class HelmrCreatePublicTokenOperator(HelmrOperator):
 
     .. seealso:: Guide: :doc:`/how-to/approvals`
 
-    :param session_id: Id of the session (templated).
-    :param stream: Name of its stream (templated).
+    :param session_id: the session. (templated)
+    :param stream: name of its stream. (templated)
     :param access: ``"send"`` records to an input stream, or ``"read"`` those of an output stream.
-    :param correlation_id: The only correlation id that the bearer may use (templated).
-    :param expires_at: When it ends (templated): an aware datetime or ISO 8601 text. Default: 30 days from now.
-    :param max_uses: How many calls it allows. Default: any number.
-    :param deliver: Called with the token as text; its result must fit into an XCom.
-    :param variable: Name of the Airflow variable to keep the token in (templated).
-    :param helmr_conn_id: Airflow connection of the control plane (templated).
+    :param correlation_id: the only correlation id that the bearer may use. (templated)
+    :param expires_at: when it expires; an aware datetime or ISO 8601 text. Default: 30 days from now. (templated)
+    :param max_uses: how many calls it allows. Default: any number.
+    :param deliver: called with the token as text; its result must fit into an XCom.
+    :param variable: name of the Airflow variable to keep the token in. (templated)
+    :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :raises AirflowFailException: The control plane refuses it, or the token would become readable.
     :raises AirflowException: It could not be handed over.
     """
@@ -293,12 +293,12 @@ class HelmrCreatePublicTokenOperator(HelmrOperator):
         if access not in {"send", "read"}:
             raise ValueError("access must be 'send' or 'read'")
         if (deliver is None) == (variable is None):
-            raise ValueError("Give deliver or variable, one of them: else nobody gets the token.")
+            raise ValueError("Set either deliver or variable: otherwise the token reaches no one.")
 
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
         """Create the token and hand it over.
 
-        :param context: Context of the task.
+        :param context: of the task instance.
         :return: What may be known of it.
         """
         if self.variable is not None and not _is_hidden(self.variable):

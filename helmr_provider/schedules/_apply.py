@@ -80,7 +80,7 @@ class Sync:
         """Say what was made and what was not; ``None`` if everything was."""
         if not self._failed:
             return None
-        lines = [f"{len(self._made)} of {len(self._wanted)} changes were made; the next run goes on from there."]
+        lines = [f"{len(self._made)} of {len(self._wanted)} changes were made; the next run continues from there."]
         lines += [f"  done: {change.action} {change.key}" for change in self._wanted if change.key in self._made]
         for change in self._wanted:
             if error := self._failed.get(change.key):
@@ -127,7 +127,7 @@ class Sync:
         try:
             self._schedules.delete(schedule)
         except HelmrNotFoundError:
-            self._log.info("%s had been deleted by somebody else.", schedule.deduplication_key)
+            self._log.info("%s had already been deleted.", schedule.deduplication_key)
 
 
 def _status(error: HelmrError) -> int:

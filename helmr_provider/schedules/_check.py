@@ -1,4 +1,4 @@
-"""Declared schedules: what an author may write, and everything that is wrong with it at once. Pure."""
+"""Declared schedules: the format, and a check that reports all problems together. Pure."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class HelmrSchedule:
     :param cron: Five fields: minute, hour, day of month, month, day of week; Sunday is 0.
     :param timezone: IANA name.
     :param external_id: Text that is passed on to the runs.
-    :param active: Whether it fires. ``None`` leaves that to whoever pauses it; a new schedule is active then.
+    :param active: Whether it fires. ``None`` leaves it as it is; a new schedule is active.
     :param options: How its runs are started: ``queue``, ``concurrency_key``, ``priority``, ``ttl`` and ``max_duration``
         (seconds), as of :class:`~helmr_provider.client.ScheduleRunOptions`. ``None`` leaves them alone, until another
         change replaces the schedule as a whole; an empty one means none.
@@ -154,7 +154,7 @@ def check_one(item: HelmrSchedule, *, source: str) -> DeclaredSchedule:
 
 
 class _Reader:
-    """Reads one declaration, and goes on after a problem to find the others."""
+    """Reads one declaration, and continues after a problem to find the others."""
 
     def __init__(self, item: Any, where: str) -> None:
         self.problems: list[str] = []

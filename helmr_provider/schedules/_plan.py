@@ -33,7 +33,7 @@ class Memory:
 
     :param id: of the schedule.
     :param updated_at: when it was changed last. Each change moves it, and no fire does, so that as long as it stands
-        nobody has changed the options either.
+        the options have not changed either.
     :param options: run options that it had then, as sent; ``None`` when they are not known.
     """
 
@@ -196,7 +196,7 @@ def _change(declared: DeclaredSchedule, present: Schedule | None, memory: Memory
         name: (shown[name], wanted[name]) for name in wanted if shown[name] != wanted[name]
     }
     known = None if memory is None else memory.options_of(present)
-    # A replacement resets the options that nobody has declared, too; then it must not go unsaid.
+    # A replacement also resets options that are not declared, which the plan must show.
     aim = (declared.options or {}) if declared.options is not None or fields else known
     if aim != known:
         fields["options"] = (NOT_SHOWN if known is None else known, aim)

@@ -66,7 +66,7 @@ class HelmrSensor(BaseSensorOperator):
 
     @property
     def awaited(self) -> str:
-        """What is waited for, for people."""
+        """Human-readable description of the awaited resource."""
         raise NotImplementedError
 
     def look(self, context: Context) -> PokeReturnValue:

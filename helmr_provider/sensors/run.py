@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class HelmrRunSensor(HelmrSensor):
     """Wait until a run has ended, and return its output.
 
-    The run is never cancelled: whoever has started it answers for it. Needs the scope ``runs:read``.
+    The sensor never cancels the run. Needs the scope ``runs:read``.
 
     .. seealso:: Guide: :doc:`/how-to/sessions`
 
@@ -78,7 +78,7 @@ class HelmrRunSensor(HelmrSensor):
 
     @property
     def awaited(self) -> str:
-        """What is waited for, for people."""
+        """Human-readable description of the awaited resource."""
         return f"Helmr run {self.run_id}"
 
     def look(self, context: Context) -> PokeReturnValue:

@@ -94,7 +94,7 @@ class HelmrSessionSensor(_SessionSensor):
 
     @property
     def awaited(self) -> str:
-        """What is waited for, for people."""
+        """Human-readable description of the awaited resource."""
         wanted = [" or ".join(names) for names in (self.status, self.activity) if names]
         return f"{shown(self.session_id, self.external_id)} to be {' and '.join(wanted)}"
 
@@ -111,7 +111,7 @@ class HelmrSessionSensor(_SessionSensor):
             return PokeReturnValue(is_done=True, xcom_value=value)
         if not session.is_open:
             raise AirflowFailException(
-                f"Helmr session {session.id} is {session.status}: waiting for {self.awaited} is in vain. "
+                f"Helmr session {session.id} is {session.status}: {self.awaited} cannot occur any more. "
                 f"See {self._url(session)}"
             )
         return PokeReturnValue(is_done=False)
@@ -148,8 +148,8 @@ class HelmrSessionOutputSensor(_SessionSensor):
     :param after: only records behind this sequence, such as the XCom ``cursor`` of a sensor before this one; a whole
         number, or a template of one. (templated)
     :param correlation_id: only records with it. (templated)
-    :param matches: a function that is given a record's data and says whether it is the one; called on a worker, once
-        for each record that comes, also by a deferred sensor, which resumes and defers again for it.
+    :param matches: a function that takes a record's data and returns whether it is the awaited one; called on a worker,
+        once for each record that comes, also by a deferred sensor, which resumes and defers again for it.
     :param result: what to return of the record: its ``"data"``, or the whole ``"record"`` with its ``sequence``,
         ``correlation_id`` and ``created_at``.
     :param max_result_bytes: largest result as JSON that may become an XCom; ``None`` for no limit.
@@ -209,7 +209,7 @@ class HelmrSessionOutputSensor(_SessionSensor):
 
     @property
     def awaited(self) -> str:
-        """What is waited for, for people."""
+        """Human-readable description of the awaited resource."""
         return f"a record of {shown(self.session_id, self.external_id)} on output stream {self.stream!r}"
 
     def look(self, context: Context) -> PokeReturnValue:
@@ -225,7 +225,7 @@ class HelmrSessionOutputSensor(_SessionSensor):
             self._passed = record.sequence
         if not session.is_open:
             raise AirflowFailException(
-                f"Helmr session {session.id} is {session.status}: waiting for {self.awaited} is in vain. "
+                f"Helmr session {session.id} is {session.status}: {self.awaited} cannot occur any more. "
                 f"See {self._url(session)}"
             )
         return PokeReturnValue(is_done=False)

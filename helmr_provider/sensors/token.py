@@ -1,4 +1,4 @@
-"""Wait for somebody to complete a Helmr token."""
+"""Wait until a Helmr token is completed."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class HelmrTokenSensor(HelmrSensor):
 
     .. seealso:: Guide: :doc:`/how-to/approvals`
 
-    :param token_id: Id of the token (templated).
-    :param helmr_conn_id: Airflow connection of the control plane (templated).
+    :param token_id: the token. (templated)
+    :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
     :param poke_interval: time between two polls when not deferred; timedelta, seconds, or text such as ``"30s"``. The
         triggerer has its own pace.
@@ -51,13 +51,13 @@ class HelmrTokenSensor(HelmrSensor):
 
     @property
     def awaited(self) -> str:
-        """Name the token in messages."""
+        """Human-readable description of the awaited resource."""
         return f"Helmr token {self.token_id}"
 
     def look(self, context: Context) -> PokeReturnValue:
         """Look at the token once.
 
-        :param context: Context of the task.
+        :param context: of the task instance.
         :raises AirflowFailException: The token can never be completed any more.
         """
         token_id = require_id("token_id", self.token_id)
@@ -69,7 +69,7 @@ class HelmrTokenSensor(HelmrSensor):
             case "completed":
                 return PokeReturnValue(is_done=True, xcom_value=token.data)
             case "expired":
-                why = f"expired: nobody completed it before {token.timeout_at}"
+                why = f"expired: it was not completed before {token.timeout_at}"
             case "cancelled":
                 why = "was cancelled"
             case status:

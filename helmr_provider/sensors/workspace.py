@@ -24,12 +24,13 @@ class HelmrWorkspaceSensor(HelmrSensor):
     """Wait until a workspace is in a state, or on a machine, or until a command in it is over.
 
     - ``state="archived"`` waits for the workspace's state, and returns it.
-    - ``running=True`` waits until the workspace is on a machine, so that commands run at once, and returns the state of
-      its materialization. The control plane shows that only to who asks for a machine: waiting starts the workspace.
+    - ``running=True`` waits until the workspace is on a machine, so that commands run immediately, and returns the
+      state of its materialization. The control plane shows that only to who asks for a machine: waiting starts the
+      workspace.
     - ``exec_id=…`` waits until the command is over, or in ``exec_state``, and returns ``{"id", "state", "exit_code",
       "signal"}``. An end with another state fails the sensor; an exit code does not.
 
-    It stops nothing: whoever has started the workspace or the command answers for it.
+    The sensor never stops the workspace or the command.
 
     Needs the scope ``workspace-lifecycle:manage`` or any other of workspaces, and for a command
     ``workspace-exec:read`` (operations getWorkspace, connectWorkspace, getWorkspaceExec).
@@ -82,7 +83,7 @@ class HelmrWorkspaceSensor(HelmrSensor):
 
     @property
     def awaited(self) -> str:
-        """What is waited for, for people."""
+        """Human-readable description of the awaited resource."""
         if self.exec_id is not None:
             return f"Helmr exec {self.exec_id}"
         return f"Helmr workspace {self.workspace_id}"

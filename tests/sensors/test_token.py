@@ -94,7 +94,7 @@ def test_a_cancelled_token_fails_for_good(deferrable: bool, client: HelmrClient,
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_an_expired_token_fails_for_good(deferrable: bool, client: HelmrClient, helmr_connection: str) -> None:
     token_id = client.tokens.create(timeout="1ms").id
-    with pytest.raises(AirflowFailException, match=rf"^Helmr token {token_id} expired: nobody completed it before 20"):
+    with pytest.raises(AirflowFailException, match=rf"^Helmr token {token_id} expired: it was not completed before 20"):
         start(token_id, deferrable=deferrable).finish()
 
 

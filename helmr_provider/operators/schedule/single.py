@@ -25,28 +25,29 @@ if TYPE_CHECKING:
 class HelmrCreateScheduleOperator(HelmrOperator):
     """Create a schedule, or replace the one with the same deduplication key, and return its id.
 
-    Repeating it does no harm. A replacement resets what is not given, ``active`` included: the schedule fires then. A
-    cron expression, time zone or option that Helmr would refuse fails the task for good before anything is sent.
+    It can be repeated. A replacement resets every option that is left out, ``active`` included: the schedule then
+    fires. A cron expression, time zone or option that Helmr would refuse fails the task for good before anything is
+    sent.
 
     Needs the scope ``runs:create`` (operation createSchedule).
 
     .. seealso:: Guide: :doc:`/how-to/schedules`
 
-    :param deduplication_key: Names the schedule in its project, for ever (templated): 1 to 128 letters, digits, ``.``,
-        ``_`` or ``-``.
-    :param task: Id of a deployed task (templated), or a typed task; each fire starts a session of it.
-    :param cron: Five fields: minute, hour, day of month, month, day of week (templated). Sunday is 0, and 7 is refused.
-        With both day fields restricted, either one fires.
-    :param timezone: IANA name (templated). Default: UTC.
-    :param external_id: Text that is passed on to the runs (templated).
-    :param active: Whether it fires. Default: true.
-    :param helmr_queue: Queue of the runs, declared by the deployment; ``queue`` is Airflow's (templated).
-    :param concurrency_key: Runs with the same key take turns, as the queue says (templated).
-    :param priority: Of the runs (templated); a larger number goes first.
+    :param deduplication_key: names the schedule in its project, for ever; 1 to 128 letters, digits, ``.``, ``_`` or
+        ``-``. (templated)
+    :param task: id of a deployed task, or a typed task; each fire starts a session of it. (templated)
+    :param cron: five fields: minute, hour, day of month, month, day of week. Sunday is 0, and 7 is refused. With both
+        day fields restricted, either one fires. (templated)
+    :param timezone: IANA name. Default: UTC. (templated)
+    :param external_id: text that is passed to the runs. (templated)
+    :param active: whether it fires. Default: true.
+    :param helmr_queue: queue of the runs, declared by the deployment; ``queue`` is Airflow's. (templated)
+    :param concurrency_key: runs with the same key share the queue's concurrency limit. (templated)
+    :param priority: whole number; higher ones run first. (templated)
     :param ttl: how long a run may stay queued; timedelta, seconds, or text such as ``"5m"``. (templated)
     :param max_duration: how long a run may take, 5 seconds to a day; timedelta, seconds, or text such as ``"1h"``, a
         whole number of seconds. (templated)
-    :param helmr_conn_id: Airflow connection of the control plane (templated).
+    :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :raises AirflowFailException: It is no schedule, its task is not deployed, or its queue is not declared.
     """
 
@@ -105,7 +106,7 @@ class HelmrCreateScheduleOperator(HelmrOperator):
     def execute(self, context: Context) -> str:  # noqa: ARG002
         """Create or replace the schedule.
 
-        :param context: Context of the task.
+        :param context: of the task instance.
         :return: Id of the schedule.
         """
         declared = self._declared()
@@ -201,7 +202,7 @@ class _SwitchScheduleOperator(_ScheduleOperator):
     def execute(self, context: Context) -> str:  # noqa: ARG002
         """Switch the schedule.
 
-        :param context: Context of the task.
+        :param context: of the task instance.
         :return: Id of the schedule.
         """
         with closing(self.hook), self._translate_errors(f"switch {self._named}"):
@@ -216,15 +217,15 @@ class _SwitchScheduleOperator(_ScheduleOperator):
 class HelmrActivateScheduleOperator(_SwitchScheduleOperator):
     """Let a schedule fire, and return its id. It also clears the error of a last fire that failed.
 
-    Repeating it does no harm. What it missed while it was inactive is not made up for.
+    It can be repeated. What it missed while it was inactive is not made up for.
 
     Needs the scopes ``runs:create`` (operation activateSchedule) and, with a key, ``runs:read`` (listSchedules).
 
     .. seealso:: Guide: :doc:`/how-to/schedules`
 
-    :param schedule_id: Id of the schedule (templated).
-    :param deduplication_key: Its key, instead of the id (templated).
-    :param helmr_conn_id: Airflow connection of the control plane (templated).
+    :param schedule_id: id of the schedule. (templated)
+    :param deduplication_key: its deduplication key instead. (templated)
+    :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :raises AirflowFailException: There is no such schedule, or it is declared in the source of a task.
     """
 
@@ -233,17 +234,17 @@ class HelmrActivateScheduleOperator(_SwitchScheduleOperator):
 
 
 class HelmrDeactivateScheduleOperator(_SwitchScheduleOperator):
-    """Keep a schedule from firing, and return its id. What it started goes on.
+    """Stop a schedule from firing, and return its id. Sessions that it started continue.
 
-    Repeating it does no harm.
+    It can be repeated.
 
     Needs the scopes ``runs:create`` (operation deactivateSchedule) and, with a key, ``runs:read`` (listSchedules).
 
     .. seealso:: Guide: :doc:`/how-to/schedules`
 
-    :param schedule_id: Id of the schedule (templated).
-    :param deduplication_key: Its key, instead of the id (templated).
-    :param helmr_conn_id: Airflow connection of the control plane (templated).
+    :param schedule_id: id of the schedule. (templated)
+    :param deduplication_key: its deduplication key instead. (templated)
+    :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :raises AirflowFailException: There is no such schedule, or it is declared in the source of a task.
     """
 
@@ -252,7 +253,7 @@ class HelmrDeactivateScheduleOperator(_SwitchScheduleOperator):
 
 
 class HelmrDeleteScheduleOperator(_ScheduleOperator):
-    """Delete a schedule. What it started goes on.
+    """Delete a schedule. Sessions that it started continue.
 
     A schedule that is not there counts as deleted, so that a retry succeeds.
 
@@ -260,16 +261,16 @@ class HelmrDeleteScheduleOperator(_ScheduleOperator):
 
     .. seealso:: Guide: :doc:`/how-to/schedules`
 
-    :param schedule_id: Id of the schedule (templated).
-    :param deduplication_key: Its key, instead of the id (templated).
-    :param helmr_conn_id: Airflow connection of the control plane (templated).
+    :param schedule_id: id of the schedule. (templated)
+    :param deduplication_key: its deduplication key instead. (templated)
+    :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :raises AirflowFailException: It is declared in the source of a task.
     """
 
     def execute(self, context: Context) -> str | None:  # noqa: ARG002
         """Delete the schedule.
 
-        :param context: Context of the task.
+        :param context: of the task instance.
         :return: Id of the deleted schedule; ``None`` when there was none.
         """
         from helmr_provider.client.errors import HelmrNotFoundError

@@ -29,18 +29,18 @@ _SUFFIXES: Final = (".yaml", ".yml", ".json")
 class HelmrSyncSchedulesOperator(HelmrOperator):
     """Make the schedules of a control plane those that are declared: in a file beside the DAG, for example.
 
-    Everything declared is checked first; if anything is wrong, the task fails for good with all problems at once, and
-    nothing is changed. Then it is compared with what is there, the difference is written into the log as a table, and
-    made true: schedules are created, replaced, activated, deactivated and, with ``prune``, deleted. A second run finds
-    nothing to do. Schedules that tasks declare in their own source are never touched.
+    All declarations are checked first; if anything is wrong, the task fails permanently with all problems in one
+    message, and nothing is changed. Then it is compared with what is there, the difference is written into the log as a
+    table, and made true: schedules are created, replaced, activated, deactivated and, with ``prune``, deleted. A second
+    run finds nothing to do. Schedules that tasks declare in their own source are never touched.
 
     Helmr replaces a schedule as a whole and does not show the run options of one. So the options that a sync has set
     are remembered (as an XCom, for the next run of the DAG) together with the moment of the schedule's last change: as
-    long as nobody has changed the schedule since, they are known. When they are not known and some are declared, the
+    long as the schedule has not changed since, they are known. When they are not known and some are declared, the
     schedule is replaced; when none are declared, they are left alone, until another change replaces them. Both stand in
     the table.
 
-    When some changes fail, the others are made all the same, the task fails and says which, and its next run goes on
+    When some changes fail, the others are made all the same, the task fails and says which, and its next run continues
     from there.
 
     Needs the scopes ``runs:read`` (operation listSchedules) and ``runs:create`` (createSchedule, updateSchedule,
@@ -48,7 +48,7 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
 
     .. seealso:: Guide: :doc:`/how-to/schedules`
 
-    :param schedules: What should be there (templated). A list of dictionaries or
+    :param schedules: schedules to declare. A list of dictionaries or
         :class:`~helmr_provider.schedules.HelmrSchedule` objects; or the name of a ``.yaml``, ``.yml`` or ``.json``
         file, which is looked for as a template, beside the DAG file for example, and may hold Jinja; or its text; or a
         ``Path``, which is read as it is when the task runs; or a function of ``context`` and ``jinja_env`` that returns
@@ -66,7 +66,7 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
     :param preview_only: whether only to show the difference; text such as ``"True"`` counts, too. (templated)
     :param preview: how many of the next fires to show of each schedule, in its time zone.
     :param dry_run: former name of ``preview_only``.
-    :param helmr_conn_id: Airflow connection of the control plane (templated).
+    :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :raises AirflowFailException: A declaration is wrong, or the control plane refuses a change for good.
     """
 
@@ -109,7 +109,7 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Compare, show, and make it true.
 
-        :param context: Context of the task.
+        :param context: of the task instance.
         :return: ``dry_run``, ``counts`` by action, the ``changes``, and the keys that are ``unchanged``.
         """
         from helmr_provider.schedules._apply import Sync

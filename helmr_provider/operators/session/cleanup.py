@@ -1,4 +1,4 @@
-"""Close the sessions that this Airflow has started and nobody needs any more."""
+"""Close idle sessions that this Airflow has started."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class HelmrCleanupSessionsOperator(HelmrOperator):
     """Close idle sessions that this Airflow has started and that nothing has happened in for a while.
 
     Only sessions are closed whose name begins with the connection's ``session_prefix`` and that bear the stamp of a
-    task instance: never one with an external id of somebody's own. What is active is left alone.
+    task instance: never one with an external id of an author's own. Active sessions are left alone.
 
     A list of sessions shows the 200 that changed last, and no more. While a list is full, what was closed makes room
     for older ones, and each task's own list is looked at, too. If all that is shown is too young even so, older ones
@@ -43,7 +43,7 @@ class HelmrCleanupSessionsOperator(HelmrOperator):
         are waited for. (templated)
     :param only_dag_id: only sessions of this DAG. (templated)
     :param reason: kept with each session. (templated)
-    :param max_closed: how many sessions are closed at most; the next run goes on.
+    :param max_closed: how many sessions are closed at most; the next run continues.
     :param dry_run: whether to say only what would be closed.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :return: ``{"closed": [{"session_id", "external_id", "idle_since"}, …], "out_of_reach": bool, "dry_run": bool}``.

@@ -1,4 +1,4 @@
-"""End what goes on in Helmr: cancel a run, close or cancel a session. Each can be repeated."""
+"""Cancel a run; close or cancel a session. Each operator can be repeated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class HelmrCancelRunOperator(HelmrWaitingOperator):
-    """Cancel a run, whoever has started it. A run that has ended already stays as it is, and the task succeeds.
+    """Cancel a run of any starter. A run that has ended already stays as it is, and the task succeeds.
 
     A cancelled run does not end its session: input that is pending there starts the next run. To end both, cancel the
     session.
@@ -33,16 +33,16 @@ class HelmrCancelRunOperator(HelmrWaitingOperator):
 
     :param run_id: the run. (templated)
     :param reason: for the run's events. (templated)
-    :param force: whether to end the run's events without the worker that executes it, which lets go later.
-    :param wait_for_completion: whether to wait until the worker has let go of the run: a cancelled run says
-        ``cancelled`` at once, while its process may still be writing to the workspace.
+    :param force: whether to end the run's events without its worker, which releases the run later.
+    :param wait_for_completion: whether to wait until the worker has released the run: its status is
+        ``cancelled`` immediately, while its process may still be writing to the workspace.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
     :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``, from the start
         of the try. An ``execution_timeout`` that is earlier counts.
     :return: ``{"run_id": …, "session_id": …, "status": …}``; the status is not ``cancelled`` if the run had ended.
     :raises AirflowFailException: there is no such run, or the connection may not cancel it.
-    :raises AirflowTaskTimeout: the worker had not let go in time.
+    :raises AirflowTaskTimeout: the worker had not released the run in time.
     """
 
     run_id = TemplateField[str](text)
@@ -69,7 +69,7 @@ class HelmrCancelRunOperator(HelmrWaitingOperator):
 
     @property
     def awaited(self) -> str:
-        """What is waited for, for people."""
+        """Human-readable description of the awaited resource."""
         return f"the cancellation of Helmr run {self.run_id}"
 
     def begin(self, context: Context) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class HelmrCancelRunOperator(HelmrWaitingOperator):
         return {"run_id": run.id, "session_id": run.session_id, "status": run.status}
 
     def look(self, context: Context, begun: dict[str, Any]) -> PokeReturnValue:  # noqa: ARG002
-        """Look whether the worker has let go.
+        """Check whether the worker has released the run.
 
         :param context: of the task instance.
         :param begun: as returned by :meth:`begin`.
@@ -163,7 +163,7 @@ class HelmrCloseSessionOperator(HelmrWaitingOperator):
 
     @property
     def awaited(self) -> str:
-        """What is waited for, for people."""
+        """Human-readable description of the awaited resource."""
         return f"{shown(self.session_id, self.external_id)} to become idle and be closed"
 
     def begin(self, context: Context) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
     The record is sent at most once for a task instance: a retry finds the one that an earlier try has sent, and waits
     for the same turn; only a clear makes it send another. A waiting run takes the record; otherwise a run that is live
     may still take it, or it starts a run of its own as soon as that one has ended. The record can't be taken back: when
-    the task is ended, the session goes on.
+    the task is ended, the session continues.
 
     Needs the scopes ``session-input:send``, ``session-streams:read`` and ``runs:read`` (operations appendSessionInput,
     listSessionInputRecords, listSessionOutputRecords, getSession, listSessionRuns, getRun, getRunEvents).
@@ -128,7 +128,7 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
 
     @property
     def awaited(self) -> str:
-        """What is waited for, for people."""
+        """Human-readable description of the awaited resource."""
         return f"the turn of {shown(self.session_id, self.external_id)} that input stream {self.stream!r} begins"
 
     def begin(self, context: Context) -> dict[str, Any]:
@@ -140,7 +140,7 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
         stream = stream_name("stream", self.stream)
         output = None if self.output_stream is None else stream_name("output_stream", self.output_stream)
         session_id = client.sessions.retrieve(**address(self.session_id, self.external_id)).id
-        # Before the send: a turn whose answer can't be read would be begun in vain.
+        # Before the send: a turn whose answer cannot be read must not begin.
         after = 0 if output is None else self._output_so_far(session_id, output)
         sent = self._send(context, session_id, stream)
         turn = Turn(
@@ -197,12 +197,12 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
         return HelmrTurnTrigger(helmr_conn_id=self.helmr_conn_id, deadline=deadline, **begun)
 
     def give_up(self, context: Context, begun: dict[str, Any]) -> str:  # noqa: ARG002
-        """Say that the session goes on: its record can't be taken back.
+        """Say that the session continues: its record cannot be taken back.
 
         :param context: of the task instance.
         :param begun: as returned by :meth:`begin`.
         """
-        return "The session goes on, and a retry waits for the same turn."
+        return "The session continues, and a retry waits for the same turn."
 
     def _output_so_far(self, session_id: str, name: str) -> int:
         session = self.hook.client.sessions.open(session_id)

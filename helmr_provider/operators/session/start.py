@@ -49,14 +49,14 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
     """Start a session of a Helmr task, wait for its first run, and return the run's output.
 
     The session is started at most once for a task instance: a retry adopts the run that an earlier try has left
-    running, and takes over a result that came meanwhile; only a run that ended otherwise, or a clear, makes it start
+    running, and returns a result that arrived since; only a run that ended otherwise, or a clear, makes it start
     the next session. The control plane itself keeps the record, in the session's external id and metadata.
 
     .. seealso:: Guide: :doc:`/how-to/sessions`
 
     :param task: id of the deployed Helmr task (templated), or a :class:`helmr_provider.client.Task`, whose type the
         payload must fit and whose time limit counts, 15 minutes if it declares none.
-    :param payload: its input, a JSON value; ``None`` is sent as null, and nothing if it is not given. Not for secrets:
+    :param payload: its input, a JSON value; ``None`` is sent as null; left out, nothing is sent. Not for secrets:
         the control plane copies it into events, like ``metadata``. (templated)
     :param external_id: a name of your own for the session, unique in the Helmr environment for ever. If the session
         exists, the task uses its first run, which must be live or have succeeded, and see ``on_mismatch``. Default: a
@@ -74,7 +74,7 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
     :param expires_at: when the session takes no more input; an aware datetime or RFC 3339 text. (templated)
     :param workspace_id: workspace to run in, instead of a new one. (templated)
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
-    :param wait_for_completion: whether to wait for the run; if not, the ids are returned at once.
+    :param wait_for_completion: whether to wait for the run; if not, the ids are returned immediately.
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
     :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``, from the start
         of the try. An ``execution_timeout`` that is earlier counts.
@@ -90,12 +90,12 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
     :param result_to: path or address such as ``"s3://bucket/result.json"`` to write the result to as JSON, instead of
         returning it; one that ends with ``/`` gets a file name. The return value is the address then. (templated)
     :param result_to_conn_id: Airflow connection for ``result_to``.
-    :param close_session: whether to close the session when it has given its result: then no downstream task can send it
+    :param close_session: whether to close the session after its result was read: then no downstream task can send it
         input. A session that has ended already is fine.
     :param logs: what of the run's output to write into the task's log: the ``"tail"`` of stdout and stderr after the
         wait, all lines ``"live"`` while it waits (deferred, too), or nothing (``"off"``).
     :raises AirflowFailException: what cannot be helped by trying again: the connection, the request, an unknown task, a
-        run that somebody else has cancelled, a result that is too large.
+        run that was cancelled from elsewhere, a result that is too large.
     :raises AirflowException: the run failed or expired, or the control plane cannot be reached to start it.
     """
 

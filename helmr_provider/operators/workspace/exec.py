@@ -79,7 +79,7 @@ class HelmrExecOperator(HelmrWaitingOperator):
         of the try. An ``execution_timeout`` that is earlier counts.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :raises AirflowException: the command failed, was lost with its machine, or could not be started.
-    :raises AirflowFailException: somebody has stopped the workspace, or it is archived; or stdout is too large.
+    :raises AirflowFailException: the workspace was stopped from elsewhere or is archived, or stdout is too large.
     :raises AirflowTaskTimeout: it had not ended in time.
     """
 
@@ -138,11 +138,11 @@ class HelmrExecOperator(HelmrWaitingOperator):
 
     @property
     def awaited(self) -> str:
-        """What is waited for, for people."""
+        """Human-readable description of the awaited resource."""
         return f"command {_shown(self._argv)} in Helmr workspace {self.workspace_id}"
 
     def begin(self, context: Context) -> dict[str, Any]:
-        """Start the command, or adopt what an earlier try has started; neither, while somebody else writes.
+        """Start the command, or adopt one of an earlier try; wait while another writer is active.
 
         :param context: of the task instance.
         :raises AirflowFailException: it cannot be started at all.
@@ -241,7 +241,7 @@ class HelmrExecOperator(HelmrWaitingOperator):
         if "exec_id" not in begun:
             return "It was not started, because something else still writes to the workspace."
         self.exec_id, self._owner = begun["exec_id"], owner_of(context["ti"])
-        return "It was stopped with its workspace." if self._stop() else "It goes on, and a retry finds it again."
+        return "It was stopped with its workspace." if self._stop() else "It continues, and a retry finds it again."
 
     def abandon(self, context: Context, begun: dict[str, Any]) -> None:
         """Stop the workspace, unless a retry will find the command again.

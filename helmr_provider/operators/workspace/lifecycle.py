@@ -154,7 +154,7 @@ class HelmrCreateWorkspaceOperator(HelmrOperator):
         return next((each for each in found if each.state == "active"), next(iter(found), None))
 
     def _create(self, external_id: str, stamp: OwnershipMetadata, key: str) -> Workspace | None:
-        """Create it; ``None`` if somebody was faster."""
+        """Create it; ``None`` if another start was faster."""
         from helmr_provider.client.errors import HelmrConflictError
 
         try:
@@ -179,7 +179,7 @@ class HelmrStopWorkspaceOperator(HelmrWaitingOperator):
     """Take a workspace off its machine, wait until its files are captured, and return the id of its current version.
 
     Files are read from versions, so what a command has written can be read after this. What still runs in the workspace
-    is ended. A workspace that is not on a machine is done at once.
+    is ended. A workspace that is not on a machine needs no wait.
 
     Needs the scope ``workspace-lifecycle:manage`` (operations stopWorkspace, getWorkspace).
 
@@ -208,7 +208,7 @@ class HelmrStopWorkspaceOperator(HelmrWaitingOperator):
 
     @property
     def awaited(self) -> str:
-        """What is waited for, for people."""
+        """Human-readable description of the awaited resource."""
         return f"Helmr workspace {self.workspace_id}"
 
     def begin(self, context: Context) -> dict[str, Any]:
@@ -267,8 +267,7 @@ class HelmrDeleteWorkspaceOperator(HelmrWaitingOperator):
     .. seealso:: Guide: :doc:`/how-to/workspaces`
 
     :param workspace_id: the workspace. (templated)
-    :param deferrable: whether to wait for the stop in the triggerer, without a worker. By default as configured for
-        Airflow.
+    :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
     :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``, from the start
         of the try. An ``execution_timeout`` that is earlier counts.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
@@ -288,7 +287,7 @@ class HelmrDeleteWorkspaceOperator(HelmrWaitingOperator):
 
     @property
     def awaited(self) -> str:
-        """What is waited for, for people."""
+        """Human-readable description of the awaited resource."""
         return f"Helmr workspace {self.workspace_id}"
 
     def begin(self, context: Context) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def test_a_workspace_that_is_not_ours_is_never_stopped(
             workspace = a_workspace(client)
             address = {"host": control_plane.url, "password": control_plane.api_key}
             conn_id = connect("other", **address, extra={"session_prefix": "staging"})
-    with pytest.raises(AirflowTaskTimeout, match="It goes on, and a retry finds it again"):
+    with pytest.raises(AirflowTaskTimeout, match="It continues, and a retry finds it again"):
         an_exec(workspace, SLEEPS, timeout=0.5, helmr_conn_id=conn_id).start().finish()
     assert asked(control_plane, "stopWorkspace") == []
     assert HOLDER not in client.workspaces.retrieve(workspace).metadata
