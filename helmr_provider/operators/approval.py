@@ -1,4 +1,4 @@
-"""Ask a person, in Airflow and in Helmr at once; the first answer counts."""
+"""Ask a person, in Airflow and in Helmr at the same time; the first answer counts."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ _MARGIN: Final = timedelta(minutes=15)
 
 
 class HelmrApprovalOperator(HelmrWaitingOperator):
-    """Ask a person, and return the answer; nothing holds a worker meanwhile.
+    """Ask a person, and return the answer; the wait needs no worker.
 
-    The question is a Helmr token, and Airflow (3.1 and later) shows it under *Required Actions*. Whoever answers first
-    decides: an answer in Airflow completes the token, a completed token closes the question in Airflow. Airflow before
+    The question is a Helmr token, and Airflow (3.1 and later) shows it under *Required Actions*. The first answer
+    counts: an answer in Airflow completes the token, a completed token closes the question in Airflow. Airflow before
     3.1 has no such place; there, the task's log says how to answer in Helmr.
 
     Returned, and the token's data when the answer came from Airflow or is the default::
@@ -54,8 +54,8 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
     an option's text, a list of them, ``true`` or ``false``, ``{"approved": true, "by": "ada"}``; further members become
     ``params``. Data that are no answer fail the task for good, as a token is completed once.
 
-    A retry waits for the same question; a clear asks anew. A task that is failed, cleared or given up while it waits
-    cancels the token.
+    A retry waits for the same question; a clear asks anew. A task that is failed or cleared while it waits cancels
+    the token.
 
     Needs the scopes ``tokens:create``, ``tokens:read``, ``tokens:complete`` and ``tokens:cancel`` (operations
     createToken, getToken, listTokens, completeToken, cancelToken).
@@ -63,19 +63,19 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
     .. seealso:: Guide: :doc:`/how-to/approvals`
 
     :param subject: the question in one line. Like the body, it must be the same in every try. (templated)
-    :param options: what can be chosen; texts. (templated)
-    :param body: what somebody must know to decide, Markdown; not for secrets: it is kept in Helmr, too. (templated)
-    :param form: fields to fill in besides, name to :class:`Param` or to a value that is there already; the answer's
+    :param options: options to choose from, as text. (templated)
+    :param body: information for the decision, Markdown; not for secrets, because Helmr keeps it too. (templated)
+    :param form: further fields, by name: a :class:`Param`, or a value to begin with; they become the answer's
         ``params``. (templated)
     :param multiple: whether more than one option may be chosen.
-    :param defaults: option, or options, to take when nobody has answered in time. Without it, the task fails then.
+    :param defaults: option, or options, that are the answer at the end of the time. Without it, the task fails then.
         (templated)
-    :param rejections: the options that mean no.
-    :param on_reject: what a no does to the task: it may ``"succeed"`` like a yes, be ``"skip"``-ped (the answer is
-        there as an XCom all the same), or ``"fail"`` for good.
-    :param assigned_users: who alone may answer in Airflow, ``{"id": …, "name": …}`` or a list of these; Helmr does not
-        know Airflow's users. (templated)
-    :param tags: tags of the token, up to 10. (templated)
+    :param rejections: one option or several that reject.
+    :param on_reject: effect of a rejection on the task: ``"succeed"``, ``"skip"`` (the answer is still pushed as an
+        XCom), or ``"fail"`` permanently.
+    :param assigned_users: the only users who may answer in Airflow, ``{"id": …, "name": …}`` or a list of these; Helmr
+        does not know Airflow's users. (templated)
+    :param tags: up to 10 tags of the token, 128 bytes each. (templated)
     :param notifiers: notifiers, or functions of the context, to call when the question can be answered; again in a
         retry that still waits. The context has ``helmr_approval`` with ``url``, ``token_id`` and ``subject``, also in
         templates: ``{{ helmr_approval.url }}``. A notifier that fails is logged.
@@ -83,9 +83,9 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         try. An ``execution_timeout`` that is earlier counts. Without either, the control plane's limit for tokens: 7
         days.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
-    :raises AirflowFailException: the answer is none, it is a no and ``on_reject`` is ``"fail"``, somebody else has
-        cancelled the token, or the question cannot be asked like this.
-    :raises AirflowTaskTimeout: nobody has answered in time.
+    :raises AirflowFailException: the data are no answer, the answer rejects and ``on_reject`` is ``"fail"``, the token
+        was cancelled from elsewhere, or the question is not valid.
+    :raises AirflowTaskTimeout: there was no answer in time.
     """
 
     subject = TemplateField[str](text)
@@ -192,7 +192,7 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         begun: dict[str, Any] | None = None,
         deadline: float | None = None,
     ) -> Any:
-        """Go on when the trigger has fired, or when somebody has answered in Airflow.
+        """Resume when the trigger has fired, or after an answer in Airflow.
 
         :param context: of the task instance.
         :param event: of the trigger, or the answer.

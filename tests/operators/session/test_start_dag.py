@@ -63,6 +63,22 @@ def test_a_dag_starts_sessions_and_uses_their_results(
     assert {body["external_id"].rsplit(":", 3)[1] for body in bodies} == {"greet", "each"}
 
 
+@pytest.mark.usefixtures("helmr_connection")
+def test_text_stays_text_in_mapped_tasks_that_are_rendered_natively(
+    run_dag: Callable[..., Any], control_plane: LocalControlPlane
+) -> None:
+    with DAG(
+        dag_id="native", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), render_template_as_native_obj=True
+    ) as dag:
+        HelmrStartSessionOperator.partial(task_id="each", task="echo", tags=["{{ 2026 }}"]).expand(
+            concurrency_key=["{{ 20260106 }}", "7"]
+        )
+    assert run_dag(dag).state == "success"
+    bodies = [entry.body for entry in starts(control_plane) if isinstance(entry.body, dict)]
+    assert sorted(body["concurrency_key"] for body in bodies) == ["20260106", "7"]
+    assert [body["tags"] for body in bodies] == [["2026"], ["2026"]]
+
+
 def test_an_operator_without_a_payload_stays_so_when_it_is_copied_and_stored() -> None:
     def parse() -> Any:
         with DAG(dag_id="stored", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
