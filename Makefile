@@ -36,7 +36,7 @@ demo: setup ## Run the example on a real Airflow with a local control plane (KEE
 	@$(BIN)/python -m dev.demo $(if $(filter-out 0 no false,$(KEEP)),--keep)
 
 .PHONY: test
-test: setup lint types dist ## Check everything: lint, types, wheel, unit tests, a real scheduler and triggerer
+test: setup lint types docs dist ## Check everything: lint, types, wheel, unit tests, a real scheduler and triggerer
 	@dev/browser.sh
 	@$(BIN)/python -m pytest -m "airflow and not slow" $(ARGS) $(MAYBE_NONE)
 	@$(BIN)/python -m pytest -m "not airflow and not slow" $(SPREAD) $(ARGS) $(MAYBE_NONE)
@@ -55,12 +55,15 @@ lint: setup ## Check style, import rules, and that generated code is fresh
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/lint-imports --no-logo >$(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
 	@$(BIN)/python dev/unasync.py --check
-	@$(BIN)/python dev/api_page.py --check
 
 .PHONY: types
 types: setup ## Check types with mypy and pyright, both strict
 	@$(BIN)/mypy
 	@$(BIN)/pyright --pythonpath $(BIN)/python
+
+.PHONY: docs
+docs: setup ## Build the documentation site into build/docs; warnings are errors
+	@$(BIN)/sphinx-build -W --keep-going -n -q -d build/doctrees -b html docs build/docs
 
 .PHONY: format
 format: setup ## Format the code and mend what can be mended
@@ -68,9 +71,9 @@ format: setup ## Format the code and mend what can be mended
 	@$(BIN)/ruff format .
 
 .PHONY: generate
-generate: setup ## Make the sync client from the async one, and docs/api.md from its docstrings
+generate: setup ## Generate the sync client from the async one, and the diagrams
 	@$(BIN)/python dev/unasync.py
-	@$(BIN)/python dev/api_page.py
+	@$(BIN)/python -m dev.drawings
 
 .PHONY: dist
 dist: setup ## Build sdist and wheel, and try the wheel in an empty environment

@@ -87,6 +87,7 @@ def try_module(module: str, copy: Path) -> dict[str, str]:
     bytecode = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "helmr_provider", copy / "helmr_provider", ignore=bytecode)
     shutil.copytree(ROOT / "tests" / "client", copy / "tests" / "client", ignore=bytecode)
+    (copy / "contract").symlink_to(ROOT / "contract")
     for file in ("pyproject.toml", "tests/conftest.py"):
         shutil.copyfile(ROOT / file, copy / file)
     with (copy / "tests" / "conftest.py").open("a") as conftest:
@@ -101,8 +102,7 @@ def try_module(module: str, copy: Path) -> dict[str, str]:
         "pytest_add_cli_args =\n    -p\n    no:cacheprovider\n"
         "use_git_change_detection = false\n" + (FRESH if module in AT_IMPORT else "")
     )
-    contract = os.environ.get("HELMR_CONTRACT", str((ROOT / "../shared/contract").resolve()))
-    environment = os.environ | {"PYTHONPATH": str(TOOLS), "HELMR_CONTRACT": contract}
+    environment = os.environ | {"PYTHONPATH": str(TOOLS)}
     command = [sys.executable, "-m", "mutmut"]
     done = subprocess.run([*command, "run"], cwd=copy, env=environment, capture_output=True, text=True, check=False)
     listed = subprocess.run(

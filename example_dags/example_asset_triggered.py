@@ -10,10 +10,10 @@ import logging
 from typing import Any
 
 from airflow.providers.common.compat.sdk import dag, task
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from helmr_provider.hooks.helmr import HelmrHook
 from helmr_provider.triggers.events import HelmrRunEndedEventTrigger
-from helmr_provider.version_compat import AIRFLOW_V_3_0_PLUS
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,11 @@ from typing import Any, cast
 from airflow.providers.common.compat.sdk import dag, task
 
 from helmr_provider.notifications import HelmrNotifier
-from helmr_provider.operators.session import HelmrStartSessionOperator
-from helmr_provider.operators.session_cleanup import HelmrCleanupSessionsOperator
-from helmr_provider.operators.session_end import HelmrCancelSessionOperator
+from helmr_provider.operators.session import (
+    HelmrCancelSessionOperator,
+    HelmrCleanupSessionsOperator,
+    HelmrStartSessionOperator,
+)
 from helmr_provider.sensors.run import HelmrRunSensor
 
 log = logging.getLogger(__name__)

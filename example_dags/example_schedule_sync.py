@@ -9,7 +9,7 @@ from pathlib import Path
 
 from airflow.providers.common.compat.sdk import Param, dag
 
-from helmr_provider.operators.schedule_sync import HelmrSyncSchedulesOperator
+from helmr_provider.operators.schedule import HelmrSyncSchedulesOperator
 
 
 @dag(

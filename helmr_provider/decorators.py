@@ -12,8 +12,8 @@ from airflow.providers.common.compat.sdk import (
     task_decorator_factory,
 )
 
+from helmr_provider._sessions.start_request import Payload
 from helmr_provider.operators.session import HelmrStartSessionOperator
-from helmr_provider.starting import Payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

@@ -64,17 +64,10 @@ def get_provider_info() -> dict[str, Any]:
         "integrations": [{"integration-name": _INTEGRATION, "tags": ["service"]}],
         "operators": modules(
             "operators.approval",
-            "operators.public_token",
             "operators.schedule",
-            "operators.schedule_sync",
             "operators.session",
-            "operators.session_cleanup",
-            "operators.session_end",
-            "operators.session_input",
             "operators.token",
             "operators.workspace",
-            "operators.workspace_exec",
-            "operators.workspace_files",
         ),
         "sensors": modules(
             "sensors.run",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.notifier import BaseNotifier
 from airflow.providers.common.compat.sdk import AirflowException
 
-from helmr_provider.addresses import address, check_address, shown, stream_name
+from helmr_provider._common.validation import address, check_session_ref, shown, stream_name
 from helmr_provider.hooks.helmr import HelmrHook
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class HelmrNotifier(BaseNotifier):
         self.correlation_id = correlation_id
         self.content_type = content_type
         self.helmr_conn_id = helmr_conn_id
-        check_address(session_id, external_id)
+        check_session_ref(session_id, external_id)
 
     def notify(self, context: Context) -> None:
         """Send the message, from a worker or the DAG processor.
@@ -92,7 +92,7 @@ class HelmrNotifier(BaseNotifier):
         :param context: of the event.
         """
         from helmr_provider.client.errors import HelmrError
-        from helmr_provider.triggers.shared_client import shared_client
+        from helmr_provider.triggers._shared_client import shared_client
 
         try:
             async with shared_client(self.helmr_conn_id) as client:

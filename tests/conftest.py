@@ -6,6 +6,7 @@ import atexit
 import base64
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,11 @@ os.environ.setdefault("AIRFLOW__CORE__FERNET_KEY", base64.urlsafe_b64encode(os.u
 # Airflow 2 warns of its own default, at an import that can happen in any test.
 os.environ.setdefault("AIRFLOW__METRICS__TIMER_UNIT_CONSISTENCY", "True")
 
+# The usual soft limit of 1,024 open files is too low for a thousand followers and their server in one process.
+_soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+if _soft < (wanted := min(_hard, 4096)):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, _hard))
+
 # A busy machine is no mistake: properties are not timed.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
@@ -45,7 +51,7 @@ settings.load_profile("house")
 REPRODUCED = "recordings reproduced by the local control plane"
 MEASURED = "measured"
 
-CONTRACT = Path(os.environ.get("HELMR_CONTRACT", ROOT / "../shared/contract")).resolve()
+CONTRACT = ROOT / "contract"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -83,7 +89,7 @@ def task_log(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixtur
     caplog.set_level("INFO")
 
     def read() -> str:
-        from helmr_provider.version_compat import AIRFLOW_V_3_0_PLUS
+        from helmr_provider._common.versions import AIRFLOW_V_3_0_PLUS
 
         printed, logged = capsys.readouterr().out, caplog.text
         caplog.clear()
@@ -141,7 +147,7 @@ def run_dag(airflow_db: Path) -> Callable[..., Any]:
     """Run a DAG that a test defined with ``dag.test()`` and return its DAG run."""
 
     def run(dag: Any, **options: Any) -> Any:
-        from helmr_provider.version_compat import AIRFLOW_V_3_1_PLUS
+        from helmr_provider._common.versions import AIRFLOW_V_3_1_PLUS
 
         if AIRFLOW_V_3_1_PLUS:
             # Airflow runs only what is in its database, and looks for that in DAG files.

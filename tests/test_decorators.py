@@ -12,9 +12,9 @@ from pydantic import BaseModel
 from helmr_provider.client import Task
 from helmr_provider.decorators import _HelmrSessionDecoratedOperator, helmr_session_task
 from helmr_provider.get_provider_info import get_provider_info
-from tests.operators.test_session import starts
-from tests.operators.test_session_dag import stored_form
-from tests.tries import TaskRun, deferred, fire
+from tests.support.serialized_dags import stored_form
+from tests.support.session_tasks import starts
+from tests.support.task_attempts import TaskRun, deferred, fire
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ from blockbuster import blockbuster_ctx
 from helmr_provider.get_provider_info import get_provider_info
 from helmr_provider.local import LocalControlPlane
 from helmr_provider.notifications import HelmrNotifier
-from tests.talking import talk
+from tests.support.conversations import talk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

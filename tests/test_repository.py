@@ -44,6 +44,19 @@ def test_no_file_names_a_path_of_somebodys_machine() -> None:
     assert matches(r"(?<![\w.}])/(" + "|".join(folders) + r")/\w") == []
 
 
+def test_nothing_is_read_from_beside_the_repository() -> None:
+    assert matches(r"\.\./" + "shared") == []
+
+
+def test_references_to_the_contract_are_paths_in_the_repository() -> None:
+    named = {found for line in matches(r"contract/\w+\.\w+") for found in re.findall(r"contract/\w+\.\w+", line)}
+    assert named
+    assert {path for path in named if not (ROOT / path).is_file()} == set()
+    # In prose of the contract itself and beside a list of its files, the names alone are enough.
+    bare = matches(r"(?<![\w/`])(behaviour|capacity|surprises|surface)\.md")
+    assert [line for line in bare if not line.startswith("contract/")] == []
+
+
 @pytest.mark.parametrize("path", tracked("*.py"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_has_under_500_lines(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 500
@@ -51,7 +64,8 @@ def test_a_module_has_under_500_lines(path: Path) -> None:
 
 def test_every_module_is_mirrored_by_tests_of_its_part() -> None:
     parts = {path.relative_to(ROOT / "helmr_provider").parts[0] for path in tracked("helmr_provider/*/*.py")}
-    assert {part for part in parts if not list((ROOT / "tests" / part).glob("**/test_*.py"))} == set()
+    tested = {part: list((ROOT / "tests" / part.lstrip("_")).glob("**/test_*.py")) for part in parts}
+    assert {part for part, modules in tested.items() if not modules} == set()
 
 
 def direct_requirements(*without: str) -> list[Requirement]:

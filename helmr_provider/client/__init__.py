@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from helmr_provider.client._sync.workspaces import Workspaces
     from helmr_provider.client._wire.schedule_serialization import ScheduleRunOptions as ScheduleRunOptions
     from helmr_provider.client._wire.serialization import RetryPolicy as RetryPolicy
+    from helmr_provider.client._wire.start_request import StartRequest as StartRequest
     from helmr_provider.client.errors import HelmrApiError as HelmrApiError
     from helmr_provider.client.errors import HelmrAuthError as HelmrAuthError
     from helmr_provider.client.errors import HelmrConfigError as HelmrConfigError
@@ -133,6 +134,7 @@ _HOMES = {
     "_sync.workspaces": ["WorkspaceHandle"],
     "_wire.schedule_serialization": ["ScheduleRunOptions"],
     "_wire.serialization": ["RetryPolicy"],
+    "_wire.start_request": ["StartRequest"],
     "errors": [
         "HelmrApiError",
         "HelmrAuthError",

@@ -1,4 +1,4 @@
-"""Where the control plane is and how to speak to it; checked before anything is sent (behaviour.md section 16)."""
+"""Where the control plane is and how to speak to it; checked before anything is sent (contract/behaviour.md §16)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("helmr_provider.client")
 
-# The server sends a keep-alive every 25 s and nothing, not even headers, before the first (behaviour.md section 7.4):
+# The server sends a keep-alive every 25 s and nothing, not even headers, before the first (contract/behaviour.md §7.4):
 # two of them and some, so that one late packet does not cut a healthy stream.
 STREAM_SILENCE = 65.0
 
 # Every follower holds one of the control plane's few Redis connections; 20 of them stop a 2-core server for everybody
-# (capacity.md), so the budget of one client is small.
+# (contract/capacity.md), so the budget of one client is small.
 MAX_STREAMS = 4
 
 _RESERVED_HEADERS = {"authorization", "host", "content-length", "transfer-encoding", "connection", "cookie"}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import socket
 import ssl
 from contextvars import ContextVar
 from pathlib import Path
@@ -292,6 +293,15 @@ class Response(_Unread):
                 if len(body) > self._limit:
                     break
         return self._answer(body)
+
+    def interrupt(self) -> None:
+        """Make another thread that reads the body fail now."""
+        stream = self._response.extensions.get("network_stream")
+        connection = None if stream is None else stream.get_extra_info("socket")
+        if connection is not None:
+            # Closing a socket does not wake a thread that reads it; shutting it down does.
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Give the connection back, or close it if there is more to read."""

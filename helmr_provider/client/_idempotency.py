@@ -1,4 +1,4 @@
-"""Idempotency keys of session starts (behaviour.md section 3.2)."""
+"""Idempotency keys of session starts (contract/behaviour.md section 3.2)."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 Which request may be repeated is said by its endpoint. A request that certainly never reached the server may always be.
 Plain calls are repeated a few times only, and only for what passes by itself (no connection, 408, 429, 502, 503, 504):
 a caller who wants to outlast a longer outage waits with ``runs.wait``, or is a task that its scheduler retries. A 500
-is not repeated, because this server says 500 to several mistakes of the caller (behaviour.md section 21).
+is not repeated, because this server says 500 to several mistakes of the caller (contract/behaviour.md section 21).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _PASSING_STATUSES: Final = frozenset({408, 429, 502, 503, 504})
 
-# The 202 protocol (behaviour.md section 3.3).
+# The 202 protocol (contract/behaviour.md section 3.3).
 PENDING_BUDGET: Final = 10.0
 PENDING_DEFAULT: Final = 0.25
 
@@ -60,6 +60,9 @@ STREAMS: Final = Backoff(attempts=0, base=1.0, cap=15.0)
 # A server that asks for more than this is not waited for by a plain call: the caller is told.
 _LONGEST_ASKED: Final = 10.0
 
+LONGEST_RETRY_AFTER: Final = 300.0
+"""Seconds that a wait or a follower waits at most because a server asked for it (``Retry-After``)."""
+
 
 def may_repeat(error: BaseException, *, repeatable: bool) -> bool:
     """Whether a plain call is sent again after this error.
@@ -75,8 +78,14 @@ def may_repeat(error: BaseException, *, repeatable: bool) -> bool:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether a wait or a follower goes on after this error (behaviour.md section 2)."""
+    """Whether a wait or a follower goes on after this error (contract/behaviour.md section 2)."""
     return isinstance(error, HelmrConnectionError) or (isinstance(error, HelmrApiError) and error.retryable)
+
+
+def asked_pause(error: BaseException) -> float | None:
+    """Return the seconds that the server asked a wait or a follower to pause, within reason; None if it did not."""
+    asked = error.retry_after if isinstance(error, HelmrApiError) else None
+    return None if asked is None else min(asked, LONGEST_RETRY_AFTER)
 
 
 def is_pending(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""Durations: what callers may give, and how the wire wants them (behaviour.md section 16)."""
+"""Durations: what callers may give, and how the wire wants them (contract/behaviour.md section 16)."""
 
 from __future__ import annotations
 

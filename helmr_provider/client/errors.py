@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-# Advice for the codes that a caller can act upon (behaviour.md section 2); a code without a line speaks for itself.
+# Advice for the codes that a caller can act upon (contract/behaviour.md §2); a code without a line speaks for itself.
 _ADVICE = {
     "task_not_deployed": "Check the task id, or deploy the task to this environment.",
     "task_archived": "Deploy the task again, or start another one.",
@@ -42,7 +42,7 @@ class HelmrError(Exception):
 
 
 class HelmrConfigError(HelmrError, ValueError):
-    """The client cannot be built from what it was given (behaviour.md section 16)."""
+    """The client cannot be built from what it was given (contract/behaviour.md section 16)."""
 
 
 class PayloadValidationError(HelmrError, ValueError):
@@ -112,7 +112,7 @@ class HelmrProtocolError(HelmrError):
 
 
 class HelmrApiError(HelmrError):
-    """The control plane answered that it will not do this (behaviour.md section 2).
+    """The control plane answered that it will not do this (contract/behaviour.md section 2).
 
     :param message: the server's text.
     :param operation: operationId of the request.
@@ -189,7 +189,7 @@ class HelmrGoneError(HelmrApiError):
 
 
 class WorkspaceStreamError(HelmrError):
-    """The server ended an exec or pty stream with an error frame (behaviour.md section 14).
+    """The server ended an exec or pty stream with an error frame (contract/behaviour.md section 14).
 
     :param message: the server's text.
     :param code: machine code of the frame.
@@ -203,7 +203,7 @@ class WorkspaceStreamError(HelmrError):
 
 
 class WorkspaceStreamTerminalError(HelmrError):
-    """An exec or pty ended as lost or failed while it was followed (behaviour.md section 14).
+    """An exec or pty ended as lost or failed while it was followed (contract/behaviour.md section 14).
 
     :param message: what ended, and how.
     :param terminal: the terminal frame.

@@ -1,4 +1,4 @@
-"""Session streams by name and type (behaviour.md sections 5 and 17)."""
+"""Session streams by name and type (contract/behaviour.md sections 5 and 17)."""
 
 from __future__ import annotations
 

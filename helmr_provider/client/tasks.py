@@ -1,4 +1,4 @@
-"""Typed start targets (behaviour.md section 17)."""
+"""Typed start targets (contract/behaviour.md section 17)."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow.providers.common.compat.sdk import AirflowOptionalProviderFeatureException
 
-from helmr_provider.failures import explain, is_permanent, run_failure
+from helmr_provider._common.errors import explain, is_permanent, run_failure
 from helmr_provider.hooks.helmr import HelmrHook
 from helmr_provider.links import run_url
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from airflow.providers.common.compat.sdk import AirflowOptionalProviderFeatureException
 
+from helmr_provider._logs.exec_logs import PAGE
+from helmr_provider._workspaces.ownership import BUSY
 from helmr_provider.hooks.helmr import HelmrHook
-from helmr_provider.output_lines import PAGE
-from helmr_provider.workspaces import BUSY
 
 try:
     from airflow.providers.common.ai.sandbox import (  # type: ignore[import-not-found, unused-ignore]

@@ -12,12 +12,12 @@ from airflow.providers.common.compat.sdk import BaseHook, mask_secret
 from asgiref.sync import sync_to_async
 
 from helmr_provider.get_provider_info import CONNECTION_FIELDS, FIELD_BEHAVIOUR
-from helmr_provider.hooks.probe import probe
-from helmr_provider.hooks.settings import HelmrSettings
+from helmr_provider.hooks.connection import HelmrSettings
+from helmr_provider.hooks.connection_test import probe
 
 if TYPE_CHECKING:
     from helmr_provider.client import AsyncHelmrClient, HelmrClient
-    from helmr_provider.hooks.settings import ConnectionLike
+    from helmr_provider.hooks.connection import ConnectionLike
 
 
 class HelmrHook(BaseHook):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from helmr_provider.local._core import DEFAULT_ENVIRONMENT
 from helmr_provider.local._server import Server
+from helmr_provider.local.common.open_files import WANTED, raise_limit
 from helmr_provider.local.common.settings import Settings
 from helmr_provider.local.example_tasks import EXAMPLE_TASKS
 from helmr_provider.local.execution.tasks import load_tasks
@@ -112,6 +113,11 @@ def _print_env(url: str, api_key: str) -> None:
 
 
 async def _serve(server: Server) -> int:
+    if (limit := raise_limit()) < WANTED:
+        sys.stderr.write(
+            f"helmr-local: the hard limit on open files (ulimit -Hn) is {limit}. Each follower and connection needs "
+            f"one; raise it to {WANTED} or more for hundreds of them.\n"
+        )
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -18,17 +18,17 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
-from helmr_provider.approvals import AnswerError, Question
-from helmr_provider.identity import Stamp
+from helmr_provider._approvals.question import AnswerError, Question
+from helmr_provider._sessions.identity import OwnershipMetadata
 from helmr_provider.links import HelmrApprovalLink, store_approval_link, token_url
-from helmr_provider.operators.waiting import HelmrWaitingOperator
+from helmr_provider.operators._waiting import HelmrWaitingOperator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
-    from helmr_provider.approvals import Answer
+    from helmr_provider._approvals.question import Answer
     from helmr_provider.client.models.tokens import Token
     from helmr_provider.triggers.approval import HelmrApprovalTrigger
 
@@ -140,9 +140,9 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         :raises HelmrError: it cannot be created.
         :raises AirflowFailException: the question cannot be asked like this.
         """
-        from helmr_provider.required_actions import AVAILABLE
+        from helmr_provider._approvals.hitl import AVAILABLE
 
-        stamp = Stamp.of(context["ti"], context["dag_run"])
+        stamp = OwnershipMetadata.of(context["ti"], context["dag_run"])
         self._retried = stamp.try_number <= context["ti"].max_tries
         token = self._token(context, stamp)
         begun = {"token_id": token.id, "owner": stamp.instance}
@@ -258,14 +258,14 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
             params=dict(self.form or {}),
         )
 
-    def _token(self, context: Context, stamp: Stamp) -> Token:
+    def _token(self, context: Context, stamp: OwnershipMetadata) -> Token:
+        from helmr_provider._approvals.tokens import cancel_earlier, find_or_create
         from helmr_provider.client.errors import HelmrError
-        from helmr_provider.question_tokens import ask, cancel_earlier
 
         client, metadata = self.hook.client, stamp.of_all_tries(self.hook.settings.session_prefix)
         lifetimes = [each for each in (_delta(self.timeout), self.execution_timeout) if each is not None]
         try:
-            token = ask(
+            token = find_or_create(
                 client,
                 self._question(),
                 stamp=metadata,
@@ -284,12 +284,12 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
 
     def _show(self, begun: dict[str, Any]) -> None:
         """Show the question in Airflow, and say in the log how to answer it in Helmr."""
-        from helmr_provider import required_actions
+        from helmr_provider._approvals import hitl
 
         question = self._question()
         if "ti_id" in begun:
             users = [self.assigned_users] if isinstance(self.assigned_users, Mapping) else self.assigned_users
-            required_actions.show(begun["ti_id"], question, users)
+            hitl.show(begun["ti_id"], question, users)
             self.log.info("%s waits for an answer under Required Actions, or in Helmr.", self.subject)
         else:
             self.log.info("%s waits for an answer in Helmr; this version of Airflow cannot ask.", self.subject)
@@ -305,15 +305,15 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
 
         Airflow keeps the answer until the control plane can be told: the trigger looks for it first of all.
         """
+        from helmr_provider._approvals.hitl import answer_of
+        from helmr_provider._common.errors import is_permanent
         from helmr_provider.client.errors import HelmrError
-        from helmr_provider.failures import is_permanent
-        from helmr_provider.required_actions import answer_of
 
         try:
             self._complete(begun, answer_of(self._question(), response))
         except HelmrError as error:
             if is_permanent(error):
-                with self._told_to_airflow(f"complete the token of {self.subject!r}"):
+                with self._translate_errors(f"complete the token of {self.subject!r}"):
                     raise
             self._passed_on = False
             self.log.warning("The answer given in Airflow cannot be told to the control plane now: %s", error)
@@ -333,7 +333,7 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         default = self._question().default(datetime.now(UTC))
         if default is None:
             return super()._give_up(context, begun)
-        with self._told_to_airflow(f"complete the token of {self.subject!r}"):
+        with self._translate_errors(f"complete the token of {self.subject!r}"):
             self._complete(begun, default)
             return self.look(context, begun).xcom_value
 
@@ -373,7 +373,7 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
             raise
 
     def _withdraw(self, begun: dict[str, Any] | None) -> bool:
-        from helmr_provider.question_tokens import cancel
+        from helmr_provider._approvals.tokens import cancel
 
         if begun is None:
             return False

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import AirflowFailException, PokeReturnValue
 
-from helmr_provider.failures import (
+from helmr_provider._common.errors import (
     DEFAULT_MAX_RESULT_BYTES,
     UNSUCCESSFUL,
     explain,
-    given,
     refuse_unknown_statuses,
     result_of,
 )
+from helmr_provider._common.validation import require_id
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, store_links
-from helmr_provider.sensors.base import HelmrSensor
+from helmr_provider.sensors._base import HelmrSensor
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -72,7 +72,7 @@ class HelmrRunSensor(HelmrSensor):
 
         :param context: of the task instance.
         """
-        run = self.hook.client.runs.retrieve(given("run_id", self.run_id))
+        run = self.hook.client.runs.retrieve(require_id("run_id", self.run_id))
         console_url = self.hook.settings.console_url
         if self.do_xcom_push:
             store_links(context, console_url=console_url, session_id=run.session_id, run_id=run.id)

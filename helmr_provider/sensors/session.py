@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from airflow.providers.common.compat.sdk import AirflowFailException, PokeReturnValue
 
-from helmr_provider.addresses import address, check_address, sequence, shown, stream_name
-from helmr_provider.failures import DEFAULT_MAX_RESULT_BYTES, small_enough
+from helmr_provider._common.errors import DEFAULT_MAX_RESULT_BYTES, small_enough
+from helmr_provider._common.validation import address, check_session_ref, sequence, shown, stream_name
 from helmr_provider.links import HelmrSessionLink, session_url, store_links
-from helmr_provider.sensors.base import HelmrSensor
+from helmr_provider.sensors._base import HelmrSensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -40,7 +40,7 @@ class _SessionSensor(HelmrSensor):
         super().__init__(**kwargs)
         self.session_id = session_id
         self.external_id = external_id
-        check_address(session_id, external_id)
+        check_session_ref(session_id, external_id)
 
     def _session(self, context: Context) -> SessionSnapshot:
         session = self.hook.client.sessions.retrieve(**address(self.session_id, self.external_id))

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, PokeReturnValue
 
-from helmr_provider.failures import given
-from helmr_provider.sensors.base import HelmrSensor
+from helmr_provider._common.validation import require_id
+from helmr_provider.sensors._base import HelmrSensor
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -51,7 +51,7 @@ class HelmrTokenSensor(HelmrSensor):
         :param context: Context of the task.
         :raises AirflowFailException: The token can never be completed any more.
         """
-        token = self.hook.client.tokens.retrieve(given("token_id", self.token_id))
+        token = self.hook.client.tokens.retrieve(require_id("token_id", self.token_id))
         match token.status:
             case "pending":
                 return PokeReturnValue(is_done=False)

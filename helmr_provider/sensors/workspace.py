@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, PokeReturnValue
 
-from helmr_provider.failures import given
+from helmr_provider._common.validation import require_id
+from helmr_provider._workspaces.ownership import BUSY, ENDED
 from helmr_provider.links import HelmrWorkspaceLink, store_workspace_link
-from helmr_provider.sensors.base import HelmrSensor
-from helmr_provider.workspaces import BUSY, ENDED
+from helmr_provider.sensors._base import HelmrSensor
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -82,11 +82,11 @@ class HelmrWorkspaceSensor(HelmrSensor):
 
         :param context: of the task instance.
         """
-        workspace_id = given("workspace_id", self.workspace_id)
+        workspace_id = require_id("workspace_id", self.workspace_id)
         if self.do_xcom_push:
             store_workspace_link(context, console_url=self.hook.settings.console_url, workspace_id=workspace_id)
         if self.exec_id is not None:
-            return self._look_at_exec(workspace_id, given("exec_id", self.exec_id))
+            return self._look_at_exec(workspace_id, require_id("exec_id", self.exec_id))
         return self._look_for_machine(workspace_id) if self.running else self._look_at_workspace(workspace_id)
 
     def trigger(self, deadline: float | None) -> HelmrWorkspaceTrigger:

@@ -6,15 +6,15 @@ import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from helmr_provider import required_actions
+from helmr_provider._approvals import hitl
+from helmr_provider._common.versions import AIRFLOW_V_3_3_PLUS
 from helmr_provider.triggers.base import KWARGS_VERSION, HelmrTrigger
-from helmr_provider.version_compat import AIRFLOW_V_3_3_PLUS
 
 if TYPE_CHECKING:
-    from helmr_provider.approvals import Answer, Question
+    from helmr_provider._approvals.hitl import Row
+    from helmr_provider._approvals.question import Answer, Question
     from helmr_provider.client import AsyncHelmrClient
     from helmr_provider.client.models.tokens import Token
-    from helmr_provider.required_actions import Row
 
 # The worker does what could not be done in this time.
 _LATE_SECONDS: Final = 60.0
@@ -83,11 +83,11 @@ class HelmrApprovalTrigger(HelmrTrigger):
 
         :param client: the triggerer's shared client.
         """
+        from helmr_provider._sessions.identity import ownership_member
         from helmr_provider.client.errors import HelmrApiError
-        from helmr_provider.identity import stamped
 
         token = await client.tokens.retrieve(self.token_id)
-        if not token.is_pending or stamped(token.metadata, "owner") != self.owner:
+        if not token.is_pending or ownership_member(token.metadata, "owner") != self.owner:
             self.log.info("Token %s is not this task's to cancel.", self.token_id)
             return
         try:
@@ -99,7 +99,7 @@ class HelmrApprovalTrigger(HelmrTrigger):
 
     async def _outcome(self) -> dict[str, str]:
         from helmr_provider.client.errors import HelmrError
-        from helmr_provider.triggers.shared_client import shared_client
+        from helmr_provider.triggers._shared_client import shared_client
 
         outcome = await super()._outcome()
         if outcome["status"] != "timeout":
@@ -152,10 +152,10 @@ class HelmrApprovalTrigger(HelmrTrigger):
 
     async def _row(self, ti_id: str) -> Row:
         try:
-            return await required_actions.read(ti_id)
+            return await hitl.read(ti_id)
         except Exception as error:  # noqa: BLE001 - Airflow has no error of its own for it
             self.log.warning("Airflow cannot be asked whether the question was answered there: %s", error)
-            return required_actions.Row(there=True)
+            return hitl.Row(there=True)
 
     async def _pass_on(self, client: AsyncHelmrClient, row: Row) -> None:
         """Complete the token with what was answered in Airflow, however long the control plane is away."""
@@ -164,7 +164,7 @@ class HelmrApprovalTrigger(HelmrTrigger):
         async def complete(quick: AsyncHelmrClient) -> None:
             question = self._question(await quick.tokens.retrieve(self.token_id))
             if question is not None and row.response is not None:
-                await self._complete(quick, required_actions.answer_of(question, row.response))
+                await self._complete(quick, hitl.answer_of(question, row.response))
 
         await client.waiter.until(WaitKey("approval", self.token_id), complete, lambda _: True)
 
@@ -178,14 +178,14 @@ class HelmrApprovalTrigger(HelmrTrigger):
 
     async def _close(self, token: Token) -> None:
         """Close the question in Airflow with what completed the token."""
-        from helmr_provider.approvals import AnswerError
+        from helmr_provider._approvals.question import AnswerError
 
         question = self._question(token)
         if self.ti_id is None or question is None or token.status != "completed":
             return
         try:
             answer = question.read(token.data, noticed=datetime.now(UTC))
-            if not await required_actions.close(self.ti_id, answer):
+            if not await hitl.close(self.ti_id, answer):
                 self.log.info("The question was answered in Airflow, too; the token was first.")
         except AnswerError as error:
             self.log.warning("The token was completed with something that is no answer: %s", error)
@@ -193,7 +193,7 @@ class HelmrApprovalTrigger(HelmrTrigger):
             self.log.warning("The question could not be closed in Airflow: %s", error)
 
     def _question(self, token: Token) -> Question | None:
-        from helmr_provider.approvals import Question
+        from helmr_provider._approvals.question import Question
 
         return Question.of(token.metadata)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from helmr_provider.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
+from helmr_provider._common.versions import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -119,7 +119,7 @@ class HelmrTrigger(BaseTrigger):
         return {"status": "ended"}
 
     async def _watch_shared(self) -> None:
-        from helmr_provider.triggers.shared_client import shared_client
+        from helmr_provider.triggers._shared_client import shared_client
 
         async with shared_client(self.helmr_conn_id) as client:
             await self.watch(client, remaining=None if self.deadline is None else self.deadline - time.time())
@@ -137,7 +137,7 @@ class HelmrTrigger(BaseTrigger):
         await asyncio.shield(task)
 
     async def _kill_if_meant(self, *, unless_deferred: bool) -> None:
-        from helmr_provider.triggers.shared_client import shared_client
+        from helmr_provider.triggers._shared_client import shared_client
 
         try:
             meant = await self._is_meant(unless_deferred=unless_deferred)

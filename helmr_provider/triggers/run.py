@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Literal
 
-from helmr_provider.metrics import RUNS_CANCELLED, SESSIONS_CANCELLED, count
+from helmr_provider._common.metrics import RUNS_CANCELLED, SESSIONS_CANCELLED, count
 from helmr_provider.triggers.base import KWARGS_VERSION, HelmrTrigger
 
 if TYPE_CHECKING:
@@ -69,12 +69,12 @@ class HelmrRunTrigger(HelmrTrigger):
         if not self.live_logs:
             await client.waiter.run(self.run_id, timeout=remaining)
             return
-        from helmr_provider.output import OutputLines
-        from helmr_provider.triggers.run_output import output_forwarded
+        from helmr_provider._logs.run_logs import RunLogLines
+        from helmr_provider._logs.run_logs_triggerer import forward_run_logs
 
-        lines = OutputLines(self.log, self.log_cursor)
+        lines = RunLogLines(self.log, self.log_cursor)
         try:
-            async with output_forwarded(client, self.run_id, lines, self.log):
+            async with forward_run_logs(client, self.run_id, lines, self.log):
                 await client.waiter.run(self.run_id, timeout=remaining)
         finally:
             self.log_cursor = lines.cursor
@@ -84,14 +84,14 @@ class HelmrRunTrigger(HelmrTrigger):
 
         :param client: the triggerer's shared client.
         """
-        from helmr_provider.claims import INPUT_PENDING
+        from helmr_provider._sessions.identity import ownership_member
+        from helmr_provider._sessions.ownership import INPUT_PENDING
         from helmr_provider.client.errors import HelmrConflictError
-        from helmr_provider.identity import stamped
 
         if self.session_id is None:
             return
         session = await client.sessions.retrieve(self.session_id)
-        if stamped(session.metadata, "owner") != self.owner:
+        if ownership_member(session.metadata, "owner") != self.owner:
             self.log.info("Session %s belongs to another try now; it is left alone.", self.session_id)
             return
         reason = "the Airflow task was ended by a user"

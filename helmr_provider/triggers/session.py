@@ -6,10 +6,10 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.asking import aask
+from helmr_provider._common.steps import run_steps_async
+from helmr_provider._sessions.turns import Turn, TurnPoller
 from helmr_provider.client._waiting.actions import WaitKey
 from helmr_provider.triggers.base import KWARGS_VERSION, HelmrTrigger
-from helmr_provider.turns import Turn, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -187,10 +187,10 @@ class HelmrTurnTrigger(HelmrTrigger):
         clock = asyncio.get_running_loop().time
         began, run_id = clock(), self.run_id
         if self.output is not None or run_id is None:
-            watch = Watch(turn)
+            poller = TurnPoller(turn)
             seen = await client.waiter.until(
                 _key("turn", *turn.ids.items()),
-                lambda client: aask(client, watch.look()),
+                lambda client: run_steps_async(client, poller.poll()),
                 lambda seen: seen.is_over or (self.output is None and seen.run is not None),
                 timeout=remaining,
             )

@@ -34,7 +34,7 @@ class HelmrTokenTrigger(HelmrTrigger):
         return {"token_id": self.token_id}
 
     async def watch(self, client: AsyncHelmrClient, *, remaining: float | None) -> None:
-        """Wait until the token is completed, expired or cancelled (behaviour.md section 11).
+        """Wait until the token is completed, expired or cancelled (contract/behaviour.md section 11).
 
         :param client: The triggerer's shared client.
         :param remaining: Seconds left until the deadline; ``None`` without one.

@@ -6,7 +6,7 @@ import contextvars
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from uuid import uuid4
 
-from helmr_provider.output_lines import PAGE, STREAMS, Output
+from helmr_provider._logs.exec_logs import PAGE, STREAMS, Output
 from helmr_provider.triggers.base import KWARGS_VERSION, HelmrTrigger
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class HelmrExecTrigger(HelmrTrigger):
 
         :param client: the triggerer's shared client.
         """
-        from helmr_provider.workspaces import astop_if_held
+        from helmr_provider._workspaces.ownership import astop_if_held
 
         stopped = await astop_if_held(
             client, workspace_id=self.workspace_id, exec_id=self.exec_id, owner=self.owner or ""
@@ -222,13 +222,13 @@ class HelmrWorkspaceTrigger(HelmrTrigger):
         )
 
     async def _is_stopped(self, client: AsyncHelmrClient) -> bool:
-        from helmr_provider.workspaces import is_stopped
+        from helmr_provider._workspaces.ownership import is_stopped
 
         return is_stopped(await client.workspaces.stop(self.workspace_id), self.materialization_id)
 
     async def _is_running(self, client: AsyncHelmrClient) -> bool:
+        from helmr_provider._workspaces.ownership import BUSY
         from helmr_provider.client.errors import HelmrConflictError
-        from helmr_provider.workspaces import BUSY
 
         try:
             return (await client.workspaces.connect(self.workspace_id)).is_running
@@ -239,7 +239,7 @@ class HelmrWorkspaceTrigger(HelmrTrigger):
             return False
 
     async def _is_in_state(self, client: AsyncHelmrClient) -> bool:
-        from helmr_provider.workspaces import ENDED
+        from helmr_provider._workspaces.ownership import ENDED
 
         return (await client.workspaces.retrieve(self.workspace_id)).state in {*self.states, *ENDED}
 

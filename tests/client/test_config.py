@@ -1,4 +1,4 @@
-"""What a client accepts as address, key and options (behaviour.md section 16)."""
+"""What a client accepts as address, key and options (contract/behaviour.md section 16)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Idempotency keys: a public format that never changes (behaviour.md section 3.2)."""
+"""Idempotency keys: a public format that never changes (contract/behaviour.md section 3.2)."""
 
 from __future__ import annotations
 

@@ -31,7 +31,6 @@ from helmr_provider.client._wire.responses import read, read_list, retry_after, 
 from helmr_provider.client._wire.sse import ServerSentEvent
 from helmr_provider.client.models.events import EventPage
 from tests.client.recordings.recorded import recording
-from tests.conftest import CONTRACT
 
 RUN = {
     "id": "r",
@@ -99,7 +98,6 @@ def test_records_are_frozen() -> None:
         run.status = "failed"
 
 
-@pytest.mark.skipif(not CONTRACT.is_dir(), reason="the recordings of the control plane are not here")
 def test_blank_and_null_members_count_as_absent() -> None:
     received = recording(60).response["json"]["session"]
     session = SessionSnapshot.model_validate(

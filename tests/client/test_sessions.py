@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from helmr_provider.client import HelmrConflictError, HelmrProtocolError, SessionSnapshot
+from helmr_provider.client import HelmrConflictError, HelmrProtocolError, SessionSnapshot, StartRequest
 from tests.client.scripted_server import NOTHING, VARIANTS, Reply, ScriptedServer, drive
 from tests.client.test_models import RUN
 
@@ -27,7 +27,7 @@ SESSION = {
 }
 OPEN = Reply(json=SESSION)
 CANCELLED = Reply(json=SESSION | {"status": "cancelled", "activity": "idle"})
-STARTED = Reply(201, json={"session": SESSION, "run": RUN | {"id": "r", "status": "queued"}})
+STARTED = Reply(201, json={"session": SESSION | {"external_id": "x"}, "run": RUN | {"id": "r", "status": "queued"}})
 
 
 def handle(client: Any) -> Any:
@@ -111,10 +111,13 @@ def test_a_start_that_is_waited_for_ends_with_the_finished_run(variant: str) -> 
     def answer(asked: Any) -> Reply:
         if asked.method == "POST":
             return STARTED
+        if asked.path == "/api/sessions/s":
+            return Reply(json=SESSION | {"external_id": "x", "activity": "idle"})
         return Reply(json={"runs": []} if asked.path == "/api/runs" else RUN | {"id": "r", "output": {"n": 1}})
 
     with ScriptedServer(answer=answer) as wire:
         result = drive(variant, lambda client: client.sessions.start_and_wait("t", {}, external_id="x"), url=wire.url)
+    assert result.session.activity == "idle", "the session as it is after the wait"
     assert (result.run.output, result.timed_out, result.is_cached, result.session.id) == ({"n": 1}, False, False, "s")
     assert wire.asked[0].path == "/api/sessions"
     assert wire.asked[0].json == {"task_id": "t", "payload": {}, "external_id": "x"}
@@ -139,3 +142,28 @@ def test_a_start_that_is_waited_for_in_vain_says_that_it_timed_out(variant: str)
 def test_a_session_that_is_not_the_one_asked_for_is_noticed(variant: str) -> None:
     with ScriptedServer(OPEN) as wire, pytest.raises(HelmrProtocolError, match="asked for other"):
         drive(variant, lambda client: client.sessions.retrieve("other"), url=wire.url)
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        {"session": SESSION | {"external_id": "other"}},
+        {"session": SESSION | {"external_id": "x", "task_id": "other"}},
+        {"run": RUN | {"session_id": "other"}},
+        {"run": RUN | {"task_id": "other"}},
+    ],
+)
+def test_the_answer_to_another_start_is_noticed(variant: str, planted: dict[str, Any]) -> None:
+    answer = Reply(json={"session": SESSION | {"external_id": "x"}, "run": RUN, "is_cached": False} | planted)
+    with ScriptedServer(answer) as wire, pytest.raises(HelmrProtocolError, match="but the answer is about"):
+        drive(variant, lambda client: client.sessions.start("t", {}, external_id="x"), url=wire.url)
+    assert len(wire.asked) == 1
+
+
+def test_a_start_request_is_sent_as_it_is(variant: str) -> None:
+    request = StartRequest("t", {"n": 1}, external_id="x", priority=2)
+    with ScriptedServer(STARTED) as wire:
+        drive(variant, lambda client: client.sessions.start(request), url=wire.url)
+        with pytest.raises(TypeError, match="holds its payload and options already"):
+            drive(variant, lambda client: client.sessions.start(request, priority=3), url=wire.url)
+    assert [asked.body for asked in wire.asked] == [request.content]

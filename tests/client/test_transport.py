@@ -26,11 +26,9 @@ from helmr_provider.client._retry import Backoff
 from tests.client.recordings.recorded import recording
 from tests.client.scripted_server import API_KEY, VARIANTS, Reply, ScriptedServer, drive
 from tests.client.test_models import RUN
-from tests.conftest import CONTRACT
 
 pytestmark = pytest.mark.parametrize("variant", VARIANTS)
 
-needs_contract = pytest.mark.skipif(not CONTRACT.is_dir(), reason="the recordings of the control plane are not here")
 URL = "https://helmr.example"
 OK = Reply(json=RUN)
 BUSY = Reply(503, json={"error": "busy"}, headers={"retry-after": "0.001"})
@@ -101,7 +99,6 @@ def test_a_single_shot_view_repeats_nothing(variant: str) -> None:
     assert len(wire.asked) == 1
 
 
-@needs_contract
 def test_a_pending_start_is_sent_again_until_it_is_decided(variant: str) -> None:
     pending = recording(890).reply
     soon = Reply(pending.status, json=pending.json, headers=pending.headers | {"retry-after": "0.001"})

@@ -24,7 +24,6 @@ from helmr_provider.client import (
 )
 from tests.client.recordings.recorded import recording
 from tests.client.scripted_server import API_KEY, VARIANTS, Reply, ScriptedServer, drive
-from tests.conftest import CONTRACT
 
 both = pytest.mark.parametrize("variant", VARIANTS)
 
@@ -183,7 +182,6 @@ def run_with(**members: Any) -> RunSnapshot:
     return RunSnapshot.model_validate({name: value for name, value in raw.items() if value is not ...})
 
 
-@pytest.mark.skipif(not CONTRACT.is_dir(), reason="the recordings of the control plane are not here")
 class TestOutput:
     def test_it_is_read_as_the_type_that_the_caller_gives(self) -> None:
         run = run_with(output={"repository": "r"})

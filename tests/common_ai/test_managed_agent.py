@@ -22,7 +22,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 
 from helmr_provider.client import HelmrTimeoutError
 from helmr_provider.common_ai.managed_agent import HelmrManagedAgentHook
-from tests.operators.workspace_tasks import asked, until
+from tests.support.workspace_tasks import asked, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,7 +20,7 @@ from airflow.providers.common.ai.sandbox import (  # type: ignore[import-not-fou
 
 from helmr_provider.common_ai.sandbox import HelmrSandboxBackend, _refusal
 from helmr_provider.local import faults
-from tests.operators.workspace_tasks import execs, until
+from tests.support.workspace_tasks import execs, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

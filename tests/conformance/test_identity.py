@@ -1,4 +1,4 @@
-"""Starting again with the same identity, state by state (behaviour.md sections 3 and 4)."""
+"""Starting again with the same identity, state by state (contract/behaviour.md sections 3 and 4)."""
 
 from __future__ import annotations
 

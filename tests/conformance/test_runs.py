@@ -1,4 +1,4 @@
-"""Runs, their events and their logs (behaviour.md sections 6 to 10)."""
+"""Runs, their events and their logs (contract/behaviour.md sections 6 to 10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schedules (behaviour.md section 15)."""
+"""Schedules (contract/behaviour.md section 15)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Session streams and public access tokens (behaviour.md sections 5 and 12)."""
+"""Session streams and public access tokens (contract/behaviour.md sections 5 and 12)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens (behaviour.md section 11)."""
+"""Tokens (contract/behaviour.md section 11)."""
 
 from __future__ import annotations
 

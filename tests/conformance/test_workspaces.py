@@ -1,4 +1,4 @@
-"""Workspaces, execs and terminals (behaviour.md sections 13 and 14)."""
+"""Workspaces, execs and terminals (contract/behaviour.md sections 13 and 14)."""
 
 from __future__ import annotations
 

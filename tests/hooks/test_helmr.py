@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, redact
 
+from helmr_provider._common.versions import AIRFLOW_V_3_1_PLUS
 from helmr_provider.client.errors import HelmrConfigError
 from helmr_provider.get_provider_info import CONNECTION_FIELDS, FIELD_BEHAVIOUR
 from helmr_provider.hooks.helmr import HelmrHook
-from helmr_provider.version_compat import AIRFLOW_V_3_1_PLUS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

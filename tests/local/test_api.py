@@ -181,7 +181,6 @@ def test_no_operation_is_there_twice() -> None:
     assert len(names) == len(set(names))
 
 
-@pytest.mark.skipif(not CONTRACT.is_dir(), reason="the contract is not on this machine")
 def test_the_table_has_every_operation_of_the_contract_at_its_place() -> None:
     import yaml
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import shlex
 import signal
 import socket
 import subprocess
@@ -54,6 +56,28 @@ def test_it_prints_what_a_shell_needs_and_ends_cleanly_with_runs_and_followers(n
             process.send_signal(number)
             output, errors = process.communicate(timeout=10)
         assert (process.returncode, output, errors) == (0, "", "")
+
+
+def _limited(soft: int, hard: int) -> subprocess.Popen[str]:
+    shell = f"ulimit -Sn {soft} && ulimit -Hn {hard} && exec " + shlex.join([*_COMMAND, "serve"])
+    return subprocess.Popen(
+        ["bash", "-c", shell], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_serve_raises_its_limit_on_open_files() -> None:
+    with _limited(256, 4096) as process:
+        _read(process)
+        assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (4096, 4096)
+        process.terminate()
+        assert process.communicate(timeout=10)[1] == ""
+
+
+def test_serve_says_that_the_hard_limit_on_open_files_is_too_low() -> None:
+    with _limited(256, 256) as process:
+        _read(process)
+        process.terminate()
+        assert "(ulimit -Hn) is 256" in process.communicate(timeout=10)[1]
 
 
 def test_the_key_can_be_given_on_the_command_line_or_by_the_environment() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import resource
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -100,6 +101,10 @@ def test_a_cursor_that_is_no_sequence_is_refused(wire: Wire, cursor: str) -> Non
     assert wire.request("GET", f"/api/runs/{run_id}/events", query={"cursor": cursor}).status == 400
 
 
+@pytest.mark.skipif(
+    resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 2500,
+    reason="the hard limit on open files (ulimit -Hn) is below 2,500: a thousand followers and their server need more",
+)
 async def test_a_thousand_followers_are_told_of_the_end_of_one_run(
     server: LocalControlPlane, director: Director
 ) -> None:

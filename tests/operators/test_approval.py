@@ -16,10 +16,10 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
 )
 
+from helmr_provider._approvals.hitl import AVAILABLE
 from helmr_provider.operators.approval import HelmrApprovalOperator
-from helmr_provider.required_actions import AVAILABLE
-from tests.people import RequiredActions
-from tests.tries import TaskRun, fire, overdue
+from tests.support.required_actions import RequiredActions
+from tests.support.task_attempts import TaskRun, fire, overdue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from helmr_provider.client import HelmrClient
     from helmr_provider.client.models.tokens import Token
     from helmr_provider.local import LocalControlPlane
-    from tests.tries import Try
+    from tests.support.task_attempts import Try
 
 pytestmark = pytest.mark.usefixtures("helmr_connection", "people")
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowException, AirflowFailException, redact
 
-from helmr_provider.operators.public_token import HelmrCreatePublicTokenOperator
-from tests.operators.test_token import context
+from helmr_provider.operators.token import HelmrCreatePublicTokenOperator
+from tests.support.task_contexts import context
 
 if TYPE_CHECKING:
     from collections.abc import Callable

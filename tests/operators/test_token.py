@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +15,7 @@ from helmr_provider.operators.token import (
     HelmrCreateTokenOperator,
 )
 from helmr_provider.sensors.token import HelmrTokenSensor
+from tests.support.task_contexts import context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,22 +28,6 @@ if TYPE_CHECKING:
 def client(control_plane: LocalControlPlane) -> Iterator[HelmrClient]:
     with HelmrClient(url=control_plane.url, api_key=control_plane.api_key) as client:
         yield client
-
-
-def context(*, try_number: int = 1, max_tries: int = 2, map_index: int = -1, task_id: str = "ask", **run: Any) -> Any:
-    """The parts of a running task's context that are read."""
-    run_start = run.get("start_date", datetime(2026, 11, 23, 12, tzinfo=UTC))
-    ti = SimpleNamespace(
-        id=f"ti-{try_number}",
-        dag_id="dag",
-        run_id="manual__1",
-        task_id=task_id,
-        map_index=map_index,
-        try_number=try_number,
-        max_tries=max_tries,
-        start_date=run_start,
-    )
-    return {"ti": ti, "dag_run": SimpleNamespace(start_date=run_start)}
 
 
 def create(where: Any = None, **options: Any) -> str:

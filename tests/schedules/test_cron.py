@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from helmr_provider.local.definitions import cron as of_the_control_plane
-from helmr_provider.schedules.cron import Cron, CronError, zone_of
+from helmr_provider.schedules._cron import Cron, CronError, zone_of
 
 BERLIN = "Europe/Berlin"
 ANY_ITEM = st.one_of(

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helmr_provider.client.models.schedules import Schedule
-from helmr_provider.schedules import check
-from helmr_provider.schedules.plan import NOT_SHOWN, Memory, PlanError, plan
+from helmr_provider.schedules._check import check
+from helmr_provider.schedules._plan import NOT_SHOWN, Memory, PlanError, plan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from helmr_provider.schedules import Declared
-    from helmr_provider.schedules.plan import Change
+    from helmr_provider.schedules._check import DeclaredSchedule
+    from helmr_provider.schedules._plan import Change
 
 PREFIX = "own."
 KEYS = ["own.a", "own.b", "own.c", "own.d", "other.a", "own"]
@@ -26,7 +26,7 @@ START = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 class Simulated:
-    """The control plane's rules for schedules (behaviour.md section 15), without a socket."""
+    """The control plane's rules for schedules (contract/behaviour.md section 15), without a socket."""
 
     def __init__(self) -> None:
         self.rows: dict[str, dict[str, Any]] = {}
@@ -104,7 +104,7 @@ DECLARATIONS = st.dictionaries(st.sampled_from(KEYS[:4]), MEMBERS)
 PRESENT = st.dictionaries(st.sampled_from(KEYS), MEMBERS)
 
 
-def declared(items: dict[str, dict[str, Any]]) -> list[Declared]:
+def declared(items: dict[str, dict[str, Any]]) -> list[DeclaredSchedule]:
     return check([{"deduplication_key": key, **members} for key, members in items.items()], source="test")
 
 
@@ -115,7 +115,7 @@ def simulated(items: dict[str, dict[str, Any]]) -> Simulated:
     return server
 
 
-def fits(row: dict[str, Any], wanted: Declared) -> bool:
+def fits(row: dict[str, Any], wanted: DeclaredSchedule) -> bool:
     return (
         (row["task"], row["cron"], row["timezone"]) == (wanted.task, wanted.cron.text, wanted.timezone)
         and row.get("external_id") == wanted.external_id

@@ -14,8 +14,8 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from helmr_provider.sensors.run import HelmrRunSensor
-from tests.operators.test_session import LIVE
-from tests.tries import TaskRun, deferred, fire, stored
+from tests.support.session_tasks import LIVE
+from tests.support.task_attempts import TaskRun, deferred, fire, stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable

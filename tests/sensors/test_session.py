@@ -15,15 +15,15 @@ from airflow.providers.common.compat.sdk import (
 
 from helmr_provider.local import LocalControlPlane, faults
 from helmr_provider.sensors.session import HelmrSessionOutputSensor, HelmrSessionSensor
-from tests.talking import talk
-from tests.tries import TaskRun, both_ways, deferred, fire
+from tests.support.conversations import talk
+from tests.support.task_attempts import TaskRun, both_ways, deferred, fire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from helmr_provider.client import HelmrClient
     from helmr_provider.client.models.sessions import SessionStart
-    from tests.tries import Try
+    from tests.support.task_attempts import Try
 
 pytestmark = pytest.mark.usefixtures("helmr_connection")
 

@@ -20,13 +20,13 @@ from airflow.providers.common.compat.sdk import (
 
 from helmr_provider.client import HelmrClient
 from helmr_provider.sensors.token import HelmrTokenSensor
-from tests.tries import TaskRun, fire, overdue
+from tests.support.task_attempts import TaskRun, fire, overdue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from helmr_provider.local import LocalControlPlane
-    from tests.tries import Try
+    from tests.support.task_attempts import Try
 
 ANSWER = {"approved": True, "by": "dana"}
 

@@ -9,15 +9,15 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
 from helmr_provider.sensors.workspace import HelmrWorkspaceSensor
-from tests.operators.workspace_tasks import SLEEPS, Gate, a_workspace, asked, task_run, until
-from tests.tries import both_ways, deferred, fire, overdue
+from tests.support.task_attempts import both_ways, deferred, fire, overdue
+from tests.support.workspace_tasks import SLEEPS, Gate, a_workspace, asked, task_run, until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from helmr_provider.client import HelmrClient
     from helmr_provider.local import LocalControlPlane
-    from tests.tries import TaskRun
+    from tests.support.task_attempts import TaskRun
 
 pytestmark = pytest.mark.usefixtures("helmr_connection")
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from blockbuster import blockbuster_ctx
 
-from helmr_provider.approvals import Question
+from helmr_provider._approvals.hitl import AVAILABLE
+from helmr_provider._approvals.question import Question
 from helmr_provider.client import AsyncHelmrClient
-from helmr_provider.required_actions import AVAILABLE
 from helmr_provider.triggers import approval, base
 from helmr_provider.triggers.approval import HelmrApprovalTrigger
-from tests.people import RequiredActions
-from tests.tries import stored
+from tests.support.required_actions import RequiredActions
+from tests.support.task_attempts import stored
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

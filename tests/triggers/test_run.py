@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from helmr_provider._common.versions import AIRFLOW_V_3_0_PLUS
 from helmr_provider.local import faults
 from helmr_provider.triggers import base
 from helmr_provider.triggers.run import HelmrRunTrigger
-from helmr_provider.version_compat import AIRFLOW_V_3_0_PLUS
-from tests.operators.test_session import LIVE, a_task, wait_until_asked_for
-from tests.tries import deferred, fire, overdue, stored
+from tests.support.session_tasks import LIVE, a_task, wait_until_asked_for
+from tests.support.task_attempts import deferred, fire, overdue, stored
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

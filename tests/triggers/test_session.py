@@ -19,7 +19,7 @@ from helmr_provider.triggers.session import (
     HelmrSessionTrigger,
     HelmrTurnTrigger,
 )
-from tests.talking import talk
+from tests.support.conversations import talk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

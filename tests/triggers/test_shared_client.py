@@ -16,7 +16,7 @@ from blockbuster import blockbuster_ctx
 
 from helmr_provider.client.errors import HelmrAuthError, HelmrConfigError
 from helmr_provider.hooks import helmr
-from helmr_provider.triggers.shared_client import _clients, _closing, shared_client
+from helmr_provider.triggers._shared_client import _clients, _closing, shared_client
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -10,7 +10,7 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from helmr_provider.client import AsyncHelmrClient
-from helmr_provider.triggers.shared_client import shared_client
+from helmr_provider.triggers._shared_client import shared_client
 from helmr_provider.triggers.token import HelmrTokenTrigger
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from blockbuster import blockbuster_ctx
 
 from helmr_provider.client import AsyncHelmrClient
 from helmr_provider.local import faults
-from helmr_provider.triggers.shared_client import shared_client
+from helmr_provider.triggers._shared_client import shared_client
 from helmr_provider.triggers.workspace import HelmrExecTrigger, HelmrWorkspaceTrigger
-from tests.operators.workspace_tasks import SLEEPS, Gate, asked
+from tests.support.workspace_tasks import SLEEPS, Gate, asked
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

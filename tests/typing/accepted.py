@@ -39,6 +39,7 @@ from helmr_provider.client import (
     SessionSnapshot,
     SessionStart,
     SessionStartAndWait,
+    StartRequest,
     StreamChunk,
     StreamRecord,
     Task,
@@ -122,6 +123,8 @@ def typed_targets(client: HelmrClient, run: RunSnapshot) -> None:
     assert_type(client.sessions.start(REVIEW, Review(repository="r"), external_id="r-1"), SessionStart)
     assert_type(client.sessions.start(NIGHTLY, tags=["a"]), SessionStart)
     assert_type(client.sessions.start_and_wait(REVIEW, Review(repository="r"), timeout=5), SessionStartAndWait)
+    assert_type(client.sessions.start(REVIEW, {"repository": "r"}), SessionStart)
+    assert_type(client.sessions.start(StartRequest(REVIEW, {"repository": "r"}, priority=1)), SessionStart)
     assert_type(run.output_as(REVIEW), Verdict)
     assert_type(run.output_as(COUNTS), dict[str, int])
     assert_type(run.output_as(Review), Review)

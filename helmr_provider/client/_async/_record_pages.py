@@ -1,4 +1,4 @@
-"""Event records that come in pages, of runs and of deployments alike (behaviour.md section 9)."""
+"""Event records that come in pages, of runs and of deployments alike (contract/behaviour.md section 9)."""
 
 from __future__ import annotations
 

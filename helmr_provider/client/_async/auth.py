@@ -1,4 +1,4 @@
-"""Public access tokens (behaviour.md section 12)."""
+"""Public access tokens (contract/behaviour.md section 12)."""
 
 from __future__ import annotations
 

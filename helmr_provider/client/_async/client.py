@@ -22,8 +22,9 @@ from helmr_provider.client._retry import ONCE
 from helmr_provider.client._secrets import hide
 from helmr_provider.client._shim import build_async_waiter
 from helmr_provider.client._waiting.stream_slots import StreamSlots
+from helmr_provider.client._wire.json_values import json_object
 from helmr_provider.client._wire.requests import Context
-from helmr_provider.client._wire.responses import json_object, read
+from helmr_provider.client._wire.responses import read
 from helmr_provider.client.errors import HelmrApiError
 from helmr_provider.client.models.health import Health
 
@@ -49,7 +50,7 @@ class AsyncHelmrClient:
     :param proxy: proxy URL; the proxy variables of the environment when left out.
     :param headers: more request headers.
     :param max_streams: event streams that waits may hold at once; 0 makes waits poll.
-    :raises HelmrConfigError: an option does not fit (behaviour.md section 16).
+    :raises HelmrConfigError: an option does not fit (contract/behaviour.md section 16).
     """
 
     def __init__(

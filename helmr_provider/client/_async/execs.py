@@ -1,4 +1,4 @@
-"""Commands in a workspace (behaviour.md section 14)."""
+"""Commands in a workspace (contract/behaviour.md section 14)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Terminals in a workspace (behaviour.md section 14)."""
+"""Terminals in a workspace (contract/behaviour.md section 14)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs: retrieve, wait, cancel, list, count (behaviour.md sections 6 and 8)."""
+"""Runs: retrieve, wait, cancel, list, count (contract/behaviour.md sections 6 and 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schedules (behaviour.md section 15). They have no scoped form: API keys only."""
+"""Schedules (contract/behaviour.md section 15). They have no scoped form: API keys only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens: what a run, or a DAG, waits for until somebody answers (behaviour.md section 11)."""
+"""Tokens: what a run, or a DAG, waits for until somebody answers (contract/behaviour.md section 11)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pydantic import PrivateAttr
 
 from helmr_provider.client._config import check_callback_url, check_credential
 from helmr_provider.client._secrets import hide
+from helmr_provider.client._wire.json_values import encode
 from helmr_provider.client._wire.responses import read, same_id
 from helmr_provider.client._wire.resume import is_behind
-from helmr_provider.client._wire.serialization import encode, token_body
+from helmr_provider.client._wire.serialization import token_body
 from helmr_provider.client.models.tokens import Token, TokenCompletion, TokenPage
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class AsyncTokens:
         """Cancel a pending token (cancelToken).
 
         :param token: token id, or a token.
-        :raises HelmrNotFoundError: no such token, or it was completed (behaviour.md section 21).
+        :raises HelmrNotFoundError: no such token, or it was completed (contract/behaviour.md section 21).
         :raises HelmrConflictError: it was cancelled before.
         :raises HelmrGoneError: it is past its timeout.
         """

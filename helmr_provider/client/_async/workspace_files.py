@@ -1,4 +1,4 @@
-"""Files and versions of a workspace: what was captured, never what is live (behaviour.md section 13)."""
+"""Files and versions of a workspace: what was captured, never what is live (contract/behaviour.md section 13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workspaces: create, open, list, and what a handle does (behaviour.md section 13)."""
+"""Workspaces: create, open, list, and what a handle does (contract/behaviour.md section 13)."""
 
 from __future__ import annotations
 

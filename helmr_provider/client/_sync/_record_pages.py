@@ -1,5 +1,5 @@
 # Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
-"""Event records that come in pages, of runs and of deployments alike (behaviour.md section 9)."""
+"""Event records that come in pages, of runs and of deployments alike (contract/behaviour.md section 9)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
-"""Public access tokens (behaviour.md section 12)."""
+"""Public access tokens (contract/behaviour.md section 12)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
-"""Commands in a workspace (behaviour.md section 14)."""
+"""Commands in a workspace (contract/behaviour.md section 14)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
-"""Runs: retrieve, wait, cancel, list, count (behaviour.md sections 6 and 8)."""
+"""Runs: retrieve, wait, cancel, list, count (contract/behaviour.md sections 6 and 8)."""
 
 from __future__ import annotations
 

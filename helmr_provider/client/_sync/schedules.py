@@ -1,5 +1,5 @@
 # Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
-"""Schedules (behaviour.md section 15). They have no scoped form: API keys only."""
+"""Schedules (contract/behaviour.md section 15). They have no scoped form: API keys only."""
 
 from __future__ import annotations
 

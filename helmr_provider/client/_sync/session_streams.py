@@ -1,5 +1,5 @@
 # Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
-"""The streams of one session (behaviour.md section 5)."""
+"""The streams of one session (contract/behaviour.md section 5)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from helmr_provider.client._config import check_credential
 from helmr_provider.client._schemas import parse
 from helmr_provider.client._secrets import hide
 from helmr_provider.client._shim import each
-from helmr_provider.client._wire.responses import json_object, read, read_list
+from helmr_provider.client._wire.json_values import json_object
+from helmr_provider.client._wire.responses import read, read_list
 from helmr_provider.client._wire.stream_serialization import record_body
 from helmr_provider.client.errors import HelmrProtocolError
 from helmr_provider.client.models.streams import SentRecord, StreamRecord

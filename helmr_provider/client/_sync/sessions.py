@@ -1,14 +1,16 @@
 # Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
-"""Sessions: start, open, retrieve, list, update, close, cancel (behaviour.md sections 3 and 4)."""
+"""Sessions: start, open, retrieve, list, update, close, cancel (contract/behaviour.md sections 3 and 4)."""
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from helmr_provider.client._session_ref import SessionRef
 from helmr_provider.client._sync.session_streams import SessionInput, SessionOutput
-from helmr_provider.client._wire.responses import read, read_list, same_id
-from helmr_provider.client._wire.serialization import NOT_GIVEN, reason_body, start_body, update_body
+from helmr_provider.client._wire.responses import check_start, read, read_list, same_id
+from helmr_provider.client._wire.serialization import NOT_GIVEN, reason_body, update_body
+from helmr_provider.client._wire.start_request import start_request
 from helmr_provider.client.durations import seconds
 from helmr_provider.client.errors import HelmrError, HelmrTimeoutError
 from helmr_provider.client.models.sessions import SessionRun, SessionSnapshot, SessionStart, SessionStartAndWait
@@ -21,14 +23,18 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from typing import Unpack
 
-    from helmr_provider.client._idempotency import IdempotencyKey
-    from helmr_provider.client._start_options import StartAndWaitOptions, StartOptions
+    from _typeshed import DataclassInstance
+    from pydantic import BaseModel
+
     from helmr_provider.client._sync.client import HelmrClient
-    from helmr_provider.client._wire.serialization import NotGiven, RetryPolicy
+    from helmr_provider.client._wire.serialization import NotGiven
+    from helmr_provider.client._wire.start_request import StartAndWaitOptions, StartOptions, StartRequest
     from helmr_provider.client.streams import InputStream, OutputStream
     from helmr_provider.client.tasks import Task
 
 In = TypeVar("In")
+# Schemas whose values may also be given as a mapping: what is checked at run time is the same.
+Record = TypeVar("Record", bound="BaseModel | DataclassInstance")
 T = TypeVar("T")
 
 
@@ -43,6 +49,9 @@ class Sessions:
         self._transport = client.transport
 
     @overload
+    def start(self, target: StartRequest) -> SessionStart: ...
+
+    @overload
     def start(self, target: str, payload: Any = ..., **options: Unpack[StartOptions]) -> SessionStart: ...
 
     @overload
@@ -51,68 +60,43 @@ class Sessions:
     @overload
     def start(self, target: Task[In, Any], payload: In, **options: Unpack[StartOptions]) -> SessionStart: ...
 
+    @overload
+    def start(
+        self, target: Task[Record, Any], payload: Mapping[str, Any], **options: Unpack[StartOptions]
+    ) -> SessionStart: ...
+
     def start(
         self,
-        target: str | Task[Any, Any],
+        target: str | Task[Any, Any] | StartRequest,
         payload: Any = NOT_GIVEN,
-        *,
-        external_id: str | None = None,
-        idempotency_key: str | Sequence[str] | IdempotencyKey | None = None,
-        idempotency_key_ttl: timedelta | float | str | None = None,
-        queue: str | None = None,
-        concurrency_key: str | None = None,
-        priority: int | None = None,
-        ttl: timedelta | float | str | None = None,
-        max_duration: timedelta | int | None = None,
-        retry: RetryPolicy | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        tags: Sequence[str] | None = None,
-        expires_at: datetime | str | None = None,
-        workspace_id: str | None = None,
+        **options: Unpack[StartOptions],
     ) -> SessionStart:
         """Start a session and its first run, or find the one that has this identity (startSession).
 
-        Give an ``external_id`` to be sure that a start that is sent twice starts once: it holds on every server
+        Pass an ``external_id`` to be sure that a start that is sent twice starts once: it holds on every server
         version. Metadata and payload are copied into events and are no place for secrets.
 
-        :param target: task id, or a typed task.
+        :param target: task id, a typed task, or a :class:`~helmr_provider.client.StartRequest`, which is sent as it is.
         :param payload: any JSON value; left out it is ``{}`` for the task, None is null.
-        :param external_id: names the session in its environment for ever, at most 512 bytes.
-        :param idempotency_key: names this request; text, a list of texts, or a ready key.
-        :param idempotency_key_ttl: how long the key holds; text, timedelta or seconds. 30 days when left out.
-        :param queue: name of a declared queue.
-        :param concurrency_key: runs with the same key take turns, as the queue says.
-        :param priority: higher runs first.
-        :param ttl: how long the run may stay queued; text, timedelta or seconds.
-        :param max_duration: how long the run may take; timedelta or whole seconds, 5 s to a day. Part of the start's
-            identity, as all of these but metadata and tags.
-        :param retry: how often the server repeats a failed run.
-        :param metadata: JSON object, kept with the session.
-        :param tags: at most 10, kept with the session.
-        :param expires_at: when the session expires; an aware datetime or ISO 8601 text.
-        :param workspace_id: attach this workspace instead of creating one.
+        :param options: the options of :class:`~helmr_provider.client.StartRequest`, which describes them.
         :raises PayloadValidationError: the payload does not fit the task, or is not JSON; nothing was sent.
         :raises ValueError: another option does not fit; nothing was sent.
         :raises HelmrConflictError: the task is not deployed, or the identity belongs to another or a finished session.
+        :raises HelmrProtocolError: the answer is about another session, run or task.
         """
-        body = start_body(
-            target,
-            payload,
-            external_id=external_id,
-            idempotency_key=idempotency_key,
-            idempotency_key_ttl=idempotency_key_ttl,
-            queue=queue,
-            concurrency_key=concurrency_key,
-            priority=priority,
-            ttl=ttl,
-            max_duration=max_duration,
-            retry=retry,
-            metadata=metadata,
-            tags=tags,
-            expires_at=expires_at,
-            workspace_id=workspace_id,
-        )
-        return read(SessionStart, self._transport.call("startSession", body=body), "startSession")
+        request = start_request(target, payload, options)
+        value = self._transport.call("startSession", body=request.body, content=request.content)
+        started = read(SessionStart, value, "startSession")
+        check_start(started, request)
+        return started
+
+    @overload
+    def start_and_wait(
+        self,
+        target: StartRequest,
+        *,
+        timeout: timedelta | float | None = ...,  # noqa: ASYNC109
+    ) -> SessionStartAndWait: ...
 
     @overload
     def start_and_wait(
@@ -129,59 +113,42 @@ class Sessions:
         self, target: Task[In, Any], payload: In, **options: Unpack[StartAndWaitOptions]
     ) -> SessionStartAndWait: ...
 
+    @overload
+    def start_and_wait(
+        self, target: Task[Record, Any], payload: Mapping[str, Any], **options: Unpack[StartAndWaitOptions]
+    ) -> SessionStartAndWait: ...
+
     def start_and_wait(
         self,
-        target: str | Task[Any, Any],
+        target: str | Task[Any, Any] | StartRequest,
         payload: Any = NOT_GIVEN,
         *,
         timeout: timedelta | float | None = None,  # noqa: ASYNC109 - the public name, as in asyncio.wait
-        external_id: str | None = None,
-        idempotency_key: str | Sequence[str] | IdempotencyKey | None = None,
-        idempotency_key_ttl: timedelta | float | str | None = None,
-        queue: str | None = None,
-        concurrency_key: str | None = None,
-        priority: int | None = None,
-        ttl: timedelta | float | str | None = None,
-        max_duration: timedelta | int | None = None,
-        retry: RetryPolicy | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        tags: Sequence[str] | None = None,
-        expires_at: datetime | str | None = None,
-        workspace_id: str | None = None,
+        **options: Unpack[StartOptions],
     ) -> SessionStartAndWait:
         """Start a session as :meth:`start` does, and wait for its run.
 
-        The server's own start-and-wait ignores its timeout and ends after 30 s (behaviour.md section 21), so this
-        starts and then waits, for as long as you say.
+        The server's own start-and-wait ignores its timeout and ends after 30 s (contract/behaviour.md §21), so this
+        starts and then waits, for as long as you say. The session of the result is read after the wait.
 
-        :param target: task id, or a typed task.
+        :param target: task id, a typed task, or a :class:`~helmr_provider.client.StartRequest`.
         :param payload: any JSON value.
         :param timeout: timedelta or seconds for the wait; None waits for as long as it takes. When it passes, the
-            result has ``timed_out`` set and the run as it is; the run goes on.
+            result has ``timed_out`` set and the run as it is; the run continues.
+        :param options: the options of :class:`~helmr_provider.client.StartRequest`, which describes them.
         """
         limit = None if timeout is None else seconds(timeout)
-        started = self.start(
-            target,
-            payload,
-            external_id=external_id,
-            idempotency_key=idempotency_key,
-            idempotency_key_ttl=idempotency_key_ttl,
-            queue=queue,
-            concurrency_key=concurrency_key,
-            priority=priority,
-            ttl=ttl,
-            max_duration=max_duration,
-            retry=retry,
-            metadata=metadata,
-            tags=tags,
-            expires_at=expires_at,
-            workspace_id=workspace_id,
-        )
+        started = self.start(start_request(target, payload, options))
         try:
             run = self._client.runs.wait(started.run, timeout=limit)
         except HelmrTimeoutError:
             run = self._client.runs.retrieve(started.run)
-        raw = started.raw | {"run": run.raw, "timed_out": not run.is_terminal}
+        # The server updates the session with its run; the answer to the start shows it as it was before.
+        # Should reading it fail, the answer's is better than none: the run is over.
+        session = started.session
+        with contextlib.suppress(HelmrError):
+            session = self.retrieve(session)
+        raw = started.raw | {"session": session.raw, "run": run.raw, "timed_out": not run.is_terminal}
         return read(SessionStartAndWait, raw, "startSession")
 
     def open(
@@ -229,7 +196,7 @@ class Sessions:
         :param external_id: the session with exactly this external id.
         :param limit: 1 to 200; the server's default is 100.
         """
-        # The server knows no "all" and would answer with an empty list (behaviour.md section 21).
+        # The server knows no "all" and would answer with an empty list (contract/behaviour.md section 21).
         wanted = None if status == "all" else status
         query = {"status": wanted, "task_id": task_id, "external_id": external_id, "limit": limit}
         value = self._transport.call("listSessions", query=query)
@@ -295,7 +262,7 @@ class SessionHandle:
     def cancel(self, *, reason: str | None = None) -> SessionSnapshot:
         """Cancel the session and its current run (cancelSession).
 
-        The server answers with the session as it was before (behaviour.md section 21), so this reads it again; should
+        The server answers with the session as it was before (contract/behaviour.md §21), so this reads it again; should
         that fail, the answer stands as it is, because the session is cancelled all the same.
 
         :param reason: kept as ``terminal_reason``.

@@ -1,5 +1,5 @@
 # Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
-"""Files and versions of a workspace: what was captured, never what is live (behaviour.md section 13)."""
+"""Files and versions of a workspace: what was captured, never what is live (contract/behaviour.md section 13)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
-"""Workspaces: create, open, list, and what a handle does (behaviour.md section 13)."""
+"""Workspaces: create, open, list, and what a handle does (contract/behaviour.md section 13)."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
     from helmr_provider.client._async.client import AsyncHelmrClient
-    from helmr_provider.client._waiting.actions import Action, Request
+    from helmr_provider.client._waiting.actions import Action, PollRequest
     from helmr_provider.client.errors import HelmrTimeoutError
     from helmr_provider.client.models.runs import RunSnapshot
     from helmr_provider.client.models.tokens import Token
@@ -128,7 +128,7 @@ class AsyncWaiter:
             RUN: _Kind(self._client.runs.retrieve, _has_ended),
             TOKEN: _Kind(self._client.tokens.retrieve, _is_decided),
         }
-        self._children: dict[Request | Follow, asyncio.Task[Any]] = {}
+        self._children: dict[PollRequest | Follow, asyncio.Task[Any]] = {}
         self._driver: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
@@ -141,7 +141,7 @@ class AsyncWaiter:
         return self._stats
 
     async def run(self, run_id: str, timeout: float | None = None) -> RunSnapshot:  # noqa: ASYNC109 - the limit names the run
-        """Wait until a run has ended, in whatever way (behaviour.md section 8).
+        """Wait until a run has ended, in whatever way (contract/behaviour.md section 8).
 
         :param run_id: id of the run.
         :param timeout: seconds; None for as long as it takes.
@@ -391,7 +391,7 @@ class AsyncWaiter:
 
     # Called for a child that was cancelled before its first step, too, which no ``finally`` in it would be.
 
-    def _request_over(self, scheduler: Scheduler, action: Request, child: asyncio.Task[None]) -> None:
+    def _request_over(self, scheduler: Scheduler, action: PollRequest, child: asyncio.Task[None]) -> None:
         self._forget_child(action, child)
         scheduler.dropped(action, child.get_loop().time())
         self._child_over(child)
@@ -404,7 +404,7 @@ class AsyncWaiter:
         scheduler.stream_ended(action.run_id, child.get_loop().time(), end.failure, end.cursor)
         self._child_over(child)
 
-    def _forget_child(self, action: Request | Follow, child: asyncio.Task[Any]) -> None:
+    def _forget_child(self, action: PollRequest | Follow, child: asyncio.Task[Any]) -> None:
         # After a mistake the next scheduler may have begun the same before this one was over.
         if self._children.get(action) is child:
             del self._children[action]
@@ -422,7 +422,7 @@ class AsyncWaiter:
             report = await self._ask(action)
         except HelmrError as error:
             self._failed(scheduler, action, failure_of(error), error)
-        except Exception as error:  # noqa: BLE001 - it ends at most the wait that it was for
+        except Exception as error:
             # What a list cannot say, single polls will; an id that cannot be asked for is the mistake of its own wait.
             if not isinstance(action, Retrieve):
                 logger.warning("%s failed and is repeated", action, exc_info=error)
@@ -488,6 +488,8 @@ class AsyncWaiter:
         try:
             async with contextlib.aclosing(connection) as records:
                 async for record in records:
+                    if record is None:
+                        continue
                     now, at = clock(), seconds_since_epoch(record.at)
                     lag = None if at is None else self._skew.lag(at, now, opened)
                     hint = is_hint(record.kind, record.message)
@@ -496,7 +498,7 @@ class AsyncWaiter:
                         self._wake.set()
         except HelmrError as error:
             return _StreamEnd(stream_failure_of(error), getattr(error, "cursor", None))
-        except Exception as error:  # noqa: BLE001 - polling finds the end of the run all the same
+        except Exception as error:
             logger.warning("The event stream of run %s failed and is opened again later", action.run_id, exc_info=error)
             return _StreamEnd(Failure(retryable=True))
         return _StreamEnd()

@@ -188,15 +188,16 @@ class PollBudget:
 class ConcurrencyLimit:
     """How many requests may be in flight: fewer when the control plane answers slower than it did.
 
-    The limit halves when answers take more than twice their shortest time of the last minute, and grows by one for each
-    round of answers that are not slow. It goes no lower than half: the rate falls as answers take longer anyway.
+    The limit halves when the smoothed answer time is more than twice its least value of the last minute, and grows by
+    one for each round of answers that are not slow. It goes no lower than half: the rate falls as answers take longer
+    anyway.
 
     :param most: upper bound.
     """
 
     SLOWER = 2.0
     """Factor over the shortest answer time that counts as slow."""
-    SLACK = 0.1
+    SLACK = 0.2
     """Seconds over the shortest answer time that are never slow."""
     WINDOW = 30.0
     """Seconds after which the older half of the shortest answer time's window is forgotten."""
@@ -223,11 +224,11 @@ class ConcurrencyLimit:
     def answered(self, started: float, now: float) -> None:
         """Record the answer to a single poll or a count."""
         took = max(0.0, now - started)
+        self._answer_time += (took - self._answer_time) * (0.1 if self._answer_time else 1.0)
         if now >= self._window_ends:
             self._window_ends = now + self.WINDOW
-            self._shortest_before, self._shortest = self._shortest, took
-        self._shortest = min(self._shortest, took)
-        self._answer_time += (took - self._answer_time) * (0.2 if self._answer_time else 1.0)
+            self._shortest_before, self._shortest = self._shortest, self._answer_time
+        self._shortest = min(self._shortest, self._answer_time)
         baseline = min(self._shortest, self._shortest_before)
         # One change for each round of answers: those in flight were sent under the limit before.
         if now < self._changed_at + max(1.0, 2 * self._answer_time):

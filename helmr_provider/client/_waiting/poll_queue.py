@@ -1,11 +1,12 @@
 """The order of single polls: which thing is retrieved next. No I/O.
 
-A poll belongs to one of four classes, and within a class the first to come is the first served. The classes share the
+A poll belongs to one of five classes, and within a class the first to come is the first served. The classes share the
 requests by weight, so that none of them starves however long the others are:
 
 * *confirm*: a run or token that seems to have ended;
 * *first*: something nobody has seen yet;
-* *due*: the next poll of something that is polled by itself;
+* *due*: the next poll of a run or token that is polled by itself;
+* *other*: the next poll of anything else, because there can be any number of them and no list that knows them;
 * *search*: a run that no list reaches, the one that was seen longest ago first.
 """
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 NEVER = float("-inf")
 IDLE = float("inf")
 
-CONFIRM, FIRST, DUE, SEARCH = range(4)
+CONFIRM, FIRST, DUE, OTHER, SEARCH = range(5)
+_LINES = (CONFIRM, FIRST, DUE, OTHER)
 
 
 @dataclass(slots=True, eq=False)
@@ -76,7 +78,7 @@ class PollQueue:
     :param budget: how many polls are allowed.
     """
 
-    SHARES = (4, 1, 2, 1)
+    SHARES = (4, 2, 2, 2, 1)
     """Weights of the classes where all of them have polls queued."""
     SAFETY = 60.0
     """Seconds within which a run that no list reaches is polled although nothing seems to have ended."""
@@ -86,13 +88,13 @@ class PollQueue:
     def __init__(self, waits: Mapping[WaitKey, Wait], budget: PollBudget) -> None:
         self._waits = waits
         self._budget = budget
-        self._lines: list[list[tuple[float, int, Wait]]] = [[], [], []]
-        self._lengths = [0, 0, 0]
+        self._lines: list[list[tuple[float, int, Wait]]] = [[] for _ in _LINES]
+        self._lengths = [0 for _ in _LINES]
         self._search: list[tuple[float, int, Wait]] = []
         self._unreached = 0
         self._timers: list[tuple[float, int, Wait]] = []
         self._order = count()
-        self._used = [0.0, 0.0, 0.0, 0.0]
+        self._used = [0.0 for _ in self.SHARES]
         self._trickle_at = NEVER
         self.in_flight: set[WaitKey] = set()
         """Things whose retrieval is in flight."""
@@ -180,7 +182,7 @@ class PollQueue:
         :param stale_before: an unreached run that was seen last before this time is worth a poll.
         """
         self._move_due(now)
-        ready = [poll_class for poll_class in (CONFIRM, FIRST, DUE) if self._lengths[poll_class]]
+        ready = [poll_class for poll_class in _LINES if self._lengths[poll_class]]
         if self._search_at(now, stale_before) <= now:
             ready.append(SEARCH)
         while ready:
@@ -198,7 +200,7 @@ class PollQueue:
     def wake_at(self, now: float, stale_before: float) -> float:
         """Return the time at which ``pop`` has something."""
         at = self._next_timer()
-        if self._lengths[FIRST] or self._lengths[DUE]:
+        if any(self._lengths[FIRST:]):
             at = min(at, self._budget.free_at(now))
         if self._lengths[CONFIRM]:
             at = min(at, self._budget.free_at(now, urgent=True))
@@ -207,10 +209,10 @@ class PollQueue:
             at = min(at, max(search_at, self._budget.free_at(now, urgent=True)))
         return at
 
-    def stale(self, before: float) -> bool:
-        """Whether any unreached run was seen last before this time."""
+    def searched_until(self) -> float:
+        """Return the time since which every unreached run has been seen, those being polled left out."""
         head = self._search_head()
-        return head is not None and head.since < before
+        return IDLE if head is None else head.since
 
     # How
 
@@ -241,7 +243,8 @@ class PollQueue:
             if wait.key in self.in_flight:
                 wait.again = True
             elif wait.poll_class is None:
-                self._enqueue(DUE if wait.seen or wait.key.kind not in LISTED else FIRST, wait, due)
+                listed = wait.key.kind in LISTED
+                self._enqueue((DUE if wait.seen else FIRST) if listed else OTHER, wait, due)
 
     def _next_timer(self) -> float:
         while self._timers:
@@ -272,14 +275,17 @@ class PollQueue:
         if head is None:
             return IDLE
         # Without a reason to search, the polls are spread evenly over the period: one every so often, the oldest first.
-        return now if head.since < stale_before else self._trickle_at
+        return now if head.since < stale_before else min(self._trickle_at, head.since + self._period)
 
     def _pop_search(self, now: float) -> Wait:
         wait = heapq.heappop(self._search)[2]
         wait.place = -1
-        period = max(self.SAFETY, self._unreached / self.TRICKLE)
-        self._trickle_at = now + period / max(1, self._unreached)
+        self._trickle_at = now + self._period / max(1, self._unreached)
         return wait
+
+    @property
+    def _period(self) -> float:
+        return max(self.SAFETY, self._unreached / self.TRICKLE)
 
     def _restore(self, wait: Wait) -> None:
         if wait.unreached and wait.place == -1 and not self._is_busy(wait):

@@ -7,6 +7,7 @@ ended runs settles all that have left the live list since.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -61,8 +62,8 @@ class RunPoller:
     """Decide when runs are counted and listed.
 
     When a count grew by more than the ends that were found, a run waited for may have ended. Then a list is due, and
-    each run that no list shows alive is *stale* until a request that started later shows it. Once none is stale, the
-    ends that are still unexplained were those of other runs.
+    each run is *stale* until a request that started later shows it alive. Once no run is stale for a count, the ends
+    that it counted and that are still unexplained were those of other runs.
 
     :param random: source of jitter.
     """
@@ -90,12 +91,16 @@ class RunPoller:
     def rest(self) -> None:
         """Forget what was counted, because nothing is polled together from now on."""
         self._finished: int | None = None
-        self._unexplained = 0.0
+        # Ends that were counted and not found so far, with the time of their count.
+        self._unexplained: deque[tuple[float, int]] = deque()
+        # Ends that were found and not counted so far.
+        self._uncounted = 0
         self._found_since_count = 0
+        self._blind_since: float | None = None
         self._count_at = _NEVER
-        self._grew_at = _NEVER
         self._listed_at = _NEVER
-        self._answered_for = _NEVER
+        self.answered_for = _NEVER
+        """When the last list of live runs was requested that was answered."""
         self._wanted = False
         self._parts: list[ListRuns] = []
 
@@ -104,7 +109,8 @@ class RunPoller:
     @property
     def stale_before(self) -> float:
         """A run that was seen last before this time may have ended; minus infinity if there is nothing to look for."""
-        return self._grew_at if self._unexplained > 0 else _NEVER
+        counted = self._unexplained[-1][0] if self._unexplained else _NEVER
+        return counted if self._blind_since is None else max(counted, self._blind_since)
 
     def want_list(self) -> None:
         """Ask for a list of live runs, for runs that nobody has seen yet."""
@@ -148,11 +154,15 @@ class RunPoller:
         self._in_flight.discard(CountRuns())
         last, self._finished = self._finished, finished
         if last is None or finished < last:
-            self._grew(now, _FOREVER)
-        elif finished > last:
-            self._grew(now, finished - last)
-        # An end found before it was counted is explained in advance; one found earlier must be in this count.
-        self._unexplained = max(self._unexplained, -self._found_since_count)
+            self._go_blind(now)
+        else:
+            explained = min(self._uncounted, finished - last)
+            self._uncounted -= explained
+            if finished - last > explained:
+                self._unexplained.append((now, finished - last - explained))
+                self._want(now)
+        # An end that was found before this count was requested must be in it.
+        self._uncounted = min(self._uncounted, self._found_since_count)
         self._schedule_count(now, answer_time)
 
     def failed(self, request: CountRuns | ListRuns, now: float, answer_time: float, *, retryable: bool) -> None:
@@ -160,11 +170,11 @@ class RunPoller:
         self._in_flight.discard(request)
         if isinstance(request, CountRuns):
             self._finished = None
-            self._grew(now, _FOREVER)
+            self._go_blind(now)
             self._schedule_count(now, max(answer_time, self.WITHOUT_COUNTS / 2))
         elif not retryable:
             self._poor_until[request] = now + self.POOR_FOR
-            self._answered_for = max(self._answered_for, now)
+            self.answered_for = max(self.answered_for, now)
         elif request == LIVE:
             self._wanted = True
 
@@ -175,8 +185,14 @@ class RunPoller:
 
     def found(self) -> None:
         """Record that a run that was seen alive has been found ended."""
-        self._unexplained -= 1
         self._found_since_count += 1
+        if not self._unexplained:
+            self._uncounted += 1
+            return
+        # The oldest first: this errs on the side of searching too long.
+        at, ends = self._unexplained.popleft()
+        if ends > 1:
+            self._unexplained.appendleft((at, ends - 1))
 
     def listed(
         self,
@@ -220,8 +236,8 @@ class RunPoller:
         if worth < self.POOR and (full or request != LIVE):
             self._poor_until[request] = now + self.POOR_FOR
         if request == LIVE:
-            self._answered_for = max(self._answered_for, started)
-            if len(reach.unreached) > self.POOR and self._unexplained > 0:
+            self.answered_for = max(self.answered_for, started)
+            if len(reach.unreached) > self.POOR and self.stale_before > _NEVER:
                 free = (part for part in PARTS if part not in self._in_flight)
                 self._parts = [part for part in free if not self.is_poor(part, now)]
         return reach
@@ -246,22 +262,24 @@ class RunPoller:
                 return settler.request, candidates
         return None
 
-    def settle(self, *, stale: bool) -> None:
-        """Forget the unexplained ends once no run is stale: they were those of other runs.
-
-        :param stale: whether a run may be, because it is unreached, to be confirmed, or being retrieved.
-        """
-        if self._unexplained > 0 and not stale and not self._parts and self._answered_for >= self._grew_at:
-            self._unexplained = 0
+    def examined(self, until: float) -> None:
+        """Forget the ends counted by then: every run waited for has been seen alive since, so they were of others."""
+        while self._unexplained and self._unexplained[0][0] <= until:
+            self._unexplained.popleft()
+        if self._blind_since is not None and self._blind_since <= until:
+            self._blind_since = None
 
     # How
 
-    def _grew(self, now: float, by: float) -> None:
-        self._unexplained += by
-        if self._unexplained > 0:
-            self._grew_at = now
-            self._wanted = True
-            self._skip_poor(now)
+    def _go_blind(self, now: float) -> None:
+        """Have every run polled once, because it is unknown how many ends to look for."""
+        self._blind_since = now
+        self._uncounted = 0
+        self._want(now)
+
+    def _want(self, now: float) -> None:
+        self._wanted = True
+        self._skip_poor(now)
 
     def _look_after_safety(self, now: float) -> None:
         if not self._wanted and now >= self._safety_at():
@@ -270,7 +288,7 @@ class RunPoller:
 
     def _skip_poor(self, now: float) -> None:
         if self._wanted and self.is_poor(LIVE, now):
-            self._wanted, self._listed_at, self._answered_for = False, now, now
+            self._wanted, self._listed_at, self.answered_for = False, now, now
 
     def _list_at(self, answer_time: float) -> float:
         return _FOREVER if LIVE in self._in_flight else self._listed_at + max(self.SPACING, 2 * answer_time)
@@ -283,7 +301,7 @@ class RunPoller:
 
 
 def _horizon(rows: Mapping[str, ListedRun]) -> float:
-    """Return the creation of the oldest row; infinity if that is unknown, so that the list answers for its rows only."""
+    """Return the creation of the oldest row; infinity if unknown, so that the list answers for its rows only."""
     created = [row.created for row in rows.values()]
     known = [moment for moment in created if moment is not None]
     return min(known) if known and len(known) == len(created) else _FOREVER

@@ -1,9 +1,9 @@
 """The scheduler of many waits: which request or stream is next, and whose wait is over.
 
 Values and a clock go in, actions come out. There is no I/O and no ``async``, so that the asynchronous and the blocking
-driver share every decision and property tests can check all of them. The rules are those of behaviour.md sections 7.3,
-7.4 and 8 and of contract/capacity.md: a wait is *snapshot, stream, snapshot*, only a snapshot ends it, and waits
-without a stream are polled together.
+driver share every decision and property tests can check all of them. The rules are those of contract/behaviour.md
+sections 7.3, 7.4 and 8 and of contract/capacity.md: a wait is *snapshot, stream, snapshot*, only a snapshot ends it,
+and waits without a stream are polled together.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from helmr_provider.client._waiting.actions import (
     RUN,
     TOKEN,
     CountRuns,
-    Follow,
     ListPendingTokens,
     ListRuns,
     Retrieve,
@@ -39,7 +38,7 @@ from helmr_provider.client._waiting.token_poller import TokenPoller
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from helmr_provider.client._waiting.actions import Action, Failure, ListedRun, PollRequest
+    from helmr_provider.client._waiting.actions import Action, Failure, Follow, ListedRun, PollRequest
     from helmr_provider.client._waiting.pacing import Random
 
 
@@ -62,7 +61,7 @@ class Scheduler:
     NEWCOMERS = 4
     """Up to this many new waits a second are polled singly; more are worth a list."""
     CHECK = 15.0
-    """Seconds between snapshots of a followed run: its stream can miss the end (behaviour.md section 21)."""
+    """Seconds between snapshots of a followed run: its stream can miss the end (contract/behaviour.md section 21)."""
     SLOW = 0.1
     """Seconds of answer time from which on new waits are not polled singly while lists could answer for them."""
     QUICK = (0.1, 0.2, 0.4, 0.8)
@@ -170,7 +169,6 @@ class Scheduler:
         if singles or together:
             self._singles_first = not singles
         started = singles + together
-        self._settle_counts()
         if not self._breaker.probing:
             for action in self._streams.actions(now):
                 self._change_interval(self._waits[WaitKey(RUN, action.run_id)], now, action)
@@ -182,12 +180,13 @@ class Scheduler:
         earliest = IDLE
         if len(self._in_flight) < self._most():
             wanted = [self._queue.wake_at(now, self._runs.stale_before)]
-            if self._together[RUN]:
-                wanted.append(self._runs.wake_at(self._limit.answer_time))
-            if self._tokens.page is not None:
-                wanted.append(IDLE if self._tokens.page in self._in_flight else NEVER)
-            elif self._together[TOKEN]:
-                wanted.append(self._tokens.due_at)
+            if self._may_list():
+                if self._together[RUN]:
+                    wanted.append(self._runs.wake_at(self._limit.answer_time))
+                if self._tokens.page is not None:
+                    wanted.append(IDLE if self._tokens.page in self._in_flight else NEVER)
+                elif self._together[TOKEN]:
+                    wanted.append(self._tokens.due_at)
             earliest = max(min(wanted), self._breaker.opens_at)
         if not self._breaker.probing:
             earliest = min(earliest, self._streams.wake_at())
@@ -239,6 +238,9 @@ class Scheduler:
             self._queue.reach(wait, reached=False)
             if not wait.seen:
                 self._queue.first(wait, now)
+        if action == LIVE and self._runs.is_poor(LIVE, now):
+            # It is left out for a while, so that it reaches nothing.
+            self._search_all(now)
         for wait in reach.gone:
             self._queue.confirm(wait, now)
         for wait in reach.ended:
@@ -253,15 +255,17 @@ class Scheduler:
         """Record the number of runs of the environment that have ended, ever."""
         if self._answered(action, now) is not None:
             self._runs.counted(now, finished, self._limit.answer_time)
+            if self._runs.stale_before > NEVER:
+                self._runs.examined(self._examined_until())
 
     def paged(self, action: ListPendingTokens, now: float, pending: Collection[str], cursor: str | None) -> None:
         """Record a page of pending tokens and the cursor of the next one."""
         started = self._answered(action, now)
         if started is None:
             return
-        for token_id in self._of_kind[TOKEN].keys() & pending:
-            wait = self._of_kind[TOKEN][token_id]
-            self._shown_alive(wait, "pending", started, now)
+        for token_id in pending:
+            if (wait := self._of_kind[TOKEN].get(token_id)) is not None:
+                self._shown_alive(wait, "pending", started, now)
         missing = self._tokens.paged(action, now, pending, cursor, self._limit.answer_time)
         self._confirm_tokens(missing or (), now)
 
@@ -277,9 +281,9 @@ class Scheduler:
         concerned = self._concerned(action, failure)
         for key in concerned:
             self.remove(key)
-        for wait in settling:
-            if self._is_current(wait):
-                self._queue.confirm(wait, now)
+        for candidate in settling:
+            if self._is_current(candidate):
+                self._queue.confirm(candidate, now)
         if isinstance(action, CountRuns | ListRuns):
             self._runs.failed(action, now, self._limit.answer_time, retryable=failure.retryable)
             if action == LIVE:
@@ -295,8 +299,8 @@ class Scheduler:
         """Record that a request was given up without an answer."""
         if self._in_flight.pop(action, None) is None:
             return
-        for wait in self._give_back(action):
-            self._queue.confirm(wait, now)
+        for candidate in self._give_back(action):
+            self._queue.confirm(candidate, now)
         if isinstance(action, CountRuns | ListRuns):
             self._runs.dropped(action)
         elif isinstance(action, Retrieve):
@@ -343,10 +347,13 @@ class Scheduler:
     def _room(self, now: float) -> bool:
         return now >= self._breaker.opens_at and len(self._in_flight) < self._most()
 
-    def _room_for_list(self, now: float) -> bool:
+    def _may_list(self) -> bool:
         # Lists leave half of the room to single polls that are queued.
         listing = sum(not isinstance(request, Retrieve) for request in self._in_flight)
-        return self._room(now) and (not len(self._queue) or listing < max(1, self._most() // 2))
+        return not len(self._queue) or listing < max(1, self._most() // 2)
+
+    def _room_for_list(self, now: float) -> bool:
+        return self._room(now) and self._may_list()
 
     def _start(self, request: PollRequest, now: float) -> PollRequest:
         self._in_flight[request] = now
@@ -407,7 +414,7 @@ class Scheduler:
         if self._together[TOKEN] and self._tokens.page is None and now >= self._tokens.due_at:
             self._tokens.begin(self._of_kind[TOKEN], now)
         page = self._tokens.page
-        if page is not None and page not in self._in_flight and self._room(now):
+        if page is not None and page not in self._in_flight and self._room_for_list(now):
             started.append(self._start(page, now))
         return started
 
@@ -442,16 +449,13 @@ class Scheduler:
             started.append(self._start(Retrieve(wait.key), now))
         return started
 
-    def _settle_counts(self) -> None:
-        if self._runs.stale_before == NEVER:
-            return
-        stale = (
-            bool(self._queue.length(CONFIRM))
-            or bool(self._settling)
-            or self._queue.stale(self._runs.stale_before)
-            or any(key.kind == RUN for key in self._queue.in_flight)
-        )
-        self._runs.settle(stale=stale)
+    def _examined_until(self) -> float:
+        """Return the time since which every run has been seen, except those with a time of their own."""
+        polled = [self._waits[key].since for key in self._queue.in_flight if key.kind == RUN and key in self._waits]
+        queued = (wait.since for line in (CONFIRM, FIRST) for wait in self._queue.queued(line) if wait.key.kind == RUN)
+        settling = (wait.since for waits in self._settling.values() for wait in waits if self._is_current(wait))
+        known = min(self._runs.answered_for, self._queue.searched_until())
+        return min([known, *polled, *queued, *settling])
 
     def _search_all(self, now: float) -> None:
         for wait in self._of_kind[RUN].values():

@@ -1,7 +1,7 @@
 """Which runs have an event stream of their own. No I/O.
 
 Streams are few (``stream_slots``), so they go where they gain most: a running run is the next to end, a waiting one may
-wait for a human for days. A record is never more than a hint to read the snapshot (behaviour.md section 7.3).
+wait for a human for days. A record is never more than a hint to read the snapshot (contract/behaviour.md section 7.3).
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class _Run:
         return _RANKS.get(self.status, 1)
 
     def advance(self, cursor: str | None) -> bool:
-        """Move the cursor, forward only (behaviour.md section 7.4)."""
+        """Move the cursor, forward only (contract/behaviour.md section 7.4)."""
         if cursor is None or not is_behind(cursor, self.cursor):
             return False
         self.cursor = cursor
@@ -289,7 +289,8 @@ class StreamAllocator:
         return self._review_at
 
     def _ready(self, run: _Run) -> bool:
-        # A finished run followed from its end never ends by itself, so a snapshot comes first (behaviour.md 7.4).
+        # A finished run followed from its end never ends by itself, so a snapshot comes first
+        # (contract/behaviour.md section 7.4).
         seen = run.seen_at > _NEVER and run.seen_at >= run.ended_at
         return seen and not run.refused and run.id not in self._open and run.id not in self._closing
 

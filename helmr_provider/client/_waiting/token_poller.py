@@ -29,7 +29,7 @@ class TokenPoller:
 
     def __init__(self, random: Random) -> None:
         self._random = random
-        self._unseen: set[str] = set()
+        self._unseen: dict[str, None] = {}
         self._next: ListPendingTokens | None = None
         self._pages = 0
         self._due_at = _NEVER
@@ -51,7 +51,7 @@ class TokenPoller:
     def begin(self, tokens: Collection[str], now: float) -> None:
         """Begin a round that looks for these tokens."""
         self._due_at = now + self.INTERVAL
-        self._unseen = set(tokens)
+        self._unseen = dict.fromkeys(tokens)
         self._next = ListPendingTokens()
         self._pages = 0
 
@@ -62,16 +62,17 @@ class TokenPoller:
         pending: Collection[str],
         cursor: str | None,
         answer_time: float = 0.0,
-    ) -> set[str] | None:
+    ) -> list[str] | None:
         """Record a page.
 
         :returns: when the round is over, the tokens that no page held: they may not be pending any more.
         """
         if action != self._next:
             return None
-        self._unseen.difference_update(pending)
+        for token in pending:
+            self._unseen.pop(token, None)
         self._pages += 1
-        # A cursor that repeats would never end (behaviour.md section 9, Advice).
+        # A cursor that repeats would never end (contract/behaviour.md section 9, Advice).
         if self._unseen and cursor is not None and cursor != action.cursor and self._pages < self.PAGES:
             self._next = ListPendingTokens(cursor)
             return None
@@ -79,16 +80,16 @@ class TokenPoller:
 
     def forget(self, token: str) -> None:
         """Look for a token no more."""
-        self._unseen.discard(token)
+        self._unseen.pop(token, None)
         if not self._unseen:
             self._next = None
 
-    def give_up(self, now: float, answer_time: float = 0.0) -> set[str]:
+    def give_up(self, now: float, answer_time: float = 0.0) -> list[str]:
         """End the round.
 
         :returns: the tokens that were not seen so far.
         """
         pause = max(self.INTERVAL, self._pages * self.PER_PAGE, 2 * answer_time)
         self._due_at = now + pause * (0.8 + 0.4 * self._random())
-        unseen, self._unseen, self._next = self._unseen, set(), None
+        unseen, self._unseen, self._next = list(self._unseen), {}, None
         return unseen

@@ -1,4 +1,4 @@
-"""What the frames of an exec or pty stream mean (behaviour.md section 14). No I/O."""
+"""What the frames of an exec or pty stream mean (contract/behaviour.md section 14). No I/O."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._secrets import scrub
-from helmr_provider.client._wire.responses import MAX_RAW, json_object, read
+from helmr_provider.client._wire.json_values import json_object
+from helmr_provider.client._wire.responses import MAX_RAW, read
 from helmr_provider.client.errors import (
     HelmrConnectionError,
     HelmrProtocolError,

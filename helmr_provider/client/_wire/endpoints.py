@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# What encodeURIComponent leaves alone besides letters and digits (behaviour.md section 16).
+# What encodeURIComponent leaves alone besides letters and digits (contract/behaviour.md section 16).
 _COMPONENT_SAFE = "-_.!~*'()"
 
 
@@ -30,8 +30,8 @@ class Endpoint:
     :param credential: the client's own, a public access token, or none.
     :param repeat: whether the same request may be sent again when its fate is unknown: always, never, or only with
         the named member in the body. A start is repeatable by its external id only, because newer servers silently
-        ignore its idempotency key (behaviour.md section 20).
-    :param pending: whether it may answer ``idempotency_pending``, with a 202 or a 500 (behaviour.md section 3.3).
+        ignore its idempotency key (contract/behaviour.md section 20).
+    :param pending: whether it may answer ``idempotency_pending``, with a 202 or a 500 (contract/behaviour.md §3.3).
     :param follows: whether ``follow=1`` turns the answer into server-sent events.
     """
 
@@ -153,7 +153,7 @@ ENDPOINTS: Final[dict[str, Endpoint]] = {
         _get("listSessionOutputRecordsByExternalId", _EXTERNAL + "/outputs/{stream}", "external_id", *_PAGE),
         _get("readSessionOutputRecord", _SESSION + "/outputs/{stream}/read", *_READ),
         _get("readSessionOutputRecordByExternalId", _EXTERNAL + "/outputs/{stream}/read", "external_id", *_READ),
-        # Public stream calls each use up one use of their token, repeats included (behaviour.md section 12).
+        # Public stream calls each use up one use of their token, repeats included (contract/behaviour.md section 12).
         _send("publicAppendSessionInput", "POST", _PUBLIC + "/inputs/{stream}", scoped=False, credential="public"),
         _send(
             "publicAppendSessionInputByExternalId",

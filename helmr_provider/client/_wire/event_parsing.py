@@ -1,4 +1,4 @@
-"""Raw event records to typed events (behaviour.md section 7.2). No I/O."""
+"""Raw event records to typed events (contract/behaviour.md section 7.2). No I/O."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from helmr_provider.client._secrets import scrub
-from helmr_provider.client._wire.responses import MAX_RAW, json_object, read
+from helmr_provider.client._wire.json_values import json_object
+from helmr_provider.client._wire.responses import MAX_RAW, read
 from helmr_provider.client.errors import HelmrConnectionError, HelmrProtocolError
 from helmr_provider.client.models.events import (
     EventRecord,
@@ -85,7 +86,7 @@ def _numbered(frame: ServerSentEvent, operation: str) -> tuple[dict[str, Any], s
 
 
 def record_from_page(value: Any) -> EventRecord | None:
-    """Read one record of a JSON page; None if it has no text ``message`` or ``at`` (behaviour.md section 7.2)."""
+    """Read one record of a JSON page; None if it has no text ``message`` or ``at`` (contract/behaviour.md §7.2)."""
     if not isinstance(value, dict):
         return None
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from helmr_provider import __version__
 from helmr_provider.client._retry import CALLS, STREAMS
 from helmr_provider.client._secrets import Secret
-from helmr_provider.client._wire.serialization import encode
+from helmr_provider.client._wire.json_values import encode
 from helmr_provider.client.errors import HelmrConfigError
 
 if TYPE_CHECKING:
@@ -74,12 +74,14 @@ def build_request(
     path: Mapping[str, str],
     query: Mapping[str, Any],
     body: Mapping[str, Any] | None,
+    content: bytes | None = None,
     credential: Secret | None = None,
     url: Secret | None = None,
 ) -> Request:
     """Build the request for an endpoint.
 
     :param body: JSON body; ``{}`` is sent when an endpoint reads one and there is nothing to say.
+    :param content: the encoded body, if there is one already.
     :param credential: public access token, for the endpoints that take one.
     :param url: whole URL instead of base and path, for callbacks.
     :raises HelmrConfigError: the client has no API key, and the endpoint needs one.
@@ -94,13 +96,12 @@ def build_request(
         url = Secret(context.base_url + target)
     follow = endpoint.follows and query.get("follow") == "1"
     headers = {**context.headers, **_HEADERS, "Accept": "text/event-stream" if follow else "application/json"}
-    content: bytes | None = None
     if follow:
         # A compressing proxy holds small events back until its buffer is full.
         headers |= {"Accept-Encoding": "identity", "Cache-Control": "no-store"}
     if endpoint.reads == "bytes":
         headers["Accept"] = "application/octet-stream"
     if endpoint.sends:
-        content = encode(body or {}, f"The body of {endpoint.operation}")
+        content = content or encode(body or {}, f"The body of {endpoint.operation}")
         headers["Content-Type"] = "application/json"
     return Request(endpoint.operation, endpoint.method, url, headers, content, credential, context.silence)

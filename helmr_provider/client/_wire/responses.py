@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from helmr_provider.client._secrets import scrub
+from helmr_provider.client._wire.json_values import json_object
 from helmr_provider.client.errors import HelmrProtocolError, api_error_class
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from helmr_provider.client._wire.endpoints import Endpoint
+    from helmr_provider.client._wire.start_request import StartRequest
     from helmr_provider.client.errors import HelmrApiError
+    from helmr_provider.client.models.sessions import SessionStart
 
 # An error page of a proxy can be anything: enough of it to see what it is.
 MAX_ERROR_BODY = 64 * 1024
@@ -82,7 +85,7 @@ def error_from(endpoint: Endpoint, answer: RawResponse, now: float) -> HelmrApiE
         )
     if not isinstance(said, str) or not said:
         said = text[:200] if text and not members else f"no explanation (HTTP {answer.status})"
-    # For exec and pty the server reports this conflict as a 500 (behaviour.md section 21.6).
+    # For exec and pty the server reports this conflict as a 500 (contract/behaviour.md section 21.6).
     kind = 409 if code == "idempotency_fingerprint_mismatch" else answer.status
     return api_error_class(kind)(
         said,
@@ -128,11 +131,6 @@ def read(model: type[M], value: Any, operation: str, *, cursor: str | None = Non
     )
 
 
-def json_object(value: Any) -> dict[str, Any] | None:
-    """Return a JSON value if it is an object."""
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
-
-
 def read_list(model: type[M], value: Any, member: str, operation: str) -> list[M]:
     """Read the models in one member of an answer.
 
@@ -168,3 +166,16 @@ def same_id(answered: str, asked: str, operation: str) -> None:
         raise HelmrProtocolError(
             f"{operation}: asked for {asked}, but the answer is about {answered}.", operation=operation
         )
+
+
+def check_start(started: SessionStart, request: StartRequest) -> None:
+    """Make sure that an answer is about the start that was sent.
+
+    :raises HelmrProtocolError: it is not, for example because something in between mixed answers up.
+    """
+    session, run = started.session, started.run
+    same_id(session.task_id, request.task_id, "startSession")
+    same_id(run.task_id, request.task_id, "startSession")
+    same_id(run.session_id, session.id, "startSession")
+    if request.external_id is not None:
+        same_id(session.external_id or "", request.external_id.strip(), "startSession")

@@ -1,4 +1,4 @@
-"""Following one run's records to its end, whatever drops: what to do next. No I/O (behaviour.md sections 7.3 and 9).
+"""Following one run's records to its end, whatever drops: what to do next. No I/O (contract/behaviour.md §7.3 and 9).
 
 A record that reads as the end only means "look at the run now": a retried run writes ``run.failed`` and goes on, and
 the server closes a live stream there. A stream is never opened behind a run's last record, because it would not end.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from helmr_provider.client._retry import Backoff, is_transient
-from helmr_provider.client.errors import HelmrApiError, HelmrProtocolError
+from helmr_provider.client._retry import Backoff, asked_pause, is_transient
+from helmr_provider.client.errors import HelmrConnectionError, HelmrProtocolError
 
 if TYPE_CHECKING:
     from helmr_provider.client.models.events import EventRecord
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("helmr_provider.client")
 
-# Between two looks at a run whose record says that it is over while its snapshot does not (behaviour.md section 8.4).
+# Between two looks at a run whose record says that it is over while its snapshot does not (contract/behaviour.md §8.4).
 _LOOK_AGAIN = Backoff(attempts=0, base=0.2, cap=2.0)
 
 
 def is_behind(cursor: str, other: str | None) -> bool:
     """Whether a cursor lies behind another one, and so moves a follower on.
 
-    Cursors are text; only two decimal ones can be compared (behaviour.md section 20). Of others, a different one is
+    Cursors are text; only two decimal ones can be compared (contract/behaviour.md §20). Of others, a different one is
     taken to lie behind.
     """
     if other is None:
@@ -47,6 +47,7 @@ class Followed:
         self._backoff = backoff
         self._failures = 0
         self._broken: str | None = None
+        self._reached = False
 
     def advance(self, cursor: str) -> bool:
         """Take note of a record's cursor; false if it was seen before."""
@@ -62,13 +63,21 @@ class Followed:
         self._failures += 1
         return pause
 
+    def reached(self) -> None:
+        """Record that the control plane has answered, so that a later outage is survived."""
+        self._reached = True
+
     def tolerate(self, error: Exception) -> float:
-        """Return the pause after a failure that following survives.
+        """Return the pause after a failure that following survives, whether the opening failed or a later step.
 
-        A bad frame whose cursor is known is asked for once more, and skipped when it comes broken again.
+        A bad frame whose cursor is known is requested once more, and skipped when it comes broken again.
 
-        :raises Exception: the error itself, when going on makes no sense.
+        :raises Exception: the error itself, when to follow on makes no sense. That includes a control plane that cannot
+            be reached at first, because then the address may be wrong.
         """
+        if not self._reached and isinstance(error, HelmrConnectionError) and not error.delivered:
+            raise error
+        self._reached = True
         if isinstance(error, HelmrProtocolError) and error.cursor is not None and is_behind(error.cursor, self.cursor):
             if error.cursor == self._broken:
                 logger.warning("Skipped a broken frame: %s", error)
@@ -77,8 +86,7 @@ class Followed:
         elif not is_transient(error):
             raise error
         self._failures += 1
-        asked = error.retry_after if isinstance(error, HelmrApiError) else None
-        return self._backoff.delay(self._failures, asked)
+        return self._backoff.delay(self._failures, asked_pause(error))
 
 
 class FollowedRun(Followed):

@@ -1,4 +1,4 @@
-"""What requests of schedules carry, strictly (behaviour.md section 15). No I/O."""
+"""What requests of schedules carry, strictly (contract/behaviour.md section 15). No I/O."""
 
 from __future__ import annotations
 

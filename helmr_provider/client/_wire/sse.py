@@ -1,4 +1,4 @@
-"""Server-sent events: bytes in, events out, without I/O (behaviour.md section 7.4)."""
+"""Server-sent events: bytes in, events out, without I/O (contract/behaviour.md section 7.4)."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class EventParser:
         yield from self._take(self._decode(chunk))
 
     def close(self) -> Iterator[ServerSentEvent]:
-        """End the stream: what is left counts as a last event (behaviour.md section 7.4)."""
+        """End the stream: what is left counts as a last event (contract/behaviour.md section 7.4)."""
         yield from self._take(self._decode(b"", final=True))
         if self._line:
             yield from self._end_line()

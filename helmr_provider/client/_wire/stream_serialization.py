@@ -1,11 +1,11 @@
-"""What requests of session streams and public access tokens carry, strictly (behaviour.md 5 and 12). No I/O."""
+"""Bodies of session stream and public token requests, strictly checked (contract/behaviour.md §5 and 12). No I/O."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from helmr_provider.client._schemas import validate
-from helmr_provider.client._wire.serialization import encode
+from helmr_provider.client._wire.json_values import encode
 from helmr_provider.client.durations import instant_text
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What requests of workspaces carry, strictly (behaviour.md sections 13, 14, 16). No I/O.
+"""What requests of workspaces carry, strictly (contract/behaviour.md sections 13, 14, 16). No I/O.
 
 Checked here is what the server would answer with a 500 (section 21.5): identifiers, labels, lifetimes and paths.
 """

@@ -1,4 +1,4 @@
-"""Public access tokens: what they allow, and how the server shows them (behaviour.md section 12)."""
+"""Public access tokens: what they allow, and how the server shows them (contract/behaviour.md section 12)."""
 
 from __future__ import annotations
 

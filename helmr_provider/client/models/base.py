@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class WireModel(BaseModel):
     """A frozen record as the server sent it.
 
-    Reading is tolerant (behaviour.md section 18): unknown members are ignored, unknown enum values stay text, and null
-    means absent except where null is a value.
+    Reading is tolerant (contract/behaviour.md §18): unknown members are ignored, unknown enum values stay text, and
+    null means absent except where null is a value.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")

@@ -16,7 +16,7 @@ def _not_reached_is_absent(value: Any) -> Any:
     return None if value == _NOT_REACHED else value
 
 
-# Go's zero time stands for what has not happened (behaviour.md section 21.10).
+# Go's zero time stands for what has not happened (contract/behaviour.md section 21.10).
 Reached = Annotated[datetime | None, BeforeValidator(_not_reached_is_absent)]
 
 

@@ -1,4 +1,4 @@
-"""Run events: the raw record, and what it means (behaviour.md section 7)."""
+"""Run events: the raw record, and what it means (contract/behaviour.md section 7)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from helmr_provider.client.models.base import OptionalText, WireModel
 
-# The records after which only the snapshot can tell whether the run is over (behaviour.md section 7.3).
+# The records after which only the snapshot can tell whether the run is over (contract/behaviour.md section 7.3).
 TERMINAL_KINDS: Final = frozenset({"run.completed", "run.failed", "run.cancelled", "run.expired"})
 
 WaitKind = Literal["token", "stream", "timer"]
@@ -164,7 +164,7 @@ def _cursor_text(value: Any) -> Any:
 
 
 class EventPage(WireModel):
-    """One page of records (schema RunEventPage). Cursors are text, whatever the server sends (behaviour.md section 20).
+    """One page of records (schema RunEventPage). Cursors are text whatever is sent (contract/behaviour.md §20).
 
     :param next_cursor: pass it to get the next page; None at the end.
     """

@@ -1,4 +1,4 @@
-"""Commands and terminals in a workspace, and the bytes they take and give (behaviour.md section 14)."""
+"""Commands and terminals in a workspace, and the bytes they take and give (contract/behaviour.md section 14)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import AliasChoices, Field
 
 from helmr_provider.client.models.base import OptionalText, WireModel
 
-# Newer servers call a materialization a mount (behaviour.md section 20).
+# Newer servers call a materialization a mount (contract/behaviour.md section 20).
 _MATERIALIZATION = AliasChoices("materialization_id", "workspace_mount_id")
 
 

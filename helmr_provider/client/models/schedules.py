@@ -1,4 +1,4 @@
-"""Schedules, and what they give to the runs they start (behaviour.md section 15)."""
+"""Schedules, and what they give to the runs they start (contract/behaviour.md section 15)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workspaces, their files and versions as the server shows them (behaviour.md section 13)."""
+"""Workspaces, their files and versions as the server shows them (contract/behaviour.md section 13)."""
 
 from __future__ import annotations
 

@@ -96,5 +96,5 @@ def _run(request: ApiRequest) -> Row:
 
 
 def _cursor(request: ApiRequest) -> int:
-    """Return where to begin: the resume header beats the query (behaviour.md section 7.4)."""
+    """Return where to begin: the resume header beats the query (contract/behaviour.md section 7.4)."""
     return values.sequence(request.headers.get("last-event-id") or request.query.get("cursor", ""), "cursor")

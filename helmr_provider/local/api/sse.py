@@ -1,4 +1,4 @@
-"""Server-sent events, framed and ended as the control plane does (behaviour.md section 7).
+"""Server-sent events, framed and ended as the control plane does (contract/behaviour.md section 7).
 
 Nothing is sent before the first frame, not even the status: a follower with nothing to replay hears of its stream only
 with the first comment.

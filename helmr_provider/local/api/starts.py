@@ -99,7 +99,7 @@ async def _start(request: ApiRequest) -> starting.Started:
 def checked(members: dict[str, Any], sdk_version: str | None, *, quirks: bool = True) -> starting.StartRequest:
     """Check a start's members, those of a schedule's later starts included.
 
-    :param quirks: fail where the server fails instead of refusing (behaviour.md section 21).
+    :param quirks: fail where the server fails instead of refusing (contract/behaviour.md section 21).
     :raises ApiError: 400, or 500 where the server fails instead of refusing.
     """
     task_id = members.get("task_id") or ""

@@ -111,7 +111,7 @@ async def callback_complete_token(request: ApiRequest) -> ASGIApp:
         raise token_not_found()
     if not tokens.has_callback_secret(token, request.params["callback_secret"]):
         raise _denied(401)
-    # The callback ends with a token that was cancelled or swept, unlike the API-key route (behaviour.md section 11).
+    # The callback ends with a token that was cancelled or swept, unlike the API-key route (contract/behaviour.md §11).
     if token["status"] in ("cancelled", "expired"):
         raise _denied(401)
     return await _complete(request, token, "token callback request")

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class ApiError(Exception):
-    """An answer other than success: `{"error": text, "code"?: code}` (behaviour.md section 2).
+    """An answer other than success: `{"error": text, "code"?: code}` (contract/behaviour.md section 2).
 
     :param status: the HTTP status.
     :param message: the text; the code itself where the control plane has no separate text.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Settings:
     """What a test may want shorter than the truth.
 
-    :param start_and_wait: seconds that start-and-wait waits; a request cannot change it (behaviour.md section 21).
+    :param start_and_wait: seconds that start-and-wait waits; a request cannot change it (contract/behaviour.md §21).
     :param keep_alive: seconds of silence after which an event stream sends a comment.
     :param log_poll: seconds between two looks of a log stream, each followed by a comment.
     :param stream_limit: seconds after which any stream is ended.
@@ -17,7 +17,7 @@ class Settings:
     :param start_latency: seconds during which a start holds the claim on its idempotency key, so that another start
         with the same key is answered 202.
     :param max_body: bytes of a request body.
-    :param quirks: fail with 500 where the real one does instead of refusing (behaviour.md section 21).
+    :param quirks: fail with 500 where the real one does instead of refusing (contract/behaviour.md section 21).
     :param schedule_jitter: seconds by which a schedule's fire is late at most; each schedule has its own share.
     :param execute: run the commands of execs and terminals, on this machine as they are. Never done for an address
         that others can reach.

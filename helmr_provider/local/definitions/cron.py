@@ -1,4 +1,4 @@
-"""Cron expressions as the control plane reads them: five fields, and the moments they name (behaviour.md section 15).
+"""Cron expressions as the control plane reads them: five fields, and the moments they name (contract/behaviour.md §15).
 
 The texts of refusals are those of the parser that the real one uses.
 """

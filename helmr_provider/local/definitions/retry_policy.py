@@ -18,7 +18,7 @@ _FACTOR = 2.0
 def read_policy(value: object) -> dict[str, Any]:
     """Check a retry policy and return it as the server stores it.
 
-    :param value: the policy as sent, camelCase (behaviour.md section 6).
+    :param value: the policy as sent, camelCase (contract/behaviour.md section 6).
     :raises ValueError: with the control plane's text.
     """
     members = as_object(value)

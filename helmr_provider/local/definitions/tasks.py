@@ -24,7 +24,7 @@ class TaskFailure(Exception):  # noqa: N818 - what the task raises to say that i
     Any other exception that a task lets out is a `task_failed` with exit code 1, as of a process that died of it.
 
     :param message: what goes into the failure's detail.
-    :param failure_kind: the `failure_kind` of the `run.failed` event (behaviour.md section 7.1).
+    :param failure_kind: the `failure_kind` of the `run.failed` event (contract/behaviour.md section 7.1).
     :param exit_code: the run's exit code; None when no process ended, as for `worker_failed`.
     :param detail: the whole detail, in place of one made from the message.
     """
@@ -47,7 +47,7 @@ class DeclaredSchedule(NamedTuple):
     """A schedule that comes and goes with its task.
 
     :param id: its id; `{task id}.{id}` is the external id of what it starts.
-    :param cron: five fields (behaviour.md section 15).
+    :param cron: five fields (contract/behaviour.md section 15).
     :param timezone: IANA name.
     """
 

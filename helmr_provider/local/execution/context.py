@@ -104,7 +104,7 @@ class TaskContext:
         self._effect("stderr", lambda run: logs.append(self._core, run, "stderr", _bytes(content)))
 
     def log_entry(self) -> None:
-        """Write a structured log entry; no API gives its content back, so none is taken (behaviour.md section 7.1)."""
+        """Write a structured log entry; no API returns its content, so none is taken (contract/behaviour.md §7.1)."""
 
         def write(run: Row) -> None:
             events.append(self._core, run, "log", at=self._core.clock.now(), leased=True, worker_span=True)

@@ -1,6 +1,6 @@
 """The worker: leases queued runs and executes their tasks, each as one asyncio task.
 
-What a restart finds (behaviour.md section 6):
+What a restart finds (contract/behaviour.md section 6):
 
 - a run that was `queued` is executed, one that was `waiting` goes on waiting; when its wait ends it is resumed by
   replay (see :mod:`helmr_provider.local.execution.context`);

@@ -1,4 +1,4 @@
-"""Byte streams of execs and terminals: chunks with offsets, the newest of which are kept (behaviour.md section 14)."""
+"""Byte streams of execs and terminals: chunks with offsets, the newest are kept (contract/behaviour.md §14)."""
 
 from __future__ import annotations
 

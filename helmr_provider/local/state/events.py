@@ -1,4 +1,4 @@
-"""Run events: a per-run sequence of records, stored as the text that is sent (behaviour.md section 7.1)."""
+"""Run events: a per-run sequence of records, stored as the text that is sent (contract/behaviour.md section 7.1)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Execs: commands in a workspace.
 
-`materializing` or `queued` → `running` → `exited` | `terminated` | `lost` | `failed` (behaviour.md section 14).
+`materializing` or `queued` → `running` → `exited` | `terminated` | `lost` | `failed` (contract/behaviour.md §14).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Log chunks: raw bytes of stdout and stderr in one per-run sequence (behaviour.md section 10)."""
+"""Log chunks: raw bytes of stdout and stderr in one per-run sequence (contract/behaviour.md section 10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Materializations: a workspace while it is live, from the request to its stop (behaviour.md section 13).
+"""Materializations: a workspace while it is live, from the request to its stop (contract/behaviour.md section 13).
 
 `requested` → `materializing` → `running` → `capturing` or `stopping` → `stopped`; `lost` or `failed` from anywhere.
 """

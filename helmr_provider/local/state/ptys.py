@@ -1,6 +1,6 @@
 """Terminals in a workspace.
 
-`creating` → `open` ⇄ `resizing` → `closing` → `closed` | `lost` | `failed` (behaviour.md section 14).
+`creating` → `open` ⇄ `resizing` → `closing` → `closed` | `lost` | `failed` (contract/behaviour.md section 14).
 """
 
 from __future__ import annotations

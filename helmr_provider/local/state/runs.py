@@ -1,4 +1,4 @@
-"""Runs: what they are on the wire, how they are found, and every change of their state (behaviour.md section 6).
+"""Runs: what they are on the wire, how they are found, and every change of their state (contract/behaviour.md §6).
 
 Two columns tell where a run stands: `status` is what the API calls it; `execution` is what the worker has to do with
 it, and outlives the status only while a worker still holds a run that is cancelled already (`pending_cancel`).

@@ -1,4 +1,4 @@
-"""Schedules: what they are on the wire, how they change, and how they fire (behaviour.md section 15)."""
+"""Schedules: what they are on the wire, how they change, and how they fire (contract/behaviour.md section 15)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sessions: what they are on the wire, how they are found, and how they end (behaviour.md section 4)."""
+"""Sessions: what they are on the wire, how they are found, and how they end (contract/behaviour.md section 4)."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def rendered(core: Core, session: Row) -> dict[str, Any]:
 
 
 def rendered_before_cancel(core: Core, session: Row) -> dict[str, Any]:
-    """Return the answer to the first cancel: the row as it was, with what is derived as it is (behaviour.md 21.2)."""
+    """Render the first cancel's answer: the stored row, derived members unchanged (contract/behaviour.md §21.2)."""
     return _members(core, session, activity="idle", can_close=False)
 
 

@@ -1,4 +1,4 @@
-"""Starting a session: two identities, one order of decisions (behaviour.md section 3.1)."""
+"""Starting a session: two identities, one order of decisions (contract/behaviour.md section 3.1)."""
 
 from __future__ import annotations
 

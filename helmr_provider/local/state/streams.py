@@ -1,4 +1,4 @@
-"""Session streams: records of one session, per direction and name, numbered from 1 (behaviour.md section 5)."""
+"""Session streams: records of one session, per direction and name, numbered from 1 (contract/behaviour.md §5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens: created pending, ended once by completion, cancellation or timeout (behaviour.md section 11)."""
+"""Tokens: created pending, ended once by completion, cancellation or timeout (contract/behaviour.md section 11)."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def complete(core: Core, token: Row, data: Any) -> tuple[str, Row]:
 def cancel(core: Core, token: Row) -> Row:
     """Cancel a pending token and wake the runs that wait for it.
 
-    :raises ApiError: 404 if it is completed (behaviour.md section 21), 409 if cancelled, 410 past its timeout.
+    :raises ApiError: 404 if it is completed (contract/behaviour.md section 21), 409 if cancelled, 410 past its timeout.
     """
     with core.db.transaction():
         token = find(core, token["environment_id"], token["id"])

@@ -1,4 +1,4 @@
-"""Workspaces: what they are on the wire, how they are found, made, changed and archived (behaviour.md section 13)."""
+"""Workspaces: what they are on the wire, how they are found, made, changed and archived (contract/behaviour.md §13)."""
 
 from __future__ import annotations
 

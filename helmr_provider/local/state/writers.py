@@ -1,4 +1,4 @@
-"""One writer per workspace: an exec, a terminal or a run (behaviour.md section 14)."""
+"""One writer per workspace: an exec, a terminal or a run (contract/behaviour.md section 14)."""
 
 from __future__ import annotations
 

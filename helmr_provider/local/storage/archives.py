@@ -18,6 +18,9 @@ EMPTY_DIGEST = f"sha256:{hashlib.sha256(EMPTY).hexdigest()}"
 
 Kind = Literal["file", "directory", "symlink"]
 
+# Python 3.11.0 to 3.11.3 have no extraction filters, and later versions change modes without one.
+_AS_STORED: dict[str, Any] = {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
+
 # Go's file-mode numbers keep permissions where POSIX has them, and nothing else.
 _GO_DIRECTORY, _GO_SYMLINK = 1 << 31, 1 << 27
 _GO_BITS = ((0o4000, 1 << 23), (0o2000, 1 << 22), (0o1000, 1 << 20))
@@ -76,7 +79,7 @@ def unpack(source: Path, directory: Path) -> None:
     :raises tarfile.TarError: if the archive is damaged or would write outside the directory.
     """
     with tarfile.open(source) as archive:
-        archive.extractall(directory, filter=_kept)  # noqa: S202 - the filter keeps it inside
+        archive.extractall(directory, _inside(archive, directory), **_AS_STORED)  # noqa: S202 - _inside checks each
         for member in archive.getmembers():
             if member.issym():
                 # The library leaves their times as they come, and the same content would make another archive.
@@ -157,9 +160,13 @@ def _add(archive: tarfile.TarFile, path: Path, name: str) -> int:
     return 1
 
 
-def _kept(member: tarfile.TarInfo, directory: str) -> tarfile.TarInfo | None:
-    checked = tarfile.tar_filter(member, directory)
-    return checked.replace(mode=member.mode, deep=False)
+def _inside(archive: tarfile.TarFile, directory: Path) -> Iterator[tarfile.TarInfo]:
+    root = directory.resolve()
+    # Each is checked after those before it were extracted, so that no symlink leads out.
+    for member in archive.getmembers():
+        if not (root / member.name).resolve().is_relative_to(root):
+            raise tarfile.ReadError(f"{member.name!r} would be written outside the directory")
+        yield member
 
 
 def _entry(member: tarfile.TarInfo) -> Entry:

@@ -36,8 +36,15 @@ class Recording:
 
     @property
     def body(self) -> Any:
-        """JSON body; NOTHING when there was none."""
-        return self.request.get("json", NOTHING)
+        """JSON body; NOTHING when there was none, or none that Python can read and write again."""
+        if "body_text" not in self.request:
+            return self.request.get("json", NOTHING)
+        try:
+            value = json.loads(self.request["body_text"])
+            json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        except ValueError:
+            return NOTHING
+        return value
 
     @property
     def status(self) -> int:
@@ -72,7 +79,7 @@ SCOPED = re.compile(r"/api/projects/(?P<project_id>[^/]+)/environments/(?P<envir
 
 @cache
 def exchanges() -> dict[str, dict[str, Any]]:
-    """Read every exchange, by the name of its file; empty where the contract is absent."""
+    """Read every exchange, by the name of its file."""
     return {file.stem: json.loads(file.read_text()) for file in sorted(RECORDINGS.glob("*.json"))}
 
 
@@ -95,8 +102,16 @@ def _recording(name: str, path: str) -> Recording | None:
 
 @cache
 def all_recordings() -> tuple[Recording, ...]:
-    """Find the recordings of an operation that the client knows, but for those below a project and environment."""
-    found = (_recording(name, exchange["request"]["path"]) for name, exchange in exchanges().items())
+    """Find the recordings of an operation that the client knows, but for those below a project and environment.
+
+    Queries that name a member twice are left out: no call of the client makes one.
+    """
+    once = {
+        name: exchange["request"]["path"]
+        for name, exchange in exchanges().items()
+        if not any(isinstance(value, list) for value in exchange["request"].get("query", {}).values())
+    }
+    found = (_recording(name, path) for name, path in once.items())
     return tuple(recording for recording in found if recording is not None)
 
 

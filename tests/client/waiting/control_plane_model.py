@@ -352,7 +352,7 @@ class World:
         if self.open.get(run_id) == stream and WaitKey(RUN, run_id) in self.waiting:
             lag = None if at is None else self.now - at
             self.scheduler.stream_record(run_id, self.now, str(number), lag, hint=True)
-            # The server closes a live stream behind a record that reads as the end (behaviour.md section 7.3).
+            # The server closes a live stream behind a record that reads as the end (contract/behaviour.md section 7.3).
             self.at(
                 self.now + self._latency(), lambda: self._close(run_id) if self.open.get(run_id) == stream else None
             )

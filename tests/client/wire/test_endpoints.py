@@ -53,7 +53,6 @@ def contract() -> dict[str, Endpoint]:
     return found
 
 
-@pytest.mark.skipif(not CONTRACT.is_dir(), reason="the contract is not here")
 def test_the_table_is_the_contract() -> None:
     found = contract()
     assert found == ENDPOINTS

@@ -11,13 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from helmr_provider.client import PayloadValidationError, Task, idempotency_key
+from helmr_provider.client import PayloadValidationError, StartRequest, Task, idempotency_key
+from helmr_provider.client._wire.json_values import encode
 from helmr_provider.client._wire.serialization import (
     NOT_GIVEN,
     check_retry,
-    encode,
     labels,
-    start_body,
     token_body,
     update_body,
 )
@@ -34,16 +33,10 @@ JSON = st.recursive(
     ),
     max_leaves=12,
 )
-LEFT_OUT: dict[str, Any] = dict.fromkeys(
-    (
-        "external_id", "idempotency_key", "idempotency_key_ttl", "queue", "concurrency_key", "priority", "ttl",
-        "max_duration", "retry", "metadata", "tags", "expires_at", "workspace_id",
-    )
-)  # fmt: skip
 
 
 def start(target: Any = "code-review", payload: Any = NOT_GIVEN, **options: Any) -> dict[str, Any]:
-    return start_body(target, payload, **(LEFT_OUT | options))
+    return StartRequest(target, payload, **options).body
 
 
 @given(JSON)

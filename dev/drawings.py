@@ -1,0 +1,137 @@
+"""Draw the diagrams of the documentation: python -m dev.drawings writes docs/images/*.svg.
+
+The drawings take their colours from variables of the page that shows them, and from the reader's system elsewhere.
+"""
+
+from __future__ import annotations
+
+import sys
+from html import escape
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images"
+STYLE = """
+  .drawing-scope { --ink: var(--color-foreground-primary, #1f2328); --soft: var(--color-foreground-muted, #656d76);
+    --line: var(--color-foreground-border, #878787); --paper: var(--color-background-secondary, #f6f8fa);
+    --accent: var(--color-brand-primary, #5b45c9) }
+  .drawing-scope text { fill: var(--ink); font: 14px system-ui, sans-serif; paint-order: stroke;
+    stroke: var(--color-background-primary, #fff); stroke-width: 5px }
+  .drawing-scope .title { stroke: none }
+  .drawing-scope .small { fill: var(--soft); font-size: 12px }
+  .drawing-scope .title { font-weight: 600 }
+  .drawing-scope .box { fill: var(--paper); stroke: var(--line) }
+  .drawing-scope .life { stroke: var(--line); stroke-dasharray: 3 4 }
+  .drawing-scope .busy { fill: var(--accent); opacity: .85 }
+  .drawing-scope .idle { fill: var(--paper); stroke: var(--accent) }
+  .drawing-scope .arrow { stroke: var(--ink); fill: none }
+  .drawing-scope .head { fill: var(--ink) }
+"""
+DARK = """
+  @media (prefers-color-scheme: dark) { .standalone { --color-foreground-primary: #e6edf3;
+    --color-foreground-muted: #9198a1; --color-foreground-border: #6e7681; --color-background-secondary: #161b22;
+    --color-brand-primary: #a99bff; --color-background-primary: #0d1117 } }
+"""
+
+
+def drawing(width: int, height: int, title: str, parts: list[str]) -> str:
+    return "\n".join(
+        [
+            (
+                f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+                f'height="{height}">'
+            ),
+            f"<title>{escape(title)}</title>",
+            f"<style>{STYLE}{DARK}</style>",
+            '<g class="drawing-scope standalone">',
+            *parts,
+            "</g>",
+            "</svg>",
+            "",
+        ]
+    )
+
+
+def text(x: float, y: float, words: str, kind: str = "", anchor: str = "middle") -> str:
+    return f'<text x="{x}" y="{y}" text-anchor="{anchor}" class="{kind}">{escape(words)}</text>'
+
+
+def box(x: float, y: float, width: float, height: float, kind: str = "box") -> str:
+    return f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="6" class="{kind}"/>'
+
+
+def arrow(x1: float, y1: float, x2: float, y2: float) -> str:
+    """Draw an arrow along one of the axes."""
+    if x1 == x2:
+        tip = 8 if y2 > y1 else -8
+        head = f"M{x2} {y2} l-4 {-tip} h8 z"
+    else:
+        tip = 8 if x2 > x1 else -8
+        head = f"M{x2} {y2} l{-tip} -4 v8 z"
+    return f'<path class="arrow" d="M{x1} {y1} L{x2} {y2}"/><path class="head" d="{head}"/>'
+
+
+def deferred_wait() -> str:
+    """Return the sequence of a deferred session, from its start to its result."""
+    lanes = {"Worker slot": 90, "Triggerer": 320, "Helmr": 560}
+    top, bottom = 60, 430
+    parts = [box(x - 75, 16, 150, 34) + text(x, 38, name, "title") for name, x in lanes.items()]
+    parts += [f'<path class="life" d="M{x} {top} V{bottom}"/>' for x in lanes.values()]
+    worker, triggerer, helmr = lanes.values()
+    parts += [box(worker - 7, 76, 14, 78, "busy"), box(worker - 7, 352, 14, 62, "busy")]
+    parts += [box(triggerer - 7, 150, 14, 200, "idle"), box(helmr - 7, 96, 14, 224, "busy")]
+
+    def step(y: float, start: float, end: float, words: str) -> None:
+        direction = 1 if end > start else -1
+        parts.append(arrow(start + 9 * direction, y, end - 9 * direction, y))
+        parts.append(text((start + end) / 2, y - 7, words, "small"))
+
+    step(96, worker, helmr, "start the session, or find it")
+    step(148, worker, triggerer, "defer: ids and deadline")
+    parts.append(text(worker, 250, "the slot is free", "small"))
+    step(196, triggerer, helmr, "one request for up to 200 waits")
+    step(246, triggerer, helmr, "…")
+    step(316, helmr, triggerer, "the run has ended")
+    step(352, triggerer, worker, "resume")
+    step(384, worker, helmr, "read the result")
+    parts.append(text(worker, 446, "return value", "small"))
+    parts.append(text(helmr + 16, 214, "run", "small", "start"))
+    return drawing(660, 460, "A deferred wait", parts)
+
+
+def layers() -> str:
+    """Return the packages and the direction of their imports."""
+    parts: list[str] = []
+
+    packages = [
+        (20, 20, 190, "decorators", "@task.helmr_session"),
+        (230, 20, 190, "notifications", "callbacks, alerts"),
+        (20, 100, 190, "operators", "start, send, run, ask"),
+        (230, 100, 190, "sensors", "wait"),
+        (20, 180, 400, "triggers", "wait in the triggerer, one shared client per connection"),
+        (20, 260, 190, "links", "pages of the console"),
+        (230, 260, 190, "hooks", "connection to client"),
+        (20, 340, 400, "client", "HTTP and waits; imports no Airflow"),
+        (470, 340, 190, "local", "control plane for tests"),
+    ]
+    for x, y, width, name, words in packages:
+        parts += [box(x, y, width, 54), text(x + width / 2, y + 22, name, "title")]
+        parts += [text(x + width / 2, y + 41, words, "small")]
+    parts += [arrow(220, y, 220, y + 20) for y in (76, 156, 236, 316)]
+    parts.append('<path class="life" d="M445 20 V400"/>')
+    parts.append(text(565, 322, "imports nothing of the others", "small"))
+    parts.append(arrow(424, 370, 466, 370) + text(445, 418, "HTTP only", "small"))
+    return drawing(680, 430, "The packages; arrows are imports", parts)
+
+
+DRAWINGS = {"deferred-wait.svg": deferred_wait, "layers.svg": layers}
+
+
+def main() -> int:
+    """Write all drawings."""
+    for name, draw in DRAWINGS.items():
+        (FOLDER / name).write_text(draw())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

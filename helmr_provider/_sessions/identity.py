@@ -1,0 +1,341 @@
+"""Which Helmr session belongs to which Airflow task instance: names, ownership, and a start that happens at most once.
+
+Everything here is pure. ``find_or_start`` is a generator that yields the next step and is sent its result, so that
+every interleaving of tries, cancels and crashes can be tested without a server. The control plane is the only store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
+
+from helmr_provider._common.errors import IdentityError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import datetime
+
+OWNERSHIP: Final = "airflow"
+"""Member of a session's metadata that holds the stamp; authors may not use it."""
+
+MAX_NAME_BYTES: Final = 512
+TERMINAL: Final = frozenset({"succeeded", "failed", "cancelled", "expired"})
+
+OnRetry: TypeAlias = Literal["reattach", "new"]
+
+_TRY: Final = re.compile(r"[?&]try_number=\d+")
+_KEPT_BYTES: Final = 440
+_DIGEST_DIGITS: Final = 32
+# A server that says "exists already" to a start and "unknown" to the look-up must not be asked for ever.
+_MAX_ROUNDS: Final = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Identity:
+    """A task instance of one Airflow installation, whatever the try.
+
+    :param prefix: the connection's ``session_prefix``; differs between installations that share a Helmr environment.
+    :param map_index: -1 when the task is not mapped.
+    """
+
+    prefix: str
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+
+    def external_id(self, generation: int) -> str:
+        """Name the session of a generation. A public format: it never changes.
+
+        :param generation: counts from 1; a new one begins when the last one cannot be adopted.
+        """
+        return self._name(str(generation))
+
+    def input_key(self, epoch: str) -> str:
+        """Name the one input record that the task instance sends between two clears. A public format, too.
+
+        :param epoch: of the stamp.
+        """
+        return self._name(epoch)
+
+    def _name(self, last: str) -> str:
+        base = f"{self.prefix}:{self.dag_id}:{self.run_id}:{self.task_id}:{self.map_index}"
+        name = f"{base}:{last}"
+        if len(name.encode()) <= MAX_NAME_BYTES:
+            return name
+        digest = hashlib.sha256(base.encode()).hexdigest()[:_DIGEST_DIGITS]
+        kept = name.encode()[:_KEPT_BYTES].decode(errors="ignore")
+        return f"{kept}~{digest}:{last}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnershipMetadata:
+    """What a try of a task instance writes into the metadata of the session that it answers for.
+
+    :param owner: the try. Only the owner of a session may cancel it.
+    :param epoch: unchanged by retries, new after a clear: a result is taken over within one epoch only.
+    :param url: page of the task instance, for people who look at the session.
+    """
+
+    owner: str
+    epoch: str
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    try_number: int
+    url: str | None = None
+
+    @classmethod
+    def of(cls, ti: Any, dag_run: Any) -> OwnershipMetadata:
+        """Make the stamp of a running try.
+
+        :param ti: the task instance, of Airflow 2 or 3.
+        :param dag_run: its DAG run.
+        """
+        map_index = -1 if ti.map_index is None else int(ti.map_index)
+        return cls(
+            owner=owner_of(ti),
+            epoch=epoch_of(getattr(dag_run, "start_date", None), getattr(ti, "max_tries", 0)),
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            task_id=ti.task_id,
+            map_index=map_index,
+            try_number=ti.try_number,
+            url=getattr(ti, "log_url", None),
+        )
+
+    def identity(self, prefix: str) -> Identity:
+        """Return whom the stamp belongs to, without the try.
+
+        :param prefix: the connection's ``session_prefix``.
+        """
+        return Identity(
+            prefix=prefix, dag_id=self.dag_id, run_id=self.run_id, task_id=self.task_id, map_index=self.map_index
+        )
+
+    def onto(self, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the metadata with this stamp in it, everything else untouched.
+
+        :param metadata: metadata of the session, or the author's.
+        """
+        stamp = {
+            "v": 1,
+            "owner": self.owner,
+            "epoch": self.epoch,
+            "dag_id": self.dag_id,
+            "run_id": self.run_id,
+            "task_id": self.task_id,
+            "map_index": self.map_index,
+            "try_number": self.try_number,
+            "url": self.url,
+        }
+        return {**(metadata or {}), OWNERSHIP: stamp}
+
+    @property
+    def instance(self) -> str:
+        """Name the task instance between two clears, whatever the try."""
+        return f"{self.dag_id}/{self.run_id}/{self.task_id}/{self.map_index}/{self.epoch}"
+
+    def of_all_tries(self, prefix: str) -> dict[str, Any]:
+        """Return metadata with a stamp that is the same in every try, for what a retry finds only by asking the same.
+
+        Its owner is the task instance between two clears.
+
+        :param prefix: the connection's ``session_prefix``.
+        """
+        url = None if self.url is None else _TRY.sub("", self.url)
+        stamp = self.onto(None)[OWNERSHIP] | {"owner": self.instance, "url": url, "prefix": prefix}
+        del stamp["try_number"]
+        return {OWNERSHIP: stamp}
+
+
+def owner_of(ti: Any) -> str:
+    """Name one try of a task instance: its id on Airflow 3, where every try has its own; its full key on Airflow 2.
+
+    :param ti: the task instance.
+    """
+    if (ti_id := getattr(ti, "id", None)) is not None:
+        return str(ti_id)
+    map_index = -1 if ti.map_index is None else ti.map_index
+    return f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{map_index}/{ti.try_number}"
+
+
+def epoch_of(started: datetime | None, max_tries: int) -> str:
+    """Name what lies between two clears.
+
+    :param started: start of the DAG run; a cleared DAG run starts anew.
+    :param max_tries: the task instance's; a clear raises it, a retry does not.
+    """
+    return f"{'' if started is None else started.astimezone(UTC).isoformat()}/{max_tries}"
+
+
+def ownership_member(metadata: Mapping[str, Any] | None, member: Literal["owner", "epoch"]) -> str | None:
+    """Read a member of the stamp; ``None`` if there is none, or not one of ours.
+
+    :param metadata: metadata of a session.
+    """
+    stamp = (metadata or {}).get(OWNERSHIP)
+    if not isinstance(stamp, Mapping):
+        return None
+    value = cast("Mapping[str, object]", stamp).get(member)
+    return value if isinstance(value, str) else None
+
+
+def refuse_reserved(metadata: Mapping[str, Any] | None) -> None:
+    """Refuse metadata of an author that would be taken for a stamp.
+
+    :param metadata: what the author gave.
+    :raises IdentityError: it has the reserved member.
+    """
+    if metadata and OWNERSHIP in metadata:
+        raise IdentityError(
+            f"metadata may not have the member {OWNERSHIP!r}: it says which task instance a session belongs to.",
+            permanent=True,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundSession:
+    """A session and its first run, as they were looked at last.
+
+    :param generation: which of the identity's sessions this is.
+    :param run_status: status of the run with turn index 0; a later turn answers another input.
+    :param owner: the stamp's owner; ``None`` without a stamp.
+    :param epoch: the stamp's epoch; ``None`` without a stamp.
+    """
+
+    generation: int
+    session_id: str
+    run_id: str
+    run_status: str
+    owner: str | None
+    epoch: str | None
+
+    @property
+    def live(self) -> bool:
+        """Whether the run can still end; a status that nobody knows yet counts as live."""
+        return self.run_status not in TERMINAL
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """Ask for the session of this generation; answer what was seen, or ``None`` if it does not exist."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start this generation; answer what was seen, ``None`` if another had started it (contract/behaviour.md §3.1)."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Put the stamp onto this live session, then read its run again; answer what was seen."""
+
+    seen: FoundSession
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Cancel this live session and wait until its run has ended; the answer is not looked at."""
+
+    seen: FoundSession
+
+
+Step: TypeAlias = LookUp | Start | Adopt | Replace
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """The session to go on with.
+
+    :param started: whether it was started just now, rather than found.
+    """
+
+    seen: FoundSession
+    started: bool
+
+
+StartSteps: TypeAlias = Generator[Step, FoundSession | None, Outcome]
+
+
+def find_or_start(
+    *, owner: str, epoch: str, on_retry: OnRetry = "reattach", results: Collection[str] = frozenset({"succeeded"})
+) -> StartSteps:
+    """Find or start the one session of a task instance that this try goes on with.
+
+    A generation is started only after the one before was seen ended, and an ended run stays ended, so no two live runs
+    ever belong to one identity.
+
+    :param owner: this try.
+    :param epoch: this epoch.
+    :param on_retry: ``new`` replaces what another try left running, instead of adopting it.
+    :param results: statuses of runs whose result counts. A cancelled run makes way for the next all the same, because
+        it may have been cancelled only because its task was.
+    :raises IdentityError: others start and end sessions of this identity faster than they can be looked at.
+    """
+    for _ in range(_MAX_ROUNDS):
+        seen = yield from highest_generation()
+        if seen is not None and (on_retry == "reattach" or seen.owner == owner):
+            if seen.live:
+                seen = (yield Adopt(seen)) or seen
+                if seen.run_status != "cancelled":
+                    return Outcome(seen=seen, started=False)
+            elif seen.run_status in results and seen.run_status != "cancelled" and seen.epoch == epoch:
+                return Outcome(seen=seen, started=False)
+        elif seen is not None and seen.live:
+            yield Replace(seen)
+        started = yield Start(1 if seen is None else seen.generation + 1)
+        if started is not None:
+            return Outcome(seen=started, started=True)
+    raise IdentityError("The sessions of this task instance keep changing; try again later.", permanent=False)
+
+
+def find_or_start_named(*, results: Collection[str] = frozenset({"succeeded"})) -> StartSteps:
+    """Find or start the one session with an external id of the author's own; it is used once, whoever started it.
+
+    Its generation is 1, for want of others.
+
+    :param results: statuses of runs whose result counts.
+    :raises IdentityError: the session's run ended without success; there will never be another first run.
+    """
+    for _ in range(_MAX_ROUNDS):
+        seen = yield LookUp(1)
+        if seen is None:
+            seen = yield Start(1)
+            if seen is not None:
+                return Outcome(seen=seen, started=True)
+            continue
+        if seen.live:
+            seen = (yield Adopt(seen)) or seen
+        if seen.live or seen.run_status in results:
+            return Outcome(seen=seen, started=False)
+        raise IdentityError(
+            f"the session with this external_id exists already and its run {seen.run_id} is {seen.run_status}. "
+            "An external id names one session for ever: template it (with {{ run_id }}, for example), "
+            "or continue the session with HelmrSendInputOperator.",
+            permanent=True,
+        )
+    raise IdentityError("The session with this external_id is neither there nor can it be started.", permanent=False)
+
+
+def highest_generation() -> Generator[LookUp, FoundSession | None, FoundSession | None]:
+    """Find the highest generation that exists, by doubling and then halving: they have no gaps, and never go away."""
+    found: FoundSession | None = None
+    exists, missing = 0, None
+    while missing is None or missing - exists > 1:
+        generation = max(1, exists * 2) if missing is None else (exists + missing) // 2
+        seen = yield LookUp(generation)
+        if seen is None:
+            missing = generation
+        else:
+            exists, found = generation, seen
+    return found

@@ -1,0 +1,269 @@
+"""Start, adopt and cancel the session of a task instance: the requests behind ``identity``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from helmr_provider._common.errors import IdentityError
+from helmr_provider._sessions.identity import (
+    Adopt,
+    FoundSession,
+    LookUp,
+    Replace,
+    Start,
+    highest_generation,
+    ownership_member,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from helmr_provider._sessions.identity import Outcome, OwnershipMetadata, StartSteps, Step
+    from helmr_provider._sessions.start_request import StartOptions
+    from helmr_provider.client import HelmrClient
+    from helmr_provider.client.models.sessions import SessionSnapshot
+
+S = TypeVar("S")
+R = TypeVar("R")
+
+# Somebody else's PATCH can undo a stamp, as nothing compares and swaps; more than a few in a row is no accident.
+_STAMP_ATTEMPTS: Final = 3
+
+
+@dataclass(kw_only=True)
+class OwnedSession:
+    """What a try has to answer for in Helmr, from the moment that its start is sent.
+
+    :param external_id: name of the session.
+    :param owner: the try; the session's stamp must say the same when something is cancelled.
+    :param named: whether the name is ours. If it is the author's, the session may serve others, too.
+    :param session_id: known once the start was answered.
+    :param run_id: known once the start was answered.
+    """
+
+    external_id: str
+    owner: str
+    named: bool
+    session_id: str | None = None
+    run_id: str | None = None
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """What is handed on: to XComs, to whoever does not wait, and over a deferral."""
+        known = {"session_id": self.session_id, "run_id": self.run_id, "external_id": self.external_id}
+        return {name: value for name, value in known.items() if value is not None}
+
+
+class SessionStarter:
+    """Perform the steps of ``find_or_start`` on a control plane.
+
+    :param client: of the worker.
+    :param stamp: of this try.
+    :param name: external id of a generation.
+    :param options: what to start with.
+    :param wait: waits until a run has ended.
+    :param claimed: hears the name of the session that this try is about to answer for.
+    :param log: of the task.
+    """
+
+    def __init__(
+        self,
+        client: HelmrClient,
+        *,
+        stamp: OwnershipMetadata,
+        name: Callable[[int], str],
+        options: StartOptions,
+        wait: Callable[[str], object],
+        claimed: Callable[[str], object],
+        log: Any,
+    ) -> None:
+        self._client = client
+        self._stamp = stamp
+        self._name = name
+        self._options = options
+        self._wait = wait
+        self._claimed = claimed
+        self._log = log
+
+    def run(self, steps: StartSteps) -> Outcome:
+        """Run the steps to the end.
+
+        :param steps: of :func:`~helmr_provider._sessions.identity.find_or_start` or ``find_or_start_named``.
+        :raises HelmrError: a request failed.
+        :raises IdentityError: no session can be found or started.
+        """
+        return _drive(steps, self._step)
+
+    def _step(self, step: Step) -> FoundSession | None:
+        match step:
+            case LookUp(generation):
+                return look_up(self._client, self._name(generation), generation)
+            case Start(generation):
+                return self._start(generation)
+            case Adopt(seen):
+                return self._adopt(seen)
+            case Replace(seen):
+                self._replace(seen)
+                return None
+
+    def _start(self, generation: int) -> FoundSession | None:
+        from helmr_provider.client.errors import HelmrConflictError
+
+        external_id = self._name(generation)
+        self._claimed(external_id)
+        try:
+            started = self._options.start(self._client, external_id, self._stamp.onto(self._options.metadata))
+        except HelmrConflictError as error:
+            if error.code in {"session_fingerprint_mismatch", "session_terminal"}:
+                return None
+            raise
+        if started.is_cached:
+            return None
+        return _seen(generation, started.session, started.run.id, started.run.status)
+
+    def _adopt(self, seen: FoundSession) -> FoundSession:
+        self._claimed(self._name(seen.generation))
+        session = self._put_stamp(seen)
+        run = self._client.runs.retrieve(seen.run_id)
+        self._log.info("Adopted run %s of session %s instead of starting another.", seen.run_id, seen.session_id)
+        if differences := self._differences(seen):
+            self._log.warning(
+                "Run %s was started with another %s than this try would send; it is not started again for that. "
+                "What changes from try to try holds something like the time or the try number.",
+                seen.run_id,
+                ", another ".join(differences),
+            )
+        return _seen(seen.generation, session, run.id, run.status)
+
+    def _put_stamp(self, seen: FoundSession) -> SessionSnapshot:
+        from helmr_provider.client.errors import HelmrConflictError
+
+        session = self._client.sessions.retrieve(seen.session_id)
+        for _ in range(_STAMP_ATTEMPTS):
+            before = ownership_member(session.metadata, "owner")
+            if before == self._stamp.owner and ownership_member(session.metadata, "epoch") == self._stamp.epoch:
+                break
+            try:
+                self._client.sessions.update(seen.session_id, metadata=self._stamp.onto(session.metadata))
+            except HelmrConflictError:
+                # The session has ended meanwhile; the run, read next, tells how.
+                break
+            session = self._client.sessions.retrieve(seen.session_id)
+            if ownership_member(session.metadata, "owner") not in {before, self._stamp.owner}:
+                self._log.warning("Session %s was adopted by another try at the same time.", seen.session_id)
+                break
+        return session
+
+    def _differences(self, seen: FoundSession) -> list[str]:
+        from helmr_provider.client.errors import HelmrError
+
+        try:
+            created = next(self._client.runs.events.records(seen.run_id, page_size=1), None)
+        except HelmrError:
+            return []
+        attributes: Any = None if created is None else created.attributes
+        return self._options.differences(attributes) if isinstance(attributes, dict) else []
+
+    def _replace(self, seen: FoundSession) -> None:
+        self._log.info("Cancelling session %s of an earlier try, because on_retry is 'new'.", seen.session_id)
+        self._client.sessions.open(seen.session_id).cancel(reason="replaced by a new try of the Airflow task")
+        self._wait(seen.run_id)
+
+
+def look_up(client: HelmrClient, external_id: str, generation: int = 1) -> FoundSession | None:
+    """Look at a session and its first run.
+
+    :param client: of the worker.
+    :param external_id: name of the session.
+    :param generation: what to call it in the answer.
+    :raises HelmrError: a request failed.
+    """
+    from helmr_provider.client.errors import HelmrNotFoundError
+
+    try:
+        session = client.sessions.retrieve(external_id=external_id)
+    except HelmrNotFoundError:
+        return None
+    # Not current_run_id: that becomes the run of a later turn (contract/behaviour.md §4).
+    for run in client.sessions.open(session).runs():
+        if run.turn_index == 0:
+            return _seen(generation, session, run.run_id, run.status)
+    raise IdentityError(f"Session {session.id} shows no first run.", permanent=False)
+
+
+def find_last(client: HelmrClient, name: Callable[[int], str], *, single: bool = False) -> FoundSession | None:
+    """Look at the last session that a task instance has started.
+
+    :param client: of the worker.
+    :param name: external id of a generation.
+    :param single: whether there is one name only, an author's.
+    :raises HelmrError: a request failed.
+    """
+    if single:
+        return look_up(client, name(1))
+    return _drive(highest_generation(), lambda step: look_up(client, name(step.generation), step.generation))
+
+
+def cancel(client: HelmrClient, claim: OwnedSession, *, reason: str, log: Any) -> bool:
+    """Cancel what a try answers for, if it still does. Check and cancel are not atomic; an adopter looks again.
+
+    :param client: of the worker.
+    :param claim: of this try.
+    :param reason: goes into the run's events.
+    :param log: of the task.
+    :raises HelmrError: a request failed.
+    """
+    from helmr_provider.client.errors import HelmrConflictError, HelmrNotFoundError
+
+    by_id = {"session": claim.session_id} if claim.session_id else {"external_id": claim.external_id}
+    try:
+        session = client.sessions.retrieve(**by_id)
+    except HelmrNotFoundError:
+        return False
+    if ownership_member(session.metadata, "owner") != claim.owner:
+        log.info("Session %s belongs to another try now; it is left alone.", session.id)
+        return False
+    if claim.named:
+        try:
+            client.sessions.open(session.id).cancel(reason=reason)
+        except HelmrConflictError:
+            return False
+        log.info("Cancelled session %s.", session.id)
+        return True
+    run_id = claim.run_id or session.current_run_id
+    if run_id is None:
+        return False
+    client.runs.cancel(run_id, reason=reason)
+    log.info("Cancelled run %s.", run_id)
+    if client.sessions.retrieve(session.id).activity != "idle":
+        log.warning(INPUT_PENDING, session.id)
+    return True
+
+
+INPUT_PENDING: Final = (
+    "Session %s has pending input, which starts another run now. It has an external id of your own, so the session "
+    "itself was not cancelled."
+)
+
+
+def _drive(steps: Generator[S, FoundSession | None, R], perform: Callable[[S], FoundSession | None]) -> R:
+    answer: FoundSession | None = None
+    while True:
+        try:
+            step = steps.send(answer)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+        answer = perform(step)
+
+
+def _seen(generation: int, session: SessionSnapshot, run_id: str, run_status: str) -> FoundSession:
+    return FoundSession(
+        generation=generation,
+        session_id=session.id,
+        run_id=run_id,
+        run_status=run_status,
+        owner=ownership_member(session.metadata, "owner"),
+        epoch=ownership_member(session.metadata, "epoch"),
+    )

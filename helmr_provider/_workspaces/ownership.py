@@ -1,0 +1,110 @@
+"""Whose a workspace is, and what may be done to it for the sake of a task: shared by operators and triggers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from helmr_provider._sessions.identity import ownership_member
+
+if TYPE_CHECKING:
+    from helmr_provider._sessions.identity import OwnershipMetadata
+    from helmr_provider.client import AsyncHelmrClient, HelmrClient
+    from helmr_provider.client.models.workspaces import Workspace, WorkspaceStop
+
+HOLDER: Final = "airflow_holder"
+"""Member of a workspace's metadata: the try whose command was started last."""
+
+BUSY: Final = frozenset({"workspace_writer_active", "workspace_materialization_not_runnable"})
+"""Codes of conflicts that pass: somebody else writes, or the workspace is being stopped."""
+
+ENDED: Final = frozenset({"archived", "deleted"})
+"""States that a workspace never leaves."""
+
+
+def is_ours(workspace: Workspace, stamp: OwnershipMetadata, prefix: str) -> bool:
+    """Say whether a task of the same DAG run has created the workspace, and named it.
+
+    One with an external id of the author's own may serve others.
+
+    :param workspace: as it is now.
+    :param stamp: of the try that asks.
+    :param prefix: the connection's ``session_prefix``.
+    """
+    created_by: Any = workspace.metadata.get("airflow")
+    return (
+        isinstance(created_by, dict)
+        and (created_by.get("dag_id"), created_by.get("run_id")) == (stamp.dag_id, stamp.run_id)
+        and (workspace.external_id or "").startswith(f"{prefix}:")
+    )
+
+
+def hold(client: HelmrClient, workspace_id: str, stamp: OwnershipMetadata, prefix: str) -> bool:
+    """Note on our workspace which try answers for the command in it; say whether it is ours.
+
+    :param client: of the worker.
+    :param workspace_id: the workspace.
+    :param stamp: of the try.
+    :param prefix: the connection's ``session_prefix``.
+    :raises HelmrError: a request failed.
+    """
+    workspace = client.workspaces.retrieve(workspace_id)
+    if not is_ours(workspace, stamp, prefix):
+        return False
+    if workspace.metadata.get(HOLDER) != stamp.owner:
+        client.workspaces.update(workspace_id, metadata={**workspace.metadata, HOLDER: stamp.owner})
+    return True
+
+
+def stop_if_held(client: HelmrClient, *, workspace_id: str, exec_id: str, owner: str) -> bool:
+    """End a command with its workspace, if the try still answers for it and it still runs; say whether it was ended.
+
+    Check and stop are not atomic. What the workspace holds is captured, and its next command starts it again.
+
+    :param client: of the worker.
+    :param workspace_id: the workspace.
+    :param exec_id: the command.
+    :param owner: the try.
+    :raises HelmrError: a request failed.
+    """
+    handle = client.workspaces.open(workspace_id)
+    if handle.retrieve().metadata.get(HOLDER) != owner or handle.execs.open(exec_id).retrieve().is_terminal:
+        return False
+    handle.stop()
+    return True
+
+
+async def astop_if_held(client: AsyncHelmrClient, *, workspace_id: str, exec_id: str, owner: str) -> bool:
+    """Do as :func:`stop_if_held`, in the triggerer.
+
+    :param client: the triggerer's shared client.
+    :param workspace_id: the workspace.
+    :param exec_id: the command.
+    :param owner: the try.
+    :raises HelmrError: a request failed.
+    """
+    handle = client.workspaces.open(workspace_id)
+    if (await handle.retrieve()).metadata.get(HOLDER) != owner:
+        return False
+    if (await handle.execs.open(exec_id).retrieve()).is_terminal:
+        return False
+    await handle.stop()
+    return True
+
+
+def is_stopped(stop: WorkspaceStop, materialization_id: str | None) -> bool:
+    """Say whether what was to be stopped is gone, by the answer to a repeated stop.
+
+    :param stop: the answer.
+    :param materialization_id: what was to be stopped; somebody may have started the workspace again meanwhile.
+    """
+    live = stop.materialization
+    return live is None or live.is_terminal or (materialization_id is not None and live.id != materialization_id)
+
+
+def created_in(workspace: Workspace, stamp: OwnershipMetadata) -> bool:
+    """Say whether the task instance has created the workspace since it was cleared last.
+
+    :param workspace: found by the task instance's name.
+    :param stamp: of the try that asks.
+    """
+    return workspace.state == "active" and ownership_member(workspace.metadata, "epoch") == stamp.epoch

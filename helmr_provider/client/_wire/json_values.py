@@ -1,0 +1,65 @@
+"""JSON values as they are read and written. Imports nothing heavy, so that a DAG file may use it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import is_dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from helmr_provider.client._schemas import dump_dataclass
+from helmr_provider.client._secrets import Secret
+from helmr_provider.client.errors import PayloadValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def json_object(value: Any) -> dict[str, Any] | None:
+    """Return a JSON value if it is an object."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+def encode(value: Any, what: str = "The body") -> bytes:
+    """Render a JSON value. Pydantic models and dataclasses are rendered as JSON; nothing else is converted.
+
+    :param what: subject of the error text.
+    :raises PayloadValidationError: it is not JSON, before anything is sent.
+    """
+    try:
+        _check_keys(value)
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_dump_model)
+        return text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        if isinstance(error, UnicodeEncodeError):
+            reason = "it holds text that is not Unicode"
+    raise PayloadValidationError(f"{what} is not JSON: {reason}.")
+
+
+def join_members(members: Mapping[str, bytes]) -> bytes:
+    """Return the JSON object whose members are encoded already."""
+    return b"{" + b",".join(json.dumps(name).encode() + b":" + value for name, value in members.items()) + b"}"
+
+
+def _check_keys(value: Any) -> None:
+    # json.dumps turns 1 and None into texts, so two different payloads would be one on the wire.
+    if isinstance(value, dict):
+        for key, member in cast("dict[object, Any]", value).items():
+            if not isinstance(key, str):
+                raise TypeError(f"the key {key!r} is not text")
+            _check_keys(member)
+    elif isinstance(value, (list, tuple)):
+        for item in cast("list[Any]", value):
+            _check_keys(item)
+
+
+def _dump_model(value: Any) -> Any:
+    dump = getattr(value, "model_dump", None)
+    if dump is not None:
+        # By alias, because that is the name under which the other side reads it.
+        return dump(mode="json", by_alias=True)
+    if is_dataclass(value) and not isinstance(value, type):
+        return dump_dataclass(value)
+    if isinstance(value, Secret):
+        return value.reveal()
+    raise TypeError(f"a {type(value).__name__} cannot be rendered")

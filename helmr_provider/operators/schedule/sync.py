@@ -1,0 +1,186 @@
+"""Make the schedules of a control plane those that are declared."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+from helmr_provider.operators._base import HelmrOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from helmr_provider.schedules._check import DeclaredSchedule, HelmrSchedule
+    from helmr_provider.schedules._plan import Change, Memory
+
+# Under this key the next run of the DAG finds what this one knew.
+_MEMORY: Final = "helmr_schedules"
+_SUFFIXES: Final = (".yaml", ".yml", ".json")
+
+
+class HelmrSyncSchedulesOperator(HelmrOperator):
+    """Make the schedules of a control plane those that are declared: in a file beside the DAG, for example.
+
+    Everything declared is checked first; if anything is wrong, the task fails for good with all problems at once, and
+    nothing is changed. Then it is compared with what is there, the difference is written into the log as a table, and
+    made true: schedules are created, replaced, activated, deactivated and, with ``prune``, deleted. A second run finds
+    nothing to do. Schedules that tasks declare in their own source are never touched.
+
+    Helmr replaces a schedule as a whole and does not show the run options of one. So the options that a sync has set
+    are remembered (as an XCom, for the next run of the DAG) together with the moment of the schedule's last change: as
+    long as nobody has changed the schedule since, they are known. When they are not known and some are declared, the
+    schedule is replaced; when none are declared, they are left alone, until another change replaces them. Both stand in
+    the table.
+
+    When some changes fail, the others are made all the same, the task fails and says which, and its next run goes on
+    from there.
+
+    Needs the scopes ``runs:read`` (operation listSchedules) and ``runs:create`` (createSchedule, updateSchedule,
+    activateSchedule, deactivateSchedule, deleteSchedule).
+
+    :param schedules: What should be there (templated). A list of dictionaries or
+        :class:`~helmr_provider.schedules.HelmrSchedule` objects; or the name of a ``.yaml``, ``.yml`` or ``.json``
+        file, which is looked for as a template, beside the DAG file for example, and may hold Jinja; or its text; or a
+        ``Path``, which is read as it is when the task runs; or a function of ``context`` and ``jinja_env`` that returns
+        one of these. Each has ``deduplication_key``, ``task``, ``cron`` and, if need be, ``timezone``,
+        ``external_id``, ``active`` and ``options``.
+    :param owned_prefix: Beginning of the keys that belong to this task alone (templated). All declared keys must have
+        it.
+    :param prune: Delete the schedules whose keys begin with ``owned_prefix`` and that are not declared. An environment
+        with 200 schedules or more cannot be pruned, because no more are listed.
+    :param dry_run: Only show the difference; text such as ``"True"`` counts, too (templated, as ``only_show``).
+    :param preview: How many of the next fires to show of each schedule, in its time zone.
+    :param helmr_conn_id: Airflow connection of the control plane (templated).
+    :raises AirflowFailException: A declaration is wrong, or the control plane refuses a change for good.
+    """
+
+    template_fields = ("schedules", "owned_prefix", "only_show", "helmr_conn_id")
+    template_ext = _SUFFIXES
+    template_fields_renderers: ClassVar[dict[str, str]] = {"schedules": "yaml"}
+    ui_color = "#e4e9f7"
+
+    def __init__(
+        self,
+        *,
+        schedules: Sequence[Mapping[str, Any] | HelmrSchedule] | str | Path | Callable[..., Any],
+        owned_prefix: str | None = None,
+        prune: bool = False,
+        dry_run: bool | str = False,
+        preview: int = 3,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if prune and not owned_prefix:
+            raise ValueError("prune needs an owned_prefix: only schedules whose keys begin with it are deleted.")
+        self.schedules = schedules
+        self.owned_prefix = owned_prefix
+        self.prune = prune
+        # BaseOperator has a method of the parameter's name.
+        self.only_show = dry_run
+        self.preview = preview
+        # Airflow puts the contents in the place of a file's name.
+        self._source = str(schedules) if isinstance(schedules, (str, Path)) and _is_file(schedules) else "schedules"
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Compare, show, and make it true.
+
+        :param context: Context of the task.
+        :return: ``dry_run``, ``counts`` by action, the ``changes``, and the keys that are ``unchanged``.
+        """
+        from helmr_provider.schedules._apply import Sync
+        from helmr_provider.schedules._plan import Memory
+
+        declared, only_show = self._declared(context), self._is_dry_run()
+        ti = context["ti"]
+        memory = Memory.read(
+            ti.xcom_pull(task_ids=ti.task_id, key=_MEMORY, map_indexes=ti.map_index, include_prior_dates=True)
+        )
+        with closing(self.hook):
+            changes = self._plan(declared, memory)
+            now = datetime.now(UTC)
+            self._show(changes, now, only_show=only_show)
+            if not only_show:
+                sync = Sync(self.hook.client.schedules, memory, self.log)
+                sync.make(changes)
+                if self.do_xcom_push:
+                    ti.xcom_push(key=_MEMORY, value=sync.stored())
+                if failure := sync.failure():
+                    raise (AirflowException if failure.may_pass else AirflowFailException)(failure.text)
+        return self._result(changes, now, only_show=only_show)
+
+    def _declared(self, context: Context) -> list[DeclaredSchedule]:
+        from helmr_provider.schedules._check import DeclarationError, check
+        from helmr_provider.schedules._read import read_text
+
+        given: Any = self.schedules
+        if callable(given):
+            given = given(context=context, jinja_env=self.get_template_env())
+        source = self._source
+        try:
+            if isinstance(given, Path):
+                source = given.name
+                given = given.read_text()
+            if isinstance(given, str):
+                if _is_file(given):
+                    raise FileNotFoundError(f"There is no file {given} beside the DAG or in its template_searchpath")
+                given = read_text(given, source=source)
+            return check(given, source=source, prefix=self.owned_prefix)
+        except (DeclarationError, OSError) as error:
+            raise AirflowFailException(str(error)) from None
+
+    def _is_dry_run(self) -> bool:
+        said = str(self.only_show).strip().lower()
+        if said not in {"true", "false"}:
+            raise AirflowFailException(f"dry_run must be true or false, but is {self.only_show!r}.")
+        return said == "true"
+
+    def _plan(self, declared: list[DeclaredSchedule], memory: Mapping[str, Memory]) -> list[Change]:
+        from helmr_provider.client.errors import HelmrNotFoundError
+        from helmr_provider.schedules._plan import LIST_CAP, PlanError, plan
+
+        with self._translate_errors("list the schedules"):
+            present = self.hook.client.schedules.list()
+            is_complete = len(present) < LIST_CAP
+            if not is_complete:
+                # What is out of sight can be looked up, if an earlier sync knew its id.
+                seen = {schedule.id for schedule in present}
+                for id_ in [memory[each.key].id for each in declared if each.key in memory]:
+                    if id_ not in seen:
+                        try:
+                            present.append(self.hook.client.schedules.retrieve(id_))
+                        except HelmrNotFoundError:
+                            continue
+        try:
+            prefix = self.owned_prefix if self.prune else None
+            return plan(declared, present, memory, prune_prefix=prefix, is_complete=is_complete)
+        except PlanError as error:
+            raise AirflowFailException(str(error)) from None
+
+    def _show(self, changes: list[Change], now: datetime, *, only_show: bool) -> None:
+        from helmr_provider.schedules._show import summary, table
+
+        aim = "would change" if only_show else "are to change"
+        self.log.info("How the schedules on %s %s: %s", self.helmr_conn_id, aim, summary(changes))
+        # A line at a time: a viewer of logs may wrap or indent what has several.
+        for line in table(changes, now, self.preview):
+            self.log.info("%s", line)
+
+    def _result(self, changes: list[Change], now: datetime, *, only_show: bool) -> dict[str, Any]:
+        from helmr_provider.schedules._plan import ACTIONS
+
+        return {
+            "dry_run": only_show,
+            "counts": {action: sum(change.action == action for change in changes) for action in ACTIONS},
+            "changes": [change.as_data(now, self.preview) for change in changes if change.action != "keep"],
+            "unchanged": [change.key for change in changes if change.action == "keep"],
+        }
+
+
+def _is_file(name: str | Path) -> bool:
+    return str(name).endswith(_SUFFIXES) and "\n" not in str(name)

@@ -1,0 +1,214 @@
+"""Close the sessions that this Airflow has started and nobody needs any more."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+from helmr_provider._sessions.identity import OWNERSHIP, ownership_member
+from helmr_provider.client.durations import seconds
+from helmr_provider.operators._base import HelmrOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from helmr_provider.client.models.sessions import SessionSnapshot
+
+# A list has no cursor: what is behind the last entry is out of reach (contract/behaviour.md section 4).
+_FULL_LIST: Final = 200
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class HelmrCleanupSessionsOperator(HelmrOperator):
+    """Close idle sessions that this Airflow has started and that nothing has happened in for a while.
+
+    Only sessions are closed whose name begins with the connection's ``session_prefix`` and that bear the stamp of a
+    task instance: never one with an external id of somebody's own. What is active is left alone.
+
+    A list of sessions shows the 200 that changed last, and no more. While a list is full, what was closed makes room
+    for older ones, and each task's own list is looked at, too. If all that is shown is too young even so, older ones
+    stay out of reach: the task says so, and ``older_than_when_full`` lets it get there.
+
+    Needs the scopes ``runs:read`` and ``runs:manage`` (operations listSessions, listTasks, getRun, closeSession).
+
+    :param older_than: how long nothing must have happened: neither a change of the session, nor one of its run; a
+        timedelta, seconds, or text such as ``"90m"``, ``"12h"``, ``"7d"``. (templated)
+    :param older_than_when_full: the shorter time that is enough while older sessions are out of reach. By default, they
+        are waited for. (templated)
+    :param only_dag_id: only sessions of this DAG. (templated)
+    :param reason: kept with each session. (templated)
+    :param max_closed: how many sessions are closed at most; the next run goes on.
+    :param dry_run: whether to say only what would be closed.
+    :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
+    :return: ``{"closed": [{"session_id", "external_id", "idle_since"}, …], "out_of_reach": bool, "dry_run": bool}``.
+    :raises AirflowFailException: the connection may not do it, or a parameter is wrong.
+    :raises AirflowException: some sessions could not be closed; all others were.
+    """
+
+    template_fields: Collection[str] = ("older_than", "older_than_when_full", "only_dag_id", "reason", "helmr_conn_id")
+    ui_color = "#e8e4f8"
+
+    def __init__(
+        self,
+        *,
+        older_than: timedelta | float | str,
+        older_than_when_full: timedelta | float | str | None = None,
+        only_dag_id: str | None = None,
+        reason: str = "cleaned up by Airflow",
+        max_closed: int = 500,
+        dry_run: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.older_than = older_than
+        self.older_than_when_full = older_than_when_full
+        self.only_dag_id = only_dag_id
+        self.reason = reason
+        self.max_closed = max_closed
+        # The name itself is taken by a method of Airflow's.
+        self._dry_run = dry_run
+        if max_closed < 1:
+            raise ValueError("max_closed must be at least 1")
+
+    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
+        """Close what is old enough.
+
+        :param context: of the task instance.
+        """
+        age, when_full = _age("older_than", self.older_than), None
+        if self.older_than_when_full is not None:
+            when_full = _age("older_than_when_full", self.older_than_when_full)
+        dry_run = self._dry_run
+        cleanup = _Cleanup(self, dry_run=dry_run)
+        with self._translate_errors("clean up Helmr sessions"):
+            out_of_reach = cleanup.everything(age)
+            if out_of_reach and when_full is not None:
+                out_of_reach = cleanup.everything(when_full)
+        if out_of_reach:
+            self.log.warning(
+                "There are more open sessions than lists can show, and none of those shown is old enough to make room. "
+                "Set older_than_when_full, or close sessions in the DAGs that have started them."
+            )
+        self.log.info("%s %d sessions.", "Would close" if dry_run else "Closed", len(cleanup.closed))
+        if cleanup.failed:
+            raise AirflowException(
+                f"Closed {len(cleanup.closed)} Helmr sessions, but {len(cleanup.failed)} could not be closed: "
+                + "; ".join(cleanup.failed)
+            )
+        return {"closed": cleanup.closed, "out_of_reach": out_of_reach, "dry_run": dry_run}
+
+
+class _Cleanup:
+    """One cleaning.
+
+    :param operator: what is to be done.
+    :param dry_run: whether nothing is really closed.
+    """
+
+    def __init__(self, operator: HelmrCleanupSessionsOperator, *, dry_run: bool) -> None:
+        self._client = operator.hook.client
+        self._log = operator.log
+        self._reason = operator.reason
+        self._most = operator.max_closed
+        self._dry_run = dry_run
+        self._prefix = f"{operator.hook.settings.session_prefix}:"
+        self._dag_id = operator.only_dag_id
+        self._decided: set[str] = set()
+        self._tasks: set[str] = set()
+        self.closed: list[dict[str, str]] = []
+        self.failed: list[str] = []
+
+    def everything(self, age: timedelta) -> bool:
+        """Close what is old enough, as far as lists reach; return whether they hide older sessions still.
+
+        :param age: since when nothing must have happened.
+        """
+        # What was decided about a session holds for one age only.
+        self._decided.clear()
+        if not self._work_off(None, age):
+            return False
+        self._tasks.update(task.task_id for task in self._client.tasks.list())
+        full = [task_id for task_id in sorted(self._tasks) if self._work_off(task_id, age)]
+        return bool(full)
+
+    def _work_off(self, task_id: str | None, age: timedelta) -> bool:
+        """Go through a list until it is complete or nothing in it can be closed; return whether it is full still."""
+        while True:
+            before = len(self.closed)
+            listed = self._client.sessions.list(status="open", task_id=task_id, limit=_FULL_LIST)
+            self._tasks.update(session.task_id for session in listed)
+            for session in reversed(listed):
+                if len(self.closed) < self._most:
+                    self._try(session, datetime.now(UTC) - age)
+            full = len(listed) >= _FULL_LIST
+            if not full or len(self.closed) == before or self._dry_run or len(self.closed) >= self._most:
+                return full
+
+    def _try(self, session: SessionSnapshot, latest: datetime) -> None:
+        """Close a session if it is ours and old enough; what goes wrong concerns only this one."""
+        from helmr_provider.client.errors import (
+            HelmrApiError,
+            HelmrAuthError,
+            HelmrConflictError,
+            HelmrGoneError,
+            HelmrNotFoundError,
+            HelmrPermissionError,
+            HelmrProtocolError,
+        )
+
+        try:
+            self._close_if_old(session, latest)
+        except (HelmrAuthError, HelmrPermissionError):
+            raise
+        except (HelmrConflictError, HelmrGoneError, HelmrNotFoundError) as error:
+            self._log.info("Session %s is left alone: %s", session.id, error)
+        except (HelmrApiError, HelmrProtocolError) as error:
+            self._log.warning("Session %s could not be closed: %s", session.id, error)
+            self.failed.append(f"{session.id}: {' '.join(str(error).split())}")
+
+    def _close_if_old(self, session: SessionSnapshot, latest: datetime) -> None:
+        if session.id in self._decided or not self._is_ours(session) or session.activity != "idle":
+            return
+        self._decided.add(session.id)
+        since = session.updated_at
+        if since <= latest and session.current_run_id is not None:
+            # The end of a run does not change its session (recording 145).
+            since = max(since, self._client.runs.retrieve(session.current_run_id).updated_at)
+        if since > latest:
+            return
+        if not self._dry_run:
+            self._client.sessions.open(session.id).close(reason=self._reason)
+            self._log.info("Closed session %s (%s).", session.id, session.external_id)
+        name = session.external_id or ""
+        self.closed.append({"session_id": session.id, "external_id": name, "idle_since": since.isoformat()})
+
+    def _is_ours(self, session: SessionSnapshot) -> bool:
+        if not (session.external_id or "").startswith(self._prefix):
+            return False
+        if ownership_member(session.metadata, "owner") is None:
+            return False
+        return self._dag_id is None or bool(session.metadata[OWNERSHIP].get("dag_id") == self._dag_id)
+
+
+def _age(name: str, value: timedelta | float | str) -> timedelta:
+    try:
+        if not isinstance(value, str):
+            age = timedelta(seconds=seconds(value))
+        elif parts := re.fullmatch(r"(?:\d+[smhd])+", value.strip()):
+            found = re.findall(r"(\d+)([smhd])", parts[0])
+            age = timedelta(seconds=sum(int(number) * _UNITS[unit] for number, unit in found))
+        else:
+            age = timedelta(seconds=float(value))
+    except (TypeError, ValueError, OverflowError):
+        age = timedelta(-1)
+    if age < timedelta(0):
+        raise AirflowFailException(
+            f"{name} must be a timedelta, seconds, or text such as '90m', '12h', '7d', but is {value!r}."
+        )
+    return age

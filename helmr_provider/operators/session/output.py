@@ -1,0 +1,100 @@
+"""Read the records that a session has written to an output stream."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from helmr_provider._common.errors import DEFAULT_MAX_RESULT_BYTES, small_enough
+from helmr_provider._common.validation import address, check_session_ref, sequence, shown, stream_name
+from helmr_provider.links import HelmrSessionLink, store_links
+from helmr_provider.operators._base import HelmrOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from airflow.providers.common.compat.sdk import Context
+
+
+class HelmrReadOutputOperator(HelmrOperator):
+    """Read the records of an output stream of a session that are there; it waits for none.
+
+    :class:`~helmr_provider.sensors.session.HelmrSessionOutputSensor` waits for the next one.
+
+    Needs the scopes ``session-streams:read`` and ``runs:read`` (operations listSessionOutputRecords, getSession).
+
+    :param session_id: the session. (templated)
+    :param external_id: its external id instead. (templated)
+    :param stream: output stream that the deployed task declares. (templated)
+    :param after: only records behind this sequence; a whole number, or a template of one. (templated)
+    :param correlation_id: only records with it. (templated)
+    :param limit: how many records at most; ``None`` for all that there are.
+    :param result: what to return of each record: its ``"data"``, or the whole ``"record"`` with its ``sequence``,
+        ``correlation_id`` and ``created_at``.
+    :param max_result_bytes: largest result as JSON that may become an XCom; ``None`` for no limit.
+    :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
+    :return: a list, oldest first. The XCom ``cursor`` is the sequence of the last record, or ``after`` if there is
+        none: what the next reader or sensor takes as its ``after``.
+    :raises AirflowFailException: there is no such session or stream, or the result is too large.
+    """
+
+    template_fields: Collection[str] = (
+        "session_id",
+        "external_id",
+        "stream",
+        "after",
+        "correlation_id",
+        "helmr_conn_id",
+    )
+    operator_extra_links = (HelmrSessionLink(),)
+    ui_color = "#e8e4f8"
+
+    def __init__(
+        self,
+        *,
+        session_id: str | None = None,
+        external_id: str | None = None,
+        stream: str,
+        after: int | str = 0,
+        correlation_id: str | None = None,
+        limit: int | None = 100,
+        result: Literal["data", "record"] = "data",
+        max_result_bytes: int | None = DEFAULT_MAX_RESULT_BYTES,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.session_id = session_id
+        self.external_id = external_id
+        self.stream = stream
+        self.after = after
+        self.correlation_id = correlation_id
+        self.limit = limit
+        self.result: Literal["data", "record"] = result
+        self.max_result_bytes = max_result_bytes
+        check_session_ref(session_id, external_id)
+        if result not in {"data", "record"}:
+            raise ValueError("result must be 'data' or 'record'")
+        if limit is not None and limit < 1:
+            raise ValueError("limit must be at least 1, or None")
+
+    def execute(self, context: Context) -> list[Any]:
+        """Read.
+
+        :param context: of the task instance.
+        """
+        after, name = sequence("after", self.after), stream_name("stream", self.stream)
+        records: list[Any] = []
+        with self._translate_errors(f"read output of {shown(self.session_id, self.external_id)}"):
+            client = self.hook.client
+            session = client.sessions.retrieve(**address(self.session_id, self.external_id))
+            page = None if self.limit is None else min(self.limit, 500)
+            stream = client.sessions.open(session.id).output(name)
+            for record in stream.iter(after=after, limit=page, correlation_id=self.correlation_id):
+                records.append(record)
+                if len(records) == self.limit:
+                    break
+        if self.do_xcom_push:
+            context["ti"].xcom_push(key="cursor", value=records[-1].sequence if records else after)
+            store_links(context, console_url=self.hook.settings.console_url, session_id=session.id)
+        value = [record.data if self.result == "data" else record.raw for record in records]
+        limit = self.max_result_bytes if self.do_xcom_push else None
+        return list(small_enough(value, f"What was read of output stream {self.stream!r}", max_bytes=limit))

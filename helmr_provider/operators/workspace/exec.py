@@ -1,0 +1,455 @@
+"""Run a command in a workspace, with its output in the task's log."""
+
+from __future__ import annotations
+
+import shlex
+from contextlib import suppress
+from itertools import count
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, PokeReturnValue
+
+from helmr_provider._common.errors import DEFAULT_MAX_RESULT_BYTES
+from helmr_provider._common.validation import require_id
+from helmr_provider._logs.exec_logs import PAGE, STREAMS, Output
+from helmr_provider._sessions.identity import OwnershipMetadata, owner_of
+from helmr_provider._workspaces.ownership import BUSY, hold, stop_if_held
+from helmr_provider.links import HelmrWorkspaceLink, store_workspace_link, workspace_url
+from helmr_provider.operators._waiting import HelmrWaitingOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from helmr_provider.client import ExecHandle, WorkspaceHandle
+    from helmr_provider.client.models.execs import Exec
+    from helmr_provider.triggers.base import HelmrTrigger
+
+MARK: Final = "AIRFLOW_HELMR_EXEC"
+"""Environment variable of the command that tells which task instance has started it: its idempotency key."""
+
+_WRITE_BYTES: Final = 1024 * 1024
+_TAIL_BYTES: Final = 4096
+_TAIL_LINES: Final = 15
+_SHOWN_COMMAND: Final = 200
+_MISMATCH: Final = "idempotency_fingerprint_mismatch"
+
+
+class HelmrExecOperator(HelmrWaitingOperator):
+    """Run a command in a workspace, and wait for its end.
+
+    What it writes appears in the task's log line by line as it comes, also while the task is deferred; lines of stderr
+    begin with ``stderr:``. A command that does not exit with 0 fails the task with its last lines.
+
+    A retry adopts the command that a killed try has left running, or that has succeeded; a command that has failed is
+    run again, and so is every command of a cleared task. The idempotency key that makes it so counts for a day.
+
+    There is no way to end a command but to stop its workspace. When the task is killed or out of time, that is done if
+    a task of the same DAG run has created the workspace (:class:`HelmrCreateWorkspaceOperator`, without an
+    ``external_id``) and this try's command still runs in it.
+
+    XComs pushed at the start: ``workspace_id``, ``exec_id``.
+
+    Needs the scopes ``workspace-exec:create``, ``workspace-exec:read`` and ``workspace-exec:manage`` (operations
+    createWorkspaceExec, listWorkspaceExecs, getWorkspaceExec, listWorkspaceExecStdout, listWorkspaceExecStderr,
+    writeWorkspaceExecStdin, closeWorkspaceExecStdin), and for ``stop_on_kill`` ``workspace-lifecycle:manage``
+    (getWorkspace, patchWorkspace, stopWorkspace).
+
+    :param workspace_id: the workspace. (templated)
+    :param command: program and arguments, which no shell reads; or one text for ``sh -c``. Other tasks' data belongs
+        into ``env`` or ``stdin`` rather than into a shell's text. (templated)
+    :param cwd: absolute path to start in; the workspace's own directory when left out. (templated)
+    :param env: more environment variables. The control plane stores and shows them: no place for secrets. (templated)
+    :param stdin: what the command reads from standard input, text or bytes; nothing when left out. Templating drops the
+        last line end of a text. (templated)
+    :param wait_for_writer: whether to wait while a run, another command or a terminal writes to the workspace, or it is
+        being stopped; ``False`` fails the try instead.
+    :param stop_on_kill: whether to stop the workspace, as above, when the task is killed or out of time.
+    :param log_output: whether to log what the command writes.
+    :param result: what to return: the ``"exit_code"``, or all of ``"stdout"`` as text.
+    :param max_result_bytes: largest stdout that may become an XCom; ``None`` for no limit.
+    :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
+    :param timeout: limit of the wait, timedelta or seconds from the start of the try; ``execution_timeout`` counts too.
+    :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
+    :raises AirflowException: the command failed, was lost with its machine, or could not be started.
+    :raises AirflowFailException: somebody has stopped the workspace, or it is archived; or stdout is too large.
+    :raises AirflowTaskTimeout: it had not ended in time.
+    """
+
+    template_fields: Collection[str] = ("workspace_id", "command", "cwd", "env", "stdin", "helmr_conn_id")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"command": "bash", "env": "json"}
+    operator_extra_links = (HelmrWorkspaceLink(),)
+    ui_color = "#e2f2ea"
+
+    def __init__(
+        self,
+        *,
+        workspace_id: str,
+        command: Sequence[str] | str,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: str | bytes | None = None,
+        wait_for_writer: bool = True,
+        stop_on_kill: bool = True,
+        log_output: bool = True,
+        result: Literal["exit_code", "stdout"] = "exit_code",
+        max_result_bytes: int | None = DEFAULT_MAX_RESULT_BYTES,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.workspace_id = workspace_id
+        self.command = command
+        self.cwd = cwd
+        self.env = env
+        self.stdin = stdin
+        self.wait_for_writer = wait_for_writer
+        self.stop_on_kill = stop_on_kill
+        self.log_output = log_output
+        self.result: Literal["exit_code", "stdout"] = result
+        self.max_result_bytes = max_result_bytes
+        self.exec_id: str | None = None
+        self._owner: str | None = None
+        self._output: Output | None = None
+        self._waits_for_writer = False
+        self._killed = False
+        self._stopped = False
+        if result not in {"exit_code", "stdout"}:
+            raise ValueError("result must be 'exit_code' or 'stdout'")
+
+    @property
+    def awaited(self) -> str:
+        """What is waited for, for people."""
+        return f"command {_shown(self._argv)} in Helmr workspace {self.workspace_id}"
+
+    def begin(self, context: Context) -> dict[str, Any]:
+        """Start the command, or adopt what an earlier try has started; neither, while somebody else writes.
+
+        :param context: of the task instance.
+        :raises AirflowFailException: it cannot be started at all.
+        """
+        begun = {"workspace_id": require_id("workspace_id", self.workspace_id)}
+        if self.do_xcom_push:
+            context["ti"].xcom_push(key="workspace_id", value=begun["workspace_id"])
+            url = self.hook.settings.console_url
+            store_workspace_link(context, console_url=url, workspace_id=begun["workspace_id"])
+        self._start(context, begun)
+        return begun
+
+    def look(self, context: Context, begun: dict[str, Any]) -> PokeReturnValue:
+        """Read the command, log what it has written, and judge its end.
+
+        :param context: of the task instance.
+        :param begun: as returned by :meth:`begin`.
+        """
+        if "exec_id" not in begun:
+            self._start(context, begun)
+            if "exec_id" not in begun:
+                return PokeReturnValue(is_done=False)
+        self.exec_id, self._owner = begun["exec_id"], owner_of(context["ti"])
+        handle = self._workspace(begun).execs.open(begun["exec_id"])
+        found = handle.retrieve()
+        self._forward(handle, found, begun)
+        if not found.is_terminal:
+            return PokeReturnValue(is_done=False)
+        self.exec_id = None
+        if found.is_success:
+            return PokeReturnValue(is_done=True, xcom_value=self._result(handle, found))
+        raise self._failure(handle, found)
+
+    def trigger(self, begun: dict[str, Any], deadline: float | None) -> HelmrTrigger:
+        """Return what waits in the triggerer.
+
+        :param begun: as returned by :meth:`begin`.
+        :param deadline: when to give up, in seconds since the epoch; ``None`` for never.
+        """
+        from helmr_provider.triggers.workspace import HelmrExecTrigger, HelmrWorkspaceTrigger
+
+        if "exec_id" not in begun:
+            return HelmrWorkspaceTrigger(
+                helmr_conn_id=self.helmr_conn_id, workspace_id=begun["workspace_id"], what="free", deadline=deadline
+            )
+        return HelmrExecTrigger(
+            helmr_conn_id=self.helmr_conn_id,
+            **begun,
+            log_output=self.log_output,
+            owner=self._owner,
+            stop_on_kill=self.stop_on_kill,
+            deadline=deadline,
+        )
+
+    def execute_complete(
+        self,
+        context: Context,
+        event: Mapping[str, Any] | None = None,
+        *,
+        begun: dict[str, Any] | None = None,
+        deadline: float | None = None,
+    ) -> Any:
+        """Go on when the trigger has fired, and log on from where it has stopped.
+
+        :param context: of the task instance.
+        :param event: of the trigger; it can be a stale one.
+        :param begun: as of the deferral. ``dag.test()`` hands on nothing but the event.
+        :param deadline: as of the deferral, in seconds since the epoch.
+        """
+        told = {name: value for name, value in (event or {}).items() if name in _BEGUN}
+        if begun is None or begun.get("exec_id") == told.get("exec_id"):
+            begun = {**(begun or {}), **told} or None
+        return super().execute_complete(context, event, begun=begun, deadline=deadline)
+
+    def find_again(self, context: Context) -> dict[str, Any] | None:
+        """Find the last command of this task instance by its mark; start none.
+
+        :param context: of the task instance.
+        """
+        begun = {"workspace_id": require_id("workspace_id", self.workspace_id)}
+        marked = self._marked(self._workspace(begun))
+        # A generation more than there were tries: a task that is cleared while it runs keeps its epoch.
+        for generation in range(context["ti"].try_number + 1, 0, -1):
+            if (found := marked.get(self._key(context, generation))) is not None:
+                # What it wrote before is in the log, as far as the lost trigger got.
+                read = {f"{stream}_cursor": getattr(found, f"{stream}_cursor") for stream in STREAMS}
+                return {**begun, "exec_id": found.id, **read}
+        return None
+
+    def give_up(self, context: Context, begun: dict[str, Any]) -> str:
+        """Stop the workspace, if the command in it is ours to end.
+
+        :param context: of the task instance.
+        :param begun: as returned by :meth:`begin`.
+        """
+        if "exec_id" not in begun:
+            return "It was not started, because something else still writes to the workspace."
+        self.exec_id, self._owner = begun["exec_id"], owner_of(context["ti"])
+        return "It was stopped with its workspace." if self._stop() else "It goes on, and a retry finds it again."
+
+    def abandon(self, context: Context, begun: dict[str, Any]) -> None:
+        """Stop the workspace, unless a retry will find the command again.
+
+        :param context: of the task instance.
+        :param begun: as returned by :meth:`begin`.
+        """
+        if context["ti"].try_number > context["ti"].max_tries:
+            self.give_up(context, begun)
+
+    def on_kill(self) -> None:
+        """Stop the workspace, if the command in it is ours to end."""
+        self._killed = True
+        self._stop()
+
+    @property
+    def _argv(self) -> list[str]:
+        return ["sh", "-c", self.command] if isinstance(self.command, str) else list(self.command)
+
+    def _workspace(self, begun: Mapping[str, Any]) -> WorkspaceHandle:
+        return self.hook.client.workspaces.open(begun["workspace_id"])
+
+    def _key(self, context: Context, generation: int) -> str:
+        return self._once_key(context, "exec", str(generation))
+
+    def _start(self, context: Context, begun: dict[str, Any]) -> None:
+        """Start or adopt the command, and note its id; note none while the workspace is busy."""
+        workspace = self._workspace(begun)
+        found = self._adopt_or_create(context, workspace)
+        if found is None:
+            return
+        begun["exec_id"] = found.id
+        stamp = OwnershipMetadata.of(context["ti"], context["dag_run"])
+        if self.stop_on_kill and not found.is_terminal:
+            self._hold(workspace.id, stamp)
+        self.exec_id, self._owner = found.id, stamp.owner
+        if self.do_xcom_push:
+            context["ti"].xcom_push(key="exec_id", value=found.id)
+        if self._killed:
+            self._stop()
+            raise AirflowException("The task was killed while its command was being started.")
+        self._feed(workspace.execs.open(found.id), found)
+
+    def _adopt_or_create(self, context: Context, workspace: WorkspaceHandle) -> Exec | None:
+        for generation in count(1):
+            found = self._create(workspace, self._key(context, generation))
+            if found is None:
+                break
+            if not found.is_cached:
+                self.log.info("Exec %s of workspace %s: %s", found.id, workspace.id, _shown(self._argv))
+                return found
+            if found.is_terminal and not found.is_success:
+                continue
+            if not found.is_terminal and workspace.retrieve().desired_state == "stopped":
+                self._note_busy(workspace, "the command of an earlier try is being ended with its workspace")
+                break
+            self.log.info("Adopted exec %s of an earlier try instead of running the command again.", found.id)
+            return found
+        return None
+
+    def _create(self, workspace: WorkspaceHandle, key: str) -> Exec | None:
+        """Create the command of a key, or find it; ``None`` while the workspace is busy."""
+        from helmr_provider.client.errors import HelmrApiError
+
+        try:
+            created = workspace.exec(
+                self._argv, cwd=self.cwd, env={**(self.env or {}), MARK: key}, idempotency_key=key
+            ).initial
+        except (TypeError, ValueError) as error:
+            raise AirflowFailException(f"The {self.awaited} was not started: {error}") from None
+        except HelmrApiError as error:
+            if error.code in BUSY:
+                self._note_busy(workspace, error)
+                return None
+            # Of a command, the server says this with a 500 (contract/behaviour.md section 21.6).
+            found = self._marked(workspace).get(key) if error.code == _MISMATCH else None
+            if found is None:
+                raise
+            self.log.warning(
+                "Exec %s of an earlier try was started with another command or environment than this try would use. "
+                "What changes from try to try holds something like the time or the try number.",
+                found.id,
+            )
+            return found.model_copy(update={"is_cached": True})
+        return created
+
+    def _note_busy(self, workspace: WorkspaceHandle, why: object) -> None:
+        if not self.wait_for_writer:
+            raise AirflowException(f"The {self.awaited} was not started: {why}") from None
+        if not self._waits_for_writer:
+            self._waits_for_writer = True
+            self.log.info("Workspace %s is busy, waiting until it is free: %s", workspace.id, why)
+
+    def _marked(self, workspace: WorkspaceHandle) -> dict[str, Exec]:
+        """Return the newest commands of the workspace that Airflow tasks have started, by their keys."""
+        found = workspace.execs.list(limit=200)
+        return {each.env_shape[MARK]: each for each in found if MARK in each.env_shape}
+
+    def _hold(self, workspace_id: str, stamp: OwnershipMetadata) -> None:
+        from helmr_provider.client.errors import HelmrPermissionError
+
+        try:
+            ours = hold(self.hook.client, workspace_id, stamp, self.hook.settings.session_prefix)
+        except HelmrPermissionError as error:
+            self.log.warning("The command will go on if this task is killed: %s", error)
+            return
+        if not ours:
+            self.log.info(
+                "No task of this DAG run has created workspace %s: if this task is killed, the command goes on.",
+                workspace_id,
+            )
+
+    def _feed(self, handle: ExecHandle, found: Exec) -> None:
+        """Write what is missing of standard input, and close it: a command that reads must not wait for ever."""
+        from helmr_provider.client.errors import HelmrConflictError
+
+        if found.is_terminal or found.stdin_closed_at is not None:
+            return
+        data = self.stdin.encode() if isinstance(self.stdin, str) else self.stdin or b""
+        try:
+            for offset in range(found.stdin_cursor, len(data), _WRITE_BYTES):
+                handle.stdin.write(data[offset : offset + _WRITE_BYTES], offset=offset)
+            handle.stdin.close()
+        except HelmrConflictError as error:
+            if self.stdin:
+                self.log.info("The command has not taken all of its standard input: %s", error)
+
+    def _forward(self, handle: ExecHandle, found: Exec, begun: dict[str, Any]) -> None:
+        if not self.log_output:
+            return
+        output = self._output
+        if output is None:
+            output = self._output = Output(*(begun.get(f"{stream}_cursor", 0) for stream in STREAMS))
+        for stream in STREAMS:
+            while output.is_behind(stream, found) and (lines := self._next_lines(handle, output, stream, found)):
+                for line in lines:
+                    self.log.info("%s", line)
+        if found.is_terminal:
+            for line in output.end():
+                self.log.info("%s", line)
+        begun.update({f"{stream}_cursor": cursor for stream, cursor in output.cursors.items()})
+
+    def _next_lines(self, handle: ExecHandle, output: Output, stream: str, found: Exec) -> Iterable[str] | None:
+        from helmr_provider.client.errors import HelmrGoneError
+
+        source = handle.stdout if stream == "stdout" else handle.stderr
+        try:
+            chunks = source.list(cursor=output.position(stream), limit=PAGE)
+        except HelmrGoneError:
+            return output.skip(stream, found)
+        return output.take(stream, chunks) if chunks else None
+
+    def _result(self, handle: ExecHandle, found: Exec) -> Any:
+        if self.result == "exit_code":
+            return found.exit_code
+        if self.do_xcom_push and self.max_result_bytes is not None and found.stdout_cursor > self.max_result_bytes:
+            raise AirflowFailException(
+                f"The command has written {found.stdout_cursor} bytes to stdout, more than "
+                f"max_result_bytes={self.max_result_bytes}. Let it write a file, which HelmrReadFileOperator reads, or "
+                "raise max_result_bytes if your XCom backend can hold it."
+            )
+        return _written(handle, "stdout", 0).decode("utf-8", "replace")
+
+    def _failure(self, handle: ExecHandle, found: Exec) -> AirflowException:
+        from helmr_provider.client.errors import HelmrError
+
+        lines = [f"Helmr exec {found.id} ({_shown(found.command)}) {_ending(found, ours=self._stopped)}."]
+        written = next((stream for stream in ("stderr", "stdout") if getattr(found, f"{stream}_cursor")), None)
+        # Without them, only the reason is shorter.
+        with suppress(HelmrError):
+            if written is not None:
+                text = _written(handle, written, max(0, getattr(found, f"{written}_cursor") - _TAIL_BYTES))
+                last = text.decode("utf-8", "replace").strip().splitlines()[-_TAIL_LINES:]
+                lines += [f"Last lines of {written}:", *(f"  {line}" for line in last)]
+        lines.append(f"See {workspace_url(self.hook.settings.console_url, found.workspace_id)}")
+        by_somebody = found.state == "terminated" and not self._stopped
+        return (AirflowFailException if by_somebody else AirflowException)("\n".join(lines))
+
+    def _stop(self) -> bool:
+        """Stop the workspace if that is wanted and ours to do; either way there is nothing left to answer for."""
+        exec_id, self.exec_id = self.exec_id, None
+        if exec_id is None or self._owner is None or not self.stop_on_kill:
+            return False
+        try:
+            # Not the hook's client: a signal may have stopped that in the middle of a request, with its locks held.
+            with self.hook.settings.client(max_streams=0) as client:
+                self._stopped = stop_if_held(client, workspace_id=self.workspace_id, exec_id=exec_id, owner=self._owner)
+        except Exception:
+            self.log.exception("Could not stop the workspace of exec %s", exec_id)
+        else:
+            self.log.info("Exec %s was %s.", exec_id, "stopped with its workspace" if self._stopped else "left alone")
+        return self._stopped
+
+
+_BEGUN: Final = frozenset({"workspace_id", "exec_id", "stdout_cursor", "stderr_cursor"})
+
+
+def _shown(command: Iterable[str]) -> str:
+    text = shlex.join(map(str, command))
+    return text if len(text) <= _SHOWN_COMMAND else f"{text[:_SHOWN_COMMAND]}…"
+
+
+def _ending(found: Exec, *, ours: bool) -> str:
+    error: Any = found.error if isinstance(found.error, dict) else {}
+    match found.state:
+        case "exited" if found.exit_code is not None:
+            return f"exited with code {found.exit_code}"
+        case "exited":
+            said = f"was ended by the signal {found.signal}"
+        case "failed":
+            said = f"could not be started: {error.get('message') or 'no reason given'}"
+        case "lost":
+            said = "is lost, and so is what it had written since the last capture: its machine failed"
+        case "terminated" if ours:
+            said = "was ended with its workspace, because the Airflow task was ended"
+        case "terminated":
+            said = "was ended with its workspace, which somebody else has stopped"
+        case state:
+            said = f"ended as {state!r}"
+    return f"{said} ({error['code']})" if error.get("code") else said
+
+
+def _written(handle: ExecHandle, stream: str, cursor: int) -> bytes:
+    source = handle.stdout if stream == "stdout" else handle.stderr
+    content = b""
+    while chunks := source.list(cursor=cursor, limit=PAGE):
+        for chunk in chunks:
+            content += chunk.content_from(cursor)
+            cursor = chunk.offset_end
+    return content

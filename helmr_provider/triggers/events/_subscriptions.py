@@ -1,0 +1,192 @@
+"""Who listens to a shared feed in this triggerer, and how far Airflow has stored what each was told.
+
+Airflow's shared stream (3.3) reads once for all triggers with the same key, and says when the events made of what was
+read are in its database. Only then does a cursor move, in the state store of the asset that the trigger watches: what
+was handed on but not stored is handed on again after a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
+
+from helmr_provider.triggers.events._feed_events import Cursor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Iterator
+
+    from helmr_provider.triggers.events._feed_events import FeedEvent
+
+
+class Bookmark:
+    """A cursor in the state store of the watched assets.
+
+    :param store: as Airflow gives it to an event trigger; ``None`` before Airflow 3.3, where nothing is kept.
+    :param key: of the cursor.
+    """
+
+    def __init__(self, store: Any, key: str) -> None:
+        self.key = key
+        # Equal triggers on several assets are one to Airflow, which offers no way to ask which assets those are.
+        each = [*getattr(store, "_by_name", {}).values(), *getattr(store, "_by_uri", {}).values()]
+        # The asynchronous access came with Airflow 3.3.2; any other would block the triggerer.
+        self._accessors: Final = [accessor for accessor in each if hasattr(accessor, "aset")]
+
+    async def read(self, slack: float) -> Cursor | None:
+        """Return the cursor, the hindmost if assets differ; ``None`` if none has one.
+
+        :param slack: of the cursor.
+        """
+        found = [Cursor.read(await accessor.aget(self.key), slack) for accessor in self._accessors]
+        kept = [cursor for cursor in found if cursor is not None]
+        return min(kept, key=lambda cursor: cursor.order, default=None)
+
+    async def write(self, cursor: Cursor) -> None:
+        """Store the cursor.
+
+        :param cursor: what is behind.
+        """
+        for accessor in self._accessors:
+            await accessor.aset(self.key, cursor.stored())
+
+
+class Subscriber:
+    """One trigger's part of a shared feed.
+
+    :param bookmark: where its cursor is kept.
+    :param wants: says whether a feed event makes an event.
+    """
+
+    def __init__(self, bookmark: Bookmark, wants: Callable[[FeedEvent], bool]) -> None:
+        self.bookmark = bookmark
+        self.wants = wants
+        self.is_ready = asyncio.Event()
+        self.told = Cursor()
+        self.stored = Cursor()
+        self._telling: FeedEvent | None = None
+
+    def begin(self, cursor: Cursor) -> None:
+        """Begin behind a cursor.
+
+        :param cursor: what is behind.
+        """
+        self.told = self.stored = cursor
+        self.is_ready.set()
+
+    @contextmanager
+    def telling(self, feed_event: FeedEvent) -> Iterator[None]:
+        """Hand an event on; it counts as told only when Airflow asks for the next.
+
+        A trigger that is cancelled while Airflow has its event in hand looks like one that has nothing to tell.
+
+        :param feed_event: what the event is made of.
+        """
+        self._telling = feed_event
+        yield
+        self._telling = None
+        self.told = self.told.past(feed_event)
+
+    def note(self, feed_event: FeedEvent) -> bool:
+        """Move on behind a feed event whose event, if it makes one, is stored; returns whether that is worth keeping.
+
+        :param feed_event: what has happened.
+        :raises LookupError: its event has not reached Airflow.
+        """
+        if not self.wants(feed_event):
+            self.stored = self.stored.beside(feed_event)
+            return False
+        if self._telling is not None and self._telling.id == feed_event.id:
+            raise LookupError(feed_event.id)
+        is_news = self.stored.is_new(feed_event)
+        if is_news:
+            self.stored = self.stored.past(feed_event)
+        return is_news
+
+
+class Subscriptions:
+    """All that share one feed.
+
+    What is read belongs to an *edition*. A new one, read again from where the hindmost subscriber stands, begins when
+    one comes or goes, or when Airflow could not store something; what is left of the old one counts for nobody.
+    """
+
+    def __init__(self) -> None:
+        self.edition = 0
+        self._subscribers: list[Subscriber] = []
+        self._any = asyncio.Event()
+
+    def join(self, subscriber: Subscriber) -> None:
+        """Take in a subscriber.
+
+        :param subscriber: not ready yet; what is shared waits for it.
+        """
+        self._subscribers.append(subscriber)
+        self._any.set()
+        self.edition += 1
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """Let a subscriber go.
+
+        :param subscriber: whom nothing is handed on to any more.
+        """
+        self._subscribers.remove(subscriber)
+        subscriber.is_ready.set()
+        if not self._subscribers:
+            self._any.clear()
+        self.edition += 1
+
+    def is_over(self, edition: int) -> bool:
+        """Whether a newer edition has begun.
+
+        :param edition: the one that was begun.
+        """
+        return edition != self.edition
+
+    async def begin(self) -> tuple[int, Cursor]:
+        """Begin an edition when all are ready; returns its number and where to read from."""
+        while True:
+            await self._any.wait()
+            edition = self.edition
+            for subscriber in list(self._subscribers):
+                await subscriber.is_ready.wait()
+            if not self.is_over(edition):
+                hindmost = min((each.stored for each in self._subscribers), key=lambda each: each.order)
+                return edition, Cursor(hindmost.order, hindmost.slack)
+
+    async def stored(self, read: Iterable[tuple[int, FeedEvent]]) -> None:
+        """Move the cursors: Airflow has stored the events made of these.
+
+        :param read: edition and feed_event, in the order of reading.
+        """
+        moved: dict[Subscriber, None] = {}
+        for edition, feed_event in read:
+            if self.is_over(edition):
+                continue
+            try:
+                moved |= {each: None for each in self._subscribers if each.note(feed_event)}
+            except LookupError:
+                self.lost(edition)
+        for subscriber in moved:
+            await subscriber.bookmark.write(subscriber.stored)
+
+    def lost(self, edition: int) -> None:
+        """Begin again: Airflow has not stored all events of an edition.
+
+        :param edition: that something was lost of.
+        """
+        if not self.is_over(edition):
+            self.edition += 1
+
+
+# Per event loop. Never removed: a group that is about to stop may still read for those that come again.
+_shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Subscriptions]] = WeakKeyDictionary()
+
+
+def subscriptions(key: Hashable) -> Subscriptions:
+    """Return what is shared under a key, on this event loop.
+
+    :param key: of the shared stream.
+    """
+    return _shared.setdefault(asyncio.get_running_loop(), {}).setdefault(key, Subscriptions())

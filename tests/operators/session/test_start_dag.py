@@ -1,0 +1,76 @@
+"""The operator and the sensor inside a DAG: templates, mapping, XComs, and how a DAG is stored."""
+
+from __future__ import annotations
+
+import copy
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, task
+
+from helmr_provider.operators.session import HelmrStartSessionOperator
+from helmr_provider.sensors.run import HelmrRunSensor
+from tests.support.serialized_dags import stored_form
+from tests.support.session_tasks import starts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from helmr_provider.local import LocalControlPlane
+
+
+@pytest.mark.usefixtures("helmr_connection")
+@pytest.mark.parametrize("deferrable", [False, True], ids=["on workers", "deferred"])
+def test_a_dag_starts_sessions_and_uses_their_results(
+    run_dag: Callable[..., Any], control_plane: LocalControlPlane, deferrable: bool
+) -> None:
+    seen: list[Any] = []
+    with DAG(
+        dag_id=f"sessions_{deferrable}",
+        schedule=None,
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        params={"who": "Ada"},
+    ) as dag:
+        greet = HelmrStartSessionOperator(
+            task_id="greet",
+            task="{{ 'ec' ~ 'ho' }}",
+            payload={"hello": "{{ params.who }}", "n": 1, "nothing": None},
+            priority="{{ 3 + 4 }}",
+            deferrable=deferrable,
+        )
+        each = HelmrStartSessionOperator.partial(task_id="each", task="echo", deferrable=deferrable).expand(
+            payload=[10, 20]
+        )
+        again = HelmrRunSensor(
+            task_id="again",
+            run_id="{{ ti.xcom_pull(task_ids='greet', key='run_id') }}",
+            poke_interval=0.1,
+            deferrable=deferrable,
+        )
+
+        @task
+        def use(greeting: Any, same: Any, numbers: Any) -> None:
+            seen.extend([greeting, same, list(numbers)])
+
+        greet >> again
+        use(greet.output, again.output, each.output)
+    assert run_dag(dag).state == "success"
+    assert seen == [{"hello": "Ada", "n": 1, "nothing": None}] * 2 + [[10, 20]]
+    bodies = [entry.body for entry in starts(control_plane) if isinstance(entry.body, dict)]
+    assert len(bodies) == 3
+    assert [body.get("priority") for body in bodies].count(7) == 1
+    assert {body["external_id"].rsplit(":", 3)[1] for body in bodies} == {"greet", "each"}
+
+
+def test_an_operator_without_a_payload_stays_so_when_it_is_copied_and_stored() -> None:
+    def parse() -> Any:
+        with DAG(dag_id="stored", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+            HelmrStartSessionOperator(task_id="start", task="echo", retry={"maxAttempts": 2}, ttl=60)
+        return dag
+
+    original: Any = parse().get_task("start")
+    assert copy.deepcopy(original).payload is original.payload
+    # Airflow makes a new version of a DAG whose stored form differs from the last one's.
+    assert stored_form(parse()) == stored_form(parse())
+    assert "no payload" in str(stored_form(parse()))

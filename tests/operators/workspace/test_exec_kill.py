@@ -1,0 +1,297 @@
+"""Commands whose task is ended from outside: their workspace is stopped, if both are still ours."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowTaskTimeout
+
+from helmr_provider._workspaces.ownership import HOLDER
+from helmr_provider.local import faults
+from helmr_provider.triggers._shared_client import shared_client
+from tests.support.task_attempts import both_ways, deferred, fire, overdue, stored
+from tests.support.workspace_tasks import SLEEPS, Gate, a_workspace, an_exec, asked, execs, until, until_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from helmr_provider.client import HelmrClient
+    from helmr_provider.local import LocalControlPlane
+    from tests.support.task_attempts import TaskRun
+
+pytestmark = pytest.mark.usefixtures("helmr_connection")
+
+
+@pytest.fixture
+def workspace(client: HelmrClient) -> str:
+    return a_workspace(client)
+
+
+def waiting(client: HelmrClient, workspace: str, **options: Any) -> tuple[Any, Any]:
+    """A deferred task whose command runs, and its deferral."""
+    attempt = an_exec(workspace, SLEEPS, deferrable=True, **options).start()
+    deferral = deferred(attempt.execute())
+    until_state(client, workspace, "running")
+    return attempt, deferral
+
+
+def ended(client: HelmrClient, workspace: str) -> str:
+    """Wait for the newest command to be over, and return its state."""
+    return until_state(client, workspace, "terminated", "exited", "lost", "failed").state
+
+
+# On a worker
+
+
+def test_a_worker_that_is_stopped_stops_the_workspace_and_the_try_may_be_retried(
+    client: HelmrClient, workspace: str
+) -> None:
+    attempt = an_exec(workspace, SLEEPS).start()
+    with ThreadPoolExecutor(1) as worker:
+        result = worker.submit(attempt.execute)
+        until(lambda: attempt.xcoms.get("exec_id"), "the command to be started")
+        until_state(client, workspace, "running")
+        attempt.operator.on_kill()
+        with pytest.raises(AirflowException, match="because the Airflow task was ended") as failed:
+            result.result(timeout=30)
+    assert not isinstance(failed.value, AirflowFailException)
+    assert ended(client, workspace) == "terminated"
+
+
+def test_a_worker_that_is_stopped_before_its_start_is_answered_stops_what_came_of_it(
+    control_plane: LocalControlPlane, client: HelmrClient, workspace: str
+) -> None:
+    attempt = an_exec(workspace, SLEEPS).start()
+    control_plane.fail_next("createWorkspaceExec", faults.delay(1.0))
+    with ThreadPoolExecutor(1) as worker:
+        result = worker.submit(attempt.execute)
+        until(lambda: asked(control_plane, "createWorkspaceExec"), "the start")
+        attempt.operator.on_kill()
+        with pytest.raises(AirflowException, match="killed while its command was being started"):
+            result.result(timeout=30)
+    assert ended(client, workspace) == "terminated"
+
+
+def test_a_task_that_has_nothing_started_has_nothing_to_stop(control_plane: LocalControlPlane, workspace: str) -> None:
+    control_plane.clear_journal()
+    an_exec(workspace, SLEEPS).make().on_kill()
+    assert control_plane.journal == []
+
+
+@both_ways
+def test_a_task_that_is_out_of_time_stops_the_workspace(client: HelmrClient, workspace: str, deferrable: bool) -> None:
+    with pytest.raises(AirflowTaskTimeout, match="It was stopped with its workspace"):
+        an_exec(workspace, SLEEPS, timeout=1, deferrable=deferrable).start().finish()
+    assert ended(client, workspace) == "terminated"
+
+
+def out_of_time(task: TaskRun, begun: Path) -> None:
+    """Run a task whose command makes a file, and whose time is over then."""
+    attempt = task.start()
+    deferral = deferred(attempt.execute())
+    until(begun.exists, "the command to have begun")
+    overdue(deferral)
+    with pytest.raises(AirflowTaskTimeout):
+        attempt.resume(deferral, fire(deferral))
+
+
+def test_the_retry_after_that_runs_the_command_again(client: HelmrClient, workspace: str, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    command = f"echo run >> runs; touch '{begun}'; test $(wc -l < runs) = 2 || sleep 3600"
+    task = an_exec(workspace, command, timeout=60, deferrable=True)
+    out_of_time(task, begun)
+    assert task.start().finish() == 0
+    assert [found.state for found in execs(client, workspace)] == ["terminated", "exited"]
+
+
+def test_what_was_written_before_the_stop_is_captured(client: HelmrClient, workspace: str, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    command = f"echo kept > file; touch '{begun}'; sleep 3600"
+    out_of_time(an_exec(workspace, command, timeout=60, deferrable=True), begun)
+    handle = client.workspaces.open(workspace)
+    until(lambda: handle.stop().materialization is None, "the capture")
+    assert handle.files.read("file") == b"kept\n"
+
+
+def test_stopping_can_be_switched_off(client: HelmrClient, workspace: str) -> None:
+    with pytest.raises(AirflowTaskTimeout, match="It goes on"):
+        an_exec(workspace, SLEEPS, timeout=0.5, stop_on_kill=False).start().finish()
+    assert execs(client, workspace)[0].state in {"queued", "materializing", "running"}
+    assert HOLDER not in client.workspaces.retrieve(workspace).metadata
+
+
+@pytest.mark.parametrize("whose", ["nobody's", "another DAG run's", "the author's", "another installation's"])
+def test_a_workspace_that_is_not_ours_is_never_stopped(
+    client: HelmrClient, control_plane: LocalControlPlane, connect: Callable[..., str], whose: str
+) -> None:
+    conn_id = "helmr_default"
+    match whose:
+        case "nobody's":
+            workspace = client.workspaces.create(client.sandboxes.list()[0].sandbox_id).id
+        case "another DAG run's":
+            workspace = a_workspace(client, run_id="manual__another")
+        case "the author's":
+            workspace = a_workspace(client, external_id="shared")
+        case _:
+            workspace = a_workspace(client)
+            address = {"host": control_plane.url, "password": control_plane.api_key}
+            conn_id = connect("other", **address, extra={"session_prefix": "staging"})
+    with pytest.raises(AirflowTaskTimeout, match="It goes on, and a retry finds it again"):
+        an_exec(workspace, SLEEPS, timeout=0.5, helmr_conn_id=conn_id).start().finish()
+    assert asked(control_plane, "stopWorkspace") == []
+    assert HOLDER not in client.workspaces.retrieve(workspace).metadata
+
+
+def test_the_author_s_metadata_survive_the_note_of_who_answers(client: HelmrClient) -> None:
+    workspace = a_workspace(client, metadata={"ticket": "T-1"})
+    an_exec(workspace, ["true"]).start().finish()
+    metadata = client.workspaces.retrieve(workspace).metadata
+    assert metadata.keys() == {"ticket", "airflow", HOLDER}
+    assert metadata["ticket"] == "T-1"
+
+
+def test_a_key_that_may_not_stop_runs_commands_all_the_same(
+    control_plane: LocalControlPlane, connect: Callable[..., str], workspace: str, task_log: Callable[[], str]
+) -> None:
+    scopes = ["workspace-exec:create", "workspace-exec:read", "workspace-exec:manage"]
+    connect("narrow", host=control_plane.url, password=control_plane.create_key(scopes))
+    assert an_exec(workspace, ["true"], helmr_conn_id="narrow").start().finish() == 0
+    assert "will go on if this task is killed" in task_log()
+
+
+def test_a_control_plane_that_is_down_does_not_stop_a_worker_from_stopping(
+    control_plane: LocalControlPlane, client: HelmrClient, workspace: str, task_log: Callable[[], str]
+) -> None:
+    attempt, _ = waiting(client, workspace)
+    control_plane.stop_listening()
+    attempt.operator.on_kill()
+    assert "Could not stop" in task_log()
+
+
+# In the triggerer
+
+
+def kill(deferral: Any) -> None:
+    """Do as the trigger does when a user has ended the deferred task."""
+
+    async def run() -> None:
+        async with shared_client("helmr_default") as client:
+            await stored(deferral.trigger).kill(client)
+
+    asyncio.run(run())
+
+
+def test_a_killed_trigger_stops_the_workspace(client: HelmrClient, workspace: str) -> None:
+    _, deferral = waiting(client, workspace)
+    assert deferral.trigger.kills
+    kill(deferral)
+    assert ended(client, workspace) == "terminated"
+
+
+def test_a_killed_trigger_leaves_alone_what_another_try_has_adopted(client: HelmrClient, workspace: str) -> None:
+    attempt, deferral = waiting(client, workspace)
+    adopted = deferred(attempt.of.start().execute())
+    assert adopted.trigger.exec_id == deferral.trigger.exec_id
+    kill(deferral)
+    assert execs(client, workspace)[0].state == "running"
+    kill(adopted)
+    assert ended(client, workspace) == "terminated"
+
+
+def test_a_killed_trigger_stops_nobody_else_s_command(client: HelmrClient, workspace: str, tmp_path: Path) -> None:
+    gate = Gate(tmp_path)
+    attempt = an_exec(workspace, gate.wait, deferrable=True).start()
+    deferral = deferred(attempt.execute())
+    gate.open()
+    until_state(client, workspace, "exited")
+    client.workspaces.open(workspace).exec(SLEEPS)
+    kill(deferral)
+    assert until_state(client, workspace, "running", "terminated").state == "running"
+
+
+def test_a_trigger_kills_nothing_when_stopping_is_switched_off(client: HelmrClient, workspace: str) -> None:
+    _, deferral = waiting(client, workspace, stop_on_kill=False)
+    assert not deferral.trigger.kills
+
+
+# A trigger that is lost
+
+
+def test_a_lost_trigger_with_a_retry_to_come_leaves_the_command_to_it(client: HelmrClient, workspace: str) -> None:
+    attempt, _ = waiting(client, workspace, retries=1)
+    with pytest.raises(AirflowException, match="Trigger failure"):
+        attempt.lose_trigger()
+    assert [found.state for found in execs(client, workspace)] == ["running"]
+
+
+def test_a_lost_trigger_of_the_last_try_stops_the_workspace(client: HelmrClient, workspace: str) -> None:
+    attempt, _ = waiting(client, workspace, retries=0)
+    with pytest.raises(AirflowException, match="Trigger failure"):
+        attempt.lose_trigger()
+    assert ended(client, workspace) == "terminated"
+
+
+@pytest.mark.parametrize("reason", ["Trigger timeout", "Trigger/execution timeout"])
+def test_a_trigger_that_timed_out_stops_the_workspace(client: HelmrClient, workspace: str, reason: str) -> None:
+    attempt, _ = waiting(client, workspace)
+    with pytest.raises(AirflowTaskTimeout, match="It was stopped with its workspace"):
+        attempt.lose_trigger(reason)
+    assert ended(client, workspace) == "terminated"
+
+
+def test_a_trigger_that_was_lost_at_the_end_does_not_lose_the_result(
+    client: HelmrClient, workspace: str, tmp_path: Path
+) -> None:
+    gate = Gate(tmp_path)
+    attempt = an_exec(workspace, f"{gate.wait}; echo result", deferrable=True, result="stdout").start()
+    deferred(attempt.execute())
+    gate.open()
+    until_state(client, workspace, "exited")
+    assert attempt.lose_trigger() == "result\n"
+
+
+def test_a_command_that_failed_while_its_trigger_was_lost_fails_the_try_and_runs_once(
+    client: HelmrClient, workspace: str, tmp_path: Path
+) -> None:
+    gate = Gate(tmp_path)
+    attempt = an_exec(workspace, f"{gate.wait}; exit 4", deferrable=True).start()
+    deferred(attempt.execute())
+    gate.open()
+    until_state(client, workspace, "exited")
+    with pytest.raises(AirflowException, match="exited with code 4"):
+        attempt.lose_trigger()
+    assert len(execs(client, workspace)) == 1
+
+
+def test_a_trigger_that_was_lost_while_it_waited_for_a_writer_starts_nothing(
+    client: HelmrClient, workspace: str
+) -> None:
+    client.workspaces.open(workspace).exec(SLEEPS)
+    attempt = an_exec(workspace, ["true"], deferrable=True).start()
+    deferred(attempt.execute())
+    with pytest.raises(AirflowException, match="Trigger failure"):
+        attempt.lose_trigger()
+    assert len(execs(client, workspace)) == 1
+
+
+def test_a_deferral_that_ends_with_an_error_stops_the_workspace_of_the_last_try(
+    control_plane: LocalControlPlane, client: HelmrClient, workspace: str
+) -> None:
+    attempt, deferral = waiting(client, workspace, retries=0)
+    with pytest.raises(AirflowException, match="in the triggerer failed"):
+        attempt.resume(deferral, {"status": "error", "error": "HelmrAuthError"})
+    assert ended(client, workspace) == "terminated"
+    assert asked(control_plane, "stopWorkspace")
+
+
+def test_the_trigger_of_a_workspace_that_is_busy_ends_when_it_is_free(client: HelmrClient, workspace: str) -> None:
+    other = client.workspaces.open(workspace).exec(["cat"])
+    deferral = deferred(an_exec(workspace, ["true"], deferrable=True).start().execute())
+    with ThreadPoolExecutor(1) as triggerer:
+        event = triggerer.submit(fire, deferral)
+        other.stdin.close()
+        assert event.result(timeout=30) == {"schema": 1, "status": "ended", "workspace_id": workspace}
