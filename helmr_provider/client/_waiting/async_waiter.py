@@ -335,6 +335,8 @@ class AsyncWaiter:
                     wake_at = self._step(loop.time())
                 except Exception as error:  # noqa: BLE001 - the waits survive a mistake of this package
                     wake_at = self._recover(error)
+                    if self._driver is not asyncio.current_task():
+                        return  # All waits were ended; the next one starts another driver.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(wake_at):
                         await self._wake.wait()

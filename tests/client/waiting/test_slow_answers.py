@@ -156,4 +156,4 @@ def test_a_list_is_read_once_for_each_wait_and_no_more() -> None:
         scheduler.add(WaitKey(RUN, str(number)), 0.0)
         rows[str(number)] = ListedRun("running", float(number))
     [listing] = [action for action in scheduler.actions(0.0) if type(action).__name__ == "ListRuns"]
-    assert calls_while(lambda: scheduler.listed(listing, 1.0, rows, full=False)) <= 30 * 5000  # type: ignore[arg-type,func-returns-value]
+    assert calls_while(lambda: scheduler.listed(listing, 1.0, rows, full=False)) <= 30 * 5000  # type: ignore[arg-type]
