@@ -5,6 +5,8 @@ The drawings take their colours from variables of the page that shows them, and 
 
 from __future__ import annotations
 
+import math
+import re
 import sys
 from html import escape
 from pathlib import Path
@@ -98,32 +100,92 @@ def deferred_wait() -> str:
     return drawing(660, 460, "A deferred wait", parts)
 
 
+LAYERS = (
+    (
+        ("decorators", "@task.helmr_session"),
+        ("notifications", "callbacks, alerts"),
+        ("common_ai", "agents' interfaces"),
+    ),
+    (("operators", "start, send, run, ask, sync"), ("sensors", "wait")),
+    (("triggers", "wait in the triggerer; one shared client per connection"),),
+    (("_approvals", "questions and answers"), ("_workspaces", "owners of workspaces")),
+    (("_sessions", "names, owners, turns"), ("_logs", "output"), ("schedules", "declarations")),
+    (("hooks", "connection to client"), ("links", "pages of the console")),
+    (("_common", "errors, validation, metrics, Airflow versions"),),
+    (("client", "HTTP and waits; no Airflow"), ("local", "control plane for tests; HTTP only")),
+)
+
+
 def layers() -> str:
-    """Return the packages and the direction of their imports."""
+    """Return the packages in layers."""
     parts: list[str] = []
-
-    packages = [
-        (20, 20, 190, "decorators", "@task.helmr_session"),
-        (230, 20, 190, "notifications", "callbacks, alerts"),
-        (20, 100, 190, "operators", "start, send, run, ask"),
-        (230, 100, 190, "sensors", "wait"),
-        (20, 180, 400, "triggers", "wait in the triggerer, one shared client per connection"),
-        (20, 260, 190, "links", "pages of the console"),
-        (230, 260, 190, "hooks", "connection to client"),
-        (20, 340, 400, "client", "HTTP and waits; imports no Airflow"),
-        (470, 340, 190, "local", "control plane for tests"),
-    ]
-    for x, y, width, name, words in packages:
-        parts += [box(x, y, width, 54), text(x + width / 2, y + 22, name, "title")]
-        parts += [text(x + width / 2, y + 41, words, "small")]
-    parts += [arrow(220, y, 220, y + 20) for y in (76, 156, 236, 316)]
-    parts.append('<path class="life" d="M445 20 V400"/>')
-    parts.append(text(565, 322, "imports nothing of the others", "small"))
-    parts.append(arrow(424, 370, 466, 370) + text(445, 418, "HTTP only", "small"))
-    return drawing(680, 430, "The packages; arrows are imports", parts)
+    height, gap, whole = 50, 24, 620
+    for row, packages in enumerate(LAYERS):
+        y = 16 + row * (height + gap)
+        width = (whole - 20 * (len(packages) - 1)) / len(packages)
+        for column, (name, words) in enumerate(packages):
+            x = 20 + column * (width + 20)
+            parts += [box(x, y, width, height), text(x + width / 2, y + 21, name, "title")]
+            parts += [text(x + width / 2, y + 39, words, "small")]
+        if row:
+            parts.append(arrow(20 + whole / 2, y - gap + 2, 20 + whole / 2, y - 3))
+    return drawing(whole + 40, 16 + len(LAYERS) * (height + gap), "The packages in layers; imports point down", parts)
 
 
-DRAWINGS = {"deferred-wait.svg": deferred_wait, "layers.svg": layers}
+def table_under(page: str, heading: str) -> list[list[str]]:
+    """Return the rows of the first table under a heading of a page of the documentation."""
+    section = (FOLDER.parent / page).read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    return [rows[0], *rows[2:]]
+
+
+def number(cell: str) -> float:
+    """Return the number in a cell, times in seconds."""
+    value, unit = re.fullmatch(r"([\d.,]+)(?: (\w+))?", cell).groups()  # type: ignore[union-attr]
+    return float(value.replace(",", "")) * (0.001 if unit == "ms" else 1.0)
+
+
+def chart(heading: str, title: str, columns: tuple[str, ...], *, left: int = 280, logarithmic: bool = True) -> str:
+    """Return bars for columns of the table under a heading of the page about performance."""
+    header, *rows = table_under("explanation/performance.md", heading)
+    width, gap, line = 150, 20, 30
+    scale = (lambda value: math.log10(1 + 100 * value)) if logarithmic else (lambda value: value)
+    parts = []
+    for index, name in enumerate(columns):
+        x = left + index * (width + gap)
+        column = header.index(name)
+        largest = max(scale(number(row[column])) for row in rows)
+        parts.append(text(x, 24, name, "title", "start"))
+        for place, row in enumerate(rows):
+            y = 40 + place * line
+            length = (width - 50) * scale(number(row[column])) / largest
+            parts.append(f'<rect x="{x}" y="{y}" width="{max(length, 1):.0f}" height="16" class="busy"/>')
+            parts.append(text(round(x + length + 6), y + 13, row[column], "small", "start"))
+    for place, row in enumerate(rows):
+        parts.append(text(left - 12, 53 + place * line, row[0].replace("`", ""), "small", "end"))
+    height = 48 + len(rows) * line
+    words = "logarithmic scales; shorter is better" if logarithmic else "shorter is better"
+    parts.append(text(left, height, words, "small", "start"))
+    return drawing(left + len(columns) * (width + gap), height + 12, title, parts)
+
+
+def waits() -> str:
+    """Return what a thousand waits cost in each way."""
+    shown = ("Connections", "Idle requests/s", "Delay p99")
+    return chart("A thousand waits", "A thousand waits: what each way costs", shown)
+
+
+def parsing() -> str:
+    """Return what importing a provider costs."""
+    return chart("Parsing DAG files", "Time to import a provider", ("Import time",), left=180, logarithmic=False)
+
+
+DRAWINGS = {
+    "deferred-wait.svg": deferred_wait,
+    "layers.svg": layers,
+    "waits.svg": waits,
+    "parsing.svg": parsing,
+}
 
 
 def main() -> int:

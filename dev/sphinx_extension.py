@@ -174,6 +174,11 @@ def process_signature(
     return ("", returned) if has_table(kind, thing) else None
 
 
+def skip_member(_app: Sphinx, _kind: str, _name: str, thing: Any, _skip: bool, _options: Any) -> bool | None:  # noqa: FBT001
+    """Skip fields of named tuples, which their class describes."""
+    return True if (getattr(thing, "__doc__", "") or "").startswith("Alias for field number") else None
+
+
 # The client.
 
 
@@ -295,7 +300,7 @@ class CommandHelp(SphinxDirective):
 # Documents and pictures.
 
 
-def read_root_document(_app: Sphinx, docname: str, source: list[str]) -> None:
+def read_root_document(app: Sphinx, docname: str, source: list[str]) -> None:
     """Show a document of the repository's root as a page; its links lead to pages where there are any."""
     if docname not in ROOT_DOCUMENTS:
         return
@@ -314,6 +319,7 @@ def read_root_document(_app: Sphinx, docname: str, source: list[str]) -> None:
             return f"[{text}]({os.path.relpath(target.removeprefix('docs/'), here)}{heading})"
         return text if text.startswith("`") else f"{text} (`{target}`)"
 
+    app.env.note_dependency(ROOT / ROOT_DOCUMENTS[docname])
     text = (ROOT / ROOT_DOCUMENTS[docname]).read_text()
     source[0] = re.sub(r"(?<!!)\[([^\]]+)\]\(([^)#\s]*)(#[^)\s]*)?\)", link, text)
     source[0] = re.sub(
@@ -358,6 +364,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("command-help", CommandHelp)
     app.connect("autodoc-process-docstring", process_docstring)
     app.connect("autodoc-process-signature", process_signature)
+    app.connect("autodoc-skip-member", skip_member)
     app.connect("source-read", read_root_document)
     app.add_post_transform(InlineDrawings)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

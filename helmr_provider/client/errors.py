@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from helmr_provider.client._secrets import scrub, scrub_value
+
 # Advice for the codes that a caller can act upon (contract/behaviour.md §2); a code without a line speaks for itself.
 _ADVICE = {
     "task_not_deployed": "Check the task id, or deploy the task to this environment.",
@@ -20,14 +22,15 @@ _ADVICE = {
     "idempotency_pending": "An equal request is still being served; try again later.",
     "token_completion_conflict": "The token was completed with other data; retrieve it to see them.",
     "token_cancelled": "The token was cancelled; create a new one.",
-    "token_expired": "The token is past its timeout; create a new one with a longer timeout.",
+    "token_expired": "The token is past its timeout, or the requested expiry is not in the future.",
     "token_scope_denied": "The public access token does not allow this.",
     "session_expires_at_not_extendable": "Only an expiry that lies ahead can be moved, and only further out.",
-    "stream_not_found": "Check the name and the direction; the deployed task must declare the stream.",
+    "stream_not_found": "Check the name and the direction; the deployed task must declare the stream. A public "
+    "access token finds a stream only after a key has used or listed it.",
     "sandbox_not_deployed": "Check the sandbox id, or deploy the sandbox to this environment.",
     "workspace_writer_active": "A run, command or terminal writes to the workspace; wait for its end, or stop the "
     "workspace.",
-    "workspace_not_active": "The workspace is archived; create a new one.",
+    "workspace_not_active": "The workspace is archived or needs recovery; create a new one.",
     "workspace_no_current_version": "Nothing has been captured yet; stop the workspace to capture it.",
     "workspace_pty_not_open": "Wait until it is open (wait_until_open), unless it is closing.",
     "workspace_source_live_unsupported": "Stop the workspace to capture its files, then read the current version.",
@@ -38,7 +41,14 @@ _ADVICE = {
 
 
 class HelmrError(Exception):
-    """Base of everything this client raises on its own account."""
+    """Base of everything this client raises on its own account.
+
+    Credentials are removed from every text when the error is created, because texts come from servers that may echo
+    the request.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*map(scrub_value, args))
 
 
 class HelmrConfigError(HelmrError, ValueError):
@@ -85,6 +95,13 @@ class HelmrTimeoutError(HelmrError, TimeoutError):
         self.pending = pending
 
 
+class HelmrCallTimeoutError(HelmrConnectionError, HelmrTimeoutError):
+    """One call did not end within the client's ``timeout``, or no connection was made within ``connect_timeout``.
+
+    It is a :class:`HelmrConnectionError`, because nothing is said about the run itself.
+    """
+
+
 class HelmrProtocolError(HelmrError):
     """The answer does not follow the contract.
 
@@ -107,7 +124,7 @@ class HelmrProtocolError(HelmrError):
         super().__init__(message)
         self.operation = operation
         self.cursor = cursor
-        self.raw = raw
+        self.raw = None if raw is None else scrub(raw)
         self.oversize = oversize
 
 
@@ -119,7 +136,8 @@ class HelmrApiError(HelmrError):
     :param status: HTTP status.
     :param code: stable machine code; absent for validation errors, missing scopes and most 404s.
     :param body: the parsed JSON body, else the text, cut to a readable size.
-    :param retry_after: seconds the server asked to wait.
+    :param retry_after: seconds the server asked to wait, at most 300.
+    :param credential: where the refused credential comes from, such as ``HELMR_API_KEY``.
     """
 
     def __init__(
@@ -131,14 +149,16 @@ class HelmrApiError(HelmrError):
         code: str | None = None,
         body: Any = None,
         retry_after: float | None = None,
+        credential: str = "",
     ) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = scrub(message)
         self.operation = operation
         self.status = status
-        self.code = code
-        self.body = body
+        self.code = None if code is None else scrub(code)
+        self.body = scrub_value(body)
         self.retry_after = retry_after
+        self.credential = credential
 
     @property
     def retryable(self) -> bool:
@@ -157,6 +177,10 @@ class HelmrApiError(HelmrError):
         text = f"{self.operation} was answered {self.status}: {said.rstrip('.')}."
         return f"{text} {self.advice}" if self.advice else text
 
+    def __repr__(self) -> str:
+        facts = f"status={self.status}, code={self.code!r}, operation={self.operation!r}"
+        return f"{type(self).__name__}({self.message!r}, {facts})"
+
 
 class HelmrAuthError(HelmrApiError):
     """401: the credential is missing, unknown, or of the wrong kind for this path."""
@@ -164,7 +188,8 @@ class HelmrAuthError(HelmrApiError):
     @property
     def advice(self) -> str:
         """What to do next."""
-        return super().advice or "Check the API key (HELMR_API_KEY) and that it belongs to this control plane."
+        where = self.credential or "HELMR_API_KEY"
+        return super().advice or f"Check the API key ({where}) and that it belongs to this control plane."
 
 
 class HelmrPermissionError(HelmrApiError):
@@ -198,7 +223,7 @@ class WorkspaceStreamError(HelmrError):
 
     def __init__(self, message: str, *, code: str | None = None, cursor: int | None = None) -> None:
         super().__init__(message)
-        self.code = code
+        self.code = None if code is None else scrub(code)
         self.cursor = cursor
 
 

@@ -6,7 +6,6 @@ import copy
 from datetime import UTC
 from typing import TYPE_CHECKING
 
-from helmr_provider.client._retry import asked_pause
 from helmr_provider.client._waiting.actions import Failure
 from helmr_provider.client.errors import (
     HelmrApiError,
@@ -37,7 +36,7 @@ def failure_of(error: HelmrError) -> Failure:
     if isinstance(error, HelmrPermissionError):
         return Failure(retryable=False, credential="kind")
     if isinstance(error, HelmrApiError):
-        return Failure(error.retryable, outage=error.status in _OUTAGE, retry_after=asked_pause(error))
+        return Failure(error.retryable, outage=error.status in _OUTAGE, retry_after=error.retry_after)
     return Failure(retryable=False)
 
 

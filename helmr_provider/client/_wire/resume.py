@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from helmr_provider.client._retry import Backoff, asked_pause, is_transient
-from helmr_provider.client.errors import HelmrConnectionError, HelmrProtocolError
+from helmr_provider.client._retry import Backoff, is_transient
+from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError, HelmrProtocolError
 
 if TYPE_CHECKING:
     from helmr_provider.client.models.events import EventRecord
@@ -86,7 +86,8 @@ class Followed:
         elif not is_transient(error):
             raise error
         self._failures += 1
-        return self._backoff.delay(self._failures, asked_pause(error))
+        asked = error.retry_after if isinstance(error, HelmrApiError) else None
+        return self._backoff.delay(self._failures, asked)
 
 
 class FollowedRun(Followed):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import re
 import socket
+import ssl
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.config import Config
@@ -15,8 +17,12 @@ from uvicorn.server import ServerState
 from helmr_provider.local.network import sockets
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+# Strict: a lenient parser would read `[::1]evil.example` as `::1`.
+_HOST = re.compile(r"(?:(?P<name>localhost|[0-9.]+)|\[(?P<address>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?")
 _BACKLOG = 2048
 _IDLE_SECONDS = 75
 _STOP_SECONDS = 2.0
@@ -32,17 +38,44 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def names_this_machine(host: str) -> bool:
+    """Tell whether a Host header names this machine: `localhost` or a loopback address, with or without a port."""
+    match = _HOST.fullmatch(host)
+    return match is not None and is_loopback(match["name"] or match["address"])
+
+
+def server_context(certfile: Path, keyfile: Path) -> ssl.SSLContext:
+    """Return the TLS context of a server.
+
+    :param certfile: the certificate chain, in PEM.
+    :param keyfile: its private key, in PEM.
+    :raises ValueError: if the files are no certificate and key.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certfile, keyfile)
+    except FileNotFoundError:
+        missing = next((path for path in (certfile, keyfile) if not path.exists()), certfile)
+        raise ValueError(f"{missing} does not exist") from None
+    except ssl.SSLError as error:
+        raise ValueError(f"{certfile} and {keyfile} are no certificate and private key in PEM: {error}") from None
+    return context
+
+
 class Listener:
     """Accepts connections for an ASGI application on one host and port.
 
     :param app: what answers.
     :param host: the address to bind.
     :param port: the port, 0 for a free one; from the first :meth:`open` on it stays the same.
+    :param tls: the certificate to serve https with.
     """
 
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+    def __init__(self, app: ASGIApp, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> None:
         self.host = host
         self.port = port
+        self.scheme = "http" if tls is None else "https"
+        self._tls = tls
         self._app = app
         self._config = Config(
             self._answer,
@@ -76,7 +109,7 @@ class Listener:
             bound.setblocking(False)
             self.port = bound.getsockname()[1]
             loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(self._protocol, sock=bound, backlog=_BACKLOG)
+            self._server = await loop.create_server(self._protocol, sock=bound, backlog=_BACKLOG, ssl=self._tls)
         except BaseException:
             bound.close()
             raise

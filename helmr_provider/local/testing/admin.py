@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from helmr_provider.local._core import DEFAULT_ENVIRONMENT
-from helmr_provider.local.common.jsontext import as_object
-from helmr_provider.local.network.listener import is_loopback
+from helmr_provider.local.common.json_bodies import parse
+from helmr_provider.local.common.jsontext import as_object, plain
+from helmr_provider.local.network.listener import is_loopback, names_this_machine
 from helmr_provider.local.state.api_keys import create_key
 from helmr_provider.local.testing import time_control
 from helmr_provider.local.testing.faults import Fault
@@ -27,17 +27,22 @@ if TYPE_CHECKING:
     from helmr_provider.local.testing.journal import Journal
     from helmr_provider.local.workspaces.worker import WorkspaceWorker
 
+_MAX_BODY = 1024 * 1024
+
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def routes(core: Core, worker: Worker, workspaces: WorkspaceWorker, faults: FaultBook, journal: Journal) -> list[Route]:
+def routes(
+    core: Core, worker: Worker, workspaces: WorkspaceWorker, *, faults: FaultBook, journal: Journal, api_key: str
+) -> list[Route]:
     """Return the routes of the administration.
 
     - `GET /_local/health`
     - `GET`, `DELETE /_local/journal`
     - `GET`, `POST`, `DELETE /_local/faults`; a fault is planted as
       `{"operation": operationId or "*", "fault": {"kind": …}, "times": 1}`
-    - `POST /_local/keys` with `{"scopes"?: […], "environment"?: name}`
+    - `POST /_local/keys` with `{"scopes"?: […], "environment"?: name}`; `GET /_local/keys/default`, the key with all
+      scopes of the default environment
     - `POST /_local/worker/pause`, `POST /_local/worker/resume`
     - `GET /_local/clock`, `PUT /_local/clock` with `{"mode": "real", "scaled" or "manual", "rate"?: number}`,
       `POST /_local/clock/advance` with `{"by": duration text or seconds}`
@@ -68,11 +73,6 @@ def routes(core: Core, worker: Worker, workspaces: WorkspaceWorker, faults: Faul
         faults.clear()
         return Response(status_code=204)
 
-    async def add_key(request: Request) -> Response:
-        body = await _object(request)
-        key = create_key(core, scopes=body.get("scopes"), environment=str(body.get("environment", DEFAULT_ENVIRONMENT)))
-        return JSONResponse({"key": key}, 201)
-
     async def pause(_: Request) -> Response:
         worker.pause()
         return Response(status_code=204)
@@ -96,7 +96,7 @@ def routes(core: Core, worker: Worker, workspaces: WorkspaceWorker, faults: Faul
         ("GET", "faults", read_faults),
         ("POST", "faults", plant_fault),
         ("DELETE", "faults", clear_faults),
-        ("POST", "keys", add_key),
+        *_keys(core, api_key),
         ("POST", "worker/pause", pause),
         ("POST", "worker/resume", resume),
         *_clock(core),
@@ -104,6 +104,18 @@ def routes(core: Core, worker: Worker, workspaces: WorkspaceWorker, faults: Faul
         ("POST", "workspaces/{workspace_id}/lose", lose_workspace),
     ]
     return [Route(f"/_local/{path}", _guarded(endpoint), methods=[method]) for method, path, endpoint in table]
+
+
+def _keys(core: Core, api_key: str) -> list[tuple[str, str, _Endpoint]]:
+    async def add_key(request: Request) -> Response:
+        body = await _object(request)
+        key = create_key(core, scopes=body.get("scopes"), environment=str(body.get("environment", DEFAULT_ENVIRONMENT)))
+        return JSONResponse({"key": key}, 201)
+
+    async def default_key(_: Request) -> Response:
+        return JSONResponse({"key": api_key})
+
+    return [("POST", "keys", add_key), ("GET", "keys/default", default_key)]
 
 
 def _clock(core: Core) -> list[tuple[str, str, _Endpoint]]:
@@ -124,27 +136,39 @@ def _clock(core: Core) -> list[tuple[str, str, _Endpoint]]:
 
 def _guarded(endpoint: _Endpoint) -> _Endpoint:
     async def respond(request: Request) -> Response:
-        if request.client is None or not is_loopback(request.client.host) or _comes_from_a_page(request):
-            return JSONResponse({"error": "the administration answers only to this machine"}, 403)
+        if request.client is None or not is_loopback(request.client.host) or not _is_trusted(request):
+            return JSONResponse({"error": "the administration answers only to this machine, and to no web page"}, 403)
         try:
             return await endpoint(request)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             return JSONResponse({"error": f"{type(error).__name__}: {error}"}, 400)
 
     return respond
 
 
-def _comes_from_a_page(request: Request) -> bool:
-    """Tell whether a web page may have sent this: one of another origin, or one whose name leads here for the moment.
+def _is_trusted(request: Request) -> bool:
+    """Tell whether no web page but the control plane's own can have sent this request.
 
-    Whoever makes a key here can run commands on this machine.
+    A key made here can run commands on this machine, so a page of another local server is refused too. Browsers send
+    an `Origin` or `Sec-Fetch-Site`; command-line tools send neither. The `Host` tells a foreign name that resolves to
+    this machine.
     """
-    names = (f"//{request.headers.get('host', '')}", request.headers.get("origin", "http://localhost"))
-    return not all(is_loopback(urlsplit(name).hostname or "") for name in names)
+    host = request.headers.get("host", "")
+    origin = request.headers.get("origin")
+    return (
+        names_this_machine(host)
+        and origin in (None, f"{request.url.scheme}://{host}")
+        and request.headers.get("sec-fetch-site", "none") in ("none", "same-origin")
+    )
 
 
 async def _object(request: Request) -> dict[str, Any]:
-    body = as_object(await request.json())
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > _MAX_BODY:
+            raise ValueError(f"the body is larger than {_MAX_BODY} bytes")
+    body = as_object(plain(parse(bytes(content))))
     if body is None:
         raise TypeError("a JSON object is needed")
     return body
