@@ -144,6 +144,10 @@ test-celery: ## Kill and drain workers, triggerers and schedulers on Celery, Red
 bench-client: setup ## Measure the client: reading, and waiting compared with naive ways (about ten minutes; ARGS=--help)
 	@$(BIN)/python -m benchmarks.client $(ARGS)
 
+.PHONY: bench-slow-answers
+bench-slow-answers: setup ## Simulate many waits while the control plane answers slowly (seconds; no network)
+	@$(BIN)/python -m benchmarks.slow_answers
+
 .PHONY: bench-parse
 bench-parse: setup ## Measure what the provider adds to parsing a DAG file, beside two other providers (about a minute)
 	@dev/peers.sh $(BIN)/uv .venv-peers
