@@ -15,7 +15,7 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --extra dev --universal -
 PLAIN = sed -n -e '/==/s/ *\\$$//p'
 
 # What does not depend on the version of Airflow is not run on each.
-SKIP = $(addprefix --ignore=tests/,client conformance local typing test_documents.py test_examples.py test_repository.py test_site.py test_snippets.py)
+SKIP = $(addprefix --ignore=tests/,client conformance local local_cli typing test_documents.py test_examples.py test_repository.py test_site.py test_snippets.py)
 # Between the oldest and the newest, Airflow itself uses what its requirements have deprecated since.
 OUTDATED = -W default
 define test_on_airflow
@@ -156,6 +156,10 @@ bench-parse: setup ## Measure what the provider adds to parsing a DAG file, besi
 .PHONY: bench-local
 bench-local: setup ## Measure the local control plane: starts, events to followers, memory (about a minute; ARGS=--help)
 	@$(BIN)/python -m benchmarks.local $(ARGS)
+
+.PHONY: bench-tab
+bench-tab: setup ## Measure Airflow's own pages beside viewers of the Helmr tab, also of a control plane that hangs (two minutes)
+	@$(BIN)/python -m benchmarks.tab $(ARGS)
 
 .PHONY: bench-triggerer
 bench-triggerer: ## Measure 200 deferred sessions through a real triggerer on PostgreSQL (some minutes; ARGS=--help)

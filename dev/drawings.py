@@ -105,6 +105,7 @@ LAYERS = (
         ("decorators", "@task.helmr_session"),
         ("notifications", "callbacks, alerts"),
         ("common_ai", "agents' interfaces"),
+        ("airflow_ui", "the Helmr tab"),
     ),
     (("operators", "start, send, run, ask, sync"), ("sensors", "wait")),
     (("triggers", "wait in the triggerer; one shared client per connection"),),
