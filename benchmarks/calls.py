@@ -145,7 +145,9 @@ def ours_parsed() -> int:
 
 def ours_typed() -> int:
     parser = EventParser()
-    return sum(1 for piece in pieces() for frame in parser.feed(piece) if event_from_record(record_from_frame(frame)))
+    return sum(
+        event_from_record(record_from_frame(frame)).cursor != "" for piece in pieces() for frame in parser.feed(piece)
+    )
 
 
 def peer_parsers() -> dict[str, Callable[[], int]]:
