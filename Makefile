@@ -23,6 +23,13 @@ define test_on_airflow
 	@.venv-airflow-$(1)/bin/python -m pytest -m "not airflow and not slow" $(SKIP) $(SPREAD) $(3) $(ARGS)
 endef
 
+# The newest Airflow's tab is part of `make test`.
+define test_tab_on_airflow
+	@dev/setup.sh .venv-airflow-$(1) $(2)
+	@dev/browser.sh
+	@.venv-airflow-$(1)/bin/python -m pytest -m airflow $(OUTDATED) tests/airflow/test_tab.py $(ARGS)
+endef
+
 # Most tests wait more than they compute, so that several processes share a core; what a file's tests share stays in
 # one. ARGS="-n 0" runs all in one process.
 SPREAD = -n 4 --dist loadfile
@@ -130,6 +137,13 @@ test-matrix: test-airflow-2.11 test-airflow-3.0 test-airflow-3.1 test-airflow-3.
 test-oldest-python: ## Run the tests that need no running Airflow on Debian 12's Python 3.11.2
 	@dev/oldest_python.sh
 	@$(MAKE) test-fast PYTHON=/usr/bin/python3.11 VENV=.venv-oldest-python
+
+.PHONY: test-tab-3.1 test-tab-3.2
+test-tab-3.1: ## Try the Helmr tab of Airflow 3.1 in a real browser (minutes)
+	$(call test_tab_on_airflow,3.1,constraints/airflow-3.1.txt)
+
+test-tab-3.2: ## Try the Helmr tab of Airflow 3.2 in a real browser (minutes)
+	$(call test_tab_on_airflow,3.2,constraints/airflow-3.2.txt)
 
 .PHONY: test-reliability
 test-reliability: setup ## Kill everything at every moment on a real Airflow (some minutes)
