@@ -33,7 +33,7 @@ class AsyncRunEvents:
         self._transport = client.transport
 
     async def list(
-        self, run: str | RunHandle, *, cursor: str | None = None, page_size: int | None = None
+        self, run: str | RunHandle, *, cursor: str | int | None = None, page_size: int | None = None
     ) -> builtins.list[RunEvent]:
         """Read all events that are there, as typed events (getRunEvents).
 
@@ -45,7 +45,7 @@ class AsyncRunEvents:
         return [event_from_record(record) async for record in self.records(run, cursor=cursor, page_size=page_size)]
 
     def records(
-        self, run: str | RunHandle, *, cursor: str | None = None, page_size: int | None = None
+        self, run: str | RunHandle, *, cursor: str | int | None = None, page_size: int | None = None
     ) -> AsyncStream[EventRecord]:
         """Iterate over all raw records that are there, in order; a page is read when it is reached (getRunEvents).
 
@@ -54,7 +54,8 @@ class AsyncRunEvents:
         :param page_size: records for each request, 1 to 200.
         """
         path = {"run_id": run if isinstance(run, str) else run.id}
-        return all_records(self._transport, "getRunEvents", path, cursor=cursor, page_size=page_size)
+        place = None if cursor is None else str(cursor)
+        return all_records(self._transport, "getRunEvents", path, cursor=place, page_size=page_size)
 
     async def subscribe(self, run: str | RunHandle, *, cursor: str | None = None) -> AsyncStream[RunEvent]:
         """Follow a run to its end and yield each event once and in order, over all its attempts.

@@ -34,7 +34,7 @@ class RunEvents:
         self._transport = client.transport
 
     def list(
-        self, run: str | RunHandle, *, cursor: str | None = None, page_size: int | None = None
+        self, run: str | RunHandle, *, cursor: str | int | None = None, page_size: int | None = None
     ) -> builtins.list[RunEvent]:
         """Read all events that are there, as typed events (getRunEvents).
 
@@ -46,7 +46,7 @@ class RunEvents:
         return [event_from_record(record) for record in self.records(run, cursor=cursor, page_size=page_size)]
 
     def records(
-        self, run: str | RunHandle, *, cursor: str | None = None, page_size: int | None = None
+        self, run: str | RunHandle, *, cursor: str | int | None = None, page_size: int | None = None
     ) -> Stream[EventRecord]:
         """Iterate over all raw records that are there, in order; a page is read when it is reached (getRunEvents).
 
@@ -55,7 +55,8 @@ class RunEvents:
         :param page_size: records for each request, 1 to 200.
         """
         path = {"run_id": run if isinstance(run, str) else run.id}
-        return all_records(self._transport, "getRunEvents", path, cursor=cursor, page_size=page_size)
+        place = None if cursor is None else str(cursor)
+        return all_records(self._transport, "getRunEvents", path, cursor=place, page_size=page_size)
 
     def subscribe(self, run: str | RunHandle, *, cursor: str | None = None) -> Stream[RunEvent]:
         """Follow a run to its end and yield each event once and in order, over all its attempts.
