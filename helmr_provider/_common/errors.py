@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -89,18 +89,6 @@ def unsuccessful_statuses(fail_on: str | Collection[str]) -> tuple[str, ...]:
     if unknown := [status for status in statuses if status not in UNSUCCESSFUL]:
         raise ValueError(f"fail_on takes {', '.join(UNSUCCESSFUL)}, but not {', '.join(map(repr, unknown))}")
     return statuses
-
-
-def result_of(run: RunSnapshot, what: Literal["output", "snapshot"], *, max_bytes: int | None) -> Any:
-    """Return what a task returns for a run.
-
-    :param run: the run.
-    :param what: its output, or all of it.
-    :param max_bytes: largest size as JSON.
-    :raises AirflowFailException: it is larger.
-    """
-    value = run.output if what == "output" else run.raw
-    return small_enough(value, f"The {what} of Helmr run {run.id}", max_bytes=max_bytes)
 
 
 def small_enough(value: Any, what: str, *, max_bytes: int | None) -> Any:

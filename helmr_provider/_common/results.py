@@ -3,10 +3,37 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from helmr_provider._common.errors import small_enough
 from helmr_provider._common.validation import require_id
+
+if TYPE_CHECKING:
+    from helmr_provider.client.models.runs import RunSnapshot
+
+
+def run_result(
+    run: RunSnapshot,
+    result: Literal["output", "snapshot"],
+    *,
+    to: str | None,
+    conn_id: str | None,
+    max_bytes: int | None,
+    log: Any,
+) -> Any:
+    """Return or write the result of a run; see :func:`return_or_write`.
+
+    :param run: the run.
+    :param result: its output, or all of it.
+    :param to: as for :func:`return_or_write`.
+    :param conn_id: as for :func:`return_or_write`.
+    :param max_bytes: as for :func:`return_or_write`.
+    :param log: of the task.
+    :raises AirflowFailException: the result is too large, or ``to`` was rendered to nothing.
+    """
+    value = run.output if result == "output" else run.raw
+    what, name = f"The {result} of Helmr run {run.id}", f"{run.id}.json"
+    return return_or_write(value, what, to=to, conn_id=conn_id, file_name=name, max_bytes=max_bytes, log=log)
 
 
 def return_or_write(

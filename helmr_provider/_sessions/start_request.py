@@ -26,6 +26,13 @@ class Payload(Enum):
         return self.value
 
 
+START_OPTIONS: Final = (
+    *("task", "payload", "external_id", "concurrency_key", "priority", "ttl", "max_duration", "retry"),
+    *("metadata", "tags", "expires_at", "workspace_id"),
+)
+"""Names of the options that an operator calls as :class:`StartOptions` does; only the queue differs."""
+
+
 class StartOptions:
     """All that a start sends but the session's name and stamp, as rendered templates give it.
 

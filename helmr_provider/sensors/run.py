@@ -12,7 +12,7 @@ from helmr_provider._common.errors import (
     explain,
     unsuccessful_statuses,
 )
-from helmr_provider._common.results import return_or_write
+from helmr_provider._common.results import run_result
 from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import require_id
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, store_links
@@ -95,15 +95,9 @@ class HelmrRunSensor(HelmrSensor):
             # The run stays as it is, so looking at it again cannot help.
             url = run_url(console_url, run.session_id, run.id)
             raise AirflowFailException(explain(self.hook.client, run, url=url))
-        value = return_or_write(
-            run.output if self.result == "output" else run.raw,
-            f"The {self.result} of Helmr run {run.id}",
-            to=self.result_to,
-            conn_id=self.result_to_conn_id,
-            file_name=f"{run.id}.json",
-            max_bytes=self.max_result_bytes if self.do_xcom_push else None,
-            log=self.log,
-        )
+        limit = self.max_result_bytes if self.do_xcom_push else None
+        to, conn_id = self.result_to, self.result_to_conn_id
+        value = run_result(run, self.result, to=to, conn_id=conn_id, max_bytes=limit, log=self.log)
         return PokeReturnValue(is_done=True, xcom_value=value)
 
     def trigger(self, deadline: float | None) -> HelmrRunTrigger:

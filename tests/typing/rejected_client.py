@@ -19,7 +19,7 @@ def calls(client: HelmrClient, run: RunSnapshot) -> None:
     client.sessions.start("task", external_id=3)  # wrong
     client.sessions.start("task", timeout=3)  # wrong
     client.sessions.retrieve(3)  # wrong
-    client.runs.wait(run, timeout="5m")  # wrong
+    client.runs.wait(run, timeout=[5])  # wrong
     client.runs.wait(3)  # wrong
     client.runs.cancel(run, "because")  # wrong
     client.runs.list(status=1)  # wrong

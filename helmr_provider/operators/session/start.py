@@ -23,11 +23,12 @@ from helmr_provider._common.errors import (
 )
 from helmr_provider._common.metrics import RUNS_ADOPTED, RUNS_CANCELLED, SESSIONS_CANCELLED, SESSIONS_STARTED, count
 from helmr_provider._common.openlineage import RunLineage
-from helmr_provider._common.results import return_or_write
+from helmr_provider._common.results import run_result
 from helmr_provider._common.template_fields import TemplateField, text, texts
+from helmr_provider._common.validation import one_of
 from helmr_provider._logs.run_logs_worker import RunLogReader
 from helmr_provider._sessions.identity import TERMINAL, OwnershipMetadata, find_or_start, find_or_start_named, owner_of
-from helmr_provider._sessions.start_request import Payload, StartOptions
+from helmr_provider._sessions.start_request import START_OPTIONS, Payload, StartOptions
 from helmr_provider.client.durations import seconds
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, store_links
 from helmr_provider.operators._base import HelmrOperator
@@ -198,14 +199,10 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
         self._cancelled = False
         if timeout is not None:
             seconds(timeout, "timeout", positive=True)
-        if on_retry not in {"reattach", "new"}:
-            raise ValueError("on_retry must be 'reattach' or 'new'")
-        if on_mismatch not in {"fail", "adopt"}:
-            raise ValueError("on_mismatch must be 'fail' or 'adopt'")
-        if result not in {"output", "snapshot"}:
-            raise ValueError("result must be 'output' or 'snapshot'")
-        if logs not in {"tail", "live", "off"}:
-            raise ValueError("logs must be 'tail', 'live' or 'off'")
+        one_of("on_retry", on_retry, "reattach", "new")
+        one_of("on_mismatch", on_mismatch, "fail", "adopt")
+        one_of("result", result, "output", "snapshot")
+        one_of("logs", logs, "tail", "live", "off")
         if close_session and not wait_for_completion:
             raise ValueError("close_session closes after the result, so it excludes wait_for_completion=False")
         if on_retry == "new" and external_id is not None:
@@ -322,21 +319,7 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
     def _options(self) -> StartOptions:
         """Return what to start with; whatever would be refused is refused here."""
         try:
-            return StartOptions(
-                task=self.task,
-                payload=self.payload,
-                external_id=self.external_id,
-                queue=self.helmr_queue,
-                concurrency_key=self.concurrency_key,
-                priority=self.priority,
-                ttl=self.ttl,
-                max_duration=self.max_duration,
-                retry=self.retry,
-                metadata=self.metadata,
-                tags=self.tags,
-                expires_at=self.expires_at,
-                workspace_id=self.workspace_id,
-            )
+            return StartOptions(queue=self.helmr_queue, **{name: getattr(self, name) for name in START_OPTIONS})
         except (TypeError, ValueError) as error:
             raise AirflowFailException(f"Helmr task '{self.task}' was not started: {error}") from None
 
@@ -457,15 +440,9 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
         output.finish()
         if run.status in self.fail_on:
             raise run_failure(self.hook.client, run, url=self.run_page, ours=self._cancelled)
-        value = return_or_write(
-            run.output if self.result == "output" else run.raw,
-            f"The {self.result} of Helmr run {run.id}",
-            to=self.result_to,
-            conn_id=self.result_to_conn_id,
-            file_name=f"{run.id}.json",
-            max_bytes=self.max_result_bytes if self.do_xcom_push else None,
-            log=self.log,
-        )
+        limit = self.max_result_bytes if self.do_xcom_push else None
+        to, conn_id = self.result_to, self.result_to_conn_id
+        value = run_result(run, self.result, to=to, conn_id=conn_id, max_bytes=limit, log=self.log)
         if self.close_session:
             self._close_session(run)
         return value
