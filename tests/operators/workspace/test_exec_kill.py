@@ -118,7 +118,7 @@ def test_what_was_written_before_the_stop_is_captured(client: HelmrClient, works
 
 
 def test_stopping_can_be_switched_off(client: HelmrClient, workspace: str) -> None:
-    with pytest.raises(AirflowTaskTimeout, match="It goes on"):
+    with pytest.raises(AirflowTaskTimeout, match="It continues"):
         an_exec(workspace, SLEEPS, timeout=0.5, stop_on_kill=False).start().finish()
     assert execs(client, workspace)[0].state in {"queued", "materializing", "running"}
     assert HOLDER not in client.workspaces.retrieve(workspace).metadata
