@@ -122,6 +122,7 @@ def get_provider_info() -> dict[str, Any]:
         "extra-links": [
             "helmr_provider.links.HelmrSessionLink",
             "helmr_provider.links.HelmrRunLink",
+            "helmr_provider.links.HelmrTokenLink",
             "helmr_provider.links.HelmrApprovalLink",
             "helmr_provider.links.HelmrWorkspaceLink",
         ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import logging
 import os
@@ -77,8 +76,8 @@ class Settings:
 def resolve_settings(
     url: str | None,
     *,
-    timeout: timedelta | float,
-    connect_timeout: timedelta | float,
+    timeout: timedelta | float | str,
+    connect_timeout: timedelta | float | str,
     verify: bool | str,
     cert: str | tuple[str, str] | None,
     proxy: str | Secret | None,
@@ -117,15 +116,15 @@ def resolve_settings(
 _plain: set[str] = set()
 
 
-def check_limit(name: str, value: timedelta | float) -> float:
+def check_limit(name: str, value: timedelta | float | str) -> float:
     """Return a limit in seconds.
 
-    :raises HelmrConfigError: it is not positive and finite.
+    :raises HelmrConfigError: the limit is not positive and finite.
     """
-    with contextlib.suppress(ValueError, TypeError):
-        if (limit := seconds(value)) > 0:
-            return limit
-    raise HelmrConfigError(f"{name} must be a positive number of seconds.")
+    try:
+        return seconds(value, name, positive=True)
+    except (TypeError, ValueError) as error:
+        raise HelmrConfigError(str(error)) from None
 
 
 def check_base_url(url: str) -> str:

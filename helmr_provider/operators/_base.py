@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from helmr_provider._common.errors import translate_errors
+from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._sessions.identity import OwnershipMetadata
 from helmr_provider.hooks.helmr import HelmrHook
 
@@ -22,6 +23,8 @@ class HelmrOperator(BaseOperator):
 
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     """
+
+    helmr_conn_id = TemplateField[str](text)
 
     def __init__(self, *, helmr_conn_id: str = HelmrHook.default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)

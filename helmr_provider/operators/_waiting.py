@@ -28,22 +28,22 @@ class HelmrWaitingOperator(HelmrOperator):
     only says that it is time to look.
 
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
-    :param timeout: limit of the wait, timedelta or seconds from the start of the try; ``execution_timeout`` counts too,
-        also while deferred.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``, from the start
+        of the try. An ``execution_timeout`` that is earlier counts.
     """
 
     def __init__(
         self,
         *,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        timeout: timedelta | float | None = None,
+        timeout: timedelta | float | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.deferrable = deferrable
         self.timeout = timeout
-        if timeout is not None and not seconds(timeout) > 0:
-            raise ValueError("timeout must be positive")
+        if timeout is not None:
+            seconds(timeout, "timeout", positive=True)
 
     @property
     def awaited(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import closing, contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -18,6 +18,8 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from helmr_provider._common.errors import is_permanent, translate_errors
+from helmr_provider._common.template_fields import TemplateField, text
+from helmr_provider.client.durations import seconds
 from helmr_provider.hooks.helmr import HelmrHook
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from helmr_provider.triggers.base import HelmrTrigger
+
+
+_DURATIONS: Final = frozenset({"timeout", "poke_interval", "max_wait"})
 
 
 class HelmrSensor(BaseSensorOperator):
@@ -37,6 +42,8 @@ class HelmrSensor(BaseSensorOperator):
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
     """
 
+    helmr_conn_id = TemplateField[str](text)
+
     def __init__(
         self,
         *,
@@ -44,6 +51,10 @@ class HelmrSensor(BaseSensorOperator):
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
+        for name in _DURATIONS & kwargs.keys():
+            # The base class takes no text.
+            if isinstance(kwargs[name], str):
+                kwargs[name] = seconds(kwargs[name], name, positive=True)
         super().__init__(**kwargs)
         self.helmr_conn_id = helmr_conn_id
         self.deferrable = deferrable

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from helmr_provider._common.versions import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
+from helmr_provider.client.durations import seconds as duration_seconds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -207,7 +208,7 @@ def _state_of_airflow_2(ti: Any) -> Any:
 
 
 def deadline_of(
-    ti: Any, *, timeout: timedelta | float | None = None, execution_timeout: timedelta | None = None
+    ti: Any, *, timeout: timedelta | float | str | None = None, execution_timeout: timedelta | None = None
 ) -> float | None:
     """Return when a task gives up, in seconds since the epoch: the earlier one of its limits.
 
@@ -216,12 +217,12 @@ def deadline_of(
     before Airflow's.
 
     :param ti: the task instance; limits count from its start, before any deferral.
-    :param timeout: limit of the operator, a number is seconds.
+    :param timeout: limit of the operator; timedelta, seconds, or text.
     :param execution_timeout: limit of the task.
     """
     limits: list[float] = []
     if timeout is not None:
-        limits.append(timeout.total_seconds() if isinstance(timeout, timedelta) else float(timeout))
+        limits.append(duration_seconds(timeout, "timeout"))
     if execution_timeout is not None:
         seconds = execution_timeout.total_seconds()
         limits.append(seconds if AIRFLOW_V_3_0_PLUS else seconds - min(30.0, seconds / 10))

@@ -18,12 +18,13 @@ from helmr_provider._common.errors import (
     UNSUCCESSFUL,
     IdentityError,
     is_permanent,
-    refuse_unknown_statuses,
-    result_of,
     run_failure,
+    unsuccessful_statuses,
 )
 from helmr_provider._common.metrics import RUNS_ADOPTED, RUNS_CANCELLED, SESSIONS_CANCELLED, SESSIONS_STARTED, count
 from helmr_provider._common.openlineage import RunLineage
+from helmr_provider._common.results import return_or_write
+from helmr_provider._common.template_fields import TemplateField, text, texts
 from helmr_provider._logs.run_logs_worker import RunLogReader
 from helmr_provider._sessions.identity import TERMINAL, OwnershipMetadata, find_or_start, find_or_start_named, owner_of
 from helmr_provider._sessions.start_request import Payload, StartOptions
@@ -64,7 +65,8 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
     :param concurrency_key: runs with the same key share the queue's concurrency limit. (templated)
     :param priority: whole number; higher ones are run first. (templated)
     :param ttl: how long the run may stay queued; timedelta, seconds, or text such as ``"10m"``. (templated)
-    :param max_duration: how long the run may be executed, 5 seconds to a day; timedelta or seconds. (templated)
+    :param max_duration: how long the run may take, 5 seconds to a day; timedelta, seconds, or text such as ``"1h"``, a
+        whole number of seconds. (templated)
     :param retry: retry policy of the run, such as ``{"maxAttempts": 3}``; these retries are Helmr's. (templated)
     :param metadata: metadata of the session, a JSON object; an adopted session keeps what it was started with. The
         member ``airflow`` is reserved. (templated)
@@ -74,17 +76,20 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :param wait_for_completion: whether to wait for the run; if not, the ids are returned at once.
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
-    :param timeout: limit of the wait, timedelta or seconds from the start of the try; ``execution_timeout`` counts too,
-        also while deferred.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``, from the start
+        of the try. An ``execution_timeout`` that is earlier counts.
     :param cancel_on_kill: whether to cancel when the task is ended from outside, deferred or not.
     :param cancel_on_timeout: whether to cancel when a limit is reached. If not, a retry finds the run again.
     :param on_retry: ``"reattach"`` to what an earlier try has left running, or cancel that and start a ``"new"`` one.
     :param on_mismatch: what to do if ``external_id`` names a session that was started with another task, payload,
         ``max_duration``, ``retry`` or ``workspace_id``: ``"fail"`` permanently, naming the members that differ, or
         ``"adopt"`` the session with a warning. A retry always adopts the session that its own task has started.
-    :param fail_on: statuses of the run that fail the task; a run that ended otherwise returns its result.
+    :param fail_on: one status or several that fail the task; a run that ended otherwise returns its result.
     :param result: what to return: the run's ``"output"``, or the whole run as a ``"snapshot"``.
     :param max_result_bytes: largest result as JSON that may become an XCom; ``None`` for no limit.
+    :param result_to: path or address such as ``"s3://bucket/result.json"`` to write the result to as JSON, instead of
+        returning it; one that ends with ``/`` gets a file name. The return value is the address then. (templated)
+    :param result_to_conn_id: Airflow connection for ``result_to``.
     :param close_session: whether to close the session when it has given its result: then no downstream task can send it
         input. A session that has ended already is fine.
     :param logs: what of the run's output to write into the task's log: the ``"tail"`` of stdout and stderr after the
@@ -93,6 +98,14 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
         run that somebody else has cancelled, a result that is too large.
     :raises AirflowException: the run failed or expired, or the control plane cannot be reached to start it.
     """
+
+    task = TemplateField["str | Task[Any, Any]"](text)
+    external_id = TemplateField[str | None](text)
+    helmr_queue = TemplateField[str | None](text)
+    concurrency_key = TemplateField[str | None](text)
+    workspace_id = TemplateField[str | None](text)
+    result_to = TemplateField[str | None](text)
+    tags = TemplateField["Sequence[str] | None"](texts)
 
     template_fields: Collection[str] = (
         "task",
@@ -108,6 +121,7 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
         "tags",
         "expires_at",
         "workspace_id",
+        "result_to",
         "helmr_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"payload": "json", "metadata": "json", "retry": "json"}
@@ -124,7 +138,7 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
         concurrency_key: str | None = None,
         priority: int | str | None = None,
         ttl: timedelta | float | str | None = None,
-        max_duration: timedelta | int | str | None = None,
+        max_duration: timedelta | float | str | None = None,
         retry: Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
         tags: Sequence[str] | None = None,
@@ -132,14 +146,16 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
         workspace_id: str | None = None,
         wait_for_completion: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        timeout: timedelta | float | None = None,
+        timeout: timedelta | float | str | None = None,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
         on_retry: OnRetry = "reattach",
         on_mismatch: OnMismatch = "fail",
-        fail_on: Collection[str] = UNSUCCESSFUL,
+        fail_on: str | Collection[str] = UNSUCCESSFUL,
         result: Literal["output", "snapshot"] = "output",
         max_result_bytes: int | None = DEFAULT_MAX_RESULT_BYTES,
+        result_to: str | None = None,
+        result_to_conn_id: str | None = None,
         close_session: bool = False,
         logs: Logs = "tail",
         **kwargs: Any,
@@ -165,9 +181,11 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
         self.cancel_on_timeout = cancel_on_timeout
         self.on_retry: OnRetry = on_retry
         self.on_mismatch: OnMismatch = on_mismatch
-        self.fail_on = fail_on
+        self.fail_on = unsuccessful_statuses(fail_on)
         self.result: Literal["output", "snapshot"] = result
         self.max_result_bytes = max_result_bytes
+        self.result_to = result_to
+        self.result_to_conn_id = result_to_conn_id
         self.close_session = close_session
         self.logs: Logs = logs
         self.session_id: str | None = None
@@ -178,13 +196,12 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
         self._log_cursor: str | None = None
         self._killed = False
         self._cancelled = False
-        if timeout is not None and not seconds(timeout) > 0:
-            raise ValueError("timeout must be positive")
+        if timeout is not None:
+            seconds(timeout, "timeout", positive=True)
         if on_retry not in {"reattach", "new"}:
             raise ValueError("on_retry must be 'reattach' or 'new'")
         if on_mismatch not in {"fail", "adopt"}:
             raise ValueError("on_mismatch must be 'fail' or 'adopt'")
-        refuse_unknown_statuses(fail_on)
         if result not in {"output", "snapshot"}:
             raise ValueError("result must be 'output' or 'snapshot'")
         if logs not in {"tail", "live", "off"}:
@@ -355,7 +372,7 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
         if self.do_xcom_push:
             for key, value in claim.ids.items():
                 context["ti"].xcom_push(key=key, value=value)
-            store_links(context, console_url=console_url, session_id=seen.session_id, run_id=seen.run_id)
+        store_links(context, console_url=console_url, session_id=seen.session_id, run_id=seen.run_id)
         self.run_page = run_url(console_url, seen.session_id, seen.run_id)
         self.log.info("Helmr run: %s", self.run_page)
         return claim
@@ -440,7 +457,15 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
         output.finish()
         if run.status in self.fail_on:
             raise run_failure(self.hook.client, run, url=self.run_page, ours=self._cancelled)
-        value = result_of(run, self.result, max_bytes=self.max_result_bytes if self.do_xcom_push else None)
+        value = return_or_write(
+            run.output if self.result == "output" else run.raw,
+            f"The {self.result} of Helmr run {run.id}",
+            to=self.result_to,
+            conn_id=self.result_to_conn_id,
+            file_name=f"{run.id}.json",
+            max_bytes=self.max_result_bytes if self.do_xcom_push else None,
+            log=self.log,
+        )
         if self.close_session:
             self._close_session(run)
         return value
