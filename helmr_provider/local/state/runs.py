@@ -89,6 +89,7 @@ def create(
         created_at=now,
         updated_at=now,
     )
+    _begin_phase(core, run_id, "queued", 1, now)
     attributes = {
         "tags": tags,
         "cause": dict(cause or {}),
@@ -369,6 +370,11 @@ def workspace_of(core: Core, run: Row) -> Row:
     return row
 
 
+def phases(core: Core, run_id: str) -> list[Row]:
+    """Return when the run began each phase of its life: `status`, `attempt_number`, `at`."""
+    return core.db.all("SELECT * FROM run_phases WHERE run_id = ? ORDER BY at, rowid", run_id)
+
+
 def set_metadata(core: Core, run: Row, changes: Mapping[str, Any]) -> None:
     """Set members of a run's metadata, with one event each."""
     with core.db.transaction():
@@ -422,4 +428,11 @@ def _finish(core: Core, run: Row, now: int, **columns: object) -> None:
 
 def _change(core: Core, run: Row, now: int, **columns: object) -> None:
     core.db.update("runs", run["id"], updated_at=now, **columns)
+    if "status" in columns:
+        attempt = columns.get("attempt_number", run["attempt_number"])
+        _begin_phase(core, run["id"], str(columns["status"]), attempt, now)
     core.db.after_commit(lambda: core.notifier.notify(events.topic(run["id"])))
+
+
+def _begin_phase(core: Core, run_id: str, status: str, attempt_number: object, now: int) -> None:
+    core.db.insert("run_phases", run_id=run_id, status=status, attempt_number=attempt_number, at=now)
