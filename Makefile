@@ -158,6 +158,17 @@ test-celery: ## Kill and drain workers, triggerers and schedulers on Celery, Red
 bench-client: setup ## Measure the client: reading, and waiting compared with naive ways (about ten minutes; ARGS=--help)
 	@$(BIN)/python -m benchmarks.client $(ARGS)
 
+.PHONY: bench-slow-answers
+bench-slow-answers: setup ## Simulate many waits while the control plane answers slowly (seconds; no network)
+	@$(BIN)/python -m benchmarks.slow_answers
+
+.PHONY: bench-calls
+bench-calls: setup ## Measure one call beside bare httpx, and one event beside httpx-sse and openai (about a minute)
+	@[ -x .venv-calls/bin/python ] || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-calls
+	@$(BIN)/uv pip install --quiet --python .venv-calls/bin/python --no-deps --editable .
+	@$(BIN)/uv pip install --quiet --python .venv-calls/bin/python --requirement dev/requirements/peers-calls.in
+	@.venv-calls/bin/python -m benchmarks.calls $(ARGS)
+
 .PHONY: bench-parse
 bench-parse: setup ## Measure what the provider adds to parsing a DAG file, beside two other providers (about a minute)
 	@dev/peers.sh $(BIN)/uv .venv-peers
