@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from helmr_provider._common.cancel_reasons import REPLACED
 from helmr_provider._common.errors import IdentityError
 from helmr_provider._sessions.identity import (
     Adopt,
@@ -15,6 +16,7 @@ from helmr_provider._sessions.identity import (
     highest_generation,
     ownership_member,
 )
+from helmr_provider.client.errors import HelmrConflictError, HelmrError, HelmrNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -33,7 +35,7 @@ _STAMP_ATTEMPTS: Final = 3
 
 @dataclass(kw_only=True)
 class OwnedSession:
-    """What a try has to answer for in Helmr, from the moment that its start is sent.
+    """The Helmr session owned by this task attempt, from the moment that its start is sent.
 
     :param external_id: name of the session.
     :param owner: the try; the session's stamp must say the same when something is cancelled.
@@ -50,7 +52,7 @@ class OwnedSession:
 
     @property
     def ids(self) -> dict[str, str]:
-        """What is handed on: to XComs, to whoever does not wait, and over a deferral."""
+        """IDs pushed to XCom and carried across a deferral."""
         known = {"session_id": self.session_id, "run_id": self.run_id, "external_id": self.external_id}
         return {name: value for name, value in known.items() if value is not None}
 
@@ -63,7 +65,7 @@ class SessionStarter:
     :param name: external id of a generation.
     :param options: what to start with.
     :param wait: waits until a run has ended.
-    :param claimed: hears the name of the session that this try is about to answer for.
+    :param on_owned: called with the name of the session before this try becomes responsible for it.
     :param log: of the task.
     """
 
@@ -75,7 +77,7 @@ class SessionStarter:
         name: Callable[[int], str],
         options: StartOptions,
         wait: Callable[[str], object],
-        claimed: Callable[[str], object],
+        on_owned: Callable[[str], object],
         log: Any,
     ) -> None:
         self._client = client
@@ -83,7 +85,7 @@ class SessionStarter:
         self._name = name
         self._options = options
         self._wait = wait
-        self._claimed = claimed
+        self._on_owned = on_owned
         self._log = log
 
     def run(self, steps: StartSteps) -> Outcome:
@@ -108,10 +110,8 @@ class SessionStarter:
                 return None
 
     def _start(self, generation: int) -> FoundSession | None:
-        from helmr_provider.client.errors import HelmrConflictError
-
         external_id = self._name(generation)
-        self._claimed(external_id)
+        self._on_owned(external_id)
         try:
             started = self._options.start(self._client, external_id, self._stamp.onto(self._options.metadata))
         except HelmrConflictError as error:
@@ -123,7 +123,7 @@ class SessionStarter:
         return _seen(generation, started.session, started.run.id, started.run.status)
 
     def _adopt(self, seen: FoundSession) -> FoundSession:
-        self._claimed(self._name(seen.generation))
+        self._on_owned(self._name(seen.generation))
         session = self._put_stamp(seen)
         run = self._client.runs.retrieve(seen.run_id)
         self._log.info("Adopted run %s of session %s instead of starting another.", seen.run_id, seen.session_id)
@@ -137,8 +137,6 @@ class SessionStarter:
         return _seen(seen.generation, session, run.id, run.status)
 
     def _put_stamp(self, seen: FoundSession) -> SessionSnapshot:
-        from helmr_provider.client.errors import HelmrConflictError
-
         session = self._client.sessions.retrieve(seen.session_id)
         for _ in range(_STAMP_ATTEMPTS):
             before = ownership_member(session.metadata, "owner")
@@ -156,8 +154,6 @@ class SessionStarter:
         return session
 
     def _differences(self, seen: FoundSession) -> list[str]:
-        from helmr_provider.client.errors import HelmrError
-
         try:
             created = next(self._client.runs.events.records(seen.run_id, page_size=1), None)
         except HelmrError:
@@ -167,7 +163,7 @@ class SessionStarter:
 
     def _replace(self, seen: FoundSession) -> None:
         self._log.info("Cancelling session %s of an earlier try, because on_retry is 'new'.", seen.session_id)
-        self._client.sessions.open(seen.session_id).cancel(reason="replaced by a new try of the Airflow task")
+        self._client.sessions.open(seen.session_id).cancel(reason=REPLACED)
         self._wait(seen.run_id)
 
 
@@ -179,8 +175,6 @@ def look_up(client: HelmrClient, external_id: str, generation: int = 1) -> Found
     :param generation: what to call it in the answer.
     :raises HelmrError: a request failed.
     """
-    from helmr_provider.client.errors import HelmrNotFoundError
-
     try:
         session = client.sessions.retrieve(external_id=external_id)
     except HelmrNotFoundError:
@@ -205,33 +199,31 @@ def find_last(client: HelmrClient, name: Callable[[int], str], *, single: bool =
     return _drive(highest_generation(), lambda step: look_up(client, name(step.generation), step.generation))
 
 
-def cancel(client: HelmrClient, claim: OwnedSession, *, reason: str, log: Any) -> bool:
-    """Cancel what a try answers for, if it still does. Check and cancel are not atomic; an adopter looks again.
+def cancel(client: HelmrClient, owned: OwnedSession, *, reason: str, log: Any) -> bool:
+    """Cancel what a try owns, if it still does. Check and cancel are not atomic; an adopter looks again.
 
     :param client: of the worker.
-    :param claim: of this try.
+    :param owned: of this try.
     :param reason: goes into the run's events.
     :param log: of the task.
     :raises HelmrError: a request failed.
     """
-    from helmr_provider.client.errors import HelmrConflictError, HelmrNotFoundError
-
-    by_id = {"session": claim.session_id} if claim.session_id else {"external_id": claim.external_id}
+    by_id = {"session": owned.session_id} if owned.session_id else {"external_id": owned.external_id}
     try:
         session = client.sessions.retrieve(**by_id)
     except HelmrNotFoundError:
         return False
-    if ownership_member(session.metadata, "owner") != claim.owner:
+    if ownership_member(session.metadata, "owner") != owned.owner:
         log.info("Session %s belongs to another try now; it is left alone.", session.id)
         return False
-    if claim.named:
+    if owned.named:
         try:
             client.sessions.open(session.id).cancel(reason=reason)
         except HelmrConflictError:
             return False
         log.info("Cancelled session %s.", session.id)
         return True
-    run_id = claim.run_id or session.current_run_id
+    run_id = owned.run_id or session.current_run_id
     if run_id is None:
         return False
     client.runs.cancel(run_id, reason=reason)
@@ -239,6 +231,19 @@ def cancel(client: HelmrClient, claim: OwnedSession, *, reason: str, log: Any) -
     if client.sessions.retrieve(session.id).activity != "idle":
         log.warning(INPUT_PENDING, session.id)
     return True
+
+
+def left_over(session: str | None, run_id: str | None, *, whole_session: bool) -> str:
+    """Say what goes on when it cannot be cancelled, and how to end it.
+
+    :param session: id or external id of the session.
+    :param run_id: its run, if that is known.
+    :param whole_session: whether the session was to be cancelled, or its run only.
+    """
+    if whole_session:
+        return f"session {session} and its run go on; HelmrCancelSessionOperator or the console ends them."
+    run = run_id or "of this task"
+    return f"run {run} of session {session} goes on; HelmrCancelRunOperator or the console ends it."
 
 
 INPUT_PENDING: Final = (

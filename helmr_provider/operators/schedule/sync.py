@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
+from helmr_provider.client.errors import HelmrNotFoundError
 from helmr_provider.operators._base import HelmrOperator
 
 if TYPE_CHECKING:
@@ -141,7 +142,6 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
         return said == "true"
 
     def _plan(self, declared: list[DeclaredSchedule], memory: Mapping[str, Memory]) -> list[Change]:
-        from helmr_provider.client.errors import HelmrNotFoundError
         from helmr_provider.schedules._plan import LIST_CAP, PlanError, plan
 
         with self._translate_errors("list the schedules"):

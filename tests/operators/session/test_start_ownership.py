@@ -278,7 +278,7 @@ def a_starter(client: HelmrClient, attempt: Any) -> SessionStarter:
         name=lambda generation: f"{attempt.of.name}:{generation}",
         options=attempt.operator._options(),
         wait=lambda _: None,
-        claimed=lambda _: None,
+        on_owned=lambda _: None,
         log=logging.getLogger(__name__),
     )
 
