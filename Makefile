@@ -13,7 +13,7 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --extra dev --universal -
 	--no-annotate --custom-compile-command "make constraints" --upgrade
 
 # What does not depend on the version of Airflow is not run on each.
-SKIP = $(addprefix --ignore=tests/,client conformance local typing test_examples.py test_repository.py)
+SKIP = $(addprefix --ignore=tests/,client conformance local typing test_documents.py test_examples.py test_repository.py test_site.py test_snippets.py)
 # Between the oldest and the newest, Airflow itself uses what its requirements have deprecated since.
 OUTDATED = -W default
 define test_on_airflow
@@ -64,6 +64,10 @@ types: setup ## Check types with mypy and pyright, both strict
 .PHONY: docs
 docs: setup ## Build the documentation site into build/docs; warnings are errors
 	@$(BIN)/sphinx-build -W --keep-going -n -q -d build/doctrees -b html docs build/docs
+
+.PHONY: tutorial
+tutorial: dist ## Follow the tutorial command by command in an empty environment, a real Airflow included (some minutes)
+	@$(BIN)/python -m dev.walk_tutorial dist
 
 .PHONY: format
 format: setup ## Format the code and mend what can be mended

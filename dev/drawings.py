@@ -98,29 +98,36 @@ def deferred_wait() -> str:
     return drawing(660, 460, "A deferred wait", parts)
 
 
-def layers() -> str:
-    """Return the packages and the direction of their imports."""
-    parts: list[str] = []
+LAYERS = (
+    (
+        ("decorators", "@task.helmr_session"),
+        ("notifications", "callbacks, alerts"),
+        ("common_ai", "agents' interfaces"),
+    ),
+    (("operators", "start, send, run, ask, sync"), ("sensors", "wait")),
+    (("triggers", "wait in the triggerer; one shared client per connection"),),
+    (("_approvals", "questions and answers"), ("_workspaces", "owners of workspaces")),
+    (("_sessions", "names, owners, turns"), ("_logs", "output"), ("schedules", "declarations")),
+    (("hooks", "connection to client"), ("links", "pages of the console")),
+    (("_common", "errors, validation, metrics, Airflow versions"),),
+    (("client", "HTTP and waits; no Airflow"), ("local", "control plane for tests; HTTP only")),
+)
 
-    packages = [
-        (20, 20, 190, "decorators", "@task.helmr_session"),
-        (230, 20, 190, "notifications", "callbacks, alerts"),
-        (20, 100, 190, "operators", "start, send, run, ask"),
-        (230, 100, 190, "sensors", "wait"),
-        (20, 180, 400, "triggers", "wait in the triggerer, one shared client per connection"),
-        (20, 260, 190, "links", "pages of the console"),
-        (230, 260, 190, "hooks", "connection to client"),
-        (20, 340, 400, "client", "HTTP and waits; imports no Airflow"),
-        (470, 340, 190, "local", "control plane for tests"),
-    ]
-    for x, y, width, name, words in packages:
-        parts += [box(x, y, width, 54), text(x + width / 2, y + 22, name, "title")]
-        parts += [text(x + width / 2, y + 41, words, "small")]
-    parts += [arrow(220, y, 220, y + 20) for y in (76, 156, 236, 316)]
-    parts.append('<path class="life" d="M445 20 V400"/>')
-    parts.append(text(565, 322, "imports nothing of the others", "small"))
-    parts.append(arrow(424, 370, 466, 370) + text(445, 418, "HTTP only", "small"))
-    return drawing(680, 430, "The packages; arrows are imports", parts)
+
+def layers() -> str:
+    """Return the packages in layers."""
+    parts: list[str] = []
+    height, gap, whole = 50, 24, 620
+    for row, packages in enumerate(LAYERS):
+        y = 16 + row * (height + gap)
+        width = (whole - 20 * (len(packages) - 1)) / len(packages)
+        for column, (name, words) in enumerate(packages):
+            x = 20 + column * (width + 20)
+            parts += [box(x, y, width, height), text(x + width / 2, y + 21, name, "title")]
+            parts += [text(x + width / 2, y + 39, words, "small")]
+        if row:
+            parts.append(arrow(20 + whole / 2, y - gap + 2, 20 + whole / 2, y - 3))
+    return drawing(whole + 40, 16 + len(LAYERS) * (height + gap), "The packages in layers; imports point down", parts)
 
 
 DRAWINGS = {"deferred-wait.svg": deferred_wait, "layers.svg": layers}

@@ -295,7 +295,7 @@ class CommandHelp(SphinxDirective):
 # Documents and pictures.
 
 
-def read_root_document(_app: Sphinx, docname: str, source: list[str]) -> None:
+def read_root_document(app: Sphinx, docname: str, source: list[str]) -> None:
     """Show a document of the repository's root as a page; its links lead to pages where there are any."""
     if docname not in ROOT_DOCUMENTS:
         return
@@ -314,6 +314,7 @@ def read_root_document(_app: Sphinx, docname: str, source: list[str]) -> None:
             return f"[{text}]({os.path.relpath(target.removeprefix('docs/'), here)}{heading})"
         return text if text.startswith("`") else f"{text} (`{target}`)"
 
+    app.env.note_dependency(ROOT / ROOT_DOCUMENTS[docname])
     text = (ROOT / ROOT_DOCUMENTS[docname]).read_text()
     source[0] = re.sub(r"(?<!!)\[([^\]]+)\]\(([^)#\s]*)(#[^)\s]*)?\)", link, text)
     source[0] = re.sub(

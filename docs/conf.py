@@ -55,9 +55,9 @@ copybutton_prompt_is_regexp = True
 
 html_theme = "furo"
 html_title = f"Helmr for Apache Airflow {version}"
-html_static_path = ["_static"]
+html_static_path = ["_static", "integration-logos"]
 html_css_files = ["site.css"]
-html_favicon = "_static/helmr.svg"
+html_favicon = "integration-logos/helmr.svg"
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {

@@ -32,7 +32,8 @@ def example_conversation() -> None:
         task_id="ask",
         session_id=session_id,
         stream="messages",
-        data={"text": "Which changes are risky?"},
+        # A task's wait gives it the data, but not the correlation id: the data names the turn too.
+        data={"text": "Which changes are risky?", "id": "{{ run_id }}:ask"},
         correlation_id="{{ run_id }}:ask",
         wait_for="output",
         output_stream="messages",
@@ -48,7 +49,7 @@ def example_conversation() -> None:
         task_id="conclude",
         session_id=session_id,
         stream="messages",
-        data={"text": next_question(cast("dict[str, Any]", ask.output)), "end": True},
+        data={"text": next_question(cast("dict[str, Any]", ask.output)), "id": "{{ run_id }}:conclude", "end": True},
         correlation_id="{{ run_id }}:conclude",
         wait_for="run",
         deferrable=True,

@@ -27,9 +27,9 @@ def example_schedule_sync() -> None:
             schedules="helmr_schedules.yaml",
             owned_prefix="acme.",
             prune=True,
-            dry_run=dry_run,
+            preview_only=preview_only,
         )
-        for task_id, dry_run in (("review", True), ("apply", False))
+        for task_id, preview_only in (("review", True), ("apply", False))
     )
     review >> apply
 

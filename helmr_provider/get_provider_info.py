@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 _INTEGRATION = "Helmr"
+_GUIDES = ("connection", "sessions", "approvals", "conversations", "workspaces", "schedules", "events", "notifications")
 
 
 def _field(label: str, description: str, kind: str = "string", **schema: Any) -> dict[str, Any]:
@@ -61,7 +62,15 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": "airflow-provider-helmr",
         "name": "Helmr",
         "description": "Run durable coding-agent sessions on Helmr, a self-hosted agent runtime.",
-        "integrations": [{"integration-name": _INTEGRATION, "tags": ["service"]}],
+        "integrations": [
+            {
+                "integration-name": _INTEGRATION,
+                "external-doc-url": "https://helmr.dev/docs/",
+                "how-to-guide": [f"/docs/how-to/{name}.md" for name in _GUIDES],
+                "logo": "/integration-logos/helmr.svg",
+                "tags": ["service"],
+            }
+        ],
         "operators": modules(
             "operators.approval",
             "operators.schedule",

@@ -85,16 +85,16 @@ def client(control_plane: LocalControlPlane) -> Iterator[HelmrClient]:
 
 @pytest.fixture
 def task_log(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
-    """What was logged since the last call: Airflow 3 prints tasks' logs here, Airflow 2 has them from ``logging``."""
+    """Return what was logged since the last call. Airflow 3.1 prints tasks' logs here, older versions log them."""
     caplog.set_level("INFO")
 
     def read() -> str:
-        from helmr_provider._common.versions import AIRFLOW_V_3_0_PLUS
+        from helmr_provider._common.versions import AIRFLOW_V_3_1_PLUS
 
         printed, logged = capsys.readouterr().out, caplog.text
         caplog.clear()
-        # Airflow 2 prints what it logs, too.
-        return printed + logged if AIRFLOW_V_3_0_PLUS else logged
+        # Older versions also print what they log.
+        return printed + logged if AIRFLOW_V_3_1_PLUS else logged
 
     return read
 

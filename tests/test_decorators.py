@@ -111,7 +111,7 @@ def test_the_payload_of_an_adopted_run_wins(control_plane: LocalControlPlane, ta
     deferred(run.start().execute())
     retry = run.start()
     deferral = deferred(retry.execute())
-    assert "another payload" in task_log()
+    assert "differs in payload" in task_log()
     control_plane.resume_worker()
     assert retry.resume(deferral, fire(deferral)) == 1
     assert payloads(control_plane) == [1]

@@ -1,14 +1,17 @@
-"""What the documents promise: links that lead somewhere, and Python that is right."""
+"""The documents are complete and correct: links, snippets, tables, quoted error texts, and words."""
 
 from __future__ import annotations
 
 import ast
 import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from dev.sphinx_extension import parameters
 from helmr_provider.get_provider_info import get_provider_info
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,16 +51,10 @@ def test_what_snippets_import_from_us_exists(path: Path) -> None:
                 assert [a.name for a in node.names if not hasattr(module, a.name)] == []
 
 
-def test_the_dag_in_the_readme_builds() -> None:
+def test_the_dag_in_the_readme_is_that_of_the_tutorial_and_short() -> None:
     (snippet,) = snippets(ROOT / "README.md")
-    namespace: dict[str, object] = {}
-    exec(compile(snippet, "README.md", "exec"), namespace)
-    from airflow.providers.common.compat.sdk import DAG
-
-    dags = [value for value in namespace.values() if isinstance(value, DAG)]
-    built = dags or [namespace["release"]()]  # type: ignore[operator]
-    assert {"ask", "decision", "summary"} <= set(built[0].task_ids)
-    assert len(snippet.splitlines()) <= 20
+    assert snippet == snippets(ROOT / "docs/tutorial/first-dag.md")[0]
+    assert len([line for line in snippet.splitlines() if line]) <= 15
 
 
 def test_every_operator_and_sensor_stands_in_the_tables_and_is_where_they_say() -> None:
@@ -81,3 +78,84 @@ def test_every_operator_and_sensor_stands_in_the_tables_and_is_where_they_say() 
     public = {name: cls for name, cls in public.items() if hasattr(cls, "execute")}
     assert len(public) > 20
     assert {name: cls for name, cls in listed.items() if name in public} == public
+
+
+def reference_classes() -> set[str]:
+    pages = "\n".join(path.read_text() for path in (ROOT / "docs/reference").rglob("*.md"))
+    return set(re.findall(r"^\.\. autoclass:: helmr_provider\.[\w.]*?(\w+)$", pages, re.MULTILINE))
+
+
+def public_classes(sections: tuple[str, ...]) -> dict[str, type]:
+    info = get_provider_info()
+    modules = [
+        importlib.import_module(module)
+        for section in sections
+        for entry in info[section]
+        for module in entry["python-modules"]
+    ]
+    return {
+        name: cls
+        for module in modules
+        for name, cls in vars(module).items()
+        if isinstance(cls, type) and cls.__module__.startswith("helmr_provider.") and name.startswith("Helmr")
+    }
+
+
+def test_every_operator_sensor_and_trigger_is_in_the_reference() -> None:
+    found = public_classes(("operators", "sensors"))
+    triggers = public_classes(("triggers",))
+    assert len(found) > 20
+    bases = {"HelmrOperator", "HelmrWaitingOperator", "HelmrSensor", "HelmrTrigger", "HelmrEventTrigger", "HelmrHook"}
+    assert {*found, *triggers} - bases - reference_classes() == set()
+
+
+@pytest.mark.parametrize("name", sorted(public_classes(("operators", "sensors"))))
+def test_every_parameter_has_a_description(name: str) -> None:
+    cls = public_classes(("operators", "sensors"))[name]
+    assert [each.name for each in parameters(cls) if not any(each.text)] == []
+
+
+def test_every_metric_is_in_the_table() -> None:
+    source = "\n".join(path.read_text() for path in (ROOT / "helmr_provider").rglob("*metrics*.py"))
+    names = set(re.findall(r'"(helmr\.[a-z_.]+)"', source))
+    assert len(names) >= 7
+    assert names == set(re.findall(r"`(helmr\.[a-z_.]+)`", (ROOT / "docs/reference/metrics.md").read_text()))
+
+
+def test_every_command_is_in_the_reference() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "helmr_provider.local", "--help"], capture_output=True, text=True, timeout=60, check=True
+    )
+    commands = set(re.findall(r"^ {4}([a-z][a-z-]*)  ", done.stdout, re.MULTILINE))
+    assert "serve" in commands
+    page = (ROOT / "docs/reference/command-line.md").read_text()
+    assert commands == set(re.findall(r"^\.\. command-help:: helmr_provider\.local ([a-z-]+)$", page, re.MULTILINE))
+
+
+def texts(folder: Path) -> str:
+    """All texts of the code, those in several pieces joined."""
+    nodes = (node for path in folder.rglob("*.py") for node in ast.walk(ast.parse(path.read_text())))
+    return "\n".join(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def test_the_messages_that_troubleshooting_quotes_are_ours_or_marked_as_others() -> None:
+    # Texts of Airflow, Python and the operating system.
+    others = {
+        "The conn_id … isn't defined",
+        "The host or port to test differs from the stored connection",
+        "no attribute 'helmr_session'",
+        "address already in use",
+    }
+    quoted = set(re.findall(r"^### `(.+)`$", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE))
+    assert len(quoted) >= 20
+    ours = texts(ROOT / "helmr_provider")
+    pieces = {message: [piece.strip() for piece in re.split(r"…| \d{3}$", message)] for message in quoted - others}
+    assert {message for message, parts in pieces.items() if any(part not in ours for part in parts)} == set()
+
+
+AVOIDED = r"\b(whoever|somebody|meanwhile|goes on|go on|lets go|stands for|is about to|in vain|at once)\b"
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.name != "CODE_OF_CONDUCT.md"], ids=named)
+def test_documents_avoid_figurative_words(path: Path) -> None:
+    assert re.findall(AVOIDED, path.read_text(), re.IGNORECASE) == []

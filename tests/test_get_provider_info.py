@@ -9,6 +9,7 @@ import pkgutil
 import subprocess
 import sys
 from importlib import metadata, resources
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -87,6 +88,20 @@ def test_the_form_hides_or_keeps_only_fields_that_connections_have() -> None:
     assert set(FIELD_BEHAVIOUR["hidden-fields"]) <= standard
     assert set(FIELD_BEHAVIOUR["relabeling"]) <= standard
     assert set(FIELD_BEHAVIOUR["placeholders"]) <= standard
+
+
+def test_the_guides_and_the_logo_exist() -> None:
+    root = Path(helmr_provider.__file__).parents[1]
+    [integration] = get_provider_info()["integrations"]
+    guides = [root / path.lstrip("/") for path in integration["how-to-guide"]]
+    logo = root / "docs" / integration["logo"].lstrip("/")
+    assert [path for path in [*guides, logo] if not path.exists()] == []
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="Airflow 2 does not ship the schema")
+def test_the_integration_is_valid_by_the_schema_of_provider_sources() -> None:
+    whole = schema("provider.yaml.schema.json")
+    jsonschema.validate(get_provider_info()["integrations"], whole["properties"]["integrations"])
 
 
 def schema(name: str) -> dict[str, Any]:

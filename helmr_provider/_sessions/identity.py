@@ -26,6 +26,7 @@ MAX_NAME_BYTES: Final = 512
 TERMINAL: Final = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
 OnRetry: TypeAlias = Literal["reattach", "new"]
+OnMismatch: TypeAlias = Literal["fail", "adopt"]
 
 _TRY: Final = re.compile(r"[?&]try_number=\d+")
 _KEPT_BYTES: Final = 440
@@ -186,6 +187,18 @@ def ownership_member(metadata: Mapping[str, Any] | None, member: Literal["owner"
     return value if isinstance(value, str) else None
 
 
+def instance_in(metadata: Mapping[str, Any] | None) -> str | None:
+    """Read which task instance a stamp names, as :attr:`OwnershipMetadata.instance`; ``None`` if there is no stamp.
+
+    :param metadata: metadata of a session.
+    """
+    stamp = (metadata or {}).get(OWNERSHIP)
+    if not isinstance(stamp, Mapping):
+        return None
+    members = cast("Mapping[str, object]", stamp)
+    return "/".join(str(members.get(name)) for name in ("dag_id", "run_id", "task_id", "map_index", "epoch"))
+
+
 def refuse_reserved(metadata: Mapping[str, Any] | None) -> None:
     """Refuse metadata of an author that would be taken for a stamp.
 
@@ -207,6 +220,7 @@ class FoundSession:
     :param run_status: status of the run with turn index 0; a later turn answers another input.
     :param owner: the stamp's owner; ``None`` without a stamp.
     :param epoch: the stamp's epoch; ``None`` without a stamp.
+    :param instance: the stamp's task instance between two clears, whatever the try; ``None`` without a stamp.
     """
 
     generation: int
@@ -215,6 +229,8 @@ class FoundSession:
     run_status: str
     owner: str | None
     epoch: str | None
+    instance: str | None = None
+    workspace_id: str | None = None
 
     @property
     def live(self) -> bool:
@@ -250,7 +266,14 @@ class Replace:
     seen: FoundSession
 
 
-Step: TypeAlias = LookUp | Start | Adopt | Replace
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Refuse this session if it was started with other input than this try would send; answer ``None``."""
+
+    seen: FoundSession
+
+
+Step: TypeAlias = LookUp | Start | Adopt | Replace | Compare
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -299,13 +322,22 @@ def find_or_start(
     raise IdentityError("The sessions of this task instance keep changing; try again later.", permanent=False)
 
 
-def find_or_start_named(*, results: Collection[str] = frozenset({"succeeded"})) -> StartSteps:
-    """Find or start the one session with an external id of the author's own; it is used once, whoever started it.
+def find_or_start_named(
+    *,
+    results: Collection[str] = frozenset({"succeeded"}),
+    instance: str | None = None,
+    on_mismatch: OnMismatch = "fail",
+) -> StartSteps:
+    """Find or start the one session with an external id of the author's own; any starter's session is used.
 
-    Its generation is 1, for want of others.
+    Its generation is always 1. A session that another task instance started, or this one before a clear, must have been
+    started with the same input. A retry adopts its own session in any case, because its run must not be paid for twice.
 
     :param results: statuses of runs whose result counts.
-    :raises IdentityError: the session's run ended without success; there will never be another first run.
+    :param instance: the stamp's task instance between two clears.
+    :param on_mismatch: ``adopt`` uses a session that was started with other input.
+    :raises IdentityError: the session was started with other input, or its run ended without success; there will never
+        be another first run.
     """
     for _ in range(_MAX_ROUNDS):
         seen = yield LookUp(1)
@@ -314,6 +346,8 @@ def find_or_start_named(*, results: Collection[str] = frozenset({"succeeded"})) 
             if seen is not None:
                 return Outcome(seen=seen, started=True)
             continue
+        if on_mismatch == "fail" and (seen.instance is None or seen.instance != instance):
+            yield Compare(seen)
         if seen.live:
             seen = (yield Adopt(seen)) or seen
         if seen.live or seen.run_status in results:

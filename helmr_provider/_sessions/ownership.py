@@ -9,11 +9,13 @@ from helmr_provider._common.cancel_reasons import REPLACED
 from helmr_provider._common.errors import IdentityError
 from helmr_provider._sessions.identity import (
     Adopt,
+    Compare,
     FoundSession,
     LookUp,
     Replace,
     Start,
     highest_generation,
+    instance_in,
     ownership_member,
 )
 from helmr_provider.client.errors import HelmrConflictError, HelmrError, HelmrNotFoundError
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from helmr_provider._sessions.identity import Outcome, OwnershipMetadata, StartSteps, Step
-    from helmr_provider._sessions.start_request import StartOptions
+    from helmr_provider._sessions.start_request import Differences, StartOptions
     from helmr_provider.client import HelmrClient
     from helmr_provider.client.models.sessions import SessionSnapshot
 
@@ -95,7 +97,10 @@ class SessionStarter:
         :raises HelmrError: a request failed.
         :raises IdentityError: no session can be found or started.
         """
-        return _drive(steps, self._step)
+        outcome = _drive(steps, self._step)
+        if not outcome.started:
+            self._report(outcome.seen)
+        return outcome
 
     def _step(self, step: Step) -> FoundSession | None:
         match step:
@@ -107,6 +112,9 @@ class SessionStarter:
                 return self._adopt(seen)
             case Replace(seen):
                 self._replace(seen)
+                return None
+            case Compare(seen):
+                self._compare(seen)
                 return None
 
     def _start(self, generation: int) -> FoundSession | None:
@@ -127,13 +135,6 @@ class SessionStarter:
         session = self._put_stamp(seen)
         run = self._client.runs.retrieve(seen.run_id)
         self._log.info("Adopted run %s of session %s instead of starting another.", seen.run_id, seen.session_id)
-        if differences := self._differences(seen):
-            self._log.warning(
-                "Run %s was started with another %s than this try would send; it is not started again for that. "
-                "What changes from try to try holds something like the time or the try number.",
-                seen.run_id,
-                ", another ".join(differences),
-            )
         return _seen(seen.generation, session, run.id, run.status)
 
     def _put_stamp(self, seen: FoundSession) -> SessionSnapshot:
@@ -153,13 +154,40 @@ class SessionStarter:
                 break
         return session
 
-    def _differences(self, seen: FoundSession) -> list[str]:
+    def _report(self, seen: FoundSession) -> None:
+        """Warn if the run that is used, live or ended, was started with other input."""
         try:
-            created = next(self._client.runs.events.records(seen.run_id, page_size=1), None)
+            differences = self._differences(seen)
         except HelmrError:
-            return []
+            return
+        if differences is not None and any(differences):
+            self._log.warning(
+                "Run %s was started with other input than this try would send; it differs in %s. The run is used all "
+                "the same. Input that differs from try to try contains something like the time or the try number.",
+                seen.run_id,
+                differences,
+            )
+
+    def _compare(self, seen: FoundSession) -> None:
+        differences = self._differences(seen)
+        if differences is None:
+            self._log.warning("The input of run %s is unknown, so it was not compared with this task's.", seen.run_id)
+        elif differences.runs:
+            raise IdentityError(
+                f"external_id {self._name(1)!r} names session {seen.session_id}, whose run {seen.run_id} "
+                f"({seen.run_status}) was started with other input; it differs in {differences._replace(labels=())}. "
+                "An external id names one session for ever: template it (with {{ run_id }}, for example), or set "
+                "on_mismatch='adopt' to use the existing session and its result.",
+                permanent=True,
+            )
+
+    def _differences(self, seen: FoundSession) -> Differences | None:
+        """Compare the input of a run with this try's; ``None`` if the control plane does not show it."""
+        created = next(self._client.runs.events.records(seen.run_id, page_size=1), None)
         attributes: Any = None if created is None else created.attributes
-        return self._options.differences(attributes) if isinstance(attributes, dict) else []
+        if not isinstance(attributes, dict) or "task_id" not in attributes:
+            return None
+        return self._options.differences(attributes, workspace_id=seen.workspace_id)
 
     def _replace(self, seen: FoundSession) -> None:
         self._log.info("Cancelling session %s of an earlier try, because on_retry is 'new'.", seen.session_id)
@@ -271,4 +299,6 @@ def _seen(generation: int, session: SessionSnapshot, run_id: str, run_status: st
         run_status=run_status,
         owner=ownership_member(session.metadata, "owner"),
         epoch=ownership_member(session.metadata, "epoch"),
+        instance=instance_in(session.metadata),
+        workspace_id=session.workspace_id,
     )

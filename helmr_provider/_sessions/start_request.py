@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from helmr_provider._sessions.identity import OWNERSHIP, refuse_reserved
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime, timedelta
 
     from helmr_provider.client import HelmrClient, Task
@@ -86,50 +87,97 @@ class StartOptions:
         """
         return client.sessions.start(self._request.named(external_id, metadata))
 
-    def differences(self, created: Mapping[str, Any]) -> list[str]:
-        """Name what a run was started with otherwise, as far as its first event shows it.
+    def differences(self, created: Mapping[str, Any], *, workspace_id: str | None = None) -> Differences:
+        """Compare this start with the one that created a run, as far as the run's first event shows it.
 
         :param created: attributes of the run's ``run.created`` event (contract/behaviour.md section 7.1).
+        :param workspace_id: workspace of the run's session.
         """
-        sent = {_SHOWN_AS[name]: value for name, value in self._request.body.items() if name in _SHOWN_AS}
-        return [_WORDS[name] for name in _WORDS if name in sent and name in created and not _fits(name, sent, created)]
+        sent = self._request.body
+        shown = {name: created.get(member) for name, member in _SHOWN_AS.items()}
+        # A start without a payload sends the task an empty object.
+        wanted = {"payload": {}, **{name: sent[member] for name, member in _SENT_AS.items() if member in sent}}
+        runs = [path for name in _DECIDING if name in wanted for path in _differing(name, wanted[name], shown[name])]
+        if "workspace_id" in sent and sent["workspace_id"] != workspace_id:
+            runs.append("workspace_id")
+        return Differences(
+            runs=tuple(runs),
+            labels=tuple(
+                path for name in _LABELS if name in wanted for path in _differing(name, wanted[name], shown[name])
+            ),
+        )
 
 
-# Names of the start's members in the event. Queue, priority, ttl and the like are not in it.
-_SHOWN_AS: Final = {
-    "task_id": "task_id",
+class Differences(NamedTuple):
+    """Paths of the members that differ between two starts; values are left out, as they may be confidential.
+
+    :param runs: members that decide what runs, such as ``payload.repository``.
+    :param labels: members that only describe the session.
+    """
+
+    runs: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        paths = [*self.runs, *self.labels]
+        more = len(paths) - _MOST_PATHS
+        return ", ".join(paths[:_MOST_PATHS]) + (f" and {more} more" if more > 0 else "")
+
+
+# Parameter names to the members of the start and of the event. Queue, priority, ttl and the like are not in the event.
+_SENT_AS: Final = {
+    "task": "task_id",
     "payload": "payload",
-    "max_duration_seconds": "max_duration_seconds",
-    "retry": "retry_policy",
+    "max_duration": "max_duration_seconds",
+    "retry": "retry",
     "metadata": "metadata",
     "tags": "tags",
 }
-_WORDS: Final = {
-    "task_id": "task",
-    "payload": "payload",
-    "max_duration_seconds": "max_duration",
-    "retry_policy": "retry",
-    "metadata": "metadata",
-    "tags": "tags",
-}
+_SHOWN_AS: Final = {**_SENT_AS, "retry": "retry_policy"}
+_DECIDING: Final = ("task", "payload", "max_duration", "retry")
+_LABELS: Final = ("metadata", "tags")
+_MOST_PATHS: Final = 10
+_MOST_CHARACTERS: Final = 100
 
 
-def _fits(name: str, sent: Mapping[str, Any], created: Mapping[str, Any]) -> bool:
-    wanted, there = sent[name], created[name]
-    if name == "metadata" and isinstance(there, Mapping):
-        there = {member: value for member, value in cast("Mapping[str, Any]", there).items() if member != OWNERSHIP}
-    if name == "retry_policy":
-        return _contains(there, wanted)
-    if name == "tags" and isinstance(there, list):
-        return sorted(tag.strip() for tag in wanted) == sorted(there)
-    return bool(wanted == there)
+def _differing(name: str, wanted: Any, shown: Any) -> list[str]:
+    if name == "metadata":
+        members = cast("Mapping[str, Any]", shown) if isinstance(shown, Mapping) else {}
+        shown = {member: value for member, value in members.items() if member != OWNERSHIP}
+    if name == "tags":
+        tags = cast("list[str]", shown) if isinstance(shown, list) else []
+        return [] if sorted(tag.strip() for tag in wanted) == sorted(tags) else [name]
+    # The server completes a retry policy with its defaults.
+    paths = _paths(name, wanted, shown, completed=name == "retry")
+    return [path if len(path) <= _MOST_CHARACTERS else f"{path[:_MOST_CHARACTERS]}…" for path in paths]
 
 
-def _contains(policy: Any, wanted: Any) -> bool:
-    """Whether a policy says what was asked for; the server fills in what was left open."""
-    if isinstance(wanted, dict) and isinstance(policy, dict):
-        return all(_contains(policy.get(name), value) for name, value in wanted.items())
-    return bool(policy == wanted)
+def _paths(path: str, wanted: Any, shown: Any, *, completed: bool = False) -> Iterator[str]:
+    if isinstance(wanted, dict) and isinstance(shown, dict):
+        ours, theirs = cast("dict[str, Any]", wanted), cast("dict[str, Any]", shown)
+        for name in ours if completed else {**ours, **theirs}:
+            below = f"{path}.{name}" if name.isidentifier() else f"{path}[{json.dumps(name, ensure_ascii=False)}]"
+            if name in ours and name in theirs:
+                yield from _paths(below, ours[name], theirs[name], completed=completed)
+            else:
+                yield below
+    elif isinstance(wanted, list) and isinstance(shown, list) and len(wanted) == len(shown):
+        for index, (our, their) in enumerate(zip(wanted, shown, strict=True)):
+            yield from _paths(f"{path}[{index}]", our, their, completed=completed)
+    elif not _same(wanted, shown):
+        yield path
+
+
+def _same(wanted: Any, shown: Any) -> bool:
+    if isinstance(wanted, bool) or isinstance(shown, bool):
+        return wanted is shown
+    if isinstance(wanted, (int, float)) and isinstance(shown, (int, float)):
+        try:
+            # Events show numbers as doubles (contract/behaviour.md section 22).
+            return float(wanted) == float(shown)
+        except OverflowError:
+            return wanted == shown
+    return bool(wanted == shown)
 
 
 def _whole_number(name: str, value: Any) -> Any:

@@ -9,6 +9,7 @@ from helmr_provider._sessions.identity import ownership_member
 if TYPE_CHECKING:
     from helmr_provider._sessions.identity import OwnershipMetadata
     from helmr_provider.client import AsyncHelmrClient, HelmrClient
+    from helmr_provider.client.errors import HelmrApiError
     from helmr_provider.client.models.workspaces import Workspace, WorkspaceStop
 
 HOLDER: Final = "airflow_holder"
@@ -17,8 +18,20 @@ HOLDER: Final = "airflow_holder"
 BUSY: Final = frozenset({"workspace_writer_active", "workspace_materialization_not_runnable"})
 """Codes of conflicts that pass: somebody else writes, or the workspace is being stopped."""
 
+# The control plane has no code for a command in a workspace that stops (contract/behaviour.md section 22.5). The text
+# for a workspace that does not exist differs.
+_STOPPING: Final = (404, "workspace primitive not found")
+
 ENDED: Final = frozenset({"archived", "deleted"})
 """States that a workspace never leaves."""
+
+
+def is_busy(error: HelmrApiError) -> bool:
+    """Tell whether a command was refused only for now: the workspace has a writer or is being stopped.
+
+    :param error: the control plane's answer to the creation of the command.
+    """
+    return error.code in BUSY or (error.status, error.message) == _STOPPING
 
 
 def is_ours(workspace: Workspace, stamp: OwnershipMetadata, prefix: str) -> bool:

@@ -14,9 +14,11 @@ from helmr_provider.local.example_tasks import EXAMPLE_TASKS
 from helmr_provider.local.execution.context import (
     TaskContext,
     TaskInput,
+    TaskRecord,
     TaskToken,
     TokenCancelled,
     TokenExpired,
+    TurnCause,
     WaitTimedOut,
 )
 from helmr_provider.local.execution.tasks import task
@@ -39,9 +41,11 @@ __all__ = [
     "TaskDefinition",
     "TaskFailure",
     "TaskInput",
+    "TaskRecord",
     "TaskToken",
     "TokenCancelled",
     "TokenExpired",
+    "TurnCause",
     "WaitTimedOut",
     "faults",
     "task",

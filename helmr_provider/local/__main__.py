@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from helmr_provider.local._core import DEFAULT_ENVIRONMENT
 from helmr_provider.local._server import Server
-from helmr_provider.local.common.open_files import WANTED, raise_limit
+from helmr_provider.local.common.open_files import ENOUGH, WANTED, raise_limit
 from helmr_provider.local.common.settings import Settings
 from helmr_provider.local.example_tasks import EXAMPLE_TASKS
 from helmr_provider.local.execution.tasks import load_tasks
@@ -113,10 +113,10 @@ def _print_env(url: str, api_key: str) -> None:
 
 
 async def _serve(server: Server) -> int:
-    if (limit := raise_limit()) < WANTED:
+    if (limit := raise_limit()) < ENOUGH:
         sys.stderr.write(
             f"helmr-local: the hard limit on open files (ulimit -Hn) is {limit}. Each follower and connection needs "
-            f"one; raise it to {WANTED} or more for hundreds of them.\n"
+            f"one; raise it to {WANTED} for a thousand of them.\n"
         )
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -48,8 +48,19 @@ class LiveWorkspaces(Protocol):
         """Return the directory of the workspace that a run holds."""
         ...
 
-    async def commit(self, run: Row) -> None:
-        """Store the directory of a run's workspace as the current version, if the run has used it."""
+    async def commit(self, run: Row, *, changed: bool) -> None:
+        """Store the workspace of a run that has succeeded as the current version.
+
+        :param changed: store the directory; else the content stays that of the version before.
+        :raises TaskFailure: if the workspace was stopped under the run.
+        """
+        ...
+
+    def require_held(self, run: Row) -> None:
+        """Refuse a run whose workspace was stopped under it.
+
+        :raises TaskFailure: if it was.
+        """
         ...
 
 

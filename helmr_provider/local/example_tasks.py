@@ -62,19 +62,30 @@ async def conversation(ctx: TaskContext, payload: Any) -> dict[str, Any]:
     """Answer one message after the other, until one says `end`.
 
     Messages come on the input stream `messages`, as text or as an object with `text` and `end`. Each is answered on the
-    output stream `messages`, under the correlation id that it came with. Payload: `greeting`, optional.
+    output stream `messages`. The answer carries the message's `id` back, in its data and as its correlation id; for a
+    message without one, the correlation id of its record. Payload: `greeting`, optional.
     """
     greeting = str((as_object(payload) or {}).get("greeting", "Hello"))
     heard: list[str] = []
     ended = False
+    after = 0 if ctx.cause is None else ctx.cause.sequence - 1
     while not ended:
         ctx.log("Waiting for a message")
-        message = await ctx.receive("messages")
+        # The wait of a new turn would begin with the stream's first record again.
+        message = await ctx.receive("messages", after_sequence=after)
+        after = message.sequence
         members = as_object(message.data) or {"text": message.data}
         heard.append(str(members.get("text", "")))
         ended = members.get("end") is True
         answer = {"text": f"{greeting}. You said: {heard[-1]}", "number": len(heard)}
-        await ctx.publish("messages", answer, correlation_id=message.correlation_id)
+        # A wait gives no correlation id: the message's own data names it, or its record does.
+        reference = members.get("id")
+        if isinstance(reference, str):
+            answer["id"] = reference
+        else:
+            record = await ctx.peek("messages", after_sequence=message.sequence - 1)
+            reference = None if record is None else record.correlation_id
+        await ctx.publish("messages", answer, correlation_id=reference)
     return {"messages": len(heard), "heard": heard}
 
 

@@ -23,6 +23,22 @@ _INT32: Final = range(-(2**31), 2**31)
 _MOST_CHARACTERS: Final = 512
 
 
+SEPARATORS: Final = (".", "-", "_")
+"""What can end an owned prefix. One that ends otherwise is followed by a dot."""
+
+
+def owns(prefix: str, key: str) -> bool:
+    """Return whether a deduplication key belongs to an owned prefix.
+
+    A prefix ends at a separator, so that ``acme`` owns ``acme`` and ``acme.nightly``, but neither ``acme2.nightly`` nor
+    ``acme-x.daily``; ``acme-`` owns the latter.
+
+    :param prefix: the prefix.
+    :param key: the deduplication key.
+    """
+    return key == prefix or key.startswith(prefix if prefix.endswith(SEPARATORS) else f"{prefix}.")
+
+
 class DeclarationError(ValueError):
     """Schedules that cannot be; the text names everything that is wrong with them.
 
@@ -94,7 +110,7 @@ def check(items: Any, *, source: str, prefix: str | None = None) -> list[Declare
 
     :param items: mappings or :class:`HelmrSchedule` objects.
     :param source: where they stand, for people.
-    :param prefix: what every key has to start with.
+    :param prefix: prefix that must own every key; see :func:`owns`.
     :raises DeclarationError: some are wrong.
     """
     if not isinstance(items, (list, tuple)):
@@ -106,8 +122,12 @@ def check(items: Any, *, source: str, prefix: str | None = None) -> list[Declare
         where = f"{source}[{index}]"
         reader = _Reader(item, where)
         declared = reader.read()
-        if reader.key and not reader.key.startswith(prefix or ""):
-            reader.complain(f"deduplication_key does not start with owned_prefix {prefix!r}")
+        if reader.key and prefix and not owns(prefix, reader.key):
+            start = prefix if prefix.endswith(SEPARATORS) else f"{prefix}."
+            reader.complain(
+                f"deduplication_key does not belong to owned_prefix {prefix!r}: it must start with {start!r}"
+                + ("" if start == prefix else "; for another separator, end the prefix with it")
+            )
         if reader.key and reader.key in first:
             reader.complain(f"deduplication_key is declared at {first[reader.key]} already")
         first.setdefault(reader.key, where)

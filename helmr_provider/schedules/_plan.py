@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from helmr_provider.schedules._check import owns
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
@@ -129,6 +131,8 @@ def plan(
     memory: Mapping[str, Memory],
     *,
     prune_prefix: str | None = None,
+    allow_empty: bool = False,
+    max_deletes: int | None = None,
     is_complete: bool = True,
 ) -> list[Change]:
     """Compare, and return one change for each schedule that is declared or to be deleted, deletions last.
@@ -136,24 +140,38 @@ def plan(
     :param declared: what should be there.
     :param present: what is there; schedules from the source of tasks among them are not looked at.
     :param memory: what the last sync knew, by key.
-    :param prune_prefix: schedules whose key begins so and that are not declared are deleted; ``None`` deletes nothing.
-    :param is_complete: whether nothing else is there.
-    :raises PlanError: it should be pruned what may be out of sight.
+    :param prune_prefix: prefix whose schedules are deleted if they are not declared; ``None`` deletes nothing.
+    :param allow_empty: whether pruning may delete everything because nothing is declared.
+    :param max_deletes: how many schedules may be deleted; ``None`` for any number.
+    :param is_complete: whether ``present`` holds every schedule.
+    :raises PlanError: the plan would delete what is out of sight, everything, or too much.
     """
+    declared = list(declared)
     if prune_prefix is not None and not is_complete:
         raise PlanError(
             f"This environment has {LIST_CAP} schedules or more, and the control plane lists no more than that: which "
-            f"others begin with {prune_prefix!r} cannot be seen, hence not pruned. Nothing was changed; delete some "
-            "schedules that nobody needs, or set prune=False."
+            f"others belong to {prune_prefix!r} is unknown, so they cannot be pruned. Nothing was changed. Delete "
+            "schedules that are not needed, or set prune=False."
+        )
+    if prune_prefix is not None and not declared and not allow_empty:
+        raise PlanError(
+            f"No schedules are declared, so pruning would delete every schedule of {prune_prefix!r}. Nothing was "
+            "changed. Set allow_empty=True if that is intended."
         )
     by_key = {each.deduplication_key: each for each in present if each.type == "imperative" and each.deduplication_key}
     changes = [_change(each, by_key.pop(each.key, None), memory.get(each.key)) for each in declared]
     if prune_prefix is not None:
-        changes += [
+        deletes = [
             Change("delete", key, schedule, fields={"cron": (schedule.cron, None), "task": (schedule.task, None)})
             for key, schedule in sorted(by_key.items())
-            if key.startswith(prune_prefix)
+            if owns(prune_prefix, key)
         ]
+        if max_deletes is not None and len(deletes) > max_deletes:
+            raise PlanError(
+                f"Pruning would delete {len(deletes)} schedules, more than max_deletes={max_deletes}: "
+                f"{', '.join(change.key for change in deletes)}. Nothing was changed."
+            )
+        changes += deletes
     return changes
 
 

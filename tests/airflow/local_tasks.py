@@ -57,4 +57,6 @@ async def hesitant(context: TaskContext, payload: dict[str, Any]) -> None:
         message = await context.receive("messages")
         heard.append(message.data)
         await context.wait_for_token(payload["token_id"])
-        await context.publish("messages", {"heard": heard}, correlation_id=message.correlation_id)
+        record = await context.peek("messages", after_sequence=message.sequence - 1)
+        correlation_id = None if record is None else record.correlation_id
+        await context.publish("messages", {"heard": heard}, correlation_id=correlation_id)

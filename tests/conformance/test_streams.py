@@ -77,6 +77,9 @@ def test_a_public_token_sends_to_its_stream_only(plane: Plane, client: HelmrClie
     granted = client.auth.create_public_token(PublicScope.input(started.session, "messages"), max_uses=1)
     public = str(granted.public_access_token)
     assert granted.scope.session.id == started.session.id
+    # The rows of declared streams come into being when a key first names them.
+    refused(404, "stream_not_found", lambda: handle.output("messages").read(public_access_token=public))
+    handle.streams()
     refused(403, "token_scope_denied", lambda: handle.output("messages").read(public_access_token=public))
     assert handle.input("messages").send("hi", public_access_token=public).sequence == 1
     with pytest.raises(HelmrApiError) as caught:

@@ -70,6 +70,8 @@ def test_a_correlation_id_must_be_exactly_the_granted_one(granted: Granted) -> N
 def test_only_accepted_calls_use_a_token_up_and_duplicates_are_accepted(granted: Granted) -> None:
     holder = granted.mint("session.input.send", "messages", max_uses=2)
     assert granted.send(holder, {"unknown": 1})[0] == 400
+    assert granted.send(holder, {"data": 1}, "approval") == (404, "stream_not_found")
+    granted.wire.get(f"/api/sessions/{granted.session}/streams")
     assert granted.send(holder, {"data": 1}, "approval") == (403, "token_scope_denied")
     same = {"data": 1, "idempotency_key": "k"}
     assert granted.send(holder, same) == (201, None)

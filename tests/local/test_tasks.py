@@ -238,7 +238,7 @@ def test_secrets_of_a_token_stay_out_of_its_text(wire: Wire, director: Director)
     assert "hlmr_" not in director.results(run_id)[0]
 
 
-def test_input_is_taken_in_order_each_record_once_and_by_correlation(wire: Wire, director: Director) -> None:
+def test_a_run_reads_its_input_in_order_and_by_correlation(wire: Wire, director: Director) -> None:
     started = wire.start("scripted")
     session_id, run_id = started["session"]["id"], started["run"]["id"]
     for data, correlation in (("a", "x"), ("b", "y"), ("c", "x")):
@@ -246,8 +246,57 @@ def test_input_is_taken_in_order_each_record_once_and_by_correlation(wire: Wire,
         wire.post(f"/api/sessions/{session_id}/inputs/messages", record, 201)
     director.tell(run_id, lambda ctx: ctx.wait_for_input("messages", correlation_id="y"))
     director.tell(run_id, lambda ctx: ctx.wait_for_input("messages"))
-    director.tell(run_id, lambda ctx: ctx.wait_for_input("messages"))
-    until(lambda: director.results(run_id) == ["b", "a", "c"])
+    # Reading uses nothing up.
+    for _ in range(2):
+        director.tell(run_id, lambda ctx: ctx.wait_for_input("messages", after_sequence=0))
+    director.tell(run_id, lambda ctx: ctx.wait_for_input("messages", correlation_id="x"))
+    until(lambda: director.results(run_id) == ["b", "c", "a", "a", "c"])
+
+
+def test_a_wait_ignores_records_up_to_its_sequence(wire: Wire, director: Director) -> None:
+    started = wire.start("scripted")
+    path, run_id = f"/api/sessions/{started['session']['id']}/inputs/messages", started["run"]["id"]
+    director.tell(run_id, lambda ctx: ctx.wait_for_input("messages", after_sequence=1))
+    wire.until(run_id, "waiting")
+    wire.post(path, {"data": "first"}, 201)
+    assert wire.get(f"/api/runs/{run_id}")["status"] == "waiting"
+    wire.post(path, {"data": "second"}, 201)
+    until(lambda: director.results(run_id) == ["second"])
+
+
+def test_each_turn_begins_with_the_first_record_unless_it_continues_after_its_cause(
+    wire: Wire, director: Director
+) -> None:
+    started = wire.start("scripted")
+    path, run_id = f"/api/sessions/{started['session']['id']}/inputs/messages", started["run"]["id"]
+    director.end(run_id, lambda: None)
+    wire.ended(run_id)
+    for sequence, data in enumerate(("a", "b"), start=1):
+        wire.post(path, {"data": data, "correlation_id": f"id-{data}"}, 201)
+        run_id = wire.get(f"/api/sessions/{started['session']['id']}")["current_run_id"]
+        director.tell(run_id, lambda ctx: ctx.wait_for_input("messages"))
+        director.tell(run_id, _waits_for_its_cause)
+        director.tell(run_id, _reads_its_cause)
+        until(lambda: len(director.results(_current_run(wire, started))) == 3)
+        first, caused, record = director.results(run_id)
+        assert (first, caused) == ("a", data)
+        assert (record.sequence, record.correlation_id, record.data) == (sequence, f"id-{data}", data)
+        director.end(run_id, lambda: None)
+        wire.ended(run_id)
+
+
+async def _waits_for_its_cause(ctx: TaskContext) -> Any:
+    assert ctx.cause is not None
+    return await ctx.wait_for_input("messages", after_sequence=ctx.cause.sequence - 1)
+
+
+async def _reads_its_cause(ctx: TaskContext) -> Any:
+    assert ctx.cause is not None
+    return await ctx.peek("messages", after_sequence=ctx.cause.sequence - 1)
+
+
+def _current_run(wire: Wire, started: dict[str, Any]) -> str:
+    return str(wire.get(f"/api/sessions/{started['session']['id']}")["current_run_id"])
 
 
 def test_input_can_be_received_with_what_it_came_with(wire: Wire, director: Director) -> None:
@@ -257,7 +306,7 @@ def test_input_can_be_received_with_what_it_came_with(wire: Wire, director: Dire
         wire.post(f"/api/sessions/{session_id}/inputs/messages", record, 201)
     for _ in range(2):
         director.tell(run_id, lambda ctx: ctx.receive("messages"))
-    until(lambda: director.results(run_id) == [TaskInput({"text": "a"}, 1, "x"), TaskInput(None, 2)])
+    until(lambda: director.results(run_id) == [TaskInput({"text": "a"}, 1, "messages"), TaskInput(None, 2, "messages")])
 
 
 def test_unconsumed_input_starts_the_next_turn_and_is_its_first_record(wire: Wire, director: Director) -> None:

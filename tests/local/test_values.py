@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from helmr_provider.local.common.clock import DAY, SECOND, parse_rfc3339, postgres_text, rfc3339
 from helmr_provider.local.common.durations import parse_duration, token_timeout
+from helmr_provider.local.common.errors import StorageRefusal
 from helmr_provider.local.common.ids import derived_secret, is_uuid, uuid7
-from helmr_provider.local.common.jsontext import fingerprint, jsonb
+from helmr_provider.local.common.jsontext import as_doubles, dumps, fingerprint, jsonb, loads, plain
 from helmr_provider.local.definitions.retry_policy import delay_ms, read_policy
 from helmr_provider.local.testing.journal import without_secrets
 
+STORABLE = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 _INSTANTS = st.datetimes(datetime(1990, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 
 
@@ -124,11 +126,84 @@ def test_derived_secrets_differ_by_installation_purpose_and_name() -> None:
     assert all(len(secret.rpartition("_")[2]) <= 43 for secret in secrets)
 
 
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [
+        ("1e3", "1000"),
+        ("1E+2", "100"),
+        ("1.0", "1.0"),
+        ("1.50e1", "15.0"),
+        ("-0.0", "0.0"),
+        ("-0", "0"),
+        ("0.1", "0.1"),
+        ("1e-7", "0.0000001"),
+        ("-12.5e-3", "-0.0125"),
+        ("9007199254740993", "9007199254740993"),
+        ("18446744073709551617", "18446744073709551617"),
+        ("0.1234567890123456789012", "0.1234567890123456789012"),
+        ("1e300", "1" + "0" * 300),
+        ("1e5000", "1" + "0" * 5000),
+        ("0e900000", "0"),
+    ],
+)
+def test_stored_numbers_keep_every_digit_and_have_no_exponent(written: str, stored: str) -> None:
+    assert jsonb(loads(written)) == stored
+    assert dumps({"n": loads(stored)}) == f'{{"n":{stored}}}'
+
+
+@pytest.mark.parametrize("written", ["1e200000", "-1e200000", "1e-20000"])
+def test_a_number_out_of_the_range_of_the_database_is_refused(written: str) -> None:
+    with pytest.raises(StorageRefusal, match="value overflows numeric format"):
+        jsonb([loads(written)])
+
+
+@pytest.mark.parametrize("value", ["a\0b", {"a\0": 1}, ["\\\0"], [["\ud800"]]])
+def test_characters_that_the_database_refuses_are_refused(value: object) -> None:
+    with pytest.raises(StorageRefusal):
+        jsonb(value)
+
+
+def test_a_backslash_before_u0000_is_text() -> None:
+    assert jsonb("a\\u0000b") == '"a\\\\u0000b"'
+
+
+@pytest.mark.parametrize(
+    ("written", "rounded"),
+    [
+        ("9007199254740993", "9007199254740992"),
+        ("123456789012345678901234567890", "123456789012345680000000000000"),
+        ("1.0", "1"),
+        ("-0.0", "0"),
+        ("1e-7", "0.0000001"),
+        ("true", "true"),
+    ],
+)
+def test_numbers_of_metadata_are_doubles(written: str, rounded: str) -> None:
+    assert jsonb(as_doubles({"n": [loads(written)]})) == f'{{"n":[{rounded}]}}'
+
+
+@pytest.mark.parametrize("written", ["1e400", "1" + "0" * 400])
+def test_a_number_of_metadata_that_no_double_holds_is_refused(written: str) -> None:
+    with pytest.raises(OverflowError, match=written[:3]):
+        as_doubles([loads(written)])
+
+
+def test_a_task_gets_numbers_of_python() -> None:
+    assert plain(loads("[1e300, 0.12345678901234567890, 1e400, 7]")) == [1e300, 0.12345678901234568, float("inf"), 7]
+    assert plain(loads("1" + "0" * 5000)) == float("inf")
+
+
+def test_fingerprints_compare_numbers_by_their_text() -> None:
+    texts = ["100", "1E2", "1e2", "100.0"]
+    assert len({fingerprint(loads(text)) for text in texts}) == len(texts)
+    assert fingerprint(loads("[1.10]")) == fingerprint(loads("[1.10]"))
+
+
 def test_stored_json_has_the_shortest_names_first() -> None:
     assert jsonb({"bb": 1, "a": {"zz": 1, "y": 2}, "é": 3}) == '{"a":{"y":2,"zz":1},"bb":1,"é":3}'
 
 
-@given(st.dictionaries(st.text(), st.integers() | st.text(), max_size=6), st.randoms())
+@given(st.dictionaries(STORABLE, st.integers() | STORABLE, max_size=6), st.randoms())
 def test_the_order_of_members_does_not_matter_to_a_fingerprint(members: dict[str, Any], order: Any) -> None:
     names = list(members)
     order.shuffle(names)

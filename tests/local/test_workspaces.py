@@ -56,6 +56,9 @@ async def _writes(ctx: TaskContext) -> None:
     (directory / "report.md").write_text("done\n")
 
 
+async def _does_nothing(ctx: TaskContext) -> None: ...
+
+
 async def _looks(ctx: TaskContext) -> None:
     assert (await ctx.workspace() / "report.md").read_text() == "done\n"
 
@@ -76,17 +79,18 @@ def test_what_a_succeeding_task_wrote_becomes_a_version_of_the_session_workspace
     until(lambda: wire.request("DELETE", path).status == 200)
 
 
-def test_a_task_that_changes_nothing_makes_no_version(wire: Wire, director: Director) -> None:
+def test_every_run_that_succeeds_makes_a_version(wire: Wire, director: Director) -> None:
     path = new(wire)
-    for act in (_writes, _looks):
+    for act in (_writes, _looks, _does_nothing):
         run_id = wire.start("scripted", workspace_id=path.rpartition("/")[2])["run"]["id"]
         director.tell(run_id, act)
         director.end(run_id, lambda: None)
         wire.ended(run_id)
-    assert kinds(wire, path) == ["user", "system"]
+    assert kinds(wire, path) == ["user", "user", "user", "system"]
+    assert names(wire, path) == ["report.md"]
 
 
-def test_what_a_failing_task_wrote_is_captured_when_its_workspace_stops(wire: Wire, director: Director) -> None:
+def test_what_a_failing_task_wrote_is_lost(wire: Wire, director: Director) -> None:
     def fails() -> None:
         raise TaskFailure("no")
 
@@ -95,9 +99,8 @@ def test_what_a_failing_task_wrote_is_captured_when_its_workspace_stops(wire: Wi
     director.tell(run_id, _writes)
     director.end(run_id, fails)
     assert wire.ended(run_id)["status"] == "failed"
-    until(lambda: shown(wire, path)["dirty_state"] == "clean")
-    assert kinds(wire, path) == ["system", "system"]
-    assert names(wire, path) == ["report.md"]
+    stopped(wire, path)
+    assert kinds(wire, path) == ["system"]
 
 
 def test_a_later_turn_finds_what_the_one_before_left(wire: Wire, director: Director) -> None:
@@ -301,16 +304,64 @@ def test_a_key_that_only_reads_runs_sees_no_workspace(server: LocalControlPlane)
     assert stranger.request("GET", "/api/sandboxes").status == 200
 
 
-def test_a_run_whose_workspace_is_stopped_goes_on_and_the_stop_comes_after_it(wire: Wire, director: Director) -> None:
+def test_a_run_whose_workspace_is_stopped_under_it_fails(wire: Wire, director: Director) -> None:
     run_id = wire.start("scripted")["run"]["id"]
     path = session_path(wire, run_id)
     director.tell(run_id, _writes)
     until(lambda: len(director.results(run_id)) == 1)
-    assert wire.post(f"{path}/stop", {})["state"] == "capturing"
-    director.end(run_id, lambda: None)
-    assert wire.ended(run_id)["status"] == "succeeded"
+    assert wire.post(f"{path}/stop", {})["state"] == "stopping"
     stopped(wire, path)
-    assert names(wire, path) == ["report.md"]
+    assert wire.get(f"/api/runs/{run_id}")["status"] == "running"
+    director.end(run_id, lambda: None)
+    assert wire.ended(run_id)["status"] == "failed"
+    failed = wire.get(f"/api/runs/{run_id}/events")["events"][-1]
+    assert failed["attributes"] == {"detail": {"message": "the workspace was stopped"}, "failure_kind": "worker_failed"}
+    assert kinds(wire, path) == ["system"]
+
+
+def test_a_run_whose_workspace_is_stopped_under_it_cannot_wait(wire: Wire, director: Director) -> None:
+    run_id = wire.start("scripted")["run"]["id"]
+    path = session_path(wire, run_id)
+    director.tell(run_id, _does_nothing)
+    until(lambda: len(director.results(run_id)) == 1)
+    wire.post(f"{path}/stop", {})
+    stopped(wire, path)
+    director.tell(run_id, lambda ctx: ctx.sleep(3600))
+    assert wire.ended(run_id)["status"] == "failed"
+
+
+def test_a_workspace_that_needs_recovery_can_be_archived_and_runs_nothing(wire: Wire, director: Director) -> None:
+    path = new(wire)
+    wire.post(f"{path}/connect", {}, 201)
+    run_id = wire.start("scripted", workspace_id=path.rpartition("/")[2])["run"]["id"]
+    director.end(run_id, lambda: None)
+    session = wire.ended(run_id)["session_id"]
+    assert executed(wire, path, "touch lost.txt")["exit_code"] == 0
+    wire.post(f"{path}/stop", {})
+    until(lambda: shown(wire, path)["state"] == "recovery_required")
+    # The session is open, and its next turn can never start.
+    wire.post(f"/api/sessions/{session}/inputs/messages", {"data": 1}, 201)
+    follow_up = wire.get(f"/api/sessions/{session}")["current_run_id"]
+    assert follow_up != run_id
+    assert wire.ended(follow_up)["status"] == "failed"
+    assert wire.request("DELETE", path).json["workspace"]["state"] == "archived"
+
+
+def test_without_quirks_a_workspace_that_stops_refuses_with_a_conflict() -> None:
+    with LocalControlPlane(settings=Settings(quirks=False, sweep=0.02)) as server:
+        wire = Wire(server)
+        path = wire.post("/api/workspaces", {"sandbox_id": "local"}, 201)["workspace"]["id"]
+        path = f"/api/workspaces/{path}"
+        wire.post(f"{path}/connect", {}, 201)
+        until(lambda: wire.post(f"{path}/connect", {})["state"] == "running")
+        server.pause_workspaces()
+        wire.post(f"{path}/stop", {})
+        body = {"task_id": "echo", "workspace_id": path.rpartition("/")[2]}
+        for answer in (
+            wire.request("POST", "/api/sessions", body),
+            wire.request("POST", f"{path}/execs", {"command": ["true"]}),
+        ):
+            assert (answer.status, answer.json["code"]) == (409, "workspace_materialization_not_runnable")
 
 
 def test_workspaces_are_paused_and_lost_over_http_too(wire: Wire) -> None:

@@ -122,7 +122,10 @@ def test_a_key_is_declared_once() -> None:
 
 def test_a_key_has_the_prefix_that_is_owned() -> None:
     [problem] = problems(GOOD, {**GOOD, "deduplication_key": "theirs"}, prefix="team.")
-    assert problem == "schedules.yaml[1] (theirs): deduplication_key does not start with owned_prefix 'team.'"
+    assert problem == (
+        "schedules.yaml[1] (theirs): deduplication_key does not belong to owned_prefix 'team.': "
+        "it must start with 'team.'"
+    )
 
 
 @pytest.mark.parametrize("items", [None, GOOD, 7, "text"])

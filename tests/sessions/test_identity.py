@@ -15,6 +15,7 @@ from helmr_provider._common.errors import IdentityError
 from helmr_provider._sessions.identity import (
     TERMINAL,
     Adopt,
+    Compare,
     FoundSession,
     Identity,
     LookUp,
@@ -283,22 +284,37 @@ def test_a_walk_that_gets_nowhere_gives_up_for_now() -> None:
 @pytest.mark.parametrize("status", ["queued", "running", "succeeded"])
 def test_an_author_s_session_is_used_if_it_is_live_or_has_succeeded_whoever_started_it(status: str) -> None:
     there = seen(status=status, owner=None, epoch="long ago")
-    assert steps(find_or_start_named(), there, there)[1] == Outcome(seen=there, started=False)
+    taken, outcome = steps(find_or_start_named(), there, None, there)
+    assert taken[:2] == [LookUp(1), Compare(there)]
+    assert outcome == Outcome(seen=there, started=False)
+
+
+def test_only_a_session_of_the_same_task_instance_between_two_clears_is_not_compared() -> None:
+    ours = seen(status="succeeded", instance="dag/run/task/-1/now")
+    assert steps(find_or_start_named(instance=ours.instance), ours) == ([LookUp(1)], Outcome(seen=ours, started=False))
+    for other in ("dag/run/task/-1/after a clear", "dag/run/task/0/now", None):
+        assert steps(find_or_start_named(instance=other), ours)[0] == [LookUp(1), Compare(ours)]
+    unstamped = seen(status="succeeded", owner=None)
+    assert steps(find_or_start_named(instance=None), unstamped)[0] == [LookUp(1), Compare(unstamped)]
+    adopting = find_or_start_named(instance="other", on_mismatch="adopt")
+    assert steps(adopting, ours) == ([LookUp(1)], Outcome(seen=ours, started=False))
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled", "expired"])
 def test_an_author_s_session_that_ended_otherwise_fails_for_good_and_says_what_to_do(status: str) -> None:
     walking = find_or_start_named()
     next(walking)
+    walking.send(seen(status=status))
     with pytest.raises(IdentityError, match=f"{status}.*template it.*HelmrSendInputOperator") as refused:
-        walking.send(seen(status=status))
+        walking.send(None)
     assert refused.value.permanent
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled", "expired"])
 def test_an_author_s_session_that_ended_with_what_counts_as_a_result_is_used(status: str) -> None:
     there = seen(status=status, owner="whoever")
-    assert steps(find_or_start_named(results={"succeeded", status}), there)[1] == Outcome(seen=there, started=False)
+    walking = find_or_start_named(results={"succeeded", status})
+    assert steps(walking, there, None)[1] == Outcome(seen=there, started=False)
 
 
 def test_an_author_s_session_is_started_if_it_does_not_exist() -> None:
@@ -344,6 +360,8 @@ class Model:
             case Replace(there):
                 self.end(there.generation, "cancelled")
                 return None
+            case Compare():
+                raise AssertionError("sessions named by us are not compared")
 
     def end(self, generation: int, status: str) -> None:
         if self.runs[generation]["status"] == "running":

@@ -22,12 +22,15 @@ async def talk(ctx: TaskContext, payload: dict[str, Any]) -> dict[str, Any]:
     turns = payload["turns"]
     taken: list[Any] = []
     correlation_id = None
+    after = None if ctx.cause is None else ctx.cause.sequence - 1
     for step in turns[min(ctx.turn_index, len(turns) - 1)]:
         match step.split():
             case ["take", *stream]:
-                record = await ctx.receive(stream[0] if stream else "messages")
+                record = await ctx.receive(stream[0] if stream else "messages", after_sequence=after)
+                after = None
                 taken.append(record.data)
-                correlation_id = record.correlation_id
+                look = await ctx.peek(record.stream, after_sequence=record.sequence - 1)
+                correlation_id = None if look is None else look.correlation_id
             case ["answer"]:
                 await ctx.publish("answers", {"to": taken[-1]}, correlation_id=correlation_id)
             case ["progress"]:

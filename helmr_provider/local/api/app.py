@@ -16,7 +16,8 @@ from starlette.responses import Response
 from helmr_provider.local._core import API_VERSION
 from helmr_provider.local.api.operations import OPERATIONS, PUBLIC, Router
 from helmr_provider.local.api.request import TOO_LARGE, ApiRequest, refused, wants_stream
-from helmr_provider.local.common.errors import ApiError
+from helmr_provider.local.api.storage_errors import storage_error
+from helmr_provider.local.common.errors import ApiError, StorageRefusal
 from helmr_provider.local.state.api_keys import Caller, authenticate
 from helmr_provider.local.state.starting import Starter
 from helmr_provider.local.testing.fault_middleware import with_fault
@@ -81,6 +82,8 @@ class Api:
                 application = await self._application(asked, receive, slot)
             except ApiError as error:
                 application = refused(error)
+            except StorageRefusal as error:
+                application = refused(storage_error(self._core, asked.operation, error))
             except Exception:  # noqa: BLE001 - whatever it is, the caller gets an answer and the log the traceback
                 _log.exception("%s failed", asked.operation.name if asked.operation is not None else "a request")
                 application = refused(ApiError(500, "internal error of the local control plane"))

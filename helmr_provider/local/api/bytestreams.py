@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from helmr_provider.local.api import request_body, values
 from helmr_provider.local.api.request import SCOPE_WITH_KEY, answer
 from helmr_provider.local.api.sse import KEEP_ALIVE, EventStream, frame
+from helmr_provider.local.common import json_bodies
 from helmr_provider.local.common.errors import ApiError
 from helmr_provider.local.common.jsontext import dumps, loads
 from helmr_provider.local.state import chunks, workspace_keys
@@ -33,11 +34,11 @@ def base64_bytes(value: Any, path: str) -> bytes | None:
         return None
     foreign = _NOT_BASE64.search(text)
     if foreign is not None:
-        raise request_body.DecodeError(f"illegal base64 data at input byte {foreign.start()}")
+        raise json_bodies.DecodeError(f"illegal base64 data at input byte {foreign.start()}")
     try:
         return base64.b64decode(text.replace("\r", "").replace("\n", ""), validate=True)
     except binascii.Error:
-        raise request_body.DecodeError(f"illegal base64 data at input byte {max(len(text) - 1, 0)}") from None
+        raise json_bodies.DecodeError(f"illegal base64 data at input byte {max(len(text) - 1, 0)}") from None
 
 
 WRITE = request_body.Struct("api.WorkspaceStreamWriteRequest", {"offset": request_body.int64, "data": base64_bytes})

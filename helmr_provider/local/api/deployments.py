@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from helmr_provider.local.api import request_body, sse, values
 from helmr_provider.local.api.request import SCOPE_WITH_KEY, answer
 from helmr_provider.local.api.workspaces import ANY_WORKSPACE_SCOPE
+from helmr_provider.local.common import json_bodies
 from helmr_provider.local.common.errors import ApiError
 from helmr_provider.local.common.jsontext import dumps
 from helmr_provider.local.state import deployments
@@ -93,8 +94,8 @@ async def promote_deployment(request: ApiRequest) -> ASGIApp:
     raw = await request.raw_body()
     if raw.strip():
         try:
-            members = _PROMOTE.read(request_body.parse(raw))
-        except request_body.DecodeError as error:
+            members = _PROMOTE.read(json_bodies.parse(raw))
+        except json_bodies.DecodeError as error:
             raise ApiError(400, f"invalid promote deployment request JSON: {error}") from None
         if members.get("project_id") or members.get("environment_id"):
             raise ApiError(400, SCOPE_WITH_KEY)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from helmr_provider.local.api import request_body, streams, values
 from helmr_provider.local.api.request import SCOPE_WITH_KEY, answer
 from helmr_provider.local.api.sessions import addressed
+from helmr_provider.local.common import json_bodies
 from helmr_provider.local.common.clock import DAY
 from helmr_provider.local.common.errors import ApiError, stream_not_found
 from helmr_provider.local.common.ids import is_uuid
-from helmr_provider.local.common.jsontext import as_object
+from helmr_provider.local.common.jsontext import as_object, without_surrogates
 from helmr_provider.local.state import public_tokens, sessions
+from helmr_provider.local.state import streams as streams_state
 from helmr_provider.local.state.api_keys import Caller, bearer
-from helmr_provider.local.state.streams import opened
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message
@@ -83,7 +84,7 @@ async def create_public_access_token(request: ApiRequest) -> ASGIApp:
     expires_at = members.get("expires_at")
     if expires_at is not None and expires_at <= core.clock.now():
         raise ApiError(410, "token expired", "token_expired")
-    opened(core, session["id"], direction, stream)
+    streams_state.opened(core, session["id"], direction, stream)
     correlation_id = (scope.get("correlation_id") or "").strip() or None
     grant = public_tokens.Grant(kind, session["id"], stream, correlation_id)
     until = core.clock.now() + _DEFAULT_LIFE if expires_at is None else expires_at
@@ -96,7 +97,7 @@ async def public_append_session_input(request: ApiRequest) -> ASGIApp:
     raw = await request.raw_body()
     members = as_object(_parsed(raw)) or {}
     correlation_id = members.get("correlation_id")
-    named = correlation_id.strip() or None if isinstance(correlation_id, str) else None
+    named = without_surrogates(correlation_id).strip() or None if isinstance(correlation_id, str) else None
 
     async def receive() -> Message:
         return {"type": "http.request", "body": raw, "more_body": False}
@@ -122,6 +123,8 @@ async def _with_token(request: ApiRequest, token: Row, kind: str, correlation_id
     granted = replace(request, caller=Caller(token["environment_id"], frozenset()))
     stream = values.stream_name(request.params["stream"])
     session = addressed(granted)
+    # The stream's row comes into being when a key or the minting of a token first names the stream.
+    streams_state.existing(request.core, session["id"], _SCOPES[kind][1], stream)
     public_tokens.require(token, public_tokens.Grant(kind, session["id"], stream, correlation_id))
     response: ASGIApp = await handler(granted)
     public_tokens.use(request.core, token)
@@ -134,8 +137,8 @@ def _token(request: ApiRequest) -> Row:
 
 def _parsed(raw: bytes) -> Any:
     try:
-        return request_body.parse(raw)
-    except request_body.DecodeError:
+        return json_bodies.parse(raw)
+    except json_bodies.DecodeError:
         # The operation itself refuses it, in its own words.
         return None
 

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers, QueryParams
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from helmr_provider.local.api.request_body import DecodeError, parse
 from helmr_provider.local.common.errors import ApiError
 from helmr_provider.local.common.ids import is_uuid
+from helmr_provider.local.common.json_bodies import DecodeError, parse
+from helmr_provider.local.common.jsontext import dumps, plain, without_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from starlette.responses import Response
     from starlette.types import Receive, Scope
 
     from helmr_provider.local._core import Core
@@ -53,7 +53,9 @@ class ApiRequest:
 
     def __post_init__(self) -> None:
         self.headers = Headers(scope=self.scope)
-        self.query = QueryParams(self.scope["query_string"])
+        # Of a repeated member the first counts.
+        items = QueryParams(self.scope["query_string"]).multi_items()
+        self.query = QueryParams(dict(reversed(items)))
 
     @property
     def environment_id(self) -> str:
@@ -130,7 +132,7 @@ class ApiRequest:
         try:
             value = parse(await self.raw_body())
             if not confidential:
-                self.note_body(value)
+                self.note_body(without_surrogates(plain(value, out_of_range=str)))
             return struct.read(value)
         except DecodeError as error:
             raise ApiError(400, f"invalid {what} JSON: {error}") from None
@@ -157,7 +159,7 @@ def wants_stream(headers: Headers, query: QueryParams) -> bool:
 
 def answer(body: object, status: int = 200) -> Response:
     """Answer with JSON."""
-    return JSONResponse(body, status)
+    return Response(dumps(body).encode("utf-8", "replace"), status, media_type="application/json")
 
 
 def refused(error: ApiError) -> Response:

@@ -6,26 +6,18 @@ this one describes it in its own words.
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from helmr_provider.local.common.clock import parse_rfc3339
-from helmr_provider.local.common.jsontext import as_list, as_object
+from helmr_provider.local.common.json_bodies import DecodeError
+from helmr_provider.local.common.jsontext import Number, as_list, as_object, dumps, without_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 INT32 = range(-(2**31), 2**31)
 INT64 = range(-(2**63), 2**63)
-
-_WHITESPACE = " \t\r\n"
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-class DecodeError(ValueError):
-    """A request body that cannot be decoded."""
 
 
 @dataclass(frozen=True)
@@ -61,28 +53,8 @@ class Struct:
             if reader is not None:
                 result[known] = reader(item, f"{path or short}.{known}")
             elif self.strict:
-                raise DecodeError(f'json: unknown field "{name}"')
+                raise DecodeError(f'json: unknown field "{without_surrogates(name)}"')
         return result
-
-
-def parse(raw: bytes) -> Any:
-    """Parse exactly one JSON value.
-
-    :raises DecodeError: if the body is empty, malformed or nested too deeply, or holds more than one value.
-    """
-    text = raw.decode("utf-8", "replace")
-    start = len(text) - len(text.lstrip(_WHITESPACE))
-    try:
-        value, end = _DECODER.raw_decode(text, start)
-    except RecursionError:
-        raise DecodeError("JSON is nested too deeply") from None
-    except json.JSONDecodeError as error:
-        raise DecodeError(f"malformed JSON: {error.msg} at character {error.pos}") from None
-    except ValueError as error:
-        raise DecodeError(f"malformed JSON: {error}") from None
-    if text[end:].strip(_WHITESPACE):
-        raise DecodeError("request body must contain a single JSON value")
-    return _mended(value) if "\\u" in text else value
 
 
 def raw(value: Any, path: str) -> Any:
@@ -93,8 +65,11 @@ def raw(value: Any, path: str) -> Any:
 
 def string(value: Any, path: str) -> str | None:
     """Take a string; null leaves the member unset."""
-    if value is None or isinstance(value, str):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, str):
+        # As Go's decoder does; a `raw` value reaches the database as it was sent.
+        return str(without_surrogates(value))
     raise _mistyped(value, path, "string")
 
 
@@ -123,7 +98,7 @@ def string_map(value: Any, path: str) -> dict[str, str] | None:
     """Take an object whose members are strings; null leaves the member unset."""
     members = as_object(value)
     if members is not None:
-        return {name: string(item, path) or "" for name, item in members.items()}
+        return {without_surrogates(name): string(item, path) or "" for name, item in members.items()}
     if value is None:
         return None
     raise _mistyped(value, path, "map[string]string")
@@ -159,25 +134,8 @@ def _mistyped(value: Any, path: str, go_type: str) -> DecodeError:
 def _kind(value: Any) -> str:
     if isinstance(value, bool):
         return "bool"
-    if isinstance(value, int | float):
-        return f"number {value!r}"
+    if isinstance(value, int | float | Number):
+        return f"number {dumps(value)}"
     if isinstance(value, str):
         return "string"
     return "array" if isinstance(value, list) else "object"
-
-
-def _mended(value: Any) -> Any:
-    """Replace lone surrogates, which Go's decoder turns into U+FFFD and which no UTF-8 answer could carry."""
-    if isinstance(value, str):
-        return _SURROGATE.sub("�", value)
-    members, items = as_object(value), as_list(value)
-    if members is not None:
-        return {_mended(name): _mended(item) for name, item in members.items()}
-    return value if items is None else [_mended(item) for item in items]
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a number")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

@@ -56,7 +56,7 @@ async def cancel_run(request: ApiRequest) -> ASGIApp:
     operation = cancelling.request(
         request.core,
         run,
-        reason=(members.get("reason") or "").strip() or None,
+        reason=values.storable((members.get("reason") or "").strip()) or None,
         force=bool(members.get("force")),
         idempotency_key=values.idempotency_key(members.get("idempotency_key")),
     )

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from helmr_provider.local.api import request_body
 from helmr_provider.local.api.request import SCOPE_WITH_KEY, answer
 from helmr_provider.local.api.starts import RUN_OPTIONS, checked
+from helmr_provider.local.common import json_bodies
 from helmr_provider.local.common.errors import ApiError
 from helmr_provider.local.definitions import cron
 from helmr_provider.local.definitions.tasks import TASK_ID
@@ -28,7 +29,7 @@ def _options(value: Any, path: str) -> dict[str, Any]:
     members = _OPTIONS.read(value, path)
     for name in ("deployment_id", "version"):
         if value is not None and name in value:
-            raise request_body.DecodeError(f"{name} is not accepted for scheduled session starts")
+            raise json_bodies.DecodeError(f"{name} is not accepted for scheduled session starts")
     return members
 
 

@@ -32,6 +32,8 @@ def addressed(request: ApiRequest) -> Row:
     external_id = values.external_id(request.query.get("external_id"))
     if external_id is None:
         raise ApiError(400, "external_id is required")
+    if "\0" in external_id:
+        raise ApiError(400, "external_id must not contain NUL bytes")
     session = sessions.by_external_id(request.core, request.environment_id, external_id)
     if session is None:
         raise session_not_found()
@@ -95,4 +97,4 @@ async def list_session_runs(request: ApiRequest) -> ASGIApp:
 
 async def _reason(request: ApiRequest, what: str, default: str) -> str:
     members = await request.body(what, _REASON)
-    return (members.get("reason") or "").strip() or default
+    return values.storable((members.get("reason") or "").strip()) or default

@@ -11,6 +11,7 @@ from helmr_provider.local.common.clock import DAY
 from helmr_provider.local.common.durations import parse_duration
 from helmr_provider.local.common.errors import ApiError
 from helmr_provider.local.common.ids import is_uuid
+from helmr_provider.local.common.jsontext import plain
 from helmr_provider.local.definitions.retry_policy import read_policy
 from helmr_provider.local.definitions.tasks import TASK_ID
 from helmr_provider.local.state import events, runs, starting
@@ -104,14 +105,15 @@ def checked(members: dict[str, Any], sdk_version: str | None, *, quirks: bool = 
     """
     task_id = members.get("task_id") or ""
     if TASK_ID.fullmatch(task_id) is None:
-        raise ApiError(400, f'task_id "{task_id}" must match ^{TASK_ID.pattern}$')
+        shown = task_id.replace("\0", r"\x00")
+        raise ApiError(400, f'task_id "{shown}" must match ^{TASK_ID.pattern}$')
     ttl = members.get("ttl") or None
     seconds = members.get("max_duration_seconds") or None
     if seconds is not None and seconds < _MIN_SECONDS:
         raise ApiError(400, f"max_duration_seconds must be >= {_MIN_SECONDS}")
     if seconds is not None and seconds > _MAX_SECONDS:
         raise ApiError(400, f"max_duration_seconds must be <= {_MAX_SECONDS}")
-    concurrency_key = (members.get("concurrency_key") or "").strip() or None
+    concurrency_key = values.storable((members.get("concurrency_key") or "").strip()) or None
     if concurrency_key is not None and len(concurrency_key) > values.MAX_KEY:
         raise ApiError(400, "concurrency_key must be 512 characters or less")
     external_id = values.external_id(members.get("external_id"))
@@ -157,7 +159,7 @@ def _retry(members: dict[str, Any]) -> dict[str, Any] | None:
     if "retry" not in members:
         return None
     try:
-        return read_policy(members["retry"])
+        return read_policy(plain(members["retry"]))
     except ValueError as error:
         raise ApiError(400, str(error)) from None
 

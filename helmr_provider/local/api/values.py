@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from helmr_provider.local.common.errors import ApiError
-from helmr_provider.local.common.jsontext import as_object
+from helmr_provider.local.common.errors import DOUBLE, NUL_IN_TEXT, TEXT, ApiError, StorageRefusal
+from helmr_provider.local.common.jsontext import as_doubles, as_object
 
 MAX_KEY = 512
 _MAX_TAGS = 10
@@ -15,14 +15,20 @@ _STREAM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,255}", re.ASCII)
 
 
 def metadata(value: Any) -> dict[str, Any]:
-    """Return metadata.
+    """Return metadata, its numbers rounded to doubles.
 
     :raises ApiError: 400 unless it is an object.
+    :raises StorageRefusal: for a number that no double holds.
     """
     members = as_object(value)
     if members is None:
         raise ApiError(400, "metadata must be a JSON object")
-    return members
+    try:
+        rounded: dict[str, Any] = as_doubles(members)
+    except OverflowError as error:
+        text = f"metadata decode failed: json: cannot unmarshal number {error} into Go value of type float64"
+        raise StorageRefusal(DOUBLE, text) from None
+    return rounded
 
 
 def tags(values: list[str] | None) -> list[str]:
@@ -37,7 +43,17 @@ def tags(values: list[str] | None) -> list[str]:
         raise ApiError(400, "tags must not contain empty values")
     if any(len(value.encode()) > _MAX_TAG for value in trimmed):
         raise ApiError(400, "tags must be 128 characters or less")
-    return sorted(set(trimmed))
+    return sorted({storable(value) for value in trimmed})
+
+
+def storable(text: str) -> str:
+    """Return a text that the database stores.
+
+    :raises StorageRefusal: for one with a NUL character.
+    """
+    if "\0" in text:
+        raise StorageRefusal(TEXT, NUL_IN_TEXT)
+    return text
 
 
 def idempotency_key(value: str | None) -> str | None:

@@ -31,6 +31,26 @@ class ApiError(Exception):
         return {"error": self.message} if self.code is None else {"code": self.code, "error": self.message}
 
 
+# What the database refuses to store.
+JSON = "json"
+TEXT = "text"
+NUMBER = "number"
+DOUBLE = "double"
+NUL_IN_TEXT = 'ERROR: invalid byte sequence for encoding "UTF8": 0x00 (SQLSTATE 22021)'
+
+
+class StorageRefusal(ValueError):  # noqa: N818 - named after what the database does
+    """A value that the real control plane's database does not store.
+
+    :param kind: what is wrong: the JSON text, a text, a number, or a number in metadata.
+    :param text: the database's own text.
+    """
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
 def session_terminal() -> ApiError:
     """Build the answer to work asked of a finished session."""
     return ApiError(409, "session is terminal", "session_terminal")

@@ -6,6 +6,8 @@ import resource
 
 # A thousand followers and their clients in one process, with room for the rest.
 WANTED = 4096
+# The usual soft limit, enough for some hundreds of followers.
+ENOUGH = 1024
 
 
 def raise_limit(wanted: int = WANTED) -> int:

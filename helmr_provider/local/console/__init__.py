@@ -6,13 +6,12 @@ May import `state` and what lies below it, and the journal of `testing`; only th
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from starlette.routing import Route
 
 from helmr_provider.local.console import details, forms, overview, workspaces
 from helmr_provider.local.console.layout import missing, page
-from helmr_provider.local.network.listener import is_loopback
+from helmr_provider.local.network.listener import is_loopback, names_this_machine
 from helmr_provider.local.state import tokens
 
 if TYPE_CHECKING:
@@ -70,13 +69,16 @@ def routes(core: Core, journal: Journal) -> list[Route]:
 
 def _is_at_home(request: Request) -> bool:
     """Tell whether the browser is on this machine and knows it by its own name, not by one that leads here just now."""
-    host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-    return request.client is not None and is_loopback(request.client.host) and is_loopback(host)
+    return (
+        request.client is not None
+        and is_loopback(request.client.host)
+        and names_this_machine(request.headers.get("host", ""))
+    )
 
 
 def _is_from_here(request: Request) -> bool:
     """Tell whether a form is one of these pages': browsers say where each one comes from."""
-    return request.headers.get("origin") == f"http://{request.headers.get('host', '')}"
+    return request.headers.get("origin") == f"{request.url.scheme}://{request.headers.get('host', '')}"
 
 
 def _refusal() -> Response:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from helmr_provider.local.common.clock import SECOND
 from helmr_provider.local.common.durations import token_timeout
-from helmr_provider.local.common.jsontext import jsonb, loads
+from helmr_provider.local.common.jsontext import jsonb, loads, plain
 from helmr_provider.local.definitions.tasks import TaskFailure
 from helmr_provider.local.state import events, logs, runs, streams, tokens
 
@@ -64,16 +64,52 @@ class TaskToken:
 
 @dataclass(frozen=True)
 class TaskInput:
-    """An input record as the task that took it sees it.
+    """What a stream wait gives the task. It carries no correlation id: :meth:`TaskContext.peek` returns the record.
 
     :param data: what was sent, any JSON value.
     :param sequence: its place in the stream, from 1.
-    :param correlation_id: for the answer to carry, too.
+    :param stream: the stream's name.
     """
 
     data: Any
     sequence: int
-    correlation_id: str | None = None
+    stream: str
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """A record of a stream, as the API lists it.
+
+    :param id: its id.
+    :param data: what was sent, any JSON value.
+    :param sequence: its place in the stream, from 1.
+    :param stream_id: the stream's id.
+    :param correlation_id: the correlation id that it was sent with.
+    :param content_type: its content type.
+    :param created_at: when it was appended, RFC 3339.
+    """
+
+    id: str
+    data: Any
+    sequence: int
+    stream_id: str
+    correlation_id: str | None
+    content_type: str
+    created_at: str
+
+
+@dataclass(frozen=True)
+class TurnCause:
+    """The input record that caused a follow-up turn, as the run's `run.created` event names it.
+
+    :param record_id: the record's id.
+    :param stream_id: the stream's id.
+    :param sequence: the record's place in the stream, from 1.
+    """
+
+    record_id: str
+    stream_id: str
+    sequence: int
 
 
 class TaskContext:
@@ -89,6 +125,8 @@ class TaskContext:
         self.task_id: str = run["task_id"]
         self.attempt_number: int = run["attempt_number"]
         self.turn_index: int = run["turn_index"]
+        self.cause = _cause(core, run)
+        self._positions: dict[str, int] = {}
         self._lease: str | None = run["lease_id"]
 
     def log(self, text: str) -> None:
@@ -168,7 +206,7 @@ class TaskContext:
             known = {"status": row["status"]}
         outcome = await self._wait("token", known, ref=token_id, seconds=timeout)
         if outcome["status"] == "completed":
-            return outcome["data"]
+            return plain(outcome["data"])
         if outcome["status"] == "timed_out":
             raise WaitTimedOut(f"token {token_id} was not completed in time")
         refusal = TokenCancelled if outcome["status"] == "cancelled" else TokenExpired
@@ -179,45 +217,87 @@ class TaskContext:
         stream: str,
         *,
         correlation_id: str | None = None,
+        after_sequence: int | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - a durable wait, not a cancelled call
     ) -> Any:
-        """Take the next record of an input stream, as :meth:`receive` does, and return its data.
+        """Wait for a record of an input stream, as :meth:`receive` does, and return its data.
 
         :param stream: the name of a declared input stream.
-        :param correlation_id: take only records that carry it.
+        :param correlation_id: wait for a record that carries it.
+        :param after_sequence: wait for a record after this one.
         :param timeout: seconds after which to wait no longer.
         :raises WaitTimedOut: after `timeout`.
         """
-        return (await self.receive(stream, correlation_id=correlation_id, timeout=timeout)).data
+        received = await self.receive(
+            stream, correlation_id=correlation_id, after_sequence=after_sequence, timeout=timeout
+        )
+        return received.data
 
     async def receive(
         self,
         stream: str,
         *,
         correlation_id: str | None = None,
+        after_sequence: int | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - a durable wait, not a cancelled call
     ) -> TaskInput:
-        """Take the next record of an input stream that nobody took, and return it.
+        """Wait for a record of an input stream and return it; the run is `waiting` while there is none.
 
-        The run is `waiting` while there is none. In a follow-up turn the record that caused it is the first.
+        The control plane keeps no position: the first wait of every turn gets the *first* record of the stream, not the
+        one that caused the turn. Later waits of the same run continue after the record that they got. To continue
+        where the turn before ended, pass `after_sequence`, for example `ctx.cause.sequence - 1`.
 
         :param stream: the name of a declared input stream.
-        :param correlation_id: take only records that carry it.
+        :param correlation_id: wait for a record that carries it.
+        :param after_sequence: wait for a record after this one; after the last one that this run got if absent.
         :param timeout: seconds after which to wait no longer.
         :raises WaitTimedOut: after `timeout`.
         """
         self._require_stream("input", stream)
         opened = streams.opened(self._core, self.session_id, "input", stream)
+        after = self._positions.get(stream, 0) if after_sequence is None else after_sequence
 
-        def take(run: Row) -> dict[str, Any] | None:
-            record = streams.take(self._core, opened, run, correlation_id)
-            return None if record is None else {"status": "received", "record": streams.rendered_record(record)}
+        def read(run: Row) -> dict[str, Any] | None:
+            record = streams.read(self._core, opened, run, after, correlation_id)
+            return None if record is None else {"status": "received", "record": streams.resolution(stream, record)}
 
-        outcome = await self._wait("stream", take, ref=opened["id"], correlation=correlation_id, seconds=timeout)
+        outcome = await self._wait(
+            "stream", read, ref=opened["id"], correlation=correlation_id, seconds=timeout, after=after
+        )
         if outcome["status"] == "timed_out":
             raise WaitTimedOut(f"no input came on {stream} in time")
         record = outcome["record"]
-        return TaskInput(record["data"], record["sequence"], record.get("correlation_id"))
+        self._positions[stream] = record["sequence"]
+        return TaskInput(plain(record["data"]), record["sequence"], stream)
+
+    async def peek(
+        self, stream: str, *, correlation_id: str | None = None, after_sequence: int = 0
+    ) -> TaskRecord | None:
+        """Return the first record of an input stream after a sequence without waiting; None if there is none.
+
+        :param stream: the name of a declared input stream.
+        :param correlation_id: return a record that carries it.
+        :param after_sequence: return a record after this one.
+        """
+        self._require_stream("input", stream)
+
+        def look(run: Row) -> dict[str, Any] | None:
+            opened = streams.opened(self._core, run["session_id"], "input", stream)
+            found = streams.after(self._core, opened, after_sequence, correlation_id, 1)
+            return streams.rendered_record(found[0]) if found else None
+
+        record = self._effect("peek", look)
+        if record is None:
+            return None
+        return TaskRecord(
+            record["id"],
+            plain(record["data"]),
+            record["sequence"],
+            record["stream_id"],
+            record.get("correlation_id"),
+            record["content_type"],
+            record["created_at"],
+        )
 
     async def publish(self, stream: str, data: Any, *, correlation_id: str | None = None) -> int:
         """Append a record to an output stream and return its sequence."""
@@ -240,9 +320,8 @@ class TaskContext:
         return await self._core.workspaces.directory(self._leased())
 
     async def commit_workspace(self) -> None:
-        """Make the workspace's directory a version, if this task asked for it; the worker calls this."""
-        if self._uses_workspace:
-            await self._core.workspaces.commit(self._leased())
+        """Make the workspace of a task that has succeeded a version; the worker calls this."""
+        await self._core.workspaces.commit(self._leased(), changed=self._uses_workspace)
 
     async def sleep(self, seconds: float) -> None:
         """Wait for a timer: the run is `waiting` meanwhile, and a restart of the control plane does not shorten it."""
@@ -266,6 +345,7 @@ class TaskContext:
         ref: str | None = None,
         correlation: str | None = None,
         seconds: float | None = None,
+        after: int | None = None,
     ) -> dict[str, Any]:
         """Wait for an outcome: a recorded one, one that is there already, or one that comes."""
         step = self._next_step()
@@ -274,12 +354,16 @@ class TaskContext:
             if recorded is not None:
                 return recorded
             run = self._leased()
+            self._core.workspaces.require_held(run)
             outcome = known(run) if callable(known) else known
             if outcome is not None:
                 self._record(step, f"wait.{kind}", outcome)
                 return outcome
             due = None if seconds is None else self._core.clock.now() + int(seconds * SECOND)
-            runs.suspend(self._core, run, step=step, kind=kind, ref=ref, correlation=correlation, due=due)
+            runs.suspend(self._core, run, step=step, kind=kind, ref=ref, correlation=correlation, due=due, after=after)
+            if not self._uses_workspace:
+                # A waiting run does not hold its workspace; one that has used the directory keeps it as it is.
+                self._core.workspaces.release(self.run_id)
             resumed = self._resumption()
         await resumed
         self._lease = self._row()["lease_id"]
@@ -331,6 +415,13 @@ class TaskContext:
     def _require_stream(self, direction: str, name: str) -> None:
         if not self._core.deployment.declares(direction, name):
             raise TaskFailure(f"no task declares the {direction} stream {name!r}")
+
+
+def _cause(core: Core, run: Row) -> TurnCause | None:
+    if run["cause_record_id"] is None:
+        return None
+    record = streams.record(core, run["cause_record_id"])
+    return TurnCause(record["id"], record["stream_id"], record["sequence"])
 
 
 def _bytes(content: str | bytes) -> bytes:

@@ -17,7 +17,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from helmr_provider.local.common.clock import SECOND
-from helmr_provider.local.common.jsontext import jsonb, loads
+from helmr_provider.local.common.jsontext import jsonb, loads, plain
 from helmr_provider.local.definitions.tasks import TaskFailure
 from helmr_provider.local.execution.context import TaskContext
 from helmr_provider.local.state import logs, queueing, runs
@@ -103,7 +103,7 @@ class Worker:
             if held is not None and (held.waiting is None or held.attempt != run["attempt_number"]):
                 continue
             with self._core.db.transaction():
-                if not self._core.workspaces.acquire(run):
+                if self._cannot_start(run) or not self._core.workspaces.acquire(run):
                     continue
                 leased = runs.lease(self._core, run)
             places.take(run)
@@ -111,6 +111,17 @@ class Worker:
                 held.resume()
             else:
                 self._execute(leased)
+
+    def _cannot_start(self, run: Row) -> bool:
+        """Fail a run whose workspace it can never hold again; tell whether it was."""
+        workspace = runs.workspace_of(self._core, run)
+        if workspace["state"] == "recovery_required":
+            runs.fail_for_workspace(self._core, run, workspace["id"], None)
+            return True
+        if run["parked_version_id"] not in (None, workspace["current_version_id"]):
+            runs.fail_resume(self._core, run, workspace)
+            return True
+        return False
 
     def _execute(self, run: Row) -> None:
         execution = _Execution(self._core, run)
@@ -187,7 +198,7 @@ class _Execution:
             runs.fail(self._core, run, "task_not_found", detail)
             return
         try:
-            result = await definition.function(context, loads(run["payload"]))
+            result = await definition.function(context, plain(loads(run["payload"])))
             output = jsonb(result)
             await context.commit_workspace()
         except TaskFailure as failure:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import re
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from helmr_provider.local.network import sockets
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+# Strict: a lenient parser would read `[::1]evil.example` as `::1`.
+_HOST = re.compile(r"(?:(?P<name>localhost|[0-9.]+)|\[(?P<address>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?")
 _BACKLOG = 2048
 _IDLE_SECONDS = 75
 _STOP_SECONDS = 2.0
@@ -30,6 +33,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def names_this_machine(host: str) -> bool:
+    """Tell whether a Host header names this machine: `localhost` or a loopback address, with or without a port."""
+    match = _HOST.fullmatch(host)
+    return match is not None and is_loopback(match["name"] or match["address"])
 
 
 class Listener:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from helmr_provider.local._core import API_VERSION
 from helmr_provider.local.common.clock import SECOND, postgres_text, rfc3339
-from helmr_provider.local.common.errors import run_not_found
+from helmr_provider.local.common.errors import ApiError, run_not_found
 from helmr_provider.local.common.ids import span_id, stable_uuid, trace_id, uuid7
 from helmr_provider.local.common.jsontext import jsonb, loads
 from helmr_provider.local.definitions.queues import DEFAULT
@@ -26,7 +26,14 @@ if TYPE_CHECKING:
 STATUSES: tuple[str, ...] = ("queued", "running", "waiting", "succeeded", "failed", "cancelled", "expired")
 LIVE: tuple[str, ...] = ("queued", "running", "waiting")
 
-_NO_WAIT = {"wait_step": None, "wait_kind": None, "wait_ref": None, "wait_correlation": None, "wait_due": None}
+_NO_WAIT = {
+    "wait_step": None,
+    "wait_kind": None,
+    "wait_ref": None,
+    "wait_correlation": None,
+    "wait_due": None,
+    "wait_after": None,
+}
 _NO_LEASE = {"lease_id": None, "lease_span": None, "lease_at": None}
 
 
@@ -187,6 +194,7 @@ def lease(core: Core, run: Row) -> Row:
             lease_id=uuid7(now),
             lease_span=span_id(),
             lease_at=now,
+            parked_version_id=None,
         )
     return reread(core, run["id"])
 
@@ -200,12 +208,29 @@ def suspend(
     ref: str | None = None,
     correlation: str | None = None,
     due: int | None = None,
+    after: int | None = None,
 ) -> None:
-    """Let a running run wait for a token, a stream or a timer; the worker gives its lease back."""
+    """Let a running run wait for a token, a stream or a timer; the worker returns its lease.
+
+    :param step: the step that waits.
+    :param kind: `token`, `stream` or `timer`.
+    :param ref: the id of the token or the stream.
+    :param correlation: the correlation id that a record must carry.
+    :param due: when the wait times out, in microseconds.
+    :param after: the sequence after which a record counts.
+    """
     now = core.clock.now()
-    active = run["active_us"] + now - run["lease_at"]
-    wait = {"wait_step": step, "wait_kind": kind, "wait_ref": ref, "wait_correlation": correlation, "wait_due": due}
-    _change(core, run, now, status="waiting", execution="waiting", active_us=active, **_NO_LEASE, **wait)
+    wait = {
+        "wait_step": step,
+        "wait_kind": kind,
+        "wait_ref": ref,
+        "wait_correlation": correlation,
+        "wait_due": due,
+        "wait_after": after,
+        "active_us": run["active_us"] + now - run["lease_at"],
+        "parked_version_id": workspace_of(core, run)["current_version_id"],
+    }
+    _change(core, run, now, status="waiting", execution="waiting", **_NO_LEASE, **wait)
     # Its place in its queue is free.
     core.db.after_commit(lambda: core.notifier.notify("dispatch"))
 
@@ -293,6 +318,57 @@ def expire(core: Core, run: Row) -> None:
         _finish(core, run, now, status="expired")
 
 
+def fail_resume(core: Core, run: Row, workspace: Row) -> None:
+    """Fail a run whose workspace has a newer version than when its wait began (contract/behaviour.md section 22)."""
+    attributes = {
+        "origin": "run_wait_resume",
+        "reason": "workspace_version_mismatch",
+        "message": "workspace advanced while run was parked",
+        "runtime_checkpoint_id": stable_uuid("checkpoint", run["id"], str(run["wait_step"])),
+        "base_workspace_version_id": run["parked_version_id"],
+        "current_workspace_version_id": workspace["current_version_id"],
+        "runtime_checkpoint_expires_at": None,
+    }
+    _fail_unleased(core, run, attributes)
+
+
+def fail_for_workspace(core: Core, run: Row, workspace_id: str, materialization_id: str | None) -> None:
+    """Fail a queued run whose workspace needs recovery (contract/behaviour.md section 22)."""
+    code = "workspace_materialization_recovery_required"
+    attributes = {
+        "error": {"code": code},
+        "origin": "workspace_materialization",
+        "message": code,
+        "workspace_id": workspace_id,
+        "materialization_id": materialization_id,
+    }
+    _fail_unleased(core, run, attributes)
+
+
+def queued_on(core: Core, workspace_id: str) -> list[Row]:
+    """Return the queued runs of the sessions that use a workspace."""
+    return core.db.all(
+        "SELECT runs.* FROM runs JOIN sessions ON sessions.id = runs.session_id"
+        " WHERE sessions.workspace_id = ? AND runs.execution = 'queued' ORDER BY runs.created_at, runs.id",
+        workspace_id,
+    )
+
+
+def workspace_of(core: Core, run: Row) -> Row:
+    """Return the workspace of a run's session.
+
+    :raises ApiError: 404 if there is none.
+    """
+    row = core.db.one(
+        "SELECT workspaces.* FROM workspaces JOIN sessions ON sessions.workspace_id = workspaces.id"
+        " WHERE sessions.id = ?",
+        run["session_id"],
+    )
+    if row is None:
+        raise ApiError(404, "workspace not found")
+    return row
+
+
 def set_metadata(core: Core, run: Row, changes: Mapping[str, Any]) -> None:
     """Set members of a run's metadata, with one event each."""
     with core.db.transaction():
@@ -330,6 +406,14 @@ def _schedule_retry(core: Core, run: Row, now: int, delay: int) -> None:
         "previous_attempt_number": run["attempt_number"],
     }
     events.append(core, reread(core, run["id"]), "run.retry_scheduled", attributes, at=now)
+
+
+def _fail_unleased(core: Core, run: Row, attributes: Mapping[str, Any]) -> None:
+    with core.db.transaction():
+        now = core.clock.now()
+        events.append(core, run, "run.failed", attributes, at=now)
+        _finish(core, run, now, status="failed")
+        core.db.after_commit(lambda: core.executor.cancel(run["id"]))
 
 
 def _finish(core: Core, run: Row, now: int, **columns: object) -> None:

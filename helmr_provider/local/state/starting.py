@@ -11,7 +11,7 @@ from helmr_provider.local.common.errors import ApiError, session_terminal
 from helmr_provider.local.common.ids import hashed, uuid7
 from helmr_provider.local.common.jsontext import fingerprint, jsonb
 from helmr_provider.local.definitions.retry_policy import DISABLED, read_policy
-from helmr_provider.local.state import runs, sessions, workspaces
+from helmr_provider.local.state import runs, sessions, workspaces, writers
 
 if TYPE_CHECKING:
     from helmr_provider.local._core import Core
@@ -157,6 +157,13 @@ class Starter:
         ):
             text = "workspace sandbox is incompatible with this task"
             raise ApiError(409, text, "workspace_sandbox_incompatible")
+        if request.workspace_id is not None and writers.is_stopping(
+            self._core, workspaces.find(self._core, environment_id, request.workspace_id)
+        ):
+            if self._core.settings.quirks:
+                raise ApiError(500, "start task")
+            text = "workspace has an active materialization that is not runnable"
+            raise ApiError(409, text, "workspace_materialization_not_runnable")
 
     def _bind(self, environment_id: str, request: StartRequest, key_hash: str, started: Started) -> None:
         self._core.db.execute(

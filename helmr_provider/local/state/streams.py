@@ -46,6 +46,18 @@ def opened(core: Core, session_id: str, direction: str, name: str) -> Row:
     return row
 
 
+def existing(core: Core, session_id: str, direction: str, name: str) -> Row:
+    """Return a stream's row if a key or a task has used the stream before.
+
+    :raises ApiError: 404 if not, also for a declared stream.
+    """
+    query = "SELECT * FROM streams WHERE session_id = ? AND direction = ? AND name = ?"
+    row = core.db.one(query, session_id, direction, name)
+    if row is None:
+        raise stream_not_found()
+    return row
+
+
 def catalogue(core: Core, session_id: str) -> list[Row]:
     """Return every declared stream of a session, by name and direction."""
     rows = [
@@ -118,27 +130,30 @@ def after(core: Core, stream: Row, sequence: int, correlation_id: str | None, li
     )
 
 
-def take(core: Core, stream: Row, run: Row, correlation_id: str | None) -> Row | None:
-    """Let a run consume the first input record that nobody has consumed, if there is one."""
-    found = core.db.one(
-        "SELECT * FROM stream_records WHERE stream_id = ? AND consumed_by IS NULL"
-        " AND (turn_run_id IS NULL OR turn_run_id = ?) AND (? IS NULL OR correlation_id = ?) ORDER BY sequence LIMIT 1",
-        stream["id"],
-        run["id"],
-        correlation_id,
-        correlation_id,
-    )
-    if found is not None:
-        core.db.update("stream_records", found["id"], consumed_by=run["id"])
-    return found
+def read(core: Core, stream: Row, run: Row, sequence: int, correlation_id: str | None) -> Row | None:
+    """Return the first input record after a sequence to a run that waits for it, if there is one.
+
+    The record stays in the stream for every later wait; it only causes no follow-up run any more.
+    """
+    found = after(core, stream, sequence, correlation_id, 1)
+    if not found:
+        return None
+    if found[0]["consumed_by"] is None:
+        core.db.update("stream_records", found[0]["id"], consumed_by=run["id"])
+    return found[0]
+
+
+def resolution(stream_name: str, row: Row) -> dict[str, Any]:
+    """Return what a stream wait gives the task: no id and no correlation id (contract/behaviour.md section 22)."""
+    return {"data": loads(row["data"]), "stream": stream_name, "sequence": row["sequence"]}
 
 
 def offer(core: Core, stream: Row, new: Row) -> bool:
     """Give a new input record to the run that waits for it; tell whether there was one."""
     for run in runs.waiting_for(core, "stream", stream["id"]):
-        if run["wait_correlation"] in (None, new["correlation_id"]):
+        if run["wait_correlation"] in (None, new["correlation_id"]) and new["sequence"] > (run["wait_after"] or 0):
             core.db.update("stream_records", new["id"], consumed_by=run["id"])
-            runs.resolve_wait(core, run, {"status": "received", "record": rendered_record(new)})
+            runs.resolve_wait(core, run, {"status": "received", "record": resolution(stream["name"], new)})
             return True
     return False
 

@@ -115,12 +115,13 @@ def complete(core: Core, token: Row, data: Any) -> tuple[str, Row]:
     with core.db.transaction():
         token = find(core, token["environment_id"], token["id"])
         if token["status"] == "completed":
-            if fingerprint(loads(token["data"])) != fingerprint(data):
+            # A token that an older release completed has no fingerprint of its own.
+            if (token["data_fingerprint"] or fingerprint(loads(token["data"]))) != fingerprint(data):
                 text = "token completion conflicts with existing completion"
                 raise ApiError(409, text, "token_completion_conflict")
             return "already_completed", token
         _refuse_unless_pending(core, token)
-        core.db.update("tokens", token["id"], status="completed", data=jsonb(data))
+        core.db.update("tokens", token["id"], status="completed", data=jsonb(data), data_fingerprint=fingerprint(data))
         _wake(core, token["id"], {"status": "completed", "data": data})
         return "completed", find(core, token["environment_id"], token["id"])
 

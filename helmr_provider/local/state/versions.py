@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 from helmr_provider.local.common.clock import rfc3339
 from helmr_provider.local.common.errors import ApiError
 from helmr_provider.local.common.ids import uuid7
-from helmr_provider.local.storage.archives import EMPTY, EMPTY_DIGEST
+from helmr_provider.local.storage.archives import EMPTY, EMPTY_DIGEST, Packed
 
 if TYPE_CHECKING:
     from helmr_provider.local._core import Core
-    from helmr_provider.local.storage.archives import Packed
     from helmr_provider.local.storage.database import Row
 
 KINDS = ("user", "system")
@@ -33,22 +32,38 @@ def insert_first(core: Core, workspace_id: str, version_id: str, now: int) -> No
 
 
 def promote(core: Core, workspace: Row, packed: Packed, kind: str, message: str | None = None) -> str:
-    """Make an archive the workspace's current version; return the version's id."""
+    """Make an archive the workspace's current version; return the version's id.
+
+    A `user` version is a run's. What commands have written stays dirty then.
+    """
+    return _promote(core, workspace, packed, kind, message)
+
+
+def repeat(core: Core, workspace: Row) -> str:
+    """Make the current version's content a new version, as every run does that has succeeded; return its id."""
+    current = find(core, workspace, workspace["current_version_id"])
+    content = Packed(current["content_digest"], current["size_bytes"], current["entry_count"])
+    return _promote(core, workspace, content, "user", None)
+
+
+def _promote(core: Core, workspace: Row, content: Packed, kind: str, message: str | None) -> str:
     now = core.clock.now()
     version_id = uuid7(now)
-    core.db.insert(
-        "workspace_versions",
-        id=version_id,
-        workspace_id=workspace["id"],
-        parent_version_id=workspace["current_version_id"],
-        kind=kind,
-        content_digest=packed.digest,
-        size_bytes=packed.size,
-        entry_count=packed.entries,
-        message=message,
-        created_at=now,
-    )
-    core.db.update("workspaces", workspace["id"], current_version_id=version_id, dirty_state="clean", updated_at=now)
+    with core.db.transaction():
+        core.db.insert(
+            "workspace_versions",
+            id=version_id,
+            workspace_id=workspace["id"],
+            parent_version_id=workspace["current_version_id"],
+            kind=kind,
+            content_digest=content.digest,
+            size_bytes=content.size,
+            entry_count=content.entries,
+            message=message,
+            created_at=now,
+        )
+        state = {"last_activity_at": now} if kind == "user" else {"dirty_state": "clean"}
+        core.db.update("workspaces", workspace["id"], current_version_id=version_id, updated_at=now, **state)
     return version_id
 
 

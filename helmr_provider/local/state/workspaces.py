@@ -169,6 +169,17 @@ def archive(core: Core, workspace: Row) -> Row:
         return find(core, workspace["environment_id"], workspace["id"])
 
 
+def require_recovery(core: Core, workspace_id: str) -> None:
+    """Record that the changes of a workspace could not be captured: nothing but archiving is left."""
+    core.db.update(
+        "workspaces",
+        workspace_id,
+        state="recovery_required",
+        dirty_state="capture_failed",
+        updated_at=core.clock.now(),
+    )
+
+
 def rendered(core: Core, workspace: Row) -> dict[str, Any]:
     """Return a workspace as the API answers it."""
     answer: dict[str, Any] = {

@@ -32,10 +32,20 @@ def commands_hold(core: Core, workspace_id: str) -> bool:
     return core.db.one(f"{_COMMANDS} LIMIT 1", workspace_id, workspace_id) is not None
 
 
+def is_ending(core: Core, workspace_id: str) -> bool:
+    """Tell whether the workspace is being stopped."""
+    present = materializations.live(core, workspace_id)
+    return present is not None and present["state"] in materializations.ENDING
+
+
+def is_stopping(core: Core, workspace: Row) -> bool:
+    """Tell whether the workspace is being stopped because a caller asked for it, not because its run is over."""
+    return workspace["desired_state"] == "stopped" and is_ending(core, workspace["id"])
+
+
 def can_run(core: Core, workspace_id: str) -> bool:
     """Tell whether a run may begin to execute on the workspace."""
-    present = materializations.live(core, workspace_id)
-    if present is not None and present["state"] in materializations.ENDING:
+    if is_ending(core, workspace_id):
         return False
     return not commands_hold(core, workspace_id) and not runs_hold(core, workspace_id)
 
@@ -43,12 +53,14 @@ def can_run(core: Core, workspace_id: str) -> bool:
 def take(core: Core, workspace: Row) -> Row:
     """Let a new exec or terminal hold the workspace; return the materialization that it gets.
 
-    :raises ApiError: 409 if the workspace is archived, is being stopped, or somebody else holds it.
+    :raises ApiError: 409 if the workspace is not active or has a writer; 404 while it is being stopped.
     """
     if workspace["state"] != "active":
         raise ApiError(409, "workspace is not active", "workspace_not_active")
     if commands_hold(core, workspace["id"]) or runs_hold(core, workspace["id"]):
         raise ApiError(409, "workspace already has an active write primitive", "workspace_writer_active")
+    if is_stopping(core, workspace) and core.settings.quirks:
+        raise ApiError(404, "workspace primitive not found")
     materialization, _ = materializations.ensure(core, workspace)
     materializations.take_writer(core, materialization["id"])
     return materialization

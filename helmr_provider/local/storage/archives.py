@@ -63,12 +63,9 @@ def pack(directory: Path, target: IO[bytes]) -> Packed:
     # Whatever has `write` and `tell` will do.
     writer = _Hashing(target)
     entries = 0
-    if any(directory.iterdir()):
-        with tarfile.TarFile(fileobj=cast("Any", writer), mode="w", format=tarfile.PAX_FORMAT) as archive:
-            for path in _walk(directory):
-                entries += _add(archive, path, path.relative_to(directory).as_posix())
-    else:
-        writer.write(EMPTY)
+    with tarfile.TarFile(fileobj=cast("Any", writer), mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for path in _walk(directory):
+            entries += _add(archive, path, path.relative_to(directory).as_posix())
     return Packed(f"sha256:{writer.digest.hexdigest()}", writer.tell(), entries)
 
 

@@ -11,6 +11,7 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from helmr_provider.local.common.errors import NUL_IN_TEXT, TEXT, StorageRefusal
 from helmr_provider.local.storage.schema import SCRIPTS
 
 if TYPE_CHECKING:
@@ -46,27 +47,30 @@ class Database:
             raise
 
     def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
-        """Execute one statement."""
-        return self._connection.execute(sql, values)
+        """Execute one statement.
+
+        :raises StorageRefusal: for a text with a NUL character, as PostgreSQL refuses it.
+        """
+        return self._connection.execute(sql, _storable(values))
 
     def one(self, sql: str, *values: object) -> Row | None:
         """Return the first row, or None."""
-        row: Row | None = self._connection.execute(sql, values).fetchone()
+        row: Row | None = self.execute(sql, *values).fetchone()
         return row
 
     def all(self, sql: str, *values: object) -> list[Row]:
         """Return every row."""
-        return self._connection.execute(sql, values).fetchall()
+        return self.execute(sql, *values).fetchall()
 
     def insert(self, table: str, **values: object) -> None:
         """Insert one row."""
         columns, marks = ", ".join(values), ", ".join("?" for _ in values)
-        self._connection.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", tuple(values.values()))  # noqa: S608 - names are ours
+        self.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", *values.values())  # noqa: S608 - names are ours
 
     def update(self, table: str, row_id: str, **values: object) -> None:
         """Update the row with this id."""
         changes = ", ".join(f"{column} = ?" for column in values)
-        self._connection.execute(f"UPDATE {table} SET {changes} WHERE id = ?", (*values.values(), row_id))  # noqa: S608 - names are ours
+        self.execute(f"UPDATE {table} SET {changes} WHERE id = ?", *values.values(), row_id)  # noqa: S608 - names are ours
 
     def after_commit(self, action: Callable[[], None]) -> None:
         """Do something once the present transaction is committed, or now if there is none."""
@@ -126,3 +130,10 @@ class Database:
                 self._connection.execute(statement)
         self._connection.execute(f"PRAGMA user_version = {len(SCRIPTS)}")
         self._connection.execute("COMMIT")
+
+
+def _storable(values: tuple[object, ...]) -> tuple[object, ...]:
+    for value in values:
+        if isinstance(value, str) and "\0" in value:
+            raise StorageRefusal(TEXT, NUL_IN_TEXT)
+    return values

@@ -194,4 +194,13 @@ ALTER TABLE runs ADD COLUMN queue TEXT NOT NULL DEFAULT 'default';
 ALTER TABLE runs ADD COLUMN concurrency_key TEXT;
 """
 
-SCRIPTS = (_V1, WORKSPACES, _QUEUES)
+_COMPLETIONS = """
+ALTER TABLE tokens ADD COLUMN data_fingerprint TEXT;
+"""
+
+_PARKED = """
+ALTER TABLE runs ADD COLUMN parked_version_id TEXT;
+ALTER TABLE runs ADD COLUMN wait_after INTEGER;
+"""
+
+SCRIPTS = (_V1, WORKSPACES, _QUEUES, _COMPLETIONS, _PARKED)

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from helmr_provider.local._core import DEFAULT_ENVIRONMENT
-from helmr_provider.local.common.jsontext import as_object
-from helmr_provider.local.network.listener import is_loopback
+from helmr_provider.local.common.json_bodies import parse
+from helmr_provider.local.common.jsontext import as_object, plain
+from helmr_provider.local.network.listener import is_loopback, names_this_machine
 from helmr_provider.local.state.api_keys import create_key
 from helmr_provider.local.testing import time_control
 from helmr_provider.local.testing.faults import Fault
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from helmr_provider.local.testing.faults import FaultBook
     from helmr_provider.local.testing.journal import Journal
     from helmr_provider.local.workspaces.worker import WorkspaceWorker
+
+_MAX_BODY = 1024 * 1024
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -124,27 +126,39 @@ def _clock(core: Core) -> list[tuple[str, str, _Endpoint]]:
 
 def _guarded(endpoint: _Endpoint) -> _Endpoint:
     async def respond(request: Request) -> Response:
-        if request.client is None or not is_loopback(request.client.host) or _comes_from_a_page(request):
-            return JSONResponse({"error": "the administration answers only to this machine"}, 403)
+        if request.client is None or not is_loopback(request.client.host) or not _is_trusted(request):
+            return JSONResponse({"error": "the administration answers only to this machine, and to no web page"}, 403)
         try:
             return await endpoint(request)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             return JSONResponse({"error": f"{type(error).__name__}: {error}"}, 400)
 
     return respond
 
 
-def _comes_from_a_page(request: Request) -> bool:
-    """Tell whether a web page may have sent this: one of another origin, or one whose name leads here for the moment.
+def _is_trusted(request: Request) -> bool:
+    """Tell whether no web page but the control plane's own can have sent this request.
 
-    Whoever makes a key here can run commands on this machine.
+    A key made here can run commands on this machine, so a page of another local server is refused too. Browsers send
+    an `Origin` or `Sec-Fetch-Site`; command-line tools send neither. The `Host` tells a foreign name that resolves to
+    this machine.
     """
-    names = (f"//{request.headers.get('host', '')}", request.headers.get("origin", "http://localhost"))
-    return not all(is_loopback(urlsplit(name).hostname or "") for name in names)
+    host = request.headers.get("host", "")
+    origin = request.headers.get("origin")
+    return (
+        names_this_machine(host)
+        and origin in (None, f"{request.url.scheme}://{host}")
+        and request.headers.get("sec-fetch-site", "none") in ("none", "same-origin")
+    )
 
 
 async def _object(request: Request) -> dict[str, Any]:
-    body = as_object(await request.json())
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > _MAX_BODY:
+            raise ValueError(f"the body is larger than {_MAX_BODY} bytes")
+    body = as_object(plain(parse(bytes(content))))
     if body is None:
         raise TypeError("a JSON object is needed")
     return body

@@ -11,7 +11,8 @@ import logging
 from typing import TYPE_CHECKING, Literal, get_args
 
 from helmr_provider.local.common.ids import uuid7
-from helmr_provider.local.state import execs, materializations, ptys, versions, writers
+from helmr_provider.local.definitions.tasks import TaskFailure
+from helmr_provider.local.state import execs, materializations, ptys, runs, versions, workspaces, writers
 from helmr_provider.local.workspaces.commands import Command, Terminal
 from helmr_provider.local.workspaces.process_reaper import ProcessReaper
 
@@ -48,6 +49,7 @@ class WorkspaceWorker:
         self._core = core
         self._live: dict[str, _LiveWorkspace] = {}
         self._reaper = ProcessReaper()
+        self._held_by: dict[str, str] = {}
         self.worker_id = uuid7(core.clock.now())
         self.paused: Pause | None = None
 
@@ -100,11 +102,12 @@ class WorkspaceWorker:
     def acquire(self, run: Row) -> bool:
         """Let a run hold its session's workspace; tell whether it may."""
         core = self._core
-        workspace = _workspace_of(core, run)
-        if workspace is None or not writers.can_run(core, workspace["id"]):
-            return workspace is None
+        workspace = runs.workspace_of(core, run)
+        if not writers.can_run(core, workspace["id"]):
+            return False
         materialization, is_new = materializations.ensure(core, workspace, run["id"])
         materializations.take_writer(core, materialization["id"])
+        self._held_by[run["id"]] = materialization["id"]
         if is_new:
             # A directory is made only if somebody wants to see it.
             materializations.claim(core, materialization, self.worker_id, "running")
@@ -113,6 +116,7 @@ class WorkspaceWorker:
     def release(self, run_id: str) -> None:
         """Take the workspace back from a run that is over; what was live only for the run ends with it."""
         core = self._core
+        self._held_by.pop(run_id, None)
         row = core.db.one("SELECT * FROM materializations WHERE run_id = ? AND state = 'running'", run_id)
         if row is not None and not writers.commands_hold(core, row["workspace_id"]):
             if row["id"] in self._live:
@@ -120,28 +124,36 @@ class WorkspaceWorker:
             else:
                 materializations.end(core, row, "stopped")
         held = core.db.one("SELECT * FROM runs WHERE id = ?", run_id)
-        workspace = None if held is None else _workspace_of(core, held)
-        if workspace is not None:
-            materializations.notify(core, workspace["id"])
+        if held is not None:
+            materializations.notify(core, runs.workspace_of(core, held)["id"])
 
     async def directory(self, run: Row) -> Path:
         """Return the directory of the workspace that a run holds, for the run to change."""
-        row = self._held(run)
-        directory = await self._live_workspace(row).prepared()
-        materializations.soil(self._core, row["id"])
-        return directory
+        return await self._live_workspace(self._held(run)).prepared()
 
-    async def commit(self, run: Row) -> None:
-        """Make what a run did to its workspace's directory the current version, if it asked for the directory."""
-        workspace = _workspace_of(self._core, run)
-        if workspace is not None and workspace["dirty_state"] == "dirty":
-            await self._live_workspace(self._held(run)).capture("user", None)
+    async def commit(self, run: Row, *, changed: bool) -> None:
+        """Store the workspace of a run that has succeeded as the current version.
+
+        :param changed: store the directory; else the content stays that of the version before.
+        :raises TaskFailure: if the workspace was stopped under the run.
+        """
+        row = self._held(run)
+        if changed:
+            await self._live_workspace(row).capture("user", None)
+        else:
+            versions.repeat(self._core, runs.workspace_of(self._core, run))
+
+    def require_held(self, run: Row) -> None:
+        """Refuse a run whose workspace was stopped under it.
+
+        :raises TaskFailure: if it was.
+        """
+        self._held(run)
 
     def _held(self, run: Row) -> Row:
-        workspace = _workspace_of(self._core, run)
-        row = None if workspace is None else materializations.live(self._core, workspace["id"])
-        if row is None:
-            raise RuntimeError(f"run {run['id']} holds no workspace")
+        row = materializations.live(self._core, runs.workspace_of(self._core, run)["id"])
+        if row is None or row["id"] != self._held_by.get(run["id"]):
+            raise TaskFailure("the workspace was stopped")
         return row
 
     def _live_workspace(self, row: Row) -> _LiveWorkspace:
@@ -191,15 +203,7 @@ class _LiveWorkspace:
         :raises OSError: if it cannot be read.
         """
         packed = await asyncio.to_thread(self._core.files.capture, self.workspace_id)
-        workspace = self._workspace()
-        present = versions.find(self._core, workspace, workspace["current_version_id"])
-        with self._core.db.transaction():
-            if kind == "user" and present["content_digest"] == packed.digest:
-                self._core.db.update("workspaces", self.workspace_id, dirty_state="clean")
-                return
-            versions.promote(self._core, workspace, packed, kind, message)
-            if kind == "user":
-                self._core.db.update("workspaces", self.workspace_id, last_activity_at=self._core.clock.now())
+        versions.promote(self._core, self._workspace(), packed, kind, message)
 
     def drop(self) -> list[asyncio.Task[None]]:
         """Drop everything where it is; return the tasks that end."""
@@ -233,9 +237,8 @@ class _LiveWorkspace:
                 self._now_running()
                 return True
         elif row["state"] in materializations.ENDING:
-            if not writers.runs_hold(self._core, self.workspace_id):
-                await self._end(row)
-                return False
+            await self._end(row)
+            return False
         elif self._wants_commands() and not self._is_ready:
             await self.prepared()
             return True
@@ -285,6 +288,9 @@ class _LiveWorkspace:
     async def _end(self, row: Row) -> None:
         await self._stop_commands()
         if row["state"] == "capturing" and self._is_ready:
+            if self._workspace()["current_version_id"] != self._version_id:
+                await self._end_stale(row)
+                return
             self._core.db.update("workspaces", self.workspace_id, dirty_state="capturing")
             try:
                 await self.capture("system", _CAPTURED)
@@ -294,6 +300,18 @@ class _LiveWorkspace:
         if self._is_ready:
             await asyncio.to_thread(self._core.files.discard, self.workspace_id)
         materializations.end(self._core, row, "stopped")
+
+    async def _end_stale(self, row: Row) -> None:
+        """Drop what commands wrote: a run has made a newer version than this materialization began with.
+
+        The real control plane refuses such a capture, and nothing leads back (contract/behaviour.md section 22).
+        """
+        await asyncio.to_thread(self._core.files.discard, self.workspace_id)
+        with self._core.db.transaction():
+            workspaces.require_recovery(self._core, self.workspace_id)
+            materializations.end(self._core, row, "failed")
+            for run in runs.queued_on(self._core, self.workspace_id):
+                runs.fail_for_workspace(self._core, run, self.workspace_id, self._id)
 
     async def _stop_commands(self) -> None:
         for command in list(self._commands.values()):
@@ -318,11 +336,3 @@ def _lose(core: Core, materialization: Row, state: str) -> None:
             execs.end(core, row["id"], "lost", error=LOST)
         for row in ptys.PTYS.unended(core, materialization["id"]):
             ptys.end(core, row["id"], "lost", LOST)
-
-
-def _workspace_of(core: Core, run: Row) -> Row | None:
-    return core.db.one(
-        "SELECT workspaces.* FROM workspaces JOIN sessions ON sessions.workspace_id = workspaces.id"
-        " WHERE sessions.id = ?",
-        run["session_id"],
-    )

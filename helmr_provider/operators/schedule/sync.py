@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
+from helmr_provider._common.validation import require_id
 from helmr_provider.client.errors import HelmrNotFoundError
 from helmr_provider.operators._base import HelmrOperator
 
@@ -51,17 +52,23 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
         ``Path``, which is read as it is when the task runs; or a function of ``context`` and ``jinja_env`` that returns
         one of these. Each has ``deduplication_key``, ``task``, ``cron`` and, if need be, ``timezone``,
         ``external_id``, ``active`` and ``options``.
-    :param owned_prefix: Beginning of the keys that belong to this task alone (templated). All declared keys must have
-        it.
-    :param prune: Delete the schedules whose keys begin with ``owned_prefix`` and that are not declared. An environment
+    :param owned_prefix: prefix of the keys that belong to this task alone; all declared keys must have it. It ends at a
+        separator: ``"acme"`` owns ``acme`` and ``acme.nightly``, but not ``acme2.nightly`` or ``acme-x.daily``;
+        ``"acme-"`` owns the latter. (templated)
+    :param prune: whether to delete the schedules that ``owned_prefix`` owns and that are not declared. An environment
         with 200 schedules or more cannot be pruned, because no more are listed.
-    :param dry_run: Only show the difference; text such as ``"True"`` counts, too (templated, as ``only_show``).
-    :param preview: How many of the next fires to show of each schedule, in its time zone.
+    :param allow_empty: whether to prune even if no schedules are declared, which deletes all that ``owned_prefix``
+        owns. By default, the task fails and changes nothing.
+    :param max_deletes: how many schedules one run may delete; if there are more, the task fails and changes nothing.
+        Default: no limit.
+    :param preview_only: whether only to show the difference; text such as ``"True"`` counts, too. (templated)
+    :param preview: how many of the next fires to show of each schedule, in its time zone.
+    :param dry_run: former name of ``preview_only``.
     :param helmr_conn_id: Airflow connection of the control plane (templated).
     :raises AirflowFailException: A declaration is wrong, or the control plane refuses a change for good.
     """
 
-    template_fields = ("schedules", "owned_prefix", "only_show", "helmr_conn_id")
+    template_fields = ("schedules", "owned_prefix", "preview_only", "helmr_conn_id")
     template_ext = _SUFFIXES
     template_fields_renderers: ClassVar[dict[str, str]] = {"schedules": "yaml"}
     ui_color = "#e4e9f7"
@@ -72,18 +79,25 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
         schedules: Sequence[Mapping[str, Any] | HelmrSchedule] | str | Path | Callable[..., Any],
         owned_prefix: str | None = None,
         prune: bool = False,
-        dry_run: bool | str = False,
+        allow_empty: bool = False,
+        max_deletes: int | None = None,
+        preview_only: bool | str = False,
         preview: int = 3,
+        dry_run: bool | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if prune and not owned_prefix:
-            raise ValueError("prune needs an owned_prefix: only schedules whose keys begin with it are deleted.")
+            raise ValueError("prune needs an owned_prefix: only schedules whose keys it owns are deleted.")
+        if max_deletes is not None and max_deletes < 0:
+            raise ValueError("max_deletes must not be negative")
         self.schedules = schedules
         self.owned_prefix = owned_prefix
         self.prune = prune
-        # BaseOperator has a method of the parameter's name.
-        self.only_show = dry_run
+        self.allow_empty = allow_empty
+        self.max_deletes = max_deletes
+        # BaseOperator has a method called dry_run, so a template field cannot have that name.
+        self.preview_only = preview_only if dry_run is None else dry_run
         self.preview = preview
         # Airflow puts the contents in the place of a file's name.
         self._source = str(schedules) if isinstance(schedules, (str, Path)) and _is_file(schedules) else "schedules"
@@ -97,7 +111,7 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
         from helmr_provider.schedules._apply import Sync
         from helmr_provider.schedules._plan import Memory
 
-        declared, only_show = self._declared(context), self._is_dry_run()
+        declared, preview_only = self._declared(context), self._is_preview_only()
         ti = context["ti"]
         memory = Memory.read(
             ti.xcom_pull(task_ids=ti.task_id, key=_MEMORY, map_indexes=ti.map_index, include_prior_dates=True)
@@ -105,15 +119,15 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
         with closing(self.hook):
             changes = self._plan(declared, memory)
             now = datetime.now(UTC)
-            self._show(changes, now, only_show=only_show)
-            if not only_show:
+            self._show(changes, now, preview_only=preview_only)
+            if not preview_only:
                 sync = Sync(self.hook.client.schedules, memory, self.log)
                 sync.make(changes)
                 if self.do_xcom_push:
                     ti.xcom_push(key=_MEMORY, value=sync.stored())
                 if failure := sync.failure():
                     raise (AirflowException if failure.may_pass else AirflowFailException)(failure.text)
-        return self._result(changes, now, only_show=only_show)
+        return self._result(changes, now, preview_only=preview_only)
 
     def _declared(self, context: Context) -> list[DeclaredSchedule]:
         from helmr_provider.schedules._check import DeclarationError, check
@@ -135,10 +149,10 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
         except (DeclarationError, OSError) as error:
             raise AirflowFailException(str(error)) from None
 
-    def _is_dry_run(self) -> bool:
-        said = str(self.only_show).strip().lower()
+    def _is_preview_only(self) -> bool:
+        said = str(self.preview_only).strip().lower()
         if said not in {"true", "false"}:
-            raise AirflowFailException(f"dry_run must be true or false, but is {self.only_show!r}.")
+            raise AirflowFailException(f"preview_only must be true or false, but is {self.preview_only!r}.")
         return said == "true"
 
     def _plan(self, declared: list[DeclaredSchedule], memory: Mapping[str, Memory]) -> list[Change]:
@@ -157,25 +171,32 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
                         except HelmrNotFoundError:
                             continue
         try:
-            prefix = self.owned_prefix if self.prune else None
-            return plan(declared, present, memory, prune_prefix=prefix, is_complete=is_complete)
+            return plan(
+                declared,
+                present,
+                memory,
+                prune_prefix=require_id("owned_prefix", self.owned_prefix) if self.prune else None,
+                allow_empty=self.allow_empty,
+                max_deletes=self.max_deletes,
+                is_complete=is_complete,
+            )
         except PlanError as error:
             raise AirflowFailException(str(error)) from None
 
-    def _show(self, changes: list[Change], now: datetime, *, only_show: bool) -> None:
+    def _show(self, changes: list[Change], now: datetime, *, preview_only: bool) -> None:
         from helmr_provider.schedules._show import summary, table
 
-        aim = "would change" if only_show else "are to change"
+        aim = "would change" if preview_only else "are to change"
         self.log.info("How the schedules on %s %s: %s", self.helmr_conn_id, aim, summary(changes))
         # A line at a time: a viewer of logs may wrap or indent what has several.
         for line in table(changes, now, self.preview):
             self.log.info("%s", line)
 
-    def _result(self, changes: list[Change], now: datetime, *, only_show: bool) -> dict[str, Any]:
+    def _result(self, changes: list[Change], now: datetime, *, preview_only: bool) -> dict[str, Any]:
         from helmr_provider.schedules._plan import ACTIONS
 
         return {
-            "dry_run": only_show,
+            "dry_run": preview_only,
             "counts": {action: sum(change.action == action for change in changes) for action in ACTIONS},
             "changes": [change.as_data(now, self.preview) for change in changes if change.action != "keep"],
             "unchanged": [change.key for change in changes if change.action == "keep"],

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from helmr_provider._logs.run_logs import Logs
-    from helmr_provider._sessions.identity import OnRetry, Outcome
+    from helmr_provider._sessions.identity import OnMismatch, OnRetry, Outcome
     from helmr_provider._sessions.ownership import OwnedSession
     from helmr_provider.client import Task
     from helmr_provider.client.models.runs import RunSnapshot
@@ -50,8 +50,9 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         payload must fit and whose time limit counts, 15 minutes if it declares none.
     :param payload: its input, a JSON value; ``None`` is sent as null, and nothing if it is not given. Not for secrets:
         the control plane copies it into events, like ``metadata``. (templated)
-    :param external_id: a name of your own for the session, unique in the Helmr environment for ever: if it exists, its
-        run is waited for, if that is live or has succeeded. Without it, the task instance gives the name. (templated)
+    :param external_id: a name of your own for the session, unique in the Helmr environment for ever. If the session
+        exists, the task uses its first run, which must be live or have succeeded, and see ``on_mismatch``. Default: a
+        name derived from the task instance. (templated)
     :param helmr_queue: queue of the run, declared by the deployment; ``queue`` is Airflow's. (templated)
     :param concurrency_key: runs with the same key share the queue's concurrency limit. (templated)
     :param priority: whole number; higher ones are run first. (templated)
@@ -71,6 +72,9 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
     :param cancel_on_kill: whether to cancel when the task is ended from outside, deferred or not.
     :param cancel_on_timeout: whether to cancel when a limit is reached. If not, a retry finds the run again.
     :param on_retry: ``"reattach"`` to what an earlier try has left running, or cancel that and start a ``"new"`` one.
+    :param on_mismatch: what to do if ``external_id`` names a session that was started with another task, payload,
+        ``max_duration``, ``retry`` or ``workspace_id``: ``"fail"`` permanently, naming the members that differ, or
+        ``"adopt"`` the session with a warning. A retry always adopts the session that its own task has started.
     :param fail_on: statuses of the run that fail the task; a run that ended otherwise returns its result.
     :param result: what to return: the run's ``"output"``, or the whole run as a ``"snapshot"``.
     :param max_result_bytes: largest result as JSON that may become an XCom; ``None`` for no limit.
@@ -123,6 +127,7 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
         on_retry: OnRetry = "reattach",
+        on_mismatch: OnMismatch = "fail",
         fail_on: Collection[str] = UNSUCCESSFUL,
         result: Literal["output", "snapshot"] = "output",
         max_result_bytes: int | None = DEFAULT_MAX_RESULT_BYTES,
@@ -148,6 +153,7 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.on_retry: OnRetry = on_retry
+        self.on_mismatch: OnMismatch = on_mismatch
         self.fail_on = fail_on
         self.result: Literal["output", "snapshot"] = result
         self.max_result_bytes = max_result_bytes
@@ -164,6 +170,8 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         self._cancelled = False
         if on_retry not in {"reattach", "new"}:
             raise ValueError("on_retry must be 'reattach' or 'new'")
+        if on_mismatch not in {"fail", "adopt"}:
+            raise ValueError("on_mismatch must be 'fail' or 'adopt'")
         refuse_unknown_statuses(fail_on)
         if result not in {"output", "snapshot"}:
             raise ValueError("result must be 'output' or 'snapshot'")
@@ -364,7 +372,9 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         )
         results = TERMINAL - set(self.fail_on)
         if self.external_id is not None:
-            return starter.run(find_or_start_named(results=results))
+            return starter.run(
+                find_or_start_named(results=results, instance=stamp.instance, on_mismatch=self.on_mismatch)
+            )
         return starter.run(find_or_start(owner=stamp.owner, epoch=stamp.epoch, on_retry=self.on_retry, results=results))
 
     def _options(self) -> StartOptions:

@@ -14,7 +14,7 @@ from helmr_provider._common.errors import DEFAULT_MAX_RESULT_BYTES
 from helmr_provider._common.validation import require_id
 from helmr_provider._logs.exec_logs import PAGE, STREAMS, Output
 from helmr_provider._sessions.identity import OwnershipMetadata, owner_of
-from helmr_provider._workspaces.ownership import BUSY, hold, left_over_exec, stop_if_held
+from helmr_provider._workspaces.ownership import hold, is_busy, left_over_exec, stop_if_held
 from helmr_provider.client.errors import (
     HelmrApiError,
     HelmrConflictError,
@@ -297,7 +297,7 @@ class HelmrExecOperator(HelmrWaitingOperator):
         except (TypeError, ValueError) as error:
             raise AirflowFailException(f"The {self.awaited} was not started: {error}") from None
         except HelmrApiError as error:
-            if error.code in BUSY:
+            if is_busy(error):
                 self._note_busy(workspace, error)
                 return None
             # Of a command, the server says this with a 500 (contract/behaviour.md section 21.6).

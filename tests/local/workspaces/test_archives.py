@@ -78,10 +78,9 @@ def test_a_directory_comes_back_as_it_was_and_makes_the_same_archive_again(tree:
                 assert archives.read(root / "first.tar", entry) == wanted[name][1]
 
 
-def test_an_empty_directory_makes_the_archive_that_every_workspace_begins_with(tmp_path: Path) -> None:
+def test_an_empty_directory_makes_an_archive_without_entries(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert packed(tmp_path / "empty", tmp_path / "empty.tar").digest == archives.EMPTY_DIGEST
-    assert (tmp_path / "empty.tar").read_bytes() == archives.EMPTY
+    assert packed(tmp_path / "empty", tmp_path / "empty.tar").entries == 0
     assert archives.index(tmp_path / "empty.tar") == {}
 
 

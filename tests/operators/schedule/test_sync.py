@@ -40,8 +40,9 @@ class Syncs:
         self._control_plane = control_plane
         self._xcoms: dict[str, Any] = {}
 
-    def run(self, schedules: Any, **options: Any) -> dict[str, Any]:
+    def run(self, schedules: Any, *, rendered: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
         run = TaskRun(lambda: HelmrSyncSchedulesOperator(task_id="sync", schedules=schedules, **options)).start()
+        vars(run.operator).update(rendered or {})
 
         def pull(*, task_ids: str, key: str, map_indexes: int, include_prior_dates: bool) -> Any:
             assert (task_ids, map_indexes, include_prior_dates) == ("sync", -1, True)
@@ -163,7 +164,52 @@ def test_pruning_deletes_what_is_owned_and_not_declared_and_nothing_else(
     assert sorted(str(schedule.deduplication_key) for schedule in client.schedules.list()) == [
         *("None", "other.old", "own", "own.daily")
     ], "the schedule from the task's source, what others own, and what is declared"
-    assert syncs.run([], owned_prefix="own.", prune=True)["counts"]["delete"] == 1
+    assert syncs.run([], owned_prefix="own.", prune=True, allow_empty=True)["counts"]["delete"] == 1
+
+
+@pytest.mark.parametrize("schedules", [[], "[]", "schedules: []", lambda **_: []], ids=["list", "text", "file", "call"])
+def test_pruning_with_nothing_declared_is_refused_before_any_change(
+    syncs: Syncs, client: HelmrClient, schedules: Any
+) -> None:
+    client.schedules.create(deduplication_key="own.old", task="echo", cron="0 6 * * *")
+    with pytest.raises(AirflowFailException, match="allow_empty=True"):
+        syncs.run(schedules, owned_prefix="own.", prune=True)
+    assert syncs.changes == []
+    assert set(present(client)) == {"own.old"}
+
+
+def test_a_prefix_owns_keys_only_up_to_a_separator(syncs: Syncs, client: HelmrClient) -> None:
+    for key in ("acme", "acme.old", "acme2.nightly", "acme-x.daily", "acme_y"):
+        client.schedules.create(deduplication_key=key, task="echo", cron="0 6 * * *")
+    syncs.run([{**DAILY, "deduplication_key": "acme.daily"}], owned_prefix="acme", prune=True)
+    assert set(present(client)) == {"acme.daily", "acme2.nightly", "acme-x.daily", "acme_y"}
+    syncs.run([{**DAILY, "deduplication_key": "acme-x.new"}], owned_prefix="acme-", prune=True)
+    assert set(present(client)) == {"acme.daily", "acme2.nightly", "acme-x.new", "acme_y"}
+
+
+def test_a_key_outside_the_prefix_is_refused_with_the_separator_to_use(syncs: Syncs) -> None:
+    with pytest.raises(AirflowFailException, match=r"must start with 'acme\.'; for another separator"):
+        syncs.run([{**DAILY, "deduplication_key": "acme-x.daily"}], owned_prefix="acme")
+    assert syncs.changes == []
+
+
+@pytest.mark.parametrize("prefix", ["", " ", "None"])
+def test_a_prefix_that_renders_to_nothing_prunes_nothing(syncs: Syncs, client: HelmrClient, prefix: str) -> None:
+    client.schedules.create(deduplication_key="other.old", task="echo", cron="0 6 * * *")
+    with pytest.raises(AirflowFailException, match="owned_prefix"):
+        syncs.run([], owned_prefix="{{ x }}", rendered={"owned_prefix": prefix}, prune=True, allow_empty=True)
+    assert set(present(client)) == {"other.old"}
+
+
+def test_more_deletions_than_allowed_are_refused_before_any_change(syncs: Syncs, client: HelmrClient) -> None:
+    for number in range(3):
+        client.schedules.create(deduplication_key=f"own.{number}", task="echo", cron="0 6 * * *")
+    with pytest.raises(AirflowFailException, match=r"3 schedules, more than max_deletes=2: own\.0, own\.1, own\.2"):
+        syncs.run([DAILY], owned_prefix="own.", prune=True, max_deletes=2)
+    assert syncs.changes == []
+    assert syncs.run([DAILY], owned_prefix="own.", prune=True, max_deletes=3)["counts"]["delete"] == 3
+    with pytest.raises(ValueError, match="max_deletes"):
+        HelmrSyncSchedulesOperator(task_id="sync", schedules=[], max_deletes=-1)
 
 
 def test_without_pruning_nothing_is_deleted(syncs: Syncs, client: HelmrClient) -> None:
@@ -189,15 +235,18 @@ def test_an_environment_that_cannot_be_seen_whole_is_not_pruned_but_synced(syncs
     assert [change["action"] for change in result["changes"]] == ["activate"]
 
 
-def test_a_dry_run_shows_and_changes_nothing(syncs: Syncs, client: HelmrClient, task_log: Callable[[], str]) -> None:
-    for dry_run in (True, "True"):
-        result = syncs.run([DAILY], dry_run=dry_run)
+@pytest.mark.parametrize("parameter", ["preview_only", "dry_run"])
+def test_a_preview_shows_and_changes_nothing(
+    syncs: Syncs, client: HelmrClient, task_log: Callable[[], str], parameter: str
+) -> None:
+    for value in (True, "True"):
+        result = syncs.run([DAILY], **{parameter: value})
         assert (result["dry_run"], result["counts"]["create"]) == (True, 1)
         assert "would change: 1 create" in task_log()
     assert client.schedules.list() == []
-    assert syncs.run([DAILY], dry_run="false")["dry_run"] is False
-    with pytest.raises(AirflowFailException, match="dry_run must be true or false"):
-        syncs.run([DAILY], dry_run="maybe")
+    assert syncs.run([DAILY], **{parameter: "false"})["dry_run"] is False
+    with pytest.raises(AirflowFailException, match="preview_only must be true or false"):
+        syncs.run([DAILY], **{parameter: "maybe"})
 
 
 def test_all_mistakes_are_said_at_once_before_anything_is_asked_or_changed(

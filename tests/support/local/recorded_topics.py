@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from helmr_provider.local import DeclaredSchedule, LocalControlPlane, Settings, TaskFailure
+from tests.support.local import recorded_later_topics as later_topics
 from tests.support.local import recorded_resource_topics as resource_topics
 from tests.support.local.polling import until
 from tests.support.local.scenario import MovableClock, Scenario
@@ -368,6 +369,17 @@ TOPICS: dict[str, tuple[Callable[[Scenario], None], str, Settings]] = {
     "execs and terminals": (resource_topics.execs_and_terminals, "2026-11-23T17:38:28Z", FAST),
     "schedules": (resource_topics.schedules, "2026-11-23T17:39:27Z", Settings(sweep=3600)),
     "deployments": (resource_topics.deployed, "2026-11-23T17:42:06Z", FAST),
+    "turns": (later_topics.turns, "2026-11-28T16:06:25Z", FAST),
+    "commands beside runs": (later_topics.commands_beside_runs, "2026-11-28T16:08:12Z", FAST),
+    "untouched streams": (later_topics.untouched_streams, "2026-11-28T16:08:12Z", FAST),
+    "stopping workspaces": (later_topics.stopping_workspaces, "2026-11-28T16:09:56Z", FAST),
+    "stale workspaces": (later_topics.stale_workspaces, "2026-11-28T16:08:27Z", FAST),
+    "NUL characters": (later_topics.nul_characters, "2026-11-28T16:07:25Z", FAST),
+    "numbers": (later_topics.numbers, "2026-11-28T16:09:56Z", FAST),
+    "lists": (later_topics.lists, "2026-11-28T16:16:00Z", FAST),
+    "stream waits": (later_topics.stream_waits, "2026-11-28T16:10:22Z", FAST),
+    "stops under runs": (later_topics.stops_under_runs, "2026-11-28T16:10:58Z", FAST),
+    "retries": (later_topics.retries, "2026-11-28T16:16:54Z", Settings(sweep=0.05)),
 }
 
 
@@ -375,7 +387,7 @@ def play_topic(topic: str, folder: Path) -> dict[str, list[str]]:
     """Play a topic from its beginning to its end and return what differed, by recording."""
     scene, recorded_at, settings = TOPICS[topic]
     director = Director()
-    declared = {"inputs": ("approval", "messages"), "outputs": ("messages", "progress")}
+    declared: dict[str, Any] = {"inputs": ("approval", "messages"), "outputs": ("messages", "progress")}
     morning = DeclaredSchedule("weekday-morning", "0 9 * * 1-5", "Europe/Amsterdam")
     tasks = [
         director.define("code-review", max_duration=1800, queues=("reviews",), sandbox="node-22"),
@@ -388,6 +400,11 @@ def play_topic(topic: str, folder: Path) -> dict[str, list[str]]:
             schedules=[morning] if topic == "schedules" else [],
         ),
     ]
+    if recorded_at > "2026-11-28":
+        tasks = [
+            director.define("wait-for-input", **declared, sandbox="node-22"),
+            *(director.define(name, sandbox="node-22") for name in ("code-review", "echo", "work")),
+        ]
     clock = MovableClock()
     with LocalControlPlane(tasks, settings=settings, clock=clock) as server:
         scenario = Scenario(server, director, folder, recorded_at, clock)

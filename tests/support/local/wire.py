@@ -54,7 +54,7 @@ class Wire:
         path: str,
         body: object = None,
         *,
-        query: Mapping[str, str] | None = None,
+        query: Mapping[str, str | list[str]] | None = None,
         raw: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
@@ -106,7 +106,7 @@ class Wire:
 
     @contextmanager
     def stream(
-        self, path: str, *, query: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+        self, path: str, *, query: Mapping[str, str | list[str]] | None = None, headers: Mapping[str, str] | None = None
     ) -> Generator[Stream, None, None]:
         """Open a stream; the block's end closes it."""
         connection = self._connection()
@@ -161,5 +161,5 @@ class Stream:
                 yield json.loads(data[0])
 
 
-def _target(path: str, query: Mapping[str, str] | None) -> str:
-    return f"{path}?{urlencode(query)}" if query else path
+def _target(path: str, query: Mapping[str, str | list[str]] | None) -> str:
+    return f"{path}?{urlencode(query, doseq=True)}" if query else path
