@@ -27,6 +27,23 @@ def task_state(ti: Any) -> str | None:
     return None if state is None else str(getattr(state, "value", state))
 
 
+OVER: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+"""States in which Airflow starts no further try of a task instance by itself."""
+
+
+def is_over(ti: Any) -> str | None:
+    """Return why a task instance has no further try: its state, or ``gone``; ``None`` while it may have one.
+
+    :param ti: names the task instance, which may be any: its ``dag_id``, ``run_id``, ``task_id`` and ``map_index``.
+    """
+    found = (_find_in_airflow_3 if AIRFLOW_V_3_0_PLUS else _find_in_airflow_2)(ti)
+    if not found:
+        return "gone"
+    state = found[0]
+    name = None if state is None else str(getattr(state, "value", state))
+    return name if name in OVER else None
+
+
 def ended_by_user(ti: Any) -> bool | None:
     """Say whether a user has ended the task of this process; ``None`` if Airflow does not answer in time.
 
@@ -50,22 +67,29 @@ def ended_by_user(ti: Any) -> bool | None:
 
 
 def _state_of_airflow_3(ti: Any) -> Any:
+    return next(iter(_find_in_airflow_3(ti)), None)
+
+
+def _state_of_airflow_2(ti: Any) -> Any:
+    return next(iter(_find_in_airflow_2(ti)), None)
+
+
+def _find_in_airflow_3(ti: Any) -> list[Any]:
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
     states = RuntimeTaskInstance.get_task_states(
         dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
     )
     # One task instance was asked for; its key depends on whether it is mapped.
-    return next(iter(states.get(ti.run_id, {}).values()), None)
+    return list(states.get(ti.run_id, {}).values())
 
 
-def _state_of_airflow_2(ti: Any) -> Any:
+def _find_in_airflow_2(ti: Any) -> list[Any]:
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
 
     with create_session() as session:
-        return (
-            session.query(TaskInstance.state)
-            .filter_by(dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index)
-            .scalar()
+        query = session.query(TaskInstance.state).filter_by(
+            dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
         )
+        return [row.state for row in query]

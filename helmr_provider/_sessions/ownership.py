@@ -14,6 +14,7 @@ from helmr_provider._sessions.identity import (
     LookUp,
     Replace,
     Start,
+    clears_in,
     highest_generation,
     instance_in,
     ownership_member,
@@ -261,6 +262,22 @@ def cancel(client: HelmrClient, owned: OwnedSession, *, reason: str, log: Any) -
     return True
 
 
+def close_after_result(client: HelmrClient, session_id: str, *, log: Any) -> None:
+    """Close a session whose result is there. The result counts even if the session stays open.
+
+    :param client: of the worker.
+    :param session_id: the session.
+    :param log: of the task.
+    """
+    try:
+        client.sessions.open(session_id).close(reason="the Airflow task has the result")
+    except HelmrConflictError as error:
+        if error.code != "session_terminal":
+            log.warning("Session %s was not closed, because it is active: %s", session_id, error)
+    except HelmrError as error:
+        log.warning("Session %s was not closed: %s", session_id, error)
+
+
 def left_over(session: str | None, run_id: str | None, *, whole_session: bool) -> str:
     """Say what goes on when it cannot be cancelled, and how to end it.
 
@@ -301,4 +318,5 @@ def _seen(generation: int, session: SessionSnapshot, run_id: str, run_status: st
         epoch=ownership_member(session.metadata, "epoch"),
         instance=instance_in(session.metadata),
         workspace_id=session.workspace_id,
+        clears=clears_in(session.metadata),
     )

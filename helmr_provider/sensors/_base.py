@@ -67,6 +67,9 @@ class HelmrSensor(DeferrableWait, BaseSensorOperator):
         try:
             return self._poll(context, {})
         except AirflowFailException as error:
+            if self.never_fail:
+                # The base class would skip as well, but not say why.
+                raise AirflowSkipException(str(error)) from None
             if self.soft_fail:
                 raise _NeverSucceedsError(error) from None
             raise

@@ -460,7 +460,7 @@ def test_a_task_that_is_killed_cancels_only_a_token_of_its_own(client: HelmrClie
     attempt = task.start()
     asked(attempt)
     other = client.tokens.create().id
-    attempt.operator._begun["token_id"] = other
+    attempt.operator._ids["token_id"] = other
     attempt.operator.on_kill()
     assert client.tokens.retrieve(other).is_pending
 

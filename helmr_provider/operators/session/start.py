@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import AirflowFailException, PokeReturnValue
@@ -20,8 +21,16 @@ from helmr_provider._common.metrics import RUNS_ADOPTED, RUNS_CANCELLED, SESSION
 from helmr_provider._common.openlineage import RunLineage
 from helmr_provider._logs.run_logs_worker import RunLogReader
 from helmr_provider._sessions.identity import TERMINAL, OwnershipMetadata, find_or_start, find_or_start_named, owner_of
+from helmr_provider._sessions.ownership import (
+    OwnedSession,
+    SessionStarter,
+    cancel,
+    close_after_result,
+    find_last,
+    left_over,
+)
 from helmr_provider._sessions.start_request import Payload, StartOptions
-from helmr_provider.client.errors import HelmrConflictError, HelmrError, HelmrTimeoutError
+from helmr_provider.client.errors import HelmrTimeoutError
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, store_links
 from helmr_provider.operators._base import HelmrWaitingOperator
 
@@ -33,7 +42,6 @@ if TYPE_CHECKING:
 
     from helmr_provider._logs.run_logs import Logs
     from helmr_provider._sessions.identity import OnMismatch, OnRetry, Outcome
-    from helmr_provider._sessions.ownership import OwnedSession
     from helmr_provider.client import Task
     from helmr_provider.client.models.runs import RunSnapshot
     from helmr_provider.triggers.run import HelmrRunTrigger
@@ -230,11 +238,11 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         if not self.wait_for_completion:
             return self.poll(context, ids)
         output = self._output()
-        try:
-            with self._translate_errors(f"wait for run {self.run_id}"):
+        with self._translate_errors(f"wait for run {self.run_id}"):
+            try:
                 run = output.wait(_seconds_until(deadline))
-        except HelmrTimeoutError:
-            return None
+            except HelmrTimeoutError:
+                return None
         return PokeReturnValue(is_done=True, xcom_value=self._finish(run, output))
 
     def trigger(self, ids: dict[str, Any], deadline: float | None) -> HelmrRunTrigger:
@@ -311,8 +319,6 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
 
         :param context: of the task instance.
         """
-        from helmr_provider._sessions.ownership import find_last
-
         self._is_resumed = True
         try:
             stamp = self._stamp(context)
@@ -357,8 +363,6 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         self._cancel(reason, wanted=self.cancel_on_kill)
 
     def _start_or_adopt(self, context: Context, deadline: float | None) -> Outcome:
-        from helmr_provider._sessions.ownership import SessionStarter
-
         stamp = self._stamp(context)
         client = self.hook.client
         starter = SessionStarter(
@@ -375,7 +379,11 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
             return starter.run(
                 find_or_start_named(results=results, instance=stamp.instance, on_mismatch=self.on_mismatch)
             )
-        return starter.run(find_or_start(owner=stamp.owner, epoch=stamp.epoch, on_retry=self.on_retry, results=results))
+        return starter.run(
+            find_or_start(
+                owner=stamp.owner, epoch=stamp.epoch, on_retry=self.on_retry, results=results, clears=stamp.clears
+            )
+        )
 
     def _options(self) -> StartOptions:
         """Return what to start with; whatever would be refused is refused here."""
@@ -399,7 +407,11 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
             raise AirflowFailException(f"Helmr task '{self.task}' was not started: {error}") from None
 
     def _stamp(self, context: Context) -> OwnershipMetadata:
-        return OwnershipMetadata.of(context["ti"], context["dag_run"])
+        is_of_use_to_the_task_only = self.wait_for_completion and self.cancel_on_kill and self.cancel_on_timeout
+        return replace(
+            OwnershipMetadata.of(context["ti"], context["dag_run"]),
+            ends_with_task=is_of_use_to_the_task_only and self.external_id is None,
+        )
 
     def _name(self, stamp: OwnershipMetadata) -> Callable[[int], str]:
         if (external_id := self.external_id) is not None:
@@ -409,8 +421,6 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
     def _own(
         self, owner: str, external_id: str, *, session_id: str | None = None, run_id: str | None = None
     ) -> OwnedSession:
-        from helmr_provider._sessions.ownership import OwnedSession
-
         self.session_id, self.run_id = session_id, run_id
         self._owned = OwnedSession(
             external_id=external_id,
@@ -450,23 +460,11 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
             raise run_failure(self.hook.client, run, url=self.run_page, ours=self._cancelled)
         value = result_of(run, self.result, max_bytes=self.max_result_bytes if self.do_xcom_push else None)
         if self.close_session:
-            self._close_session(run)
+            close_after_result(self.hook.client, run.session_id, log=self.log)
         return value
-
-    def _close_session(self, run: RunSnapshot) -> None:
-        """Close; a result is not lost for it, and a retry takes the result of a closed session, too."""
-        try:
-            self.hook.client.sessions.open(run.session_id).close(reason="the Airflow task has the result")
-        except HelmrConflictError as error:
-            if error.code != "session_terminal":
-                self.log.warning("Session %s was not closed, because it goes on: %s", run.session_id, error)
-        except HelmrError as error:
-            self.log.warning("Session %s was not closed: %s", run.session_id, error)
 
     def _cancel(self, reason: str, *, wanted: bool) -> bool:
         """Cancel if wanted; either way, this try owns nothing any more."""
-        from helmr_provider._sessions.ownership import cancel, left_over
-
         owned, self._owned = self._owned, None
         if owned is None or not wanted:
             return False
