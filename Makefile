@@ -12,6 +12,8 @@ export PYTHON
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --extra dev --universal --python-version 3.11 \
 	--no-annotate --custom-compile-command "make constraints" --upgrade
 
+PLAIN = sed -n -e '/==/s/ *\\$$//p'
+
 # What does not depend on the version of Airflow is not run on each.
 SKIP = $(addprefix --ignore=tests/,client conformance local typing test_documents.py test_examples.py test_repository.py test_site.py test_snippets.py)
 # Between the oldest and the newest, Airflow itself uses what its requirements have deprecated since.
@@ -24,6 +26,8 @@ endef
 # Most tests wait more than they compute, so that several processes share a core; what a file's tests share stays in
 # one. ARGS="-n 0" runs all in one process.
 SPREAD = -n 4 --dist loadfile
+# Branch coverage, of whole runs only. Processes of a real Airflow are not measured.
+COVERAGE = $(if $(ARGS),,--cov --cov-report=term)
 # What ARGS select may be of one kind only.
 MAYBE_NONE = $(if $(ARGS),|| [ $$? = 5 ])
 
@@ -39,7 +43,7 @@ demo: setup ## Run the example on a real Airflow with a local control plane (KEE
 test: setup lint types docs dist ## Check everything: lint, types, wheel, unit tests, a real scheduler and triggerer
 	@dev/browser.sh
 	@$(BIN)/python -m pytest -m "airflow and not slow" $(ARGS) $(MAYBE_NONE)
-	@$(BIN)/python -m pytest -m "not airflow and not slow" $(SPREAD) $(ARGS) $(MAYBE_NONE)
+	@$(BIN)/python -m pytest -m "not airflow and not slow" $(SPREAD) $(COVERAGE) $(ARGS) $(MAYBE_NONE)
 
 .PHONY: test-fast
 test-fast: setup ## Run the tests that need no running Airflow
@@ -83,13 +87,25 @@ generate: setup ## Generate the sync client from the async one, and the diagrams
 dist: setup ## Build sdist and wheel, and try the wheel in an empty environment
 	@dev/try_wheel.sh $(VENV)
 
+.PHONY: release
+release: setup ## Build, check and sign a release in dist/ (docs/releasing.md)
+	@dev/release.sh $(VENV)
+
 .PHONY: constraints
 constraints: setup ## Pin all requirements anew (needs the package index)
 	$(COMPILE) --extra docs --generate-hashes dev/requirements/airflow-3.3.in -o constraints.txt
 	$(COMPILE) --generate-hashes dev/requirements/airflow-2.11.in -o constraints-airflow-2.11.txt
 	for version in 3.0 3.1 3.2; do \
-		$(COMPILE) dev/requirements/airflow-$$version.in -o dev/requirements/airflow-$$version.txt; \
+		$(COMPILE) dev/requirements/airflow-$$version.in -o constraints/airflow-$$version.txt; \
 	done
+	$(BIN)/uv pip compile dev/requirements/celery.in --constraint constraints.txt --quiet --universal \
+		--python-version 3.11 --no-annotate --custom-compile-command "make constraints" -o dev/requirements/celery.txt
+	$(MAKE) constraints-plain
+
+.PHONY: constraints-plain
+constraints-plain: ## Write what users pass to pip install -c: the pins without hashes
+	$(PLAIN) constraints.txt >constraints/airflow-3.3.txt
+	$(PLAIN) constraints-airflow-2.11.txt >constraints/airflow-2.11.txt
 
 .PHONY: test-airflow-2.11
 test-airflow-2.11: ## Run the provider's tests on the oldest supported Airflow (SKIP= for the client's and others too)
@@ -97,19 +113,32 @@ test-airflow-2.11: ## Run the provider's tests on the oldest supported Airflow (
 
 .PHONY: test-airflow-3.0
 test-airflow-3.0: ## Run the provider's tests on Airflow 3.0
-	$(call test_on_airflow,3.0,dev/requirements/airflow-3.0.txt,$(OUTDATED))
+	$(call test_on_airflow,3.0,constraints/airflow-3.0.txt,$(OUTDATED))
 
 .PHONY: test-airflow-3.1
 test-airflow-3.1: ## Run the provider's tests on Airflow 3.1
-	$(call test_on_airflow,3.1,dev/requirements/airflow-3.1.txt,$(OUTDATED))
+	$(call test_on_airflow,3.1,constraints/airflow-3.1.txt,$(OUTDATED))
 
 .PHONY: test-airflow-3.2
 test-airflow-3.2: ## Run the provider's tests on Airflow 3.2
-	$(call test_on_airflow,3.2,dev/requirements/airflow-3.2.txt,$(OUTDATED))
+	$(call test_on_airflow,3.2,constraints/airflow-3.2.txt,$(OUTDATED))
+
+.PHONY: test-matrix
+test-matrix: test-airflow-2.11 test-airflow-3.0 test-airflow-3.1 test-airflow-3.2 ## Run the provider's tests on each older Airflow
+
+.PHONY: test-oldest-python
+test-oldest-python: ## Run the tests that need no running Airflow on Debian 12's Python 3.11.2
+	@dev/oldest_python.sh
+	@$(MAKE) test-fast PYTHON=/usr/bin/python3.11 VENV=.venv-oldest-python
 
 .PHONY: test-reliability
 test-reliability: setup ## Kill everything at every moment on a real Airflow (some minutes)
 	@$(BIN)/python -m pytest tests/reliability -m slow $(ARGS)
+
+.PHONY: test-celery
+test-celery: ## Kill and drain workers, triggerers and schedulers on Celery, Redis and PostgreSQL (about five minutes)
+	@dev/celery.sh .venv-celery
+	@.venv-celery/bin/python -m pytest tests/celery -m slow $(ARGS)
 
 .PHONY: bench-client
 bench-client: setup ## Measure the client: reading, and waiting compared with naive ways (about ten minutes; ARGS=--help)
@@ -124,11 +153,22 @@ bench-parse: setup ## Measure what the provider adds to parsing a DAG file, besi
 bench-local: setup ## Measure the local control plane: starts, events to followers, memory (about a minute; ARGS=--help)
 	@$(BIN)/python -m benchmarks.local $(ARGS)
 
+.PHONY: bench-triggerer
+bench-triggerer: ## Measure 200 deferred sessions through a real triggerer on PostgreSQL (some minutes; ARGS=--help)
+	@dev/celery.sh .venv-celery
+	@.venv-celery/bin/python -m benchmarks.triggerer $(ARGS)
+
+.PHONY: soak
+soak: ## Let 500 waits turn over in a real triggerer for 45 minutes, and look for leaks (MINUTES=5 SESSIONS=50)
+	@dev/celery.sh .venv-celery
+	@.venv-celery/bin/python -m benchmarks.triggerer --minutes $(or $(MINUTES),45) --sessions $(or $(SESSIONS),500) \
+		--seconds $(or $(SECONDS_EACH),300) $(ARGS)
+
 .PHONY: mutation
 mutation: setup ## Change the client's pure core in small ways and see whether its tests notice (ARGS="sse durations")
 	@$(BIN)/python dev/mutation.py $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what was built and cached, the environments included
-	rm -rf .venv .venv-* .demo .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
+	rm -rf .venv .venv-* .coverage* .demo .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

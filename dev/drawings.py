@@ -5,6 +5,8 @@ The drawings take their colours from variables of the page that shows them, and 
 
 from __future__ import annotations
 
+import math
+import re
 import sys
 from html import escape
 from pathlib import Path
@@ -130,7 +132,43 @@ def layers() -> str:
     return drawing(whole + 40, 16 + len(LAYERS) * (height + gap), "The packages in layers; imports point down", parts)
 
 
-DRAWINGS = {"deferred-wait.svg": deferred_wait, "layers.svg": layers}
+def table_under(page: str, heading: str) -> list[list[str]]:
+    """Return the rows of the first table under a heading of a page of the documentation."""
+    section = (FOLDER.parent / page).read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    return [rows[0], *rows[2:]]
+
+
+def number(cell: str) -> float:
+    """Return the number in a cell, times in seconds."""
+    value, unit = re.fullmatch(r"([\d.,]+)(?: (\w+))?", cell).groups()  # type: ignore[union-attr]
+    return float(value.replace(",", "")) * (0.001 if unit == "ms" else 1.0)
+
+
+def waits() -> str:
+    """Return what a thousand waits cost in each way, from the table of the page that shows it."""
+    header, *rows = table_under("explanation/performance.md", "A thousand waits")
+    shown = ("Connections", "Idle requests/s", "Delay p99")
+    left, width, gap, line = 280, 150, 20, 30
+    parts = []
+    for index, name in enumerate(shown):
+        x = left + index * (width + gap)
+        column = header.index(name)
+        largest = math.log10(1 + 100 * max(number(row[column]) for row in rows))
+        parts.append(text(x, 24, name, "title", "start"))
+        for place, row in enumerate(rows):
+            y = 40 + place * line
+            length = (width - 50) * math.log10(1 + 100 * number(row[column])) / largest
+            parts.append(f'<rect x="{x}" y="{y}" width="{max(length, 1):.0f}" height="16" class="busy"/>')
+            parts.append(text(x + length + 6, y + 13, row[column], "small", "start"))
+    for place, row in enumerate(rows):
+        parts.append(text(left - 12, 53 + place * line, row[0].replace("`", ""), "small", "end"))
+    height = 48 + len(rows) * line
+    parts.append(text(left, height, "logarithmic scales; shorter is better", "small", "start"))
+    return drawing(left + len(shown) * (width + gap), height + 12, "A thousand waits: what each way costs", parts)
+
+
+DRAWINGS = {"deferred-wait.svg": deferred_wait, "layers.svg": layers, "waits.svg": waits}
 
 
 def main() -> int:

@@ -174,6 +174,11 @@ def process_signature(
     return ("", returned) if has_table(kind, thing) else None
 
 
+def skip_member(_app: Sphinx, _kind: str, _name: str, thing: Any, _skip: bool, _options: Any) -> bool | None:  # noqa: FBT001
+    """Skip fields of named tuples, which their class describes."""
+    return True if (getattr(thing, "__doc__", "") or "").startswith("Alias for field number") else None
+
+
 # The client.
 
 
@@ -359,6 +364,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("command-help", CommandHelp)
     app.connect("autodoc-process-docstring", process_docstring)
     app.connect("autodoc-process-signature", process_signature)
+    app.connect("autodoc-skip-member", skip_member)
     app.connect("source-read", read_root_document)
     app.add_post_transform(InlineDrawings)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -17,7 +17,7 @@ from dev.airflow_api import AirflowApi
 from dev.processes import MARK, Program, StackError, free_ports, kill_marked, poll
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -135,12 +135,19 @@ class Stack:
         if migration.exited:
             migration.check()
         del self.programs["db migrate"]
-        for name in COMPONENTS:
-            self._program(name).start()
+        for name, arguments in self.components():
+            self._program(name, arguments).start()
 
-    def _program(self, name: str, *, gentle: signal.Signals = signal.SIGTERM) -> Program:
+    def components(self) -> Iterator[tuple[str, list[str]]]:
+        """Name each program of Airflow, with its arguments."""
+        for name in COMPONENTS:
+            yield name, [name]
+
+    def _program(
+        self, name: str, arguments: list[str] | None = None, *, gentle: signal.Signals = signal.SIGTERM
+    ) -> Program:
         log = self.folder / f"{name.replace(' ', '-')}.log"
-        command = [str(BIN / "airflow"), *name.split()]
+        command = [str(BIN / "airflow"), *(arguments or name.split())]
         self.programs[name] = Program(f"airflow {name}", command, self.environment, log, gentle)
         return self.programs[name]
 

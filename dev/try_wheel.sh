@@ -35,4 +35,27 @@ for name in classes:
 print(f"{len(modules)} modules and {len(classes)} further classes")
 PROGRAM
 ) || { echo "not all that the provider names can be imported from the wheel"; exit 1; } >&2
+
+# The client alone, as its guide says: without Airflow.
+alone=.venv-client
+[ -x "$alone/bin/python" ] || "$dev/bin/python" -m venv "$alone"
+needed=$(sed -n "s/^\$ pip install '\([a-z].*\)'$/\1/p" docs/how-to/client.md)
+eval "needed=('$needed')"
+"$dev/bin/uv" pip install --quiet --python "$alone/bin/python" --no-deps --reinstall-package airflow-provider-helmr "$wheel"
+"$dev/bin/uv" pip install --quiet --python "$alone/bin/python" --constraint constraints.txt "${needed[@]}"
+(cd "$home" && "$OLDPWD/$alone/bin/python" - <<'PROGRAM'
+import asyncio
+import sys
+
+import helmr_provider.client as client
+
+for name in client.__all__:
+    getattr(client, name)
+with client.HelmrClient(url="https://helmr.example.com", api_key="hlmr_sk_none"):
+    pass
+asyncio.run(client.AsyncHelmrClient(url="https://helmr.example.com", api_key="hlmr_sk_none").aclose())
+sys.exit("airflow" in sys.modules)
+PROGRAM
+) || { echo "the client alone does not work with the requirements that docs/how-to/client.md names"; exit 1; } >&2
+
 echo "dist: $(ls dist | paste -sd ' '); in an empty environment Airflow shows the provider with $(tail -n 1 <<<"$offered")"

@@ -39,6 +39,12 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "proxy": _field("HTTP proxy", "Address of a proxy to reach the control plane through.", format="password"),
     "project_id": _field("Project id", "For a user-session credential only; refused with an API key."),
     "environment_id": _field("Environment id", "For a user-session credential only; refused with an API key."),
+    "airflow_tab": _field(
+        "Tab in Airflow",
+        "What the Helmr tab of task instances and DAG runs shows: full, status (no output, no reasons of failures) or "
+        "off. Default: full.",
+        enum=["full", "status", "off"],
+    ),
 }
 
 FIELD_BEHAVIOUR: dict[str, Any] = {

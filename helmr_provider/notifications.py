@@ -29,6 +29,8 @@ class HelmrNotifier(BaseNotifier):
 
     Needs the scope ``session-input:send`` (operation appendSessionInput).
 
+    .. seealso:: Guide: :doc:`/how-to/notifications`
+
     :param session_id: the session. (templated)
     :param external_id: its external id instead. (templated)
     :param stream: input stream that the deployed task declares. (templated)

@@ -7,10 +7,12 @@ import importlib
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from dev.drawings import DRAWINGS
 from dev.sphinx_extension import parameters
 from helmr_provider.get_provider_info import get_provider_info
 
@@ -57,7 +59,15 @@ def test_the_dag_in_the_readme_is_that_of_the_tutorial_and_short() -> None:
     assert len([line for line in snippet.splitlines() if line]) <= 15
 
 
-def test_every_operator_and_sensor_stands_in_the_tables_and_is_where_they_say() -> None:
+def rows_of_the_tables() -> dict[str, type]:
+    """Return the classes of docs/reference/operators.md, from the modules that it names."""
+    rows = re.findall(
+        r"^\| `(Helmr\w+)` \| `([\w.]+)`", (ROOT / "docs/reference/operators.md").read_text(), re.MULTILINE
+    )
+    return {name: getattr(importlib.import_module(module), name) for name, module in rows}
+
+
+def test_the_tables_list_every_operator_and_sensor_with_its_module() -> None:
     rows = re.findall(
         r"^\| `(Helmr\w+)` \| `([\w.]+)`", (ROOT / "docs/reference/operators.md").read_text(), re.MULTILINE
     )
@@ -132,7 +142,8 @@ def test_every_command_is_in_the_reference() -> None:
     commands = set(re.findall(r"^ {4}([a-z][a-z-]*)  ", done.stdout, re.MULTILINE))
     assert "serve" in commands
     page = (ROOT / "docs/reference/command-line.md").read_text()
-    assert commands == set(re.findall(r"^\.\. command-help:: helmr_provider\.local ([a-z-]+)$", page, re.MULTILINE))
+    shown = re.findall(r"^\.\. command-help:: helmr_provider\.local ([a-z-]+)(?: [a-z]+)?$", page, re.MULTILINE)
+    assert commands == set(shown)
 
 
 def texts(folder: Path) -> str:
@@ -162,3 +173,24 @@ AVOIDED = r"\b(whoever|somebody|meanwhile|goes on|go on|lets go|stands for|is ab
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.name != "CODE_OF_CONDUCT.md"], ids=named)
 def test_documents_avoid_figurative_words(path: Path) -> None:
     assert re.findall(AVOIDED, path.read_text(), re.IGNORECASE) == []
+
+
+@pytest.mark.parametrize("name", sorted(rows_of_the_tables()))
+def test_every_operator_links_its_guide(name: str) -> None:
+    cls = rows_of_the_tables()[name]
+    (guide,) = re.findall(r"\.\. seealso:: Guide: :doc:`(/how-to/[\w-]+)`", cls.__doc__ or "")
+    assert (ROOT / f"docs{guide}.md").exists()
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_drawings_are_fresh(name: str) -> None:
+    assert (ROOT / "docs/images" / name).read_text() == DRAWINGS[name](), "run make generate"
+
+
+@pytest.mark.parametrize("page", ["docs/how-to/client.md", "helmr_provider/client/README.md"])
+def test_the_requirements_of_the_client_alone_are_those_of_the_package(page: str) -> None:
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    # Those of the provider: Airflow, and times in a schedule's time zone.
+    provider = ("apache-airflow", "pendulum")
+    (line,) = re.findall(r"^\$ pip install '(\w.*)'$", (ROOT / page).read_text(), re.MULTILINE)
+    assert line.split("' '") == [each for each in needed if not each.startswith(provider)]

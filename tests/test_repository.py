@@ -98,6 +98,21 @@ def test_the_pinned_versions_fit_what_the_project_asks_for(constraints: str, sou
         assert all(requirement.specifier.contains(v) for v in pinned[name]), f"{requirement}: pinned {pinned[name]}"
 
 
+@pytest.mark.parametrize(
+    ("hashed", "plain"),
+    [("constraints.txt", "airflow-3.3.txt"), ("constraints-airflow-2.11.txt", "airflow-2.11.txt")],
+)
+def test_the_constraints_for_users_are_the_pins_without_hashes(hashed: str, plain: str) -> None:
+    pins = [line.removesuffix(" \\") for line in (ROOT / hashed).read_text().splitlines() if "==" in line]
+    assert (ROOT / "constraints" / plain).read_text().splitlines() == pins, "run make constraints-plain"
+
+
+def test_there_are_constraints_for_each_supported_airflow() -> None:
+    sources = {path.stem for path in tracked("dev/requirements/airflow-*.in")}
+    assert {path.stem for path in tracked("constraints/*.txt")} == sources
+    assert all("--hash" not in path.read_text() for path in tracked("constraints/*.txt"))
+
+
 def test_every_pin_has_a_hash() -> None:
     for constraints in ("constraints.txt", "constraints-airflow-2.11.txt"):
         blocks = re.split(r"\n(?=\S)", (ROOT / constraints).read_text())

@@ -7,6 +7,7 @@ every interleaving of tries, cancels and crashes can be tested without a server.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -62,6 +63,15 @@ class Identity:
         :param epoch: of the stamp.
         """
         return self._name(epoch)
+
+    def once_key(self, epoch: str, *more: str) -> str:
+        """Return an idempotency key: the same in every try, another one after a clear. A public format, too.
+
+        :param epoch: of the ownership metadata.
+        :param more: distinguishes several things that one task instance does.
+        """
+        name = [self.external_id(1), epoch, *more]
+        return f"airflow:{hashlib.sha256(json.dumps(name).encode()).hexdigest()}"
 
     def _name(self, last: str) -> str:
         base = f"{self.prefix}:{self.dag_id}:{self.run_id}:{self.task_id}:{self.map_index}"

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 HOLDER: Final = "airflow_holder"
 """Member of a workspace's metadata: the try whose command was started last."""
 
+MARK: Final = "AIRFLOW_HELMR_EXEC"
+"""Environment variable of the command that tells which task instance has started it: its idempotency key."""
+
 BUSY: Final = frozenset({"workspace_writer_active", "workspace_materialization_not_runnable"})
 """Codes of conflicts that pass: somebody else writes, or the workspace is being stopped."""
 

@@ -20,14 +20,15 @@ _ADVICE = {
     "idempotency_pending": "An equal request is still being served; try again later.",
     "token_completion_conflict": "The token was completed with other data; retrieve it to see them.",
     "token_cancelled": "The token was cancelled; create a new one.",
-    "token_expired": "The token is past its timeout; create a new one with a longer timeout.",
+    "token_expired": "The token is past its timeout, or the requested expiry is not in the future.",
     "token_scope_denied": "The public access token does not allow this.",
     "session_expires_at_not_extendable": "Only an expiry that lies ahead can be moved, and only further out.",
-    "stream_not_found": "Check the name and the direction; the deployed task must declare the stream.",
+    "stream_not_found": "Check the name and the direction; the deployed task must declare the stream. A public "
+    "access token finds a stream only after a key has used or listed it.",
     "sandbox_not_deployed": "Check the sandbox id, or deploy the sandbox to this environment.",
     "workspace_writer_active": "A run, command or terminal writes to the workspace; wait for its end, or stop the "
     "workspace.",
-    "workspace_not_active": "The workspace is archived; create a new one.",
+    "workspace_not_active": "The workspace is archived or needs recovery; create a new one.",
     "workspace_no_current_version": "Nothing has been captured yet; stop the workspace to capture it.",
     "workspace_pty_not_open": "Wait until it is open (wait_until_open), unless it is closing.",
     "workspace_source_live_unsupported": "Stop the workspace to capture its files, then read the current version.",

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from helmr_provider import client
@@ -28,6 +28,8 @@ DEFAULT_STREAMS: Final = MAX_STREAMS
 DEFAULT_TIMEOUT: Final = 30.0
 DEFAULT_CONNECT_TIMEOUT: Final = 5.0
 
+AirflowTab: TypeAlias = Literal["full", "status", "off"]
+
 EXTRAS: Final = frozenset(
     {
         "console_url",
@@ -40,6 +42,7 @@ EXTRAS: Final = frozenset(
         "proxy",
         "project_id",
         "environment_id",
+        "airflow_tab",
     }
 )
 
@@ -75,6 +78,8 @@ class HelmrSettings:
     :param proxy: Address of an HTTP proxy.
     :param project_id: Project of a user-session credential (contract/behaviour.md §1).
     :param environment_id: Environment of a user-session credential.
+    :param airflow_tab: What the tab in Airflow's interface shows of this connection: everything (``full``), no output
+        and no reasons of failures (``status``), or nothing (``off``).
     :param api_key: The credential.
     :param unknown_extras: Names of extras that mean nothing here.
     """
@@ -89,6 +94,7 @@ class HelmrSettings:
     proxy: Secret | None = None
     project_id: str | None = None
     environment_id: str | None = None
+    airflow_tab: AirflowTab = "full"
     api_key: Secret
     unknown_extras: tuple[str, ...] = ()
 
@@ -123,6 +129,7 @@ class HelmrSettings:
             proxy=read.proxy(),
             project_id=project_id,
             environment_id=environment_id,
+            airflow_tab=_airflow_tab(read.text("airflow_tab"), problems),
             api_key=Secret(api_key),
             unknown_extras=tuple(sorted(extras.keys() - EXTRAS)),
         )
@@ -303,6 +310,20 @@ def _session_prefix(text: str | None, problems: list[str]) -> str:
     if ":" in prefix or len(prefix) > 64 or not prefix.isprintable():
         problems.append("extra session_prefix must be 1 to 64 printable characters without a colon")
     return prefix
+
+
+def _airflow_tab(text: str | None, problems: list[str]) -> AirflowTab:
+    match (text or "full").lower():
+        case "full":
+            return "full"
+        case "status":
+            return "status"
+        case "off":
+            return "off"
+        case _:
+            problems.append("extra airflow_tab must be full, status or off")
+            # Nothing is shown that the author may have meant to hide.
+            return "off"
 
 
 def _credential(connection: ConnectionLike, problems: list[str]) -> str:

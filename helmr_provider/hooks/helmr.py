@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 class HelmrHook(BaseHook):
     """Give access to the Helmr control plane that an Airflow connection of type ``helmr`` names.
 
+    .. seealso:: Guide: :doc:`/how-to/connection`
+
     :param helmr_conn_id: Id of the connection.
     """
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from weakref import WeakSet
 
 from helmr_provider.local._core import DEFAULT_ENVIRONMENT
 from helmr_provider.local._environment import LocalEnvironment
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from helmr_provider.local.testing.time_control import Mode
     from helmr_provider.local.workspaces.worker import Pause
 
-_START_SECONDS = 10.0
+_ANSWER_SECONDS = 10.0
 _Result = TypeVar("_Result")
 
 
@@ -76,6 +78,7 @@ class LocalControlPlane:
         self._server: Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._open_environments: WeakSet[LocalEnvironment] = WeakSet()
 
     def __enter__(self) -> Self:
         """Start it; return once it answers."""
@@ -160,7 +163,15 @@ class LocalControlPlane:
 
         :param name: its name; the environment is made at its first use.
         """
-        return LocalEnvironment(self, name)
+        environment = LocalEnvironment(self, name)
+        self._open_environments.add(environment)
+        return environment
+
+    def environment_ended(self, environment: LocalEnvironment) -> None:
+        """Show real time again if no other environment is in use."""
+        self._open_environments.discard(environment)
+        if not self._open_environments:
+            self.set_clock("real")
 
     def environment_id(self, name: str) -> str:
         """Return the id of an environment, made at its first use."""
@@ -251,7 +262,8 @@ class LocalControlPlane:
         :param by: duration text (`"1h"`, `"90s"`, `"2d"`), seconds or a timedelta.
         :raises ValueError: unless it is positive.
         """
-        self._run(time_control.advance(self.running.core, by))
+        # Without a limit: a day with a schedule of every minute has 1,440 moments.
+        self._run(time_control.advance(self.running.core, by), limited=False)
 
     def sweep(self) -> None:
         """Do what is due now without waiting for the next sweep."""
@@ -273,17 +285,22 @@ class LocalControlPlane:
 
         return self._run(call())
 
-    def _run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+    def _run(self, work: Coroutine[Any, Any, _Result], *, limited: bool = True) -> _Result:
         if self._loop is None:
             work.close()
             raise RuntimeError("this control plane is not running; use it in a with block")
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_START_SECONDS)
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        finished, _ = concurrent.futures.wait([future], _ANSWER_SECONDS if limited else None)
+        if not finished:
+            future.cancel()
+            raise TimeoutError(f"the local control plane did not answer within {_ANSWER_SECONDS} s")
+        return future.result()
 
     def _end_loop(self) -> None:
         if self._loop is None or self._thread is None:
             return
         self._run(self._loop.shutdown_asyncgens())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_START_SECONDS)
+        self._thread.join(_ANSWER_SECONDS)
         self._loop.close()
         self._loop = self._thread = None

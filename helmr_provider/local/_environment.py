@@ -109,10 +109,13 @@ class LocalEnvironment:
             self._earlier.setdefault(definition.id, earlier)
 
     def end(self) -> None:
-        """Let the clock be real again, cancel what still runs here, take back what was planted and deployed here."""
-        self.control_plane.set_clock("real")
+        """Cancel what still runs here, and take back what was planted and deployed here.
+
+        The clock, which all environments share, is real again after the last environment has ended.
+        """
         self.control_plane.cancel_runs(self.id)
         self.clear_faults()
         for task_id, earlier in self._earlier.items():
             self.control_plane.restore(task_id, earlier)
         self._earlier.clear()
+        self.control_plane.environment_ended(self)

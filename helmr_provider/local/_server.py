@@ -15,7 +15,7 @@ from helmr_provider.local._core import Core
 from helmr_provider.local.api.app import Api
 from helmr_provider.local.execution.sweeper import sweep_forever
 from helmr_provider.local.execution.worker import Worker
-from helmr_provider.local.network.listener import Listener, is_loopback
+from helmr_provider.local.network.listener import Listener, is_loopback, server_context
 from helmr_provider.local.state import schedules
 from helmr_provider.local.state.api_keys import create_key
 from helmr_provider.local.testing import admin
@@ -49,6 +49,7 @@ class Server:
     :param settings: times and sizes.
     :param clock: where the present comes from.
     :param allow_remote: allow an address that others can reach. Whoever reaches it runs the deployed tasks.
+    :param certificate: files of the certificate chain and its private key, in PEM, to serve https.
     :raises ValueError: for a host that others can reach, without `allow_remote`.
     """
 
@@ -63,6 +64,7 @@ class Server:
         settings: Settings | None = None,
         clock: Clock | None = None,
         allow_remote: bool = False,
+        certificate: tuple[Path, Path] | None = None,
     ) -> None:
         if not allow_remote and not is_loopback(host):
             raise ValueError(f"{host} is not a loopback address; whoever reaches it could run the deployed tasks")
@@ -82,14 +84,23 @@ class Server:
         except BaseException:
             self.core.close()
             raise
-        self.listener = Listener(self._answer, host, port)
+        self.listener = Listener(
+            self._answer, host, port, tls=None if certificate is None else server_context(*certificate)
+        )
         self._api = Api(self.core, self.listener, self.faults, self.journal)
         self._site: ASGIApp = Starlette(
             routes=[
                 Route("/healthz", _health("ok")),
                 Route("/readyz", _health("ready")),
                 *console.routes(self.core, self.journal),
-                *admin.routes(self.core, self.worker, self.workspaces, self.faults, self.journal),
+                *admin.routes(
+                    self.core,
+                    self.worker,
+                    self.workspaces,
+                    faults=self.faults,
+                    journal=self.journal,
+                    api_key=self.api_key,
+                ),
             ]
         )
         self._background: set[asyncio.Task[None]] = set()
@@ -98,7 +109,7 @@ class Server:
     def url(self) -> str:
         """The base URL."""
         host = f"[{self.listener.host}]" if ":" in self.listener.host else self.listener.host
-        return f"http://{host}:{self.listener.port}"
+        return f"{self.listener.scheme}://{host}:{self.listener.port}"
 
     async def start(self) -> None:
         """Deal with what an earlier process left, then serve.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +45,7 @@ class HelmrOperator(BaseOperator):
         :param more: tells several things apart that one task instance does.
         """
         stamp = OwnershipMetadata.of(context["ti"], context["dag_run"])
-        name = stamp.identity(self.hook.settings.session_prefix).external_id(1)
-        return f"airflow:{hashlib.sha256(json.dumps([name, stamp.epoch, *more]).encode()).hexdigest()}"
+        return stamp.identity(self.hook.settings.session_prefix).once_key(stamp.epoch, *more)
 
 
 class HelmrWaitingOperator(HelmrOperator, DeferrableWait):

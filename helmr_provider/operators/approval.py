@@ -59,6 +59,8 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
     Needs the scopes ``tokens:create``, ``tokens:read``, ``tokens:complete`` and ``tokens:cancel`` (operations
     createToken, getToken, listTokens, completeToken, cancelToken).
 
+    .. seealso:: Guide: :doc:`/how-to/approvals`
+
     :param subject: the question in one line. Like the body, it must be the same in every try. (templated)
     :param options: what can be chosen; texts. (templated)
     :param body: what somebody must know to decide, Markdown; not for secrets: it is kept in Helmr, too. (templated)

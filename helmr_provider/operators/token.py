@@ -37,6 +37,8 @@ class HelmrCreateTokenOperator(HelmrOperator):
 
     Needs the scope ``tokens:create`` (operation createToken).
 
+    .. seealso:: Guide: :doc:`/how-to/approvals`
+
     :param timeout: How long the token may be completed (templated): a timedelta, seconds, or text such as ``"90s"``,
         ``"12h"`` or ``"7d"``. Default: the control plane's, 7 days.
     :param tags: Tags of the token (templated).
@@ -99,6 +101,8 @@ class HelmrCompleteTokenOperator(HelmrOperator):
 
     Needs the scope ``tokens:complete`` (operation completeToken).
 
+    .. seealso:: Guide: :doc:`/how-to/approvals`
+
     :param token_id: Id of the token (templated).
     :param data: JSON value that the waiting side receives (templated).
     :param helmr_conn_id: Airflow connection of the control plane (templated).
@@ -141,6 +145,8 @@ class HelmrCancelTokenOperator(HelmrOperator):
 
     Needs the scope ``tokens:cancel``, and ``tokens:read`` to tell a completed token from an unknown one (operations
     cancelToken, getToken).
+
+    .. seealso:: Guide: :doc:`/how-to/approvals`
 
     :param token_id: Id of the token (templated).
     :param completed_ok: Whether a token that was completed before is fine, too; ``completed`` is returned then.
@@ -207,6 +213,8 @@ class HelmrCreatePublicTokenOperator(HelmrOperator):
 
     Needs the scope that it gives: ``session-input:send`` or ``session-streams:read`` (operation
     createPublicAccessToken).
+
+    .. seealso:: Guide: :doc:`/how-to/approvals`
 
     :param session_id: Id of the session (templated).
     :param stream: Name of its stream (templated).

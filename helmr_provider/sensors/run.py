@@ -30,6 +30,8 @@ class HelmrRunSensor(HelmrSensor):
 
     The run is never cancelled: whoever has started it answers for it. Needs the scope ``runs:read``.
 
+    .. seealso:: Guide: :doc:`/how-to/sessions`
+
     :param run_id: the run. (templated)
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.

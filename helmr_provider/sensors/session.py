@@ -60,6 +60,8 @@ class HelmrSessionSensor(_SessionSensor):
 
     Needs the scope ``runs:read`` (operation getSession).
 
+    .. seealso:: Guide: :doc:`/how-to/conversations`
+
     :param session_id: the session. (templated)
     :param external_id: its external id instead. (templated)
     :param status: wanted status, or several: ``open``, ``closed``, ``cancelled``, ``expired``. Any one by default.
@@ -133,6 +135,8 @@ class HelmrSessionOutputSensor(_SessionSensor):
     A session that ends without such a record fails the task for good, or skips it with ``soft_fail``.
 
     Needs the scopes ``session-streams:read`` and ``runs:read`` (operations listSessionOutputRecords, getSession).
+
+    .. seealso:: Guide: :doc:`/how-to/conversations`
 
     :param session_id: the session. (templated)
     :param external_id: its external id instead. (templated)

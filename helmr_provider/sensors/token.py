@@ -24,6 +24,8 @@ class HelmrTokenSensor(HelmrSensor):
 
     Needs the scope ``tokens:read`` (operations getToken and, deferred, listTokens).
 
+    .. seealso:: Guide: :doc:`/how-to/approvals`
+
     :param token_id: Id of the token (templated).
     :param helmr_conn_id: Airflow connection of the control plane (templated).
     :param deferrable: Wait in the triggerer, without a worker slot. Default: ``[operators] default_deferrable``.

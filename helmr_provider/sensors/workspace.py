@@ -34,6 +34,8 @@ class HelmrWorkspaceSensor(HelmrSensor):
     Needs the scope ``workspace-lifecycle:manage`` or any other of workspaces, and for a command
     ``workspace-exec:read`` (operations getWorkspace, connectWorkspace, getWorkspaceExec).
 
+    .. seealso:: Guide: :doc:`/how-to/workspaces`
+
     :param workspace_id: the workspace. (templated)
     :param state: one state or several: active, deleting, recovery_required, archived, deleted. (templated)
     :param running: whether to wait until it is on a machine.

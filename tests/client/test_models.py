@@ -150,6 +150,9 @@ def test_a_wait_that_cannot_be_told_becomes_unknown_with_its_record(attributes: 
 def test_defaults_of_events_are_the_contracts() -> None:
     assert event("run.completed", {}).exit_code == 0
     assert event("run.failed", {}).failure_kind == "task_failed"
+    said = {"origin": "run_wait_resume", "reason": "workspace_version_mismatch", "message": "workspace advanced"}
+    failed = event("run.failed", {**said, "runtime_checkpoint_expires_at": None})
+    assert {name: getattr(failed, name) for name in said} == said
     log = event("log.stdout", {"redacted": True})
     assert (log.stream, log.bytes, log.observed_seq) == ("stdout", 0, 0)
     assert event("run.cancelled", {"reason": 3}).reason is None

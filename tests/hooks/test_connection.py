@@ -233,3 +233,13 @@ def test_whatever_stands_in_a_connection_it_is_used_or_refused(
         assert ":" not in settings.session_prefix
         assert settings.streams >= 0
         assert settings.timeout > 0
+
+
+@pytest.mark.parametrize(("text", "meant"), [(None, "full"), ("", "full"), ("Status", "status"), (" off ", "off")])
+def test_the_tab_in_airflow_shows_everything_unless_the_connection_says_less(text: str | None, meant: str) -> None:
+    assert parse(extra={} if text is None else {"airflow_tab": text}).airflow_tab == meant
+
+
+@pytest.mark.parametrize("text", ["no", "none", "Output"])
+def test_an_unknown_word_for_the_tab_is_refused(text: str) -> None:
+    assert "extra airflow_tab must be full, status or off" in problems(extra={"airflow_tab": text})

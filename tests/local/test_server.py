@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gc
 import socket
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from helmr_provider.local import LocalControlPlane, Queue, Settings, task
+from helmr_provider.local import JournalEntry, LocalControlPlane, Queue, Settings, task
 from helmr_provider.local._server import Server
 from helmr_provider.local.execution.worker import Worker
+from helmr_provider.local.testing.journal import Journal
 from tests.support.local.polling import until
 
 if TYPE_CHECKING:
@@ -50,3 +52,27 @@ async def test_a_start_that_fails_leaves_no_database_open() -> None:
             await server.start()
     del server
     gc.collect()
+
+
+def test_the_journal_can_be_cleared_while_requests_come_in() -> None:
+    entry = JournalEntry("GET", "/api/runs", {}, "listRuns")
+    journal = Journal()
+    stop = threading.Event()
+
+    def append() -> None:
+        while not stop.is_set():
+            journal.open(entry)
+
+    writers = [threading.Thread(target=append) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    try:
+        for _ in range(300):
+            journal.entries("some")
+            journal.clear()
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+    journal.clear()
+    assert journal.entries() == []

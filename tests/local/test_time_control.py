@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from helmr_provider.local import LocalControlPlane, Settings, WaitTimedOut, task
+from helmr_provider.local import DeclaredSchedule, LocalControlPlane, Settings, WaitTimedOut, _control_plane, task
 from helmr_provider.local.common.clock import SECOND, Clock, parse_rfc3339
 from tests.support.local.polling import until
 from tests.support.local.wire import Wire
@@ -148,3 +148,57 @@ def test_a_clock_that_stands_still_never_comes_to_a_later_instant() -> None:
     assert clock.seconds_until(clock.now()) == 0
     clock.set_rate(2)
     assert 0 < clock.seconds_until(clock.now() + 10 * SECOND) <= 5
+
+
+def test_a_day_with_a_schedule_of_every_minute_is_advanced_to_its_end() -> None:
+    @task("tick", schedules=[DeclaredSchedule("each-minute", "* * * * *")])
+    async def tick(ctx: TaskContext, payload: Any) -> None: ...
+
+    settings = Settings(sweep=3600, schedule_jitter=0)
+    with LocalControlPlane([tick], settings=settings) as server:
+        server.set_clock("manual")
+        server.advance("6h")
+        wire = Wire(server)
+        assert wire.get("/api/runs/counts")["succeeded"] == 360
+
+
+def test_a_chain_of_steps_at_one_moment_is_finished_before_time_goes_on() -> None:
+    @task("busy", max_duration=86_400)
+    async def busy(ctx: TaskContext, payload: Any) -> Any:
+        import asyncio
+
+        await ctx.sleep(60)
+        for number in range(20):
+            ctx.log(str(number))
+            for _ in range(20):
+                await asyncio.sleep(0)
+        return "done"
+
+    with LocalControlPlane([busy], settings=Settings(sweep=3600)) as server:
+        server.set_clock("manual")
+        wire = Wire(server)
+        run_id = wire.start("busy")["run"]["id"]
+        wire.until(run_id, "waiting")
+        server.advance(60)
+        assert wire.get(f"/api/runs/{run_id}")["status"] == "succeeded"
+
+
+def test_the_end_of_one_environment_leaves_the_clock_to_the_others() -> None:
+    with LocalControlPlane() as server:
+        first, second = server.environment("first"), server.environment("second")
+        server.set_clock("manual")
+        first.end()
+        assert server.running.core.clock.rate == 0
+        second.end()
+        assert server.running.core.clock.rate == 1
+
+
+def test_a_command_that_takes_too_long_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    with LocalControlPlane() as server:
+        monkeypatch.setattr(_control_plane, "_ANSWER_SECONDS", 0.01)
+        monkeypatch.setattr(server.running.worker, "pause", lambda: time.sleep(0.2))
+        with pytest.raises(TimeoutError, match="did not answer within"):
+            server.pause_worker()
+        monkeypatch.undo()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+# A backslash before `u0000` is text. The control plane refuses NUL characters, mostly with 500.
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+
 def json_object(value: Any) -> dict[str, Any] | None:
     """Return a JSON value if it is an object."""
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
@@ -23,16 +28,20 @@ def encode(value: Any, what: str = "The body") -> bytes:
     """Render a JSON value. Pydantic models and dataclasses are rendered as JSON; nothing else is converted.
 
     :param what: subject of the error text.
-    :raises PayloadValidationError: it is not JSON, before anything is sent.
+    :raises PayloadValidationError: it is not JSON, or holds a NUL character; nothing is sent.
     """
     try:
         _check_keys(value)
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_dump_model)
-        return text.encode()
+        encoded = text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         if isinstance(error, UnicodeEncodeError):
             reason = "it holds text that is not Unicode"
+    else:
+        if _NUL.search(text) is None:
+            return encoded
+        raise PayloadValidationError(f"{what} contains a NUL character, which Helmr does not store.")
     raise PayloadValidationError(f"{what} is not JSON: {reason}.")
 
 

@@ -9,7 +9,7 @@ from helmr_provider import __version__
 from helmr_provider.client._retry import CALLS, STREAMS
 from helmr_provider.client._secrets import Secret
 from helmr_provider.client._wire.json_values import encode
-from helmr_provider.client.errors import HelmrConfigError
+from helmr_provider.client.errors import HelmrConfigError, PayloadValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,12 +85,15 @@ def build_request(
     :param credential: public access token, for the endpoints that take one.
     :param url: whole URL instead of base and path, for callbacks.
     :raises HelmrConfigError: the client has no API key, and the endpoint needs one.
-    :raises PayloadValidationError: the body is not JSON.
+    :raises PayloadValidationError: the body is not JSON, or a value holds a NUL character.
     """
     if endpoint.credential == "client":
         credential = context.api_key
         if credential is None:
             raise HelmrConfigError(f"{endpoint.operation} needs an API key: pass api_key=, or set HELMR_API_KEY.")
+    for name, value in (*path.items(), *query.items()):
+        if isinstance(value, str) and "\0" in value:
+            raise PayloadValidationError(f"{endpoint.operation}: {name} contains a NUL character; Helmr stores none.")
     if url is None:
         target = endpoint.target(path, query, project_id=context.project_id, environment_id=context.environment_id)
         url = Secret(context.base_url + target)

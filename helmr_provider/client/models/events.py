@@ -125,13 +125,20 @@ class TaskResultEvent(RunEvent):
 class RunFailedEvent(RunEvent):
     """An attempt failed; another may follow.
 
-    :param failure_kind: task_failed, worker_failed, max_duration, task_not_found, … ; open-ended.
-    :param detail: what the worker said.
+    :param failure_kind: ``task_failed``, ``worker_failed``, ``max_duration``, ``task_not_found``, … (open-ended). The
+        control plane sends none when it has failed the run itself; `origin`, `reason` and `message` say why then.
+    :param detail: the worker's description, usually an object with a ``message``.
+    :param origin: the part of the control plane that has failed the run, for example ``run_wait_resume``.
+    :param reason: its reason, for example ``workspace_version_mismatch``.
+    :param message: its text for people.
     """
 
     type: Literal["run_failed"] = "run_failed"
     failure_kind: str = "task_failed"
     detail: Any = None
+    origin: _Text = None
+    reason: _Text = None
+    message: _Text = None
 
 
 class RunCancelledEvent(RunEvent):

@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import re
 import socket
+import ssl
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.config import Config
@@ -16,6 +17,8 @@ from uvicorn.server import ServerState
 from helmr_provider.local.network import sockets
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 # Strict: a lenient parser would read `[::1]evil.example` as `::1`.
@@ -41,17 +44,38 @@ def names_this_machine(host: str) -> bool:
     return match is not None and is_loopback(match["name"] or match["address"])
 
 
+def server_context(certfile: Path, keyfile: Path) -> ssl.SSLContext:
+    """Return the TLS context of a server.
+
+    :param certfile: the certificate chain, in PEM.
+    :param keyfile: its private key, in PEM.
+    :raises ValueError: if the files are no certificate and key.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certfile, keyfile)
+    except FileNotFoundError:
+        missing = next((path for path in (certfile, keyfile) if not path.exists()), certfile)
+        raise ValueError(f"{missing} does not exist") from None
+    except ssl.SSLError as error:
+        raise ValueError(f"{certfile} and {keyfile} are no certificate and private key in PEM: {error}") from None
+    return context
+
+
 class Listener:
     """Accepts connections for an ASGI application on one host and port.
 
     :param app: what answers.
     :param host: the address to bind.
     :param port: the port, 0 for a free one; from the first :meth:`open` on it stays the same.
+    :param tls: the certificate to serve https with.
     """
 
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+    def __init__(self, app: ASGIApp, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> None:
         self.host = host
         self.port = port
+        self.scheme = "http" if tls is None else "https"
+        self._tls = tls
         self._app = app
         self._config = Config(
             self._answer,
@@ -85,7 +109,7 @@ class Listener:
             bound.setblocking(False)
             self.port = bound.getsockname()[1]
             loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(self._protocol, sock=bound, backlog=_BACKLOG)
+            self._server = await loop.create_server(self._protocol, sock=bound, backlog=_BACKLOG, ssl=self._tls)
         except BaseException:
             bound.close()
             raise

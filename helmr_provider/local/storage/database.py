@@ -46,6 +46,11 @@ class Database:
             self._connection.close()
             raise
 
+    @property
+    def changes(self) -> int:
+        """How many rows were changed since the database was opened."""
+        return self._connection.total_changes
+
     def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
         """Execute one statement.
 

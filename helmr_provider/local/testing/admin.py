@@ -32,14 +32,17 @@ _MAX_BODY = 1024 * 1024
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def routes(core: Core, worker: Worker, workspaces: WorkspaceWorker, faults: FaultBook, journal: Journal) -> list[Route]:
+def routes(
+    core: Core, worker: Worker, workspaces: WorkspaceWorker, *, faults: FaultBook, journal: Journal, api_key: str
+) -> list[Route]:
     """Return the routes of the administration.
 
     - `GET /_local/health`
     - `GET`, `DELETE /_local/journal`
     - `GET`, `POST`, `DELETE /_local/faults`; a fault is planted as
       `{"operation": operationId or "*", "fault": {"kind": …}, "times": 1}`
-    - `POST /_local/keys` with `{"scopes"?: […], "environment"?: name}`
+    - `POST /_local/keys` with `{"scopes"?: […], "environment"?: name}`; `GET /_local/keys/default`, the key with all
+      scopes of the default environment
     - `POST /_local/worker/pause`, `POST /_local/worker/resume`
     - `GET /_local/clock`, `PUT /_local/clock` with `{"mode": "real", "scaled" or "manual", "rate"?: number}`,
       `POST /_local/clock/advance` with `{"by": duration text or seconds}`
@@ -70,11 +73,6 @@ def routes(core: Core, worker: Worker, workspaces: WorkspaceWorker, faults: Faul
         faults.clear()
         return Response(status_code=204)
 
-    async def add_key(request: Request) -> Response:
-        body = await _object(request)
-        key = create_key(core, scopes=body.get("scopes"), environment=str(body.get("environment", DEFAULT_ENVIRONMENT)))
-        return JSONResponse({"key": key}, 201)
-
     async def pause(_: Request) -> Response:
         worker.pause()
         return Response(status_code=204)
@@ -98,7 +96,7 @@ def routes(core: Core, worker: Worker, workspaces: WorkspaceWorker, faults: Faul
         ("GET", "faults", read_faults),
         ("POST", "faults", plant_fault),
         ("DELETE", "faults", clear_faults),
-        ("POST", "keys", add_key),
+        *_keys(core, api_key),
         ("POST", "worker/pause", pause),
         ("POST", "worker/resume", resume),
         *_clock(core),
@@ -106,6 +104,18 @@ def routes(core: Core, worker: Worker, workspaces: WorkspaceWorker, faults: Faul
         ("POST", "workspaces/{workspace_id}/lose", lose_workspace),
     ]
     return [Route(f"/_local/{path}", _guarded(endpoint), methods=[method]) for method, path, endpoint in table]
+
+
+def _keys(core: Core, api_key: str) -> list[tuple[str, str, _Endpoint]]:
+    async def add_key(request: Request) -> Response:
+        body = await _object(request)
+        key = create_key(core, scopes=body.get("scopes"), environment=str(body.get("environment", DEFAULT_ENVIRONMENT)))
+        return JSONResponse({"key": key}, 201)
+
+    async def default_key(_: Request) -> Response:
+        return JSONResponse({"key": api_key})
+
+    return [("POST", "keys", add_key), ("GET", "keys/default", default_key)]
 
 
 def _clock(core: Core) -> list[tuple[str, str, _Endpoint]]:

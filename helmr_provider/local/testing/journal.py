@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections import deque
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -48,11 +49,14 @@ class Journal:
 
     def __init__(self) -> None:
         self._entries: deque[list[JournalEntry]] = deque(maxlen=_KEPT)
+        # Tests read and clear from their own thread while requests come in.
+        self._lock = threading.Lock()
 
     def open(self, entry: JournalEntry) -> list[JournalEntry]:
         """Note a request; what is learned later goes through :meth:`amend` with what this returns."""
         slot = [replace(entry, path=without_secrets(entry.path), query=without_secrets(entry.query))]
-        self._entries.append(slot)
+        with self._lock:
+            self._entries.append(slot)
         return slot
 
     @staticmethod
@@ -62,13 +66,15 @@ class Journal:
 
     def entries(self, environment: str | None = None) -> list[JournalEntry]:
         """Return what was seen since the last :meth:`clear`, of one environment if it is named."""
-        return [slot[0] for slot in list(self._entries) if environment in (None, slot[0].environment)]
+        with self._lock:
+            kept = list(self._entries)
+        return [slot[0] for slot in kept if environment in (None, slot[0].environment)]
 
     def clear(self, environment: str | None = None) -> None:
         """Forget everything, or everything of one environment."""
-        for slot in list(self._entries):
-            if environment in (None, slot[0].environment):
-                self._entries.remove(slot)
+        with self._lock:
+            kept = [slot for slot in self._entries if environment not in (None, slot[0].environment)]
+            self._entries = deque(kept, maxlen=_KEPT)
 
 
 def without_secrets(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""How a control plane's time is made to pass: as it does, faster, or only when told to."""
+"""Control how a control plane's time passes: as real time, faster, or only when it is advanced."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 Mode = Literal["real", "scaled", "manual"]
 
-# A run's resumption takes a few turns of the event loop: dispatch, lease, the task's next step.
-_TURNS = 50
+# A run's resumption takes a few turns of the event loop: dispatch, lease, the task's next step. Each changes the
+# database; so many turns without a change mean that nothing more happens at this moment.
+_QUIET_TURNS = 50
 _NEXT_DUE = """
 SELECT min(due) AS due FROM (
     SELECT timeout_at AS due FROM tokens WHERE status = 'pending'
@@ -66,9 +67,18 @@ async def advance(core: Core, by: str | float | timedelta) -> None:
         core.clock.advance(max(due - now, 0))
         sweep(core)
         _wake(core)
-        for _ in range(_TURNS):
-            await asyncio.sleep(0)
+        await _settle(core)
         if due >= target:
+            return
+
+
+async def _settle(core: Core) -> None:
+    """Wait until the work that is due at the present moment is done."""
+    while True:
+        before = core.db.changes
+        for _ in range(_QUIET_TURNS):
+            await asyncio.sleep(0)
+        if core.db.changes == before:
             return
 
 

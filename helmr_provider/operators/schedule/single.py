@@ -30,6 +30,8 @@ class HelmrCreateScheduleOperator(HelmrOperator):
 
     Needs the scope ``runs:create`` (operation createSchedule).
 
+    .. seealso:: Guide: :doc:`/how-to/schedules`
+
     :param deduplication_key: Names the schedule in its project, for ever (templated): 1 to 128 letters, digits, ``.``,
         ``_`` or ``-``.
     :param task: Id of a deployed task (templated), or a typed task; each fire starts a session of it.
@@ -206,6 +208,8 @@ class HelmrActivateScheduleOperator(_SwitchScheduleOperator):
 
     Needs the scopes ``runs:create`` (operation activateSchedule) and, with a key, ``runs:read`` (listSchedules).
 
+    .. seealso:: Guide: :doc:`/how-to/schedules`
+
     :param schedule_id: Id of the schedule (templated).
     :param deduplication_key: Its key, instead of the id (templated).
     :param helmr_conn_id: Airflow connection of the control plane (templated).
@@ -223,6 +227,8 @@ class HelmrDeactivateScheduleOperator(_SwitchScheduleOperator):
 
     Needs the scopes ``runs:create`` (operation deactivateSchedule) and, with a key, ``runs:read`` (listSchedules).
 
+    .. seealso:: Guide: :doc:`/how-to/schedules`
+
     :param schedule_id: Id of the schedule (templated).
     :param deduplication_key: Its key, instead of the id (templated).
     :param helmr_conn_id: Airflow connection of the control plane (templated).
@@ -239,6 +245,8 @@ class HelmrDeleteScheduleOperator(_ScheduleOperator):
     A schedule that is not there counts as deleted, so that a retry succeeds.
 
     Needs the scopes ``runs:create`` (operation deleteSchedule) and, with a key, ``runs:read`` (listSchedules).
+
+    .. seealso:: Guide: :doc:`/how-to/schedules`
 
     :param schedule_id: Id of the schedule (templated).
     :param deduplication_key: Its key, instead of the id (templated).

@@ -46,6 +46,8 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
     Needs the scopes ``runs:read`` (operation listSchedules) and ``runs:create`` (createSchedule, updateSchedule,
     activateSchedule, deactivateSchedule, deleteSchedule).
 
+    .. seealso:: Guide: :doc:`/how-to/schedules`
+
     :param schedules: What should be there (templated). A list of dictionaries or
         :class:`~helmr_provider.schedules.HelmrSchedule` objects; or the name of a ``.yaml``, ``.yml`` or ``.json``
         file, which is looked for as a template, beside the DAG file for example, and may hold Jinja; or its text; or a

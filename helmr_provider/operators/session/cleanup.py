@@ -46,6 +46,8 @@ class HelmrCleanupSessionsOperator(HelmrOperator):
 
     Needs the scopes ``runs:read`` and ``runs:manage`` (operations listSessions, listTasks, getRun, closeSession).
 
+    .. seealso:: Guide: :doc:`/how-to/conversations`
+
     :param older_than: how long nothing must have happened: neither a change of the session, nor one of its run; a
         timedelta, seconds, or text such as ``"90m"``, ``"12h"``, ``"7d"``. (templated)
     :param older_than_when_full: the shorter time that is enough while older sessions are out of reach. By default, they

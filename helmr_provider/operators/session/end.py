@@ -28,6 +28,8 @@ class HelmrCancelRunOperator(HelmrWaitingOperator):
 
     Needs the scope ``runs:manage`` (operation cancelRun); to wait, also ``runs:read`` (operation listSessionRuns).
 
+    .. seealso:: Guide: :doc:`/how-to/conversations`
+
     :param run_id: the run. (templated)
     :param reason: for the run's events. (templated)
     :param force: whether to end the run's events without the worker that executes it, which lets go later.
@@ -114,6 +116,8 @@ class HelmrCloseSessionOperator(HelmrWaitingOperator):
     A session is closed only while it is idle: no run lives, and no input is pending.
 
     Needs the scopes ``runs:manage`` and ``runs:read`` (operations closeSession, getSession).
+
+    .. seealso:: Guide: :doc:`/how-to/conversations`
 
     :param session_id: the session. (templated)
     :param external_id: its external id instead. (templated)
@@ -204,6 +208,8 @@ class HelmrCancelSessionOperator(HelmrOperator):
     """Cancel a session, with its run and all input that is pending. One that has ended already stays as it is.
 
     Needs the scopes ``runs:manage`` and ``runs:read`` (operations cancelSession, getSession).
+
+    .. seealso:: Guide: :doc:`/how-to/conversations`
 
     :param session_id: the session. (templated)
     :param external_id: its external id instead. (templated)

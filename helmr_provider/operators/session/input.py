@@ -37,6 +37,8 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
     Needs the scopes ``session-input:send``, ``session-streams:read`` and ``runs:read`` (operations appendSessionInput,
     listSessionInputRecords, listSessionOutputRecords, getSession, listSessionRuns, getRun, getRunEvents).
 
+    .. seealso:: Guide: :doc:`/how-to/conversations`
+
     :param session_id: the session, as :class:`HelmrStartSessionOperator` returns it. (templated)
     :param external_id: its external id instead. (templated)
     :param stream: input stream that the deployed task declares. (templated)

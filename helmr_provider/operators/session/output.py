@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class HelmrReadOutputOperator(HelmrOperator):
     """Read the records of an output stream of a session that are there; it waits for none.
 
+    .. seealso:: Guide: :doc:`/how-to/conversations`
+
     :class:`~helmr_provider.sensors.session.HelmrSessionOutputSensor` waits for the next one.
 
     Needs the scopes ``session-streams:read`` and ``runs:read`` (operations listSessionOutputRecords, getSession).

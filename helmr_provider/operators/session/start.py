@@ -54,6 +54,8 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
     running, and takes over a result that came meanwhile; only a run that ended otherwise, or a clear, makes it start
     the next session. The control plane itself keeps the record, in the session's external id and metadata.
 
+    .. seealso:: Guide: :doc:`/how-to/sessions`
+
     :param task: id of the deployed Helmr task (templated), or a :class:`helmr_provider.client.Task`, whose type the
         payload must fit and whose time limit counts, 15 minutes if it declares none.
     :param payload: its input, a JSON value; ``None`` is sent as null, and nothing if it is not given. Not for secrets:

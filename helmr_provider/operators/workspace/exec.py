@@ -14,7 +14,7 @@ from helmr_provider._common.errors import DEFAULT_MAX_RESULT_BYTES
 from helmr_provider._common.validation import require_id
 from helmr_provider._logs.exec_logs import PAGE, STREAMS, Output
 from helmr_provider._sessions.identity import OwnershipMetadata, owner_of
-from helmr_provider._workspaces.ownership import hold, is_busy, left_over_exec, stop_if_held
+from helmr_provider._workspaces.ownership import MARK, hold, is_busy, left_over_exec, stop_if_held
 from helmr_provider.client.errors import (
     HelmrApiError,
     HelmrConflictError,
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from helmr_provider.client import ExecHandle, WorkspaceHandle
     from helmr_provider.client.models.execs import Exec
     from helmr_provider.triggers.base import HelmrTrigger
-
-MARK: Final = "AIRFLOW_HELMR_EXEC"
-"""Environment variable of the command that tells which task instance has started it: its idempotency key."""
 
 _WRITE_BYTES: Final = 1024 * 1024
 _TAIL_BYTES: Final = 4096
@@ -63,6 +60,8 @@ class HelmrExecOperator(HelmrWaitingOperator):
     createWorkspaceExec, listWorkspaceExecs, getWorkspaceExec, listWorkspaceExecStdout, listWorkspaceExecStderr,
     writeWorkspaceExecStdin, closeWorkspaceExecStdin), and for ``stop_on_kill`` ``workspace-lifecycle:manage``
     (getWorkspace, patchWorkspace, stopWorkspace).
+
+    .. seealso:: Guide: :doc:`/how-to/workspaces`
 
     :param workspace_id: the workspace. (templated)
     :param command: program and arguments, which no shell reads; or one text for ``sh -c``. Other tasks' data belongs

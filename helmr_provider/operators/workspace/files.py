@@ -109,6 +109,8 @@ class HelmrReadFileOperator(_FilesOperator):
 
     Needs the scope ``workspace-files:read`` (operations statWorkspaceFile, readWorkspaceFile).
 
+    .. seealso:: Guide: :doc:`/how-to/workspaces`
+
     :param workspace_id: the workspace. (templated)
     :param path: relative to the root of the workspace. (templated)
     :param source: the ``"current"`` version, or the ``"version"`` that ``version_id`` names.
@@ -153,6 +155,8 @@ class HelmrListFilesOperator(_FilesOperator):
     and the last two can be None.
 
     Needs the scope ``workspace-files:read`` (operation listWorkspaceFiles).
+
+    .. seealso:: Guide: :doc:`/how-to/workspaces`
 
     :param workspace_id: the workspace. (templated)
     :param path: directory, relative to the root of the workspace; the root when left out. (templated)

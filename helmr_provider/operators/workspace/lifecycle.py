@@ -34,6 +34,8 @@ class HelmrCreateWorkspaceOperator(HelmrOperator):
     ``workspace_id``.
 
     A workspace costs nothing before its first command; it is on a machine from then on until it is stopped. Let
+    .. seealso:: Guide: :doc:`/how-to/workspaces`
+
     :class:`HelmrDeleteWorkspaceOperator` be its teardown, so that nothing live is left behind.
 
     Needs the scope ``workspace-lifecycle:manage`` (operations createWorkspace, listWorkspaces).
@@ -173,6 +175,8 @@ class HelmrStopWorkspaceOperator(HelmrWaitingOperator):
 
     Needs the scope ``workspace-lifecycle:manage`` (operations stopWorkspace, getWorkspace).
 
+    .. seealso:: Guide: :doc:`/how-to/workspaces`
+
     :param workspace_id: the workspace. (templated)
     :param wait_for_completion: whether to wait; ``False`` returns the version as it is before the capture.
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
@@ -249,6 +253,8 @@ class HelmrDeleteWorkspaceOperator(HelmrWaitingOperator):
     Repeating it does no harm. What still runs in the workspace is ended, its files are captured, and stay readable.
 
     Needs the scope ``workspace-lifecycle:manage`` (operations deleteWorkspace, stopWorkspace).
+
+    .. seealso:: Guide: :doc:`/how-to/workspaces`
 
     :param workspace_id: the workspace. (templated)
     :param deferrable: whether to wait for the stop in the triggerer, without a worker. By default as configured for

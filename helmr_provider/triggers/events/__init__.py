@@ -154,6 +154,8 @@ class HelmrSessionOutputEventTrigger(HelmrEventTrigger):
 
     Needs the scope ``session-streams:read`` (operation listSessionOutputRecords, or the one by external id).
 
+    .. seealso:: Guide: :doc:`/how-to/events`
+
     :param session_id: Id of the session.
     :param external_id: Its external id, instead; it may be started later.
     :param stream: Name of the output stream.
@@ -219,6 +221,8 @@ class HelmrRunEndedEventTrigger(HelmrEventTrigger):
     same way meanwhile: a list shows no more. Before that, a restarted triggerer begins at ``start`` again.
 
     Needs the scope ``runs:read`` (operations countRuns, listRuns and getRun).
+
+    .. seealso:: Guide: :doc:`/how-to/events`
 
     :param helmr_task: Id of the Helmr task; ``task`` is Airflow's.
     :param statuses: How the run must have ended: any of ``succeeded``, ``failed``, ``cancelled``, ``expired``.

@@ -26,10 +26,10 @@ JSON = st.recursive(
     | st.booleans()
     | st.integers(-(2**63), 2**63)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_categories=["Cs"])),
+    | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
     lambda inner: (
         st.lists(inner, max_size=4)
-        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=4)
+        | st.dictionaries(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), inner, max_size=4)
     ),
     max_leaves=12,
 )
@@ -222,3 +222,13 @@ def test_a_typed_task_refuses_a_payload_that_does_not_fit_without_repeating_it()
         start(Task("code-review", payload=Review))
     with pytest.raises(PayloadValidationError, match="takes no payload"):
         start(Task[Any, Any]("code-review"), None)
+
+
+@pytest.mark.parametrize("value", ["a\0b", {"a\0": 1}, [{"deep": ["\\\0"]}]])
+def test_a_nul_character_is_refused_before_anything_is_sent(value: object) -> None:
+    with pytest.raises(PayloadValidationError, match="The payload contains a NUL character"):
+        encode(value, "The payload")
+
+
+def test_a_backslash_before_u0000_is_text() -> None:
+    assert json.loads(encode("a\\u0000b")) == "a\\u0000b"

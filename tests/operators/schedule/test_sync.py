@@ -40,7 +40,7 @@ class Syncs:
         self._control_plane = control_plane
         self._xcoms: dict[str, Any] = {}
 
-    def run(self, schedules: Any, *, rendered: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+    def run(self, schedules: Any, *, rendered: Any = None, **options: Any) -> dict[str, Any]:
         run = TaskRun(lambda: HelmrSyncSchedulesOperator(task_id="sync", schedules=schedules, **options)).start()
         vars(run.operator).update(rendered or {})
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowTaskTimeout
 
+from helmr_provider._workspaces.ownership import MARK
 from helmr_provider.client import HelmrClient
 from helmr_provider.local import LocalControlPlane, Settings, faults
-from helmr_provider.operators.workspace.exec import MARK
 from helmr_provider.triggers.workspace import HelmrExecTrigger, HelmrWorkspaceTrigger
 from tests.support.task_attempts import both_ways, deferred, fire
 from tests.support.workspace_tasks import (

@@ -26,13 +26,13 @@ _COMMAND = [sys.executable, "-W", "error", "-m", "helmr_provider.local"]
 
 class _Address:
     def __init__(self, lines: list[str]) -> None:
-        members = dict(line.removeprefix("export ").split("=", 1) for line in lines)
+        members = dict(part.split("=", 1) for line in lines for part in shlex.split(line.removeprefix("export ")))
         self.url, self.api_key = members["HELMR_API_URL"], members["HELMR_API_KEY"]
 
 
 def _serve(*options: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*_COMMAND, "serve", *options],
+        [*_COMMAND, "serve", "--port", "0", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -42,7 +42,7 @@ def _serve(*options: str, **environment: str) -> subprocess.Popen[str]:
 
 def _read(process: subprocess.Popen[str]) -> _Address:
     assert process.stdout is not None
-    return _Address([process.stdout.readline().strip() for _ in range(2)])
+    return _Address([process.stdout.readline().strip() for _ in range(3)])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -55,11 +55,12 @@ def test_it_prints_what_a_shell_needs_and_ends_cleanly_with_runs_and_followers(n
             next(stream.frames())
             process.send_signal(number)
             output, errors = process.communicate(timeout=10)
-        assert (process.returncode, output, errors) == (0, "", "")
+        assert (process.returncode, errors) == (0, "")
+        assert output == f"# Console: {wire.server.url}/\n# Stop it with Ctrl-C.\n"
 
 
 def _limited(soft: int, hard: int) -> subprocess.Popen[str]:
-    shell = f"ulimit -Sn {soft} && ulimit -Hn {hard} && exec " + shlex.join([*_COMMAND, "serve"])
+    shell = f"ulimit -Sn {soft} && ulimit -Hn {hard} && exec " + shlex.join([*_COMMAND, "serve", "--port", "0"])
     return subprocess.Popen(
         ["bash", "-c", shell], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -104,7 +105,7 @@ def test_event_slots_are_scarce_only_if_asked_for(
         asked.append(settings.event_slots)
         raise OSError("not now")
 
-    monkeypatch.setattr("helmr_provider.local.__main__.Server", refuse)
+    monkeypatch.setattr("helmr_provider._local_cli.serving.Server", refuse)
     assert main(["serve", *options]) == 1
     assert asked == [slots]
 
@@ -135,12 +136,14 @@ def test_a_port_that_is_taken_is_named_in_one_line(capsys: pytest.CaptureFixture
     [
         (["--api-key", "secret"], "begins with hlmr_sk_"),
         (["--tasks", "no/such/file.py"], "file.py"),
+        (["--certfile", "no.pem"], "--certfile and --keyfile belong together"),
+        (["--certfile", "no.pem", "--keyfile", "no.key"], "no.pem does not exist"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_line(
     options: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["serve", *options]) == 1
+    assert main(["serve", "--port", "0", *options]) == 1
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
