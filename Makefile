@@ -153,6 +153,10 @@ bench-parse: setup ## Measure what the provider adds to parsing a DAG file, besi
 bench-local: setup ## Measure the local control plane: starts, events to followers, memory (about a minute; ARGS=--help)
 	@$(BIN)/python -m benchmarks.local $(ARGS)
 
+.PHONY: bench-tab
+bench-tab: setup ## Measure Airflow's own pages beside viewers of the Helmr tab, also of a control plane that hangs (two minutes)
+	@$(BIN)/python -m benchmarks.tab $(ARGS)
+
 .PHONY: bench-triggerer
 bench-triggerer: ## Measure 200 deferred sessions through a real triggerer on PostgreSQL (some minutes; ARGS=--help)
 	@dev/celery.sh .venv-celery

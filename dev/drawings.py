@@ -105,6 +105,7 @@ LAYERS = (
         ("decorators", "@task.helmr_session"),
         ("notifications", "callbacks, alerts"),
         ("common_ai", "agents' interfaces"),
+        ("airflow_ui", "the Helmr tab"),
     ),
     (("operators", "start, send, run, ask, sync"), ("sensors", "wait")),
     (("triggers", "wait in the triggerer; one shared client per connection"),),
@@ -145,30 +146,47 @@ def number(cell: str) -> float:
     return float(value.replace(",", "")) * (0.001 if unit == "ms" else 1.0)
 
 
-def waits() -> str:
-    """Return what a thousand waits cost in each way, from the table of the page that shows it."""
-    header, *rows = table_under("explanation/performance.md", "A thousand waits")
-    shown = ("Connections", "Idle requests/s", "Delay p99")
-    left, width, gap, line = 280, 150, 20, 30
+def chart(heading: str, title: str, columns: tuple[str, ...], *, left: int = 280, logarithmic: bool = True) -> str:
+    """Return bars for columns of the table under a heading of the page about performance."""
+    header, *rows = table_under("explanation/performance.md", heading)
+    width, gap, line = 150, 20, 30
+    scale = (lambda value: math.log10(1 + 100 * value)) if logarithmic else (lambda value: value)
     parts = []
-    for index, name in enumerate(shown):
+    for index, name in enumerate(columns):
         x = left + index * (width + gap)
         column = header.index(name)
-        largest = math.log10(1 + 100 * max(number(row[column]) for row in rows))
+        largest = max(scale(number(row[column])) for row in rows)
         parts.append(text(x, 24, name, "title", "start"))
         for place, row in enumerate(rows):
             y = 40 + place * line
-            length = (width - 50) * math.log10(1 + 100 * number(row[column])) / largest
+            length = (width - 50) * scale(number(row[column])) / largest
             parts.append(f'<rect x="{x}" y="{y}" width="{max(length, 1):.0f}" height="16" class="busy"/>')
-            parts.append(text(x + length + 6, y + 13, row[column], "small", "start"))
+            parts.append(text(round(x + length + 6), y + 13, row[column], "small", "start"))
     for place, row in enumerate(rows):
         parts.append(text(left - 12, 53 + place * line, row[0].replace("`", ""), "small", "end"))
     height = 48 + len(rows) * line
-    parts.append(text(left, height, "logarithmic scales; shorter is better", "small", "start"))
-    return drawing(left + len(shown) * (width + gap), height + 12, "A thousand waits: what each way costs", parts)
+    words = "logarithmic scales; shorter is better" if logarithmic else "shorter is better"
+    parts.append(text(left, height, words, "small", "start"))
+    return drawing(left + len(columns) * (width + gap), height + 12, title, parts)
 
 
-DRAWINGS = {"deferred-wait.svg": deferred_wait, "layers.svg": layers, "waits.svg": waits}
+def waits() -> str:
+    """Return what a thousand waits cost in each way."""
+    shown = ("Connections", "Idle requests/s", "Delay p99")
+    return chart("A thousand waits", "A thousand waits: what each way costs", shown)
+
+
+def parsing() -> str:
+    """Return what importing a provider costs."""
+    return chart("Parsing DAG files", "Time to import a provider", ("Import time",), left=180, logarithmic=False)
+
+
+DRAWINGS = {
+    "deferred-wait.svg": deferred_wait,
+    "layers.svg": layers,
+    "waits.svg": waits,
+    "parsing.svg": parsing,
+}
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
-"""An agent's session that starts only after a person's decision; nothing holds a worker slot while it waits.
+"""Start an agent's session after a person's decision, without holding a worker slot during the waits.
 
-Runs as it is against the local control plane: ``helmr-local serve``, and a connection ``helmr_default`` to it.
+Runs unchanged against the local control plane: ``helmr-local serve``, and a connection ``helmr_default`` to it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
     tags=["helmr", "example"],
 )
 def example_approval_gate() -> None:
-    """Ask a person, wait for the decision, hand it to an agent, wait for its result, use it."""
+    """Ask a person, pass the decision to an agent, wait for its result and use it."""
     create_token = HelmrCreateTokenOperator(task_id="create_token", timeout="1h")
     token_id = cast("str", create_token.output)  # what Airflow makes of it when the DAG runs
 
@@ -35,7 +35,7 @@ def example_approval_gate() -> None:
 
     @task
     def reviewer_decides(token_id: str, thinking_seconds: str) -> None:
-        # Plays the person, who would use a page or a chat message of yours.
+        # Answers in place of the person, who would use a page or a chat message.
         time.sleep(float(thinking_seconds))
         HelmrHook().client.tokens.complete(token_id, {"approved": True, "comment": "Go ahead."})
 

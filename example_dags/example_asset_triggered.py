@@ -1,6 +1,6 @@
-"""A DAG that runs whenever an agent has finished: an asset is watched by a trigger of ours, and the DAG waits for it.
+"""Run a DAG whenever an agent has finished: a trigger watches an asset, and the DAG is scheduled on it.
 
-Runs as it is against the local control plane: ``helmr-local serve``, and a connection ``helmr_default`` to it. Start a
+Runs unchanged against the local control plane: ``helmr-local serve``, and a connection ``helmr_default`` to it. Start a
 session of the task ``release-summary`` in any way, in a DAG or elsewhere, and see it run. Needs Airflow 3.
 """
 
@@ -27,12 +27,12 @@ if AIRFLOW_V_3_0_PLUS:
 
 @dag(schedule=schedule, tags=["helmr", "example"])
 def example_asset_triggered() -> None:
-    """Read what the agent has returned; the event itself holds ids only."""
+    """Read the agent's result; the event itself contains only ids."""
 
     @task
     def publish(triggering_asset_events: Any = None) -> list[str]:
         payloads = [event.extra["payload"] for events in (triggering_asset_events or {}).values() for event in events]
-        # An event may come twice; its id tells.
+        # An event may be delivered twice, with the same id.
         run_ids = sorted({payload["event_id"] for payload in payloads})
         for run_id in run_ids:
             log.info("The agent says: %s", HelmrHook().client.runs.retrieve(run_id).output)

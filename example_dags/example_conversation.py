@@ -1,6 +1,6 @@
-"""A conversation with an agent over several tasks: each asks, and what comes next depends on the answer.
+"""Hold a conversation with an agent over several tasks: each asks, and the next step depends on the answer.
 
-Runs as it is against the local control plane: ``helmr-local serve``, and a connection ``helmr_default`` to it.
+Runs unchanged against the local control plane: ``helmr-local serve``, and a connection ``helmr_default`` to it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def example_conversation() -> None:
     )
     session_id = cast("Any", start.output)["session_id"]
 
-    # One turn: a message, and the record that answers it. The agent goes on, and keeps what it has heard.
+    # One turn: a message, and the record that answers it. The agent continues and remembers the conversation.
     ask = HelmrSendInputOperator(
         task_id="ask",
         session_id=session_id,
@@ -44,7 +44,7 @@ def example_conversation() -> None:
     def next_question(answer: dict[str, Any]) -> str:
         return f"Why do you say {answer['text']!r}?"
 
-    # The last turn: the agent is told to come to an end, and the result is what its run returns.
+    # The last turn: the message ends the conversation, and the result is the run's return value.
     conclude = HelmrSendInputOperator(
         task_id="conclude",
         session_id=session_id,

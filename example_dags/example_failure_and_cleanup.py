@@ -1,6 +1,6 @@
-"""A session that fails: an agent is told, its answer is used, and nothing is left behind.
+"""Handle a failed session: notify an agent, use its answer, and clean up.
 
-Runs as it is against the local control plane: ``helmr-local serve``, and a connection ``helmr_default`` to it.
+Runs unchanged against the local control plane: ``helmr-local serve``, and a connection ``helmr_default`` to it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 
 @dag(schedule=None, tags=["helmr", "example"])
 def example_failure_and_cleanup() -> None:
-    """Start an agent that listens, let another one fail, and hand what went wrong to the first."""
-    # Listens on its input stream; it is not waited for here.
+    """Start an agent that listens, let another one fail, and send the failure to the first."""
+    # Listens on its input stream; this task does not wait for it.
     listen = HelmrStartSessionOperator(task_id="listen", task="wait-for-input", wait_for_completion=False)
     session_id = "{{ ti.xcom_pull(task_ids='listen', key='session_id') }}"
 
@@ -53,7 +53,7 @@ def example_failure_and_cleanup() -> None:
         log.info("The agent has taken up: %s", answer["message"])
         return str(answer["message"]["failed"])
 
-    # Teardowns run whatever has happened, and their state is not the DAG run's.
+    # Teardowns always run, and their state does not affect that of the DAG run.
     stop_listening = HelmrCancelSessionOperator(task_id="stop_listening", session_id=session_id)
     clean_up = HelmrCleanupSessionsOperator(task_id="clean_up", older_than="1h", only_dag_id="{{ dag.dag_id }}")
 

@@ -1,6 +1,6 @@
-"""Twenty sessions at once, and one task that puts their results together; no worker waits for any of them.
+"""Run twenty sessions in parallel and combine their results; no worker slot is held during the waits.
 
-Runs as it is against the local control plane: ``helmr-local serve``, and a connection ``helmr_default`` to it.
+Runs unchanged against the local control plane: ``helmr-local serve``, and a connection ``helmr_default`` to it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from helmr_provider.decorators import helmr_session_task
 
 @dataclass
 class Release:
-    """What the agent is given; a payload that is not one fails before anything is started."""
+    """The payload; a value that does not fit fails before anything is started."""
 
     repository: str
     decision: bool = True
@@ -34,10 +34,10 @@ def example_fan_out() -> None:
     def repositories() -> list[str]:
         return [f"acme/service-{number:02}" for number in range(1, 21)]
 
-    # The concurrency key bounds how many run at once: sessions that share it take turns as their queue in Helmr says.
-    # How many are there at all, queued ones included, a pool bounds in which deferred tasks count: create it with
-    # "include deferred", and name it here with pool=…. (Airflow 3.3 counts them for max_active_tis_per_dagrun, too.)
-    # The same as @task.helmr_session; imported, it lets type checkers compare the function's result with the payload.
+    # Runs with the same concurrency key share the concurrency limit of their queue in Helmr. To limit the sessions in
+    # total, queued ones included, use a pool that was created with "include deferred". (On Airflow 3.3, deferred tasks
+    # also count for max_active_tis_per_dagrun.)
+    # This is @task.helmr_session; imported, type checkers can compare the function's result with the payload type.
     @helmr_session_task(
         task=SUMMARY,
         concurrency_key="release-summaries",

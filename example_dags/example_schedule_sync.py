@@ -1,6 +1,6 @@
-"""Schedules kept in a file beside the DAG, and made true with a difference that everybody can read in the task's log.
+"""Keep schedules in a file beside the DAG, and apply them with the differences shown in the task's log.
 
-Runs as it is against the local control plane: ``helmr-local serve``, and a connection ``helmr_default`` to it.
+Runs unchanged against the local control plane: ``helmr-local serve``, and a connection ``helmr_default`` to it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from helmr_provider.operators.schedule import HelmrSyncSchedulesOperator
 @dag(
     schedule=None,
     params={"month_end": Param(True, type="boolean", description="Whether the schedule for the month's end fires.")},
-    # Only needed where the file does not lie in the folder of the DAGs itself.
+    # Only needed if the file is not in the DAG folder itself.
     template_searchpath=str(Path(__file__).parent),
     tags=["helmr", "example"],
 )
 def example_schedule_sync() -> None:
-    """Show what differs; then make it true, schedules that have left the file included."""
+    """Show the differences, then apply them; schedules that were removed from the file are deleted."""
     review, apply = (
         HelmrSyncSchedulesOperator(
             task_id=task_id,

@@ -1,6 +1,6 @@
-"""Commands in a workspace of the DAG run's own: checked, built, its report read and used, and nothing left behind.
+"""Run commands in a workspace of the DAG run: check, build, read the report, and clean up.
 
-Runs as it is against the local control plane: ``helmr-local serve``, and a connection ``helmr_default`` to it.
+Runs unchanged against the local control plane: ``helmr-local serve``, and a connection ``helmr_default`` to it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ printf '{"lines": %d, "words": %d}' "$lines" "$(wc -w < sources.txt)" > report/s
     tags=["helmr", "example"],
 )
 def example_workspace_pipeline() -> None:
-    """Create a workspace, run two steps in it, read what they made; the teardown runs however they end."""
+    """Create a workspace, run two steps in it and read their files; the teardown always runs."""
     create = HelmrCreateWorkspaceOperator(task_id="create", sandbox_id="{{ params.sandbox }}")
     workspace_id = cast("str", create.output)  # what Airflow makes of it when the DAG runs
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from helmr_provider.client._async.sessions import AsyncSessionHandle as AsyncSessionHandle
     from helmr_provider.client._async.tokens import AsyncTokenHandle as AsyncTokenHandle
     from helmr_provider.client._async.workspaces import AsyncWorkspaceHandle as AsyncWorkspaceHandle
+    from helmr_provider.client._facade import close as close
     from helmr_provider.client._facade import default_client as default_client
     from helmr_provider.client._idempotency import IdempotencyKey as IdempotencyKey
     from helmr_provider.client._idempotency import idempotency_key as idempotency_key
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from helmr_provider.client._wire.start_request import StartRequest as StartRequest
     from helmr_provider.client.errors import HelmrApiError as HelmrApiError
     from helmr_provider.client.errors import HelmrAuthError as HelmrAuthError
+    from helmr_provider.client.errors import HelmrCallTimeoutError as HelmrCallTimeoutError
     from helmr_provider.client.errors import HelmrConfigError as HelmrConfigError
     from helmr_provider.client.errors import HelmrConflictError as HelmrConflictError
     from helmr_provider.client.errors import HelmrConnectionError as HelmrConnectionError
@@ -122,7 +124,7 @@ _HOMES = {
     "_async.sessions": ["AsyncSessionHandle"],
     "_async.tokens": ["AsyncTokenHandle"],
     "_async.workspaces": ["AsyncWorkspaceHandle"],
-    "_facade": ["default_client"],
+    "_facade": ["close", "default_client"],
     "_idempotency": ["IdempotencyKey", "idempotency_key"],
     "_sync.client": ["HelmrClient"],
     "_sync.execs": ["ExecHandle"],
@@ -138,6 +140,7 @@ _HOMES = {
     "errors": [
         "HelmrApiError",
         "HelmrAuthError",
+        "HelmrCallTimeoutError",
         "HelmrConfigError",
         "HelmrConflictError",
         "HelmrConnectionError",

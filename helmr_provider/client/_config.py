@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from helmr_provider.client._secrets import hide
 from helmr_provider.client.durations import seconds
@@ -25,9 +26,14 @@ logger = logging.getLogger("helmr_provider.client")
 # two of them and some, so that one late packet does not cut a healthy stream.
 STREAM_SILENCE = 65.0
 
+# Seconds that a call may take.
+CALL_TIMEOUT = 30.0
+
 # Every follower holds one of the control plane's few Redis connections; 20 of them stop a 2-core server for everybody
 # (contract/capacity.md), so the budget of one client is small.
 MAX_STREAMS = 4
+
+_PATH_SAFE = "/%:@!$&'()*+,;=~"
 
 _RESERVED_HEADERS = {"authorization", "host", "content-length", "transfer-encoding", "connection", "cookie"}
 
@@ -37,10 +43,11 @@ class Settings:
     """What one set of connections is built from.
 
     :param base_url: scheme, host, port and path prefix, without a trailing slash.
-    :param timeout: seconds that a call may be silent.
-    :param connect_timeout: seconds for the connection to stand.
+    :param timeout: seconds that a whole call may take, repeats included.
+    :param connect_timeout: seconds that connecting may take.
     :param stream_silence: seconds after which a silent stream counts as dead.
     :param verify: true, false, or the path of a CA bundle (file or directory).
+    :param cert: path of a client certificate with its key, or the paths of both.
     :param proxy: proxy URL.
     :param headers: more request headers.
     :param max_streams: event and log streams that this client's waits may hold at once.
@@ -51,6 +58,7 @@ class Settings:
     connect_timeout: float
     stream_silence: float
     verify: bool | str = True
+    cert: str | tuple[str, str] | None = None
     proxy: Secret | None = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     max_streams: int = MAX_STREAMS
@@ -67,6 +75,7 @@ def resolve_settings(
     timeout: timedelta | float,
     connect_timeout: timedelta | float,
     verify: bool | str,
+    cert: str | tuple[str, str] | None,
     proxy: str | Secret | None,
     headers: Mapping[str, str] | None,
     max_streams: int,
@@ -78,25 +87,39 @@ def resolve_settings(
     given = url if url is not None else os.environ.get("HELMR_API_URL", "")
     if not given.strip():
         raise HelmrConfigError("No control plane address: pass url=, or set HELMR_API_URL.")
-    limits = {"timeout": seconds(timeout), "connect_timeout": seconds(connect_timeout)}
-    for name, value in limits.items():
-        if value <= 0:
-            raise HelmrConfigError(f"{name} must be positive.")
+    limit = check_limit("timeout", timeout)
     if max_streams < 0:
         raise HelmrConfigError("max_streams must not be negative.")
     settings = Settings(
         base_url=check_base_url(given),
-        timeout=limits["timeout"],
-        connect_timeout=limits["connect_timeout"],
-        stream_silence=max(STREAM_SILENCE, limits["timeout"]),
+        timeout=limit,
+        connect_timeout=check_limit("connect_timeout", connect_timeout),
+        stream_silence=max(STREAM_SILENCE, limit),
         verify=verify,
+        cert=cert,
         proxy=None if proxy is None else hide(proxy),
         headers=_check_headers(headers or {}),
         max_streams=max_streams,
     )
-    if settings.plain:
-        logger.warning("Speaking plain http to %s: fit for a control plane on this machine only.", settings.base_url)
+    if settings.plain and settings.base_url not in _plain:
+        # Plain http is for loopback addresses only, so there is nothing to warn of.
+        _plain.add(settings.base_url)
+        logger.debug("Using plain http for %s.", settings.base_url)
     return settings
+
+
+_plain: set[str] = set()
+
+
+def check_limit(name: str, value: timedelta | float) -> float:
+    """Return a limit in seconds.
+
+    :raises HelmrConfigError: it is not positive and finite.
+    """
+    with contextlib.suppress(ValueError, TypeError):
+        if (limit := seconds(value)) > 0:
+            return limit
+    raise HelmrConfigError(f"{name} must be a positive number of seconds.")
 
 
 def check_base_url(url: str) -> str:
@@ -111,6 +134,10 @@ def check_base_url(url: str) -> str:
         host, _ = parts.hostname, parts.port
     except ValueError:
         raise HelmrConfigError("The control plane address is not a URL.") from None
+    if parts.scheme and parts.scheme not in {"http", "https"} and "://" in url:
+        raise HelmrConfigError(
+            f"The control plane address must be an absolute https URL, not one with {parts.scheme}://."
+        )
     if parts.scheme not in {"http", "https"} or not host:
         raise HelmrConfigError(
             "The control plane address must be an absolute https URL, such as https://helmr.example."
@@ -126,7 +153,11 @@ def check_base_url(url: str) -> str:
             f"Plain http to {host} would show the API key to the network: use https. "
             "http is for localhost, 127.0.0.0/8 and ::1 only."
         )
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+    try:
+        netloc = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
+    except UnicodeError:
+        raise HelmrConfigError("The host of the control plane address is not a valid name.") from None
+    return f"{parts.scheme}://{netloc}{quote(parts.path.rstrip('/'), safe=_PATH_SAFE)}"
 
 
 def is_loopback(host: str) -> bool:
@@ -140,14 +171,16 @@ def is_loopback(host: str) -> bool:
 
 
 def resolve_api_key(api_key: str | Secret | None) -> Secret | None:
-    """Take the API key from the option, else from ``HELMR_API_KEY``; blank means none.
+    """Take the API key from the option, else from ``HELMR_API_KEY``; a blank variable means none.
 
-    :raises HelmrConfigError: the key cannot stand in a header.
+    :raises HelmrConfigError: the option is blank, or the key cannot be sent in a header.
     """
-    key = hide(api_key) if api_key is not None else hide(os.environ.get("HELMR_API_KEY", ""))
+    key = hide(os.environ.get("HELMR_API_KEY", ""), "HELMR_API_KEY") if api_key is None else hide(api_key, "api_key=")
     # A key read from a file tends to end in a newline.
-    key = hide(key.reveal().strip())
+    key = hide(key.reveal().strip(), key.source)
     if not key.reveal():
+        if api_key is not None:
+            raise HelmrConfigError("api_key must not be blank; leave it out for a client without credential.")
         return None
     check_credential(key, "The API key")
     return key
@@ -156,8 +189,10 @@ def resolve_api_key(api_key: str | Secret | None) -> Secret | None:
 def check_credential(credential: Secret, what: str) -> None:
     """Refuse a credential that the HTTP library would quote in its error text.
 
-    :raises HelmrConfigError: it holds white space or characters outside ASCII.
+    :raises HelmrConfigError: it is empty, or holds white space or characters outside ASCII.
     """
+    if not credential.reveal():
+        raise HelmrConfigError(f"{what} must not be empty.")
     if not all("!" <= character <= "~" for character in credential.reveal()):
         raise HelmrConfigError(f"{what} must consist of visible ASCII characters without spaces.")
 

@@ -6,10 +6,16 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
+from helmr_provider.client.errors import HelmrConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from helmr_provider.client._sync.client import HelmrClient
+
+
+class _NotConfiguredError(HelmrConfigError, AttributeError):
+    """There is no default client. An AttributeError as well, so that ``hasattr`` says no instead of raising."""
 
 
 class Facade:
@@ -26,7 +32,13 @@ class Facade:
     def __getattr__(self, attribute: str) -> Any:
         if attribute.startswith("__"):
             raise AttributeError(attribute)
-        return getattr(getattr(self._client(), self._name), attribute)
+        try:
+            client = self._client()
+        except HelmrConfigError as error:
+            reason = str(error)
+        else:
+            return getattr(getattr(client, self._name), attribute)
+        raise _NotConfiguredError(reason)
 
     def __repr__(self) -> str:
         return f"<{self._name} of the default client>"
@@ -50,6 +62,15 @@ def default_client() -> HelmrClient:
         if _default is None or _default[0] != os.getpid():
             _default = (os.getpid(), HelmrClient())
         return _default[1]
+
+
+def close() -> None:
+    """Close the process's default client, if there is one. The next use of a namespace builds another."""
+    global _default
+    with _lock:
+        default, _default = _default, None
+    if default is not None and default[0] == os.getpid():
+        default[1].close()
 
 
 def _unlock_in_child() -> None:

@@ -9,6 +9,7 @@ is not repeated, because this server says 500 to several mistakes of the caller 
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -57,7 +58,10 @@ CALLS: Final = Backoff()
 ONCE: Final = Backoff(attempts=1)
 STREAMS: Final = Backoff(attempts=0, base=1.0, cap=15.0)
 
-# A server that asks for more than this is not waited for by a plain call: the caller is told.
+# A ``Retry-After`` is cut to this where it is read: nothing in this client sleeps longer because a server says so.
+LONGEST_RETRY_AFTER: Final = 300.0
+
+# A plain call does not wait longer than this, and raises the error instead.
 _LONGEST_ASKED: Final = 10.0
 
 
@@ -89,27 +93,34 @@ def pending_delay(retry_after: float | None) -> float:
     return min(retry_after or PENDING_DEFAULT, PENDING_BUDGET)
 
 
-def call_options(backoff: Backoff, *, repeatable: bool) -> dict[str, Any]:
-    """Return what tenacity needs to repeat a plain call."""
+def call_options(backoff: Backoff, *, repeatable: bool, deadline: float) -> dict[str, Any]:
+    """Return what tenacity needs to repeat a plain call.
+
+    :param deadline: time of ``time.monotonic`` at which the whole call ends.
+    """
 
     def wait(state: RetryCallState) -> float:
         return backoff.delay(state.attempt_number, _asked(state))
 
     def stop(state: RetryCallState) -> bool:
-        return state.attempt_number >= backoff.attempts
+        return state.attempt_number >= backoff.attempts or time.monotonic() + state.upcoming_sleep >= deadline
 
     retry = retry_if_exception(lambda error: may_repeat(error, repeatable=repeatable))
     return {"retry": retry, "wait": wait, "stop": stop, "reraise": True}
 
 
-def pending_options() -> dict[str, Any]:
-    """Return what tenacity needs for the 202 protocol: give up once the next delay would pass the budget."""
+def pending_options(deadline: float) -> dict[str, Any]:
+    """Return what tenacity needs for the 202 protocol: give up once the next delay would pass the budget.
+
+    :param deadline: time of ``time.monotonic`` at which the whole call ends.
+    """
 
     def wait(state: RetryCallState) -> float:
         return pending_delay(_asked(state))
 
     def stop(state: RetryCallState) -> bool:
-        return (state.seconds_since_start or 0.0) + state.upcoming_sleep > PENDING_BUDGET
+        spent = (state.seconds_since_start or 0.0) + state.upcoming_sleep
+        return spent > PENDING_BUDGET or time.monotonic() + state.upcoming_sleep >= deadline
 
     return {"retry": retry_if_exception(is_pending), "wait": wait, "stop": stop, "reraise": True}
 

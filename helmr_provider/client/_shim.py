@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+
 AsyncStream: TypeAlias = AsyncGenerator[T, None]
 Stream: TypeAlias = Generator[T, None, None]
 

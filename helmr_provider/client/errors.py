@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from helmr_provider.client._secrets import scrub, scrub_value
+
 # Advice for the codes that a caller can act upon (contract/behaviour.md §2); a code without a line speaks for itself.
 _ADVICE = {
     "task_not_deployed": "Check the task id, or deploy the task to this environment.",
@@ -39,7 +41,14 @@ _ADVICE = {
 
 
 class HelmrError(Exception):
-    """Base of everything this client raises on its own account."""
+    """Base of everything this client raises on its own account.
+
+    Credentials are removed from every text when the error is created, because texts come from servers that may echo
+    the request.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*map(scrub_value, args))
 
 
 class HelmrConfigError(HelmrError, ValueError):
@@ -86,6 +95,13 @@ class HelmrTimeoutError(HelmrError, TimeoutError):
         self.pending = pending
 
 
+class HelmrCallTimeoutError(HelmrConnectionError, HelmrTimeoutError):
+    """One call did not end within the client's ``timeout``, or no connection was made within ``connect_timeout``.
+
+    It is a :class:`HelmrConnectionError`, because nothing is said about the run itself.
+    """
+
+
 class HelmrProtocolError(HelmrError):
     """The answer does not follow the contract.
 
@@ -108,7 +124,7 @@ class HelmrProtocolError(HelmrError):
         super().__init__(message)
         self.operation = operation
         self.cursor = cursor
-        self.raw = raw
+        self.raw = None if raw is None else scrub(raw)
         self.oversize = oversize
 
 
@@ -120,7 +136,8 @@ class HelmrApiError(HelmrError):
     :param status: HTTP status.
     :param code: stable machine code; absent for validation errors, missing scopes and most 404s.
     :param body: the parsed JSON body, else the text, cut to a readable size.
-    :param retry_after: seconds the server asked to wait.
+    :param retry_after: seconds the server asked to wait, at most 300.
+    :param credential: where the refused credential comes from, such as ``HELMR_API_KEY``.
     """
 
     def __init__(
@@ -132,14 +149,16 @@ class HelmrApiError(HelmrError):
         code: str | None = None,
         body: Any = None,
         retry_after: float | None = None,
+        credential: str = "",
     ) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = scrub(message)
         self.operation = operation
         self.status = status
-        self.code = code
-        self.body = body
+        self.code = None if code is None else scrub(code)
+        self.body = scrub_value(body)
         self.retry_after = retry_after
+        self.credential = credential
 
     @property
     def retryable(self) -> bool:
@@ -158,6 +177,10 @@ class HelmrApiError(HelmrError):
         text = f"{self.operation} was answered {self.status}: {said.rstrip('.')}."
         return f"{text} {self.advice}" if self.advice else text
 
+    def __repr__(self) -> str:
+        facts = f"status={self.status}, code={self.code!r}, operation={self.operation!r}"
+        return f"{type(self).__name__}({self.message!r}, {facts})"
+
 
 class HelmrAuthError(HelmrApiError):
     """401: the credential is missing, unknown, or of the wrong kind for this path."""
@@ -165,7 +188,8 @@ class HelmrAuthError(HelmrApiError):
     @property
     def advice(self) -> str:
         """What to do next."""
-        return super().advice or "Check the API key (HELMR_API_KEY) and that it belongs to this control plane."
+        where = self.credential or "HELMR_API_KEY"
+        return super().advice or f"Check the API key ({where}) and that it belongs to this control plane."
 
 
 class HelmrPermissionError(HelmrApiError):
@@ -199,7 +223,7 @@ class WorkspaceStreamError(HelmrError):
 
     def __init__(self, message: str, *, code: str | None = None, cursor: int | None = None) -> None:
         super().__init__(message)
-        self.code = code
+        self.code = None if code is None else scrub(code)
         self.cursor = cursor
 
 

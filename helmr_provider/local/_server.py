@@ -68,6 +68,8 @@ class Server:
     ) -> None:
         if not allow_remote and not is_loopback(host):
             raise ValueError(f"{host} is not a loopback address; whoever reaches it could run the deployed tasks")
+        # Before the database is opened, which a refusal would have to close.
+        tls = None if certificate is None else server_context(*certificate)
         self.journal = Journal()
         self.faults = FaultBook()
         self.core = Core(
@@ -85,7 +87,11 @@ class Server:
             self.core.close()
             raise
         self.listener = Listener(
-            self._answer, host, port, tls=None if certificate is None else server_context(*certificate)
+            self._answer,
+            host,
+            port,
+            tls=tls,
+            request_seconds=self.core.settings.request_seconds,
         )
         self._api = Api(self.core, self.listener, self.faults, self.journal)
         self._site: ASGIApp = Starlette(

@@ -150,8 +150,7 @@ class HelmrApprovalTrigger(HelmrTrigger):
 
     async def _answered_before(self) -> Row | None:
         """Look whether Airflow has an answer that nobody was resumed for: it came between the question and the wait."""
-        # Airflow runs triggers of ``dag.test()`` without a task instance, and answers no questions about one.
-        if self.ti_id is None or self.task_instance is None:
+        if self.ti_id is None:
             return None
         row = await self._row(self.ti_id)
         return None if row.response is None else row

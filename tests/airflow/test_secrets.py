@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 
@@ -51,6 +52,34 @@ def test_no_secret_is_in_what_airflow_has_written(stack: Stack, scenarios: Scena
         "trigger.kwargs",
     } <= places
     assert any(place.endswith(".log") for place in places)
+
+
+def test_no_secret_is_on_a_page_of_the_tab(stack: Stack, scenarios: Scenarios) -> None:
+    scenario = scenarios.begin("gated_session")
+    scenario.wait_until_watched()
+    careless = scenarios.begin("careless")
+    careless.wait_until_watched()
+    asked = scenarios.begin("example_approval_in_airflow")
+    asked.wait_until_settled("approval")
+    pages = dict(tab_pages(stack))
+    scenario.open_gate()
+    assert {place: SECRET.findall(page) for place, page in pages.items() if SECRET.search(page)} == {}
+    everything = b"".join(pages.values())
+    # They are the pages of the tasks, and not those of a refusal.
+    for shown in (b"waiting", b"Publish the notes of release 2.4?", b"This task starts no Helmr session."):
+        assert shown in everything
+
+
+def tab_pages(stack: Stack) -> Iterator[tuple[str, bytes]]:
+    """Every part of the tab's page of every task instance and every DAG run that is there."""
+    airflow = stack.airflow
+    for run in airflow.call("GET", "/dags/~/dagRuns", limit=100)["dag_runs"]:
+        where = f"/helmr/dags/{run['dag_id']}/runs/{quote(run['dag_run_id'], safe='')}"
+        yield where, airflow.page(where)
+        for task in airflow.tasks(run["dag_id"], run["dag_run_id"]).values():
+            page = f"{where}/tasks/{task['task_id']}/{task['map_index']}"
+            for part in ("", "?part=live", "?part=log"):
+                yield page + part, airflow.page(page + part)
 
 
 def written(stack: Stack) -> Iterator[tuple[str, bytes]]:

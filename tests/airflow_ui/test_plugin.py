@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.airflow_ui.conftest import needs_tab
 
-_HEAVY = ("fastapi", "starlette", "httpx", "pydantic", "sqlalchemy", "tenacity")
+_HEAVY = ("fastapi", "starlette", "httpx", "httpcore", "pydantic", "sqlalchemy", "tenacity")
 
 
 def run(program: str, **environment: str) -> Any:

@@ -35,7 +35,7 @@ def test_a_path_prefix_is_kept_and_trailing_slashes_are_dropped(url: str, base: 
     [
         ("helmr.example", "absolute"),
         ("/api", "absolute"),
-        ("ftp://helmr.example", "absolute"),
+        ("ftp://helmr.example", "absolute https URL, not one with ftp://"),
         ("https://", "absolute"),
         ("https://helmr.example?x=1", "query"),
         ("https://helmr.example/?", "query"),
@@ -85,13 +85,15 @@ def test_address_and_key_come_from_the_environment_unless_given(monkeypatch: pyt
         assert key.reveal() == "hlmr_sk_given"
 
 
-def test_plain_http_to_this_machine_is_said_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "helmr_provider.client"):
+def test_plain_http_to_this_machine_is_logged_once_and_for_debugging_only(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "helmr_provider.client"):
         HelmrClient(url="https://localhost")
         assert not caplog.records
         HelmrClient(url="http://localhost:1")
+        HelmrClient(url="http://localhost:1/")
     (record,) = caplog.records
     assert "plain http" in record.getMessage()
+    assert record.levelno == logging.DEBUG
 
 
 @pytest.mark.parametrize("key", ["hlmr sk", "hlmr_sk_\r\nX: y", "schlüssel", "a\x00b"])
@@ -101,11 +103,18 @@ def test_a_key_that_cannot_stand_in_a_header_is_refused_without_showing_it(key: 
     assert key not in str(caught.value)
 
 
-def test_white_space_around_a_key_is_dropped_and_a_blank_key_is_none() -> None:
+def test_white_space_around_a_key_is_dropped() -> None:
     key = resolve_api_key(" hlmr_sk_x\n")
     assert key is not None
     assert key.reveal() == "hlmr_sk_x"
-    assert resolve_api_key("  ") is None
+
+
+def test_a_blank_key_is_refused_if_passed_and_none_if_it_is_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("", "  "):
+        with pytest.raises(HelmrConfigError, match="blank"):
+            resolve_api_key(key)
+    monkeypatch.setenv("HELMR_API_KEY", " ")
+    assert resolve_api_key(None) is None
 
 
 @CLIENTS
@@ -141,6 +150,7 @@ def test_a_stream_may_be_silent_for_longer_than_two_keep_alives() -> None:
             timeout=timeout,
             connect_timeout=5,
             verify=True,
+            cert=None,
             proxy=None,
             headers=None,
             max_streams=4,

@@ -168,12 +168,49 @@ def test_a_message_that_is_no_known_name_gives_way_to_the_kind() -> None:
     assert other.kind == "run.mood"
 
 
-def test_a_known_kind_that_does_not_fit_is_an_error_with_the_raw_text() -> None:
-    with pytest.raises(HelmrProtocolError, match=r"run\.completed that does not fit") as caught:
-        event("run.completed", {"exit_code": "many"})
-    assert caught.value.raw is not None
-    assert '"exit_code": "many"' in caught.value.raw
-    assert caught.value.cursor == "4"
+@pytest.mark.parametrize(
+    ("name", "attributes", "member", "default"),
+    [
+        ("run.completed", {"exit_code": "many"}, "exit_code", 0),
+        ("log.stdout", {"bytes": "many", "observed_seq": 3}, "bytes", 0),
+        ("run.failed", {"failure_kind": ["a"], "detail": 1}, "failure_kind", "task_failed"),
+        ("run_wait.created", {"kind": "token", "run_wait_id": "w", "params": [], "metadata": 1}, "params", {}),
+        ("run_wait.created", {"kind": ["token"], "run_wait_id": "w"}, "type", "unknown"),
+    ],
+)
+def test_an_unreadable_attribute_takes_its_default_and_the_record_stays(
+    name: str, attributes: dict[str, Any], member: str, default: object
+) -> None:
+    found = event(name, attributes)
+    assert getattr(found, member) == default
+    assert found.raw.attributes == attributes
+    assert getattr(found, "observed_seq", 3) == 3, "what can be read is read"
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59"])
+def test_a_time_without_a_zone_is_utc_and_every_time_can_be_compared(at: str) -> None:
+    record = EventRecord.model_validate({"id": "1", "kind": "k", "message": "m", "at": at})
+    assert record.at.tzinfo is not None
+    assert isinstance(record.at.timestamp(), float)
+
+
+def test_a_run_is_hashable_as_its_handle_is() -> None:
+    run = read(RunSnapshot, RUN | {"metadata": {"a": 1}}, "getRun")
+    assert {run: 1}[read(RunSnapshot, RUN | {"metadata": {"a": 1}}, "getRun")] == 1
+
+
+def test_a_list_that_is_null_is_empty() -> None:
+    assert read_list(RunSnapshot, {"runs": None}, "runs", "listRuns") == []
+    with pytest.raises(HelmrProtocolError):
+        read_list(RunSnapshot, {"runs": {}}, "runs", "listRuns")
+
+
+def test_output_that_is_not_base64_is_a_protocol_error() -> None:
+    chunk = LogChunk.model_validate(
+        {"id": "1", "stream": "stdout", "content_base64": "a*", "at": "2026-01-01T00:00:00Z"}
+    )
+    with pytest.raises(HelmrProtocolError, match="not base64"):
+        _ = chunk.content
 
 
 def test_attributes_cannot_pass_for_what_belongs_to_the_record() -> None:
@@ -245,6 +282,8 @@ def test_the_secrets_of_a_token_are_there_but_not_shown() -> None:
 @pytest.mark.parametrize(
     ("header", "delay"),
     [("1", 1.0), ("0.5", 0.5), ("0", None), ("-1", None), ("soon", None), (None, None), ("inf", None), ("nan", None),
+     ("86400", 300.0), ("1e300", 300.0), ("9" * 300, 300.0), ("9" * 5000, None),
+     ("Fri, 31 Dec 9999 23:59:59 GMT", 300.0),
      ("Thu, 01 Jan 1970 00:01:00 GMT", 20.0), ("Thu, 01 Jan 1970 00:00:30 GMT", None)],
 )  # fmt: skip
 def test_retry_after_is_seconds_or_a_date_ahead(header: str | None, delay: float | None) -> None:

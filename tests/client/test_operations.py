@@ -37,7 +37,7 @@ LEFT_OUT = {
     "startSessionAndWait": "the server waits 30 seconds, whatever limit is sent",
 }
 # These change the client and send nothing.
-LOCAL = {"scoped", "single_shot", "close", "bound_to"}
+LOCAL = {"scoped", "with_options", "single_shot", "close", "bound_to"}
 
 Function = ast.FunctionDef
 

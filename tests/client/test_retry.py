@@ -115,20 +115,21 @@ class Sent:
 
 
 BUSY = HelmrApiError("busy", status=503, retry_after=2.0)
+NEVER = float("inf")
 PENDING = HelmrApiError("wait", status=202, code="idempotency_pending", retry_after=4.0)
 
 
 def test_a_call_is_sent_three_times_at_most_and_ends_with_its_last_error() -> None:
     sent = Sent([BUSY, BUSY, last := HelmrApiError("still busy", status=503), "too late"])
     with pytest.raises(HelmrApiError) as caught:
-        sent.with_options(call_options(CALLS, repeatable=True))
+        sent.with_options(call_options(CALLS, repeatable=True, deadline=NEVER))
     assert caught.value is last
     assert (sent.count, len(sent.pauses)) == (3, 2)
 
 
 def test_a_call_that_comes_through_gives_its_answer_after_the_pauses_that_were_asked_for() -> None:
     sent = Sent([HelmrConnectionError("cut"), BUSY, "answer"])
-    assert sent.with_options(call_options(Backoff(base=0.25), repeatable=True)) == "answer"
+    assert sent.with_options(call_options(Backoff(base=0.25), repeatable=True, deadline=NEVER)) == "answer"
     first, second = sent.pauses
     assert 0 <= first <= 0.25
     assert 2 <= second <= 2.5
@@ -138,7 +139,7 @@ def test_the_pauses_of_a_call_grow_with_each_failure() -> None:
     longest = [0.0, 0.0, 0.0]
     for _ in range(200):
         sent = Sent([HelmrConnectionError("cut")] * 3 + ["answer"])
-        sent.with_options(call_options(Backoff(attempts=4, base=1.0, cap=100.0), repeatable=True))
+        sent.with_options(call_options(Backoff(attempts=4, base=1.0, cap=100.0), repeatable=True, deadline=NEVER))
         longest = [max(pair) for pair in zip(longest, sent.pauses, strict=True)]
     # Of 200 draws the largest lies in the upper half of the range, or there is no chance at all in it.
     for bound, seen in zip((1.0, 2.0, 4.0), longest, strict=True):
@@ -147,8 +148,8 @@ def test_the_pauses_of_a_call_grow_with_each_failure() -> None:
 
 def test_what_may_not_be_repeated_is_sent_once() -> None:
     for options in (
-        call_options(CALLS, repeatable=False),
-        call_options(ONCE, repeatable=True),
+        call_options(CALLS, repeatable=False, deadline=NEVER),
+        call_options(ONCE, repeatable=True, deadline=NEVER),
     ):
         sent = Sent([BUSY, "answer"])
         with pytest.raises(HelmrApiError):
@@ -158,17 +159,17 @@ def test_what_may_not_be_repeated_is_sent_once() -> None:
 
 def test_a_pending_start_is_sent_again_until_the_next_pause_would_pass_the_budget() -> None:
     sent = Sent([PENDING, HelmrApiError("wait", status=202, code="idempotency_pending"), "started"])
-    assert sent.with_options(pending_options()) == "started"
+    assert sent.with_options(pending_options(NEVER)) == "started"
     assert sent.pauses == [4.0, 0.25]
     # No time passes here but what was slept, which tenacity does not see: only a pause beyond the budget ends it.
     forever = Sent([HelmrApiError("wait", status=202, code="idempotency_pending", retry_after=99.0)])
     with pytest.raises(HelmrApiError, match="wait"):
-        forever.with_options(pending_options())
+        forever.with_options(pending_options(NEVER))
     assert forever.count == 1
 
 
 def test_only_pending_answers_are_repeated_by_the_pending_protocol() -> None:
     sent = Sent([BUSY, "started"])
     with pytest.raises(HelmrApiError):
-        sent.with_options(pending_options())
+        sent.with_options(pending_options(NEVER))
     assert sent.count == 1

@@ -96,7 +96,7 @@ def test_it_imports_and_runs_sessions(python: Path, control_plane: LocalControlP
 
 def test_the_environment_is_one_without_airflow(python: Path) -> None:
     looked = (
-        "import importlib.util as util; print([util.find_spec(n) is None for n in ('airflow', 'pendulum', 'httpx')])"
+        "import importlib.util as util; print([util.find_spec(n) is None for n in ('airflow', 'pendulum', 'httpcore')])"
     )
     done = subprocess.run([python, "-c", looked], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[True, True, False]"

@@ -10,13 +10,14 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from helmr_provider.local import LocalControlPlane, Settings, task
-from helmr_provider.local.storage.database import DatabaseError
+from helmr_provider.local.storage.database import Database, DatabaseError
 from tests.support.local.polling import until
 from tests.support.local.settings import QUICK
 from tests.support.local.wire import Wire
@@ -279,3 +280,56 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not a database, but long enough to be read as the header of one" * 20)
     with pytest.raises(DatabaseError, match="not a database"), LocalControlPlane(db=tmp_path / "notes.txt"):
         pass
+
+
+def test_a_full_disk_leaves_no_run_running_once_there_is_room_again(tmp_path: Path) -> None:
+    with LocalControlPlane(db=tmp_path / "state.db", settings=QUICK) as server:
+        wire = Wire(server)
+        runs = [wire.start("work", {"seconds": 0.05})["run"]["id"] for _ in range(5)]
+        connection = server.running.core.db._connection
+        (used,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {used}")
+        # Fill what is left in the pages.
+        for _ in range(200):
+            if wire.request("POST", "/api/tokens", {"metadata": {"x": "x" * 3000}}).status == 500:
+                break
+        else:
+            raise AssertionError("the disk did not become full")
+        until(lambda: not server.running.worker._executions)
+        connection.execute("PRAGMA max_page_count = 1000000")
+        assert {wire.ended(run)["status"] for run in runs} <= {"succeeded", "failed"}
+        assert wire.ended(wire.start("echo")["run"]["id"])["status"] == "succeeded"
+
+
+def test_a_failed_commit_leaves_no_transaction_open() -> None:
+    database = Database(None)
+    database.execute("CREATE TABLE parents (id TEXT PRIMARY KEY)")
+    database.execute("CREATE TABLE kids (parent TEXT REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED)")
+    told: list[str] = []
+
+    def inserts() -> None:
+        with database.transaction():
+            database.insert("kids", parent="nobody")
+            database.after_commit(lambda: told.append("committed"))
+
+    with pytest.raises(sqlite3.IntegrityError):
+        inserts()
+    with database.transaction():
+        database.insert("parents", id="somebody")
+    assert database.all("SELECT * FROM kids") == []
+    assert told == []
+    database.close()
+
+
+def test_a_step_of_the_machines_clock_ends_no_running_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    with LocalControlPlane(settings=QUICK) as server:
+        wire = Wire(server)
+        run_id = wire.start("work", {"seconds": 600})["run"]["id"]
+        wire.until(run_id, "running")
+        later = time.time_ns() + 86_400 * 10**9
+        monkeypatch.setattr(time, "time_ns", lambda: later)
+        server.sweep()
+        server.resume_worker()
+        until(lambda: wire.request("GET", f"/api/runs/{run_id}").status == 200)
+        assert wire.get(f"/api/runs/{run_id}")["status"] == "running"
+        monkeypatch.undo()

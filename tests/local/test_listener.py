@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import socket
 from typing import TYPE_CHECKING
@@ -56,3 +57,72 @@ async def test_a_connection_that_is_being_accepted_when_the_listener_closes_is_r
             await asyncio.wait_for(asyncio.get_running_loop().sock_recv(caller, 1), 30)
     assert listener._state.connections == set()
     gc.collect()
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"",
+        b"GET / HTTP/1.1\r\nHost: ",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n12345",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HT",
+    ],
+    ids=["nothing", "half a head", "half a body", "half of a second request"],
+)
+async def test_a_request_that_does_not_become_complete_is_given_up(begun: bytes) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    listener = Listener(app, "127.0.0.1", 0, request_seconds=0.05)
+    await listener.open()
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        writer.write(begun)
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(30):
+                await reader.read()
+        assert listener._state.connections == set()
+        writer.close()
+    finally:
+        await listener.close()
+
+
+async def test_a_complete_request_may_be_answered_as_slowly_as_it_takes() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await asyncio.sleep(0.2)
+        await send({"type": "http.response.body", "body": b"late"})
+
+    listener = Listener(app, "127.0.0.1", 0, request_seconds=0.05)
+    await listener.open()
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert b"late" in await reader.read()
+        writer.close()
+    finally:
+        await listener.close()
+
+
+async def test_a_shortage_of_descriptors_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    listener = Listener(_nothing, "127.0.0.1", 0)
+    await listener.open()
+    loop = asyncio.get_running_loop()
+    try:
+        for _ in range(2048):
+            shortage = {
+                "message": "socket.accept() out of system resource",
+                "exception": OSError(24, "Too many open files"),
+            }
+            loop.call_exception_handler(shortage)
+        assert [record.levelname for record in caplog.records] == ["ERROR"]
+        loop.call_exception_handler({"message": "something else"})
+        assert "something else" in caplog.text
+    finally:
+        await listener.close()
+
+
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None: ...

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.local import LocalControlPlane, Queue, Settings, TaskFailure, task
+from helmr_provider.local.state import queueing
 from helmr_provider.local.storage.schema import SCRIPTS
 from tests.support.local.polling import until
 from tests.support.local.settings import QUICK
@@ -268,3 +269,33 @@ def test_a_database_of_the_release_before_queues_goes_on(tmp_path: Path) -> None
     with LocalControlPlane([gate.task()], db=database, settings=Settings()) as server:
         wire = Wire(server)
         assert wire.ended(begin(wire, "a"))["status"] == "succeeded"
+
+
+def test_a_round_of_leases_reads_no_more_than_a_page_of_a_full_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    @task("one", queue=Queue("narrow", concurrency_limit=1))
+    async def one(ctx: TaskContext, payload: Any) -> None: ...
+
+    with LocalControlPlane([one], settings=QUICK) as server:
+        server.pause_worker()
+        wire = Wire(server)
+        for number in range(450):
+            wire.start("one", {"filler": "x" * 1000}, priority=number % 3)
+        core = server.running.core
+        places = queueing.Places(core)
+        read: list[int] = []
+        every = core.db.all
+
+        def counted(sql: str, *values: object) -> list[Any]:
+            rows = every(sql, *values)
+            read.append(len(rows))
+            assert all("payload" not in row.keys() for row in rows)  # noqa: SIM118 - a row is no mapping
+            return rows
+
+        monkeypatch.setattr(core.db, "all", counted)
+        first = next(iter(queueing.candidates(core, places, core.clock.now())))
+        assert first["priority"] == 2
+        assert sum(read) <= 101
+        ordered = [(-run["priority"], run["created_at"]) for run in queueing.candidates(core, places, core.clock.now())]
+        assert len(ordered) == 450
+        assert ordered == sorted(ordered)
+        monkeypatch.undo()

@@ -20,6 +20,7 @@ from helmr_provider._approvals.hitl import AVAILABLE
 from helmr_provider.operators.approval import HelmrApprovalOperator
 from tests.support.required_actions import RequiredActions
 from tests.support.task_attempts import TaskRun, fire, overdue
+from tests.support.task_states import airflow_says
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -442,19 +443,39 @@ def test_a_lost_trigger_withdraws_the_question_unless_a_retry_waits_for_it(
     assert token_of(client, attempt).status == status
 
 
-@pytest.mark.parametrize(("retried", "status"), [(True, "pending"), (False, "cancelled")])
-def test_a_killed_worker_withdraws_the_question_unless_a_retry_waits_for_it(
-    client: HelmrClient, retried: bool, status: str
+@pytest.mark.parametrize("retries", [0, 1])
+@pytest.mark.parametrize(
+    ("state", "status"), [("deferred", "pending"), ("running", "pending"), ("failed", "cancelled")]
+)
+def test_a_stopped_worker_withdraws_the_question_only_for_a_user(
+    client: HelmrClient, monkeypatch: pytest.MonkeyPatch, state: str, status: str, retries: int
 ) -> None:
+    airflow_says(monkeypatch, state)
     task = a_question()
-    task.max_tries = 1 if retried else 0
+    task.max_tries = retries
     attempt = task.start()
     asked(attempt)
     attempt.operator.on_kill()
     assert token_of(client, attempt).status == status
 
 
-def test_a_task_that_is_killed_cancels_only_a_token_of_its_own(client: HelmrClient) -> None:
+def test_a_worker_that_is_stopped_before_it_defers_in_the_last_try_withdraws_the_question(
+    client: HelmrClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    airflow_says(monkeypatch, "running")
+    task = a_question()
+    task.max_tries = 0
+    attempt = task.start()
+    asked(attempt)
+    attempt.operator._attempt.is_handed_over = False
+    attempt.operator.on_kill()
+    assert token_of(client, attempt).status == "cancelled"
+
+
+def test_a_task_that_is_killed_cancels_only_a_token_of_its_own(
+    client: HelmrClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    airflow_says(monkeypatch, "failed")
     task = a_question()
     task.max_tries = 0
     attempt = task.start()

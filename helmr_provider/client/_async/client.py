@@ -16,7 +16,14 @@ from helmr_provider.client._async.sessions import AsyncSessions
 from helmr_provider.client._async.tokens import AsyncTokens
 from helmr_provider.client._async.transport import AsyncTransport
 from helmr_provider.client._async.workspaces import AsyncWorkspaces
-from helmr_provider.client._config import MAX_STREAMS, check_scope, resolve_api_key, resolve_settings
+from helmr_provider.client._config import (
+    CALL_TIMEOUT,
+    MAX_STREAMS,
+    check_limit,
+    check_scope,
+    resolve_api_key,
+    resolve_settings,
+)
 from helmr_provider.client._http import AsyncHttp
 from helmr_provider.client._retry import ONCE
 from helmr_provider.client._secrets import hide
@@ -25,7 +32,7 @@ from helmr_provider.client._waiting.stream_slots import StreamSlots
 from helmr_provider.client._wire.json_values import json_object
 from helmr_provider.client._wire.requests import Context
 from helmr_provider.client._wire.responses import read
-from helmr_provider.client.errors import HelmrApiError
+from helmr_provider.client.errors import HelmrApiError, HelmrConfigError
 from helmr_provider.client.models.health import Health
 
 if TYPE_CHECKING:
@@ -44,9 +51,11 @@ class AsyncHelmrClient:
     :param api_key: API key; ``HELMR_API_KEY`` when left out.
     :param project_id: default project, for user-session credentials only; an API key refuses it.
     :param environment_id: default environment; goes with ``project_id``.
-    :param timeout: seconds (or timedelta) that a call may be silent.
-    :param connect_timeout: seconds (or timedelta) for a connection to stand.
+    :param timeout: seconds (or timedelta) that a whole call may take, repeats included. Streams have no such limit;
+        they end after 65 s of silence, or after ``timeout`` if that is more.
+    :param connect_timeout: seconds (or timedelta) that connecting may take.
     :param verify: false, or the path of a CA bundle, to check certificates otherwise than the system does.
+    :param cert: path of a client certificate with its key, or the paths of certificate and key.
     :param proxy: proxy URL; the proxy variables of the environment when left out.
     :param headers: more request headers.
     :param max_streams: event streams that waits may hold at once; 0 makes waits poll.
@@ -60,9 +69,10 @@ class AsyncHelmrClient:
         api_key: str | Secret | None = None,
         project_id: str | None = None,
         environment_id: str | None = None,
-        timeout: timedelta | float = 30.0,
+        timeout: timedelta | float = CALL_TIMEOUT,
         connect_timeout: timedelta | float = 5.0,
         verify: bool | str = True,
+        cert: str | tuple[str, str] | None = None,
         proxy: str | Secret | None = None,
         headers: Mapping[str, str] | None = None,
         max_streams: int = MAX_STREAMS,
@@ -75,13 +85,20 @@ class AsyncHelmrClient:
             timeout=timeout,
             connect_timeout=connect_timeout,
             verify=verify,
+            cert=cert,
             proxy=proxy,
             headers=headers,
             max_streams=max_streams,
         )
         check_scope(project_id, environment_id)
         context = Context(
-            settings.base_url, resolve_api_key(api_key), project_id, environment_id, headers=settings.headers
+            settings.base_url,
+            resolve_api_key(api_key),
+            project_id,
+            environment_id,
+            headers=settings.headers,
+            timeout=settings.timeout,
+            stream_silence=settings.stream_silence,
         )
         self._owns_connections = True
         self._set_up(AsyncTransport(AsyncHttp(settings), context), StreamSlots(settings.max_streams))
@@ -89,7 +106,11 @@ class AsyncHelmrClient:
     def _set_up(self, transport: AsyncTransport, slots: StreamSlots) -> None:
         self.transport = transport
         self.stream_slots = slots
-        self._waiter: AsyncWaiter | None = None
+
+    @property
+    def _waiter(self) -> AsyncWaiter | None:
+        waiter: AsyncWaiter | None = vars(self).get("_shared_waiter")
+        return waiter
 
     def _view(self, context: Context) -> Self:
         view = object.__new__(type(self))
@@ -159,10 +180,13 @@ class AsyncHelmrClient:
 
     @property
     def waiter(self) -> AsyncWaiter:
-        """What all waits of this client share; built by the first."""
-        if self._waiter is None:
-            self._waiter = build_async_waiter(self)
-        return self._waiter
+        """What all waits of this client share; built by the first.
+
+        :raises HelmrError: the client is closed, or belongs to another event loop.
+        """
+        self.transport.http.check_owner("wait")
+        # One waiter also if two threads come first at the same time: setdefault is atomic.
+        return self._waiter or vars(self).setdefault("_shared_waiter", build_async_waiter(self))
 
     def scoped(self, *, project_id: str | None = None, environment_id: str | None = None) -> Self:
         """Return a view of this client for another environment; it shares the connections, which stay this client's.
@@ -175,10 +199,28 @@ class AsyncHelmrClient:
         context = self.transport.context
         return self._view(dataclasses.replace(context, project_id=project_id, environment_id=environment_id))
 
+    def with_options(self, *, timeout: timedelta | float | None = None, max_retries: int | None = None) -> Self:
+        """Return a view of this client with other limits: ``client.with_options(timeout=5).runs.retrieve(run_id)``.
+
+        :param timeout: seconds (or timedelta) that a whole call may take; None leaves it as it is.
+        :param max_retries: how often a call that failed is sent again, where that is safe; None leaves it as it is.
+        :raises HelmrConfigError: an option is out of range.
+        """
+        context = self.transport.context
+        if timeout is not None:
+            context = dataclasses.replace(context, timeout=check_limit("timeout", timeout))
+        if max_retries is not None:
+            if max_retries < 0:
+                raise HelmrConfigError("max_retries must not be negative.")
+            backoff = dataclasses.replace(context.backoff, attempts=max_retries + 1)
+            context = dataclasses.replace(context, backoff=backoff)
+        return self._view(context)
+
     def single_shot(self, *, silence: float | None = None) -> Self:
         """Return a view of this client that repeats no call after a failure, for callers with a rhythm of their own.
 
-        :param silence: seconds that its calls and streams may be silent, if less than this client's own limits.
+        :param silence: seconds that its calls may take and its streams may be silent, if less than this client's own
+            limits.
         """
         return self._view(dataclasses.replace(self.transport.context, backoff=ONCE, silence=silence))
 
@@ -200,7 +242,7 @@ class AsyncHelmrClient:
         return read(Health, value, "readyz")
 
     async def aclose(self) -> None:
-        """Stop the waits and close the connections. Runs go on; a view closes its own waits only."""
+        """Stop the waits and close the connections. Runs continue; a view closes its own waits only."""
         if self._waiter is not None:
             await self._waiter.aclose()
         if self._owns_connections:

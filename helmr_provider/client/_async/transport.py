@@ -48,10 +48,12 @@ class AsyncTransport:
         content: bytes | None = None,
         credential: Secret | None = None,
         url: Secret | None = None,
+        max_body: int | None = None,
     ) -> Any:
         """Send one operation and return the JSON value of its answer.
 
         :param content: the body in its encoded form, if the caller has it.
+        :param max_body: bytes that the answer may have; None for the client's own limit.
         :raises HelmrApiError: the server refused.
         :raises HelmrConnectionError: the server was not reached, or did not answer.
         :raises HelmrProtocolError: the answer is not JSON.
@@ -66,19 +68,22 @@ class AsyncTransport:
             content=content,
             credential=credential,
             url=url,
+            max_body=max_body,
         )
+        deadline = time.monotonic() + request.limit
         repeatable = endpoint.repeatable(body)
         if not endpoint.pending:
-            return await self._repeat(endpoint, request, repeatable)
-        again = AsyncRetrying(sleep=async_sleep, **pending_options())
-        return await again(self._repeat, endpoint, request, repeatable)
+            return await self._repeat(endpoint, request, repeatable, deadline)
+        again = AsyncRetrying(sleep=async_sleep, **pending_options(deadline))
+        return await again(self._repeat, endpoint, request, repeatable, deadline)
 
-    async def _repeat(self, endpoint: Endpoint, request: Request, repeatable: bool) -> Any:  # noqa: FBT001 - tenacity passes arguments on by position
-        again = AsyncRetrying(sleep=async_sleep, **call_options(self.context.backoff, repeatable=repeatable))
-        return await again(self._once, endpoint, request)
+    async def _repeat(self, endpoint: Endpoint, request: Request, repeatable: bool, deadline: float) -> Any:  # noqa: FBT001 - tenacity passes arguments on by position
+        options = call_options(self.context.backoff, repeatable=repeatable, deadline=deadline)
+        return await AsyncRetrying(sleep=async_sleep, **options)(self._once, endpoint, request, deadline)
 
-    async def _once(self, endpoint: Endpoint, request: Request) -> Any:
-        return parse_response(endpoint, await self.http.send(request), time.time())
+    async def _once(self, endpoint: Endpoint, request: Request, deadline: float) -> Any:
+        answer = await self.http.send(request, deadline)
+        return parse_response(endpoint, answer, time.time(), request.credential)
 
     async def events(
         self, operation: str, *, path: Mapping[str, str], query: Mapping[str, Any]
@@ -93,8 +98,9 @@ class AsyncTransport:
         request = build_request(self.context, endpoint, path=path, query={**query, "follow": "1"}, body=None)
         async with contextlib.aclosing(await self.http.open(request)) as response:
             if response.status != 200:
-                raise error_from(endpoint, await response.read(), time.time())
-            if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                answer = await self.http.read_error(response)
+                raise error_from(endpoint, answer, time.time(), request.credential)
+            if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
                 raise HelmrProtocolError(
                     f"{operation} was not answered with an event stream. "
                     "Check that the address is the one of a Helmr control plane.",

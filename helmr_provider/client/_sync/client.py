@@ -7,7 +7,14 @@ import dataclasses
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
-from helmr_provider.client._config import MAX_STREAMS, check_scope, resolve_api_key, resolve_settings
+from helmr_provider.client._config import (
+    CALL_TIMEOUT,
+    MAX_STREAMS,
+    check_limit,
+    check_scope,
+    resolve_api_key,
+    resolve_settings,
+)
 from helmr_provider.client._http import Http
 from helmr_provider.client._retry import ONCE
 from helmr_provider.client._secrets import hide
@@ -26,7 +33,7 @@ from helmr_provider.client._waiting.stream_slots import StreamSlots
 from helmr_provider.client._wire.json_values import json_object
 from helmr_provider.client._wire.requests import Context
 from helmr_provider.client._wire.responses import read
-from helmr_provider.client.errors import HelmrApiError
+from helmr_provider.client.errors import HelmrApiError, HelmrConfigError
 from helmr_provider.client.models.health import Health
 
 if TYPE_CHECKING:
@@ -45,9 +52,11 @@ class HelmrClient:
     :param api_key: API key; ``HELMR_API_KEY`` when left out.
     :param project_id: default project, for user-session credentials only; an API key refuses it.
     :param environment_id: default environment; goes with ``project_id``.
-    :param timeout: seconds (or timedelta) that a call may be silent.
-    :param connect_timeout: seconds (or timedelta) for a connection to stand.
+    :param timeout: seconds (or timedelta) that a whole call may take, repeats included. Streams have no such limit;
+        they end after 65 s of silence, or after ``timeout`` if that is more.
+    :param connect_timeout: seconds (or timedelta) that connecting may take.
     :param verify: false, or the path of a CA bundle, to check certificates otherwise than the system does.
+    :param cert: path of a client certificate with its key, or the paths of certificate and key.
     :param proxy: proxy URL; the proxy variables of the environment when left out.
     :param headers: more request headers.
     :param max_streams: event streams that waits may hold at once; 0 makes waits poll.
@@ -61,9 +70,10 @@ class HelmrClient:
         api_key: str | Secret | None = None,
         project_id: str | None = None,
         environment_id: str | None = None,
-        timeout: timedelta | float = 30.0,
+        timeout: timedelta | float = CALL_TIMEOUT,
         connect_timeout: timedelta | float = 5.0,
         verify: bool | str = True,
+        cert: str | tuple[str, str] | None = None,
         proxy: str | Secret | None = None,
         headers: Mapping[str, str] | None = None,
         max_streams: int = MAX_STREAMS,
@@ -76,13 +86,20 @@ class HelmrClient:
             timeout=timeout,
             connect_timeout=connect_timeout,
             verify=verify,
+            cert=cert,
             proxy=proxy,
             headers=headers,
             max_streams=max_streams,
         )
         check_scope(project_id, environment_id)
         context = Context(
-            settings.base_url, resolve_api_key(api_key), project_id, environment_id, headers=settings.headers
+            settings.base_url,
+            resolve_api_key(api_key),
+            project_id,
+            environment_id,
+            headers=settings.headers,
+            timeout=settings.timeout,
+            stream_silence=settings.stream_silence,
         )
         self._owns_connections = True
         self._set_up(Transport(Http(settings), context), StreamSlots(settings.max_streams))
@@ -90,7 +107,11 @@ class HelmrClient:
     def _set_up(self, transport: Transport, slots: StreamSlots) -> None:
         self.transport = transport
         self.stream_slots = slots
-        self._waiter: Waiter | None = None
+
+    @property
+    def _waiter(self) -> Waiter | None:
+        waiter: Waiter | None = vars(self).get("_shared_waiter")
+        return waiter
 
     def _view(self, context: Context) -> Self:
         view = object.__new__(type(self))
@@ -160,10 +181,13 @@ class HelmrClient:
 
     @property
     def waiter(self) -> Waiter:
-        """What all waits of this client share; built by the first."""
-        if self._waiter is None:
-            self._waiter = build_waiter(self)
-        return self._waiter
+        """What all waits of this client share; built by the first.
+
+        :raises HelmrError: the client is closed, or belongs to another event loop.
+        """
+        self.transport.http.check_owner("wait")
+        # One waiter also if two threads come first at the same time: setdefault is atomic.
+        return self._waiter or vars(self).setdefault("_shared_waiter", build_waiter(self))
 
     def scoped(self, *, project_id: str | None = None, environment_id: str | None = None) -> Self:
         """Return a view of this client for another environment; it shares the connections, which stay this client's.
@@ -176,10 +200,28 @@ class HelmrClient:
         context = self.transport.context
         return self._view(dataclasses.replace(context, project_id=project_id, environment_id=environment_id))
 
+    def with_options(self, *, timeout: timedelta | float | None = None, max_retries: int | None = None) -> Self:
+        """Return a view of this client with other limits: ``client.with_options(timeout=5).runs.retrieve(run_id)``.
+
+        :param timeout: seconds (or timedelta) that a whole call may take; None leaves it as it is.
+        :param max_retries: how often a call that failed is sent again, where that is safe; None leaves it as it is.
+        :raises HelmrConfigError: an option is out of range.
+        """
+        context = self.transport.context
+        if timeout is not None:
+            context = dataclasses.replace(context, timeout=check_limit("timeout", timeout))
+        if max_retries is not None:
+            if max_retries < 0:
+                raise HelmrConfigError("max_retries must not be negative.")
+            backoff = dataclasses.replace(context.backoff, attempts=max_retries + 1)
+            context = dataclasses.replace(context, backoff=backoff)
+        return self._view(context)
+
     def single_shot(self, *, silence: float | None = None) -> Self:
         """Return a view of this client that repeats no call after a failure, for callers with a rhythm of their own.
 
-        :param silence: seconds that its calls and streams may be silent, if less than this client's own limits.
+        :param silence: seconds that its calls may take and its streams may be silent, if less than this client's own
+            limits.
         """
         return self._view(dataclasses.replace(self.transport.context, backoff=ONCE, silence=silence))
 
@@ -201,7 +243,7 @@ class HelmrClient:
         return read(Health, value, "readyz")
 
     def close(self) -> None:
-        """Stop the waits and close the connections. Runs go on; a view closes its own waits only."""
+        """Stop the waits and close the connections. Runs continue; a view closes its own waits only."""
         if self._waiter is not None:
             self._waiter.close()
         if self._owns_connections:

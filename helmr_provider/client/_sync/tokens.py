@@ -136,9 +136,12 @@ class Tokens:
         :raises HelmrConflictError: it was cancelled, or completed with other data.
         :raises HelmrGoneError: it is past its timeout.
         """
-        secret = public_access_token if isinstance(token, str) else public_access_token or token.public_access_token
+        secret = public_access_token
+        if secret is None and not isinstance(token, str):
+            secret = token.public_access_token
         credential, secret, public_access_token = None if secret is None else hide(secret), None, None
         token_id = token if isinstance(token, str) else token.id
+        # An empty credential is refused below: it must not turn into the client's own.
         if credential is None:
             return self._complete("completeToken", data, path={"token_id": token_id})
         check_credential(credential, "The public access token")

@@ -49,10 +49,12 @@ class Transport:
         content: bytes | None = None,
         credential: Secret | None = None,
         url: Secret | None = None,
+        max_body: int | None = None,
     ) -> Any:
         """Send one operation and return the JSON value of its answer.
 
         :param content: the body in its encoded form, if the caller has it.
+        :param max_body: bytes that the answer may have; None for the client's own limit.
         :raises HelmrApiError: the server refused.
         :raises HelmrConnectionError: the server was not reached, or did not answer.
         :raises HelmrProtocolError: the answer is not JSON.
@@ -67,19 +69,22 @@ class Transport:
             content=content,
             credential=credential,
             url=url,
+            max_body=max_body,
         )
+        deadline = time.monotonic() + request.limit
         repeatable = endpoint.repeatable(body)
         if not endpoint.pending:
-            return self._repeat(endpoint, request, repeatable)
-        again = Retrying(sleep=sleep, **pending_options())
-        return again(self._repeat, endpoint, request, repeatable)
+            return self._repeat(endpoint, request, repeatable, deadline)
+        again = Retrying(sleep=sleep, **pending_options(deadline))
+        return again(self._repeat, endpoint, request, repeatable, deadline)
 
-    def _repeat(self, endpoint: Endpoint, request: Request, repeatable: bool) -> Any:  # noqa: FBT001 - tenacity passes arguments on by position
-        again = Retrying(sleep=sleep, **call_options(self.context.backoff, repeatable=repeatable))
-        return again(self._once, endpoint, request)
+    def _repeat(self, endpoint: Endpoint, request: Request, repeatable: bool, deadline: float) -> Any:  # noqa: FBT001 - tenacity passes arguments on by position
+        options = call_options(self.context.backoff, repeatable=repeatable, deadline=deadline)
+        return Retrying(sleep=sleep, **options)(self._once, endpoint, request, deadline)
 
-    def _once(self, endpoint: Endpoint, request: Request) -> Any:
-        return parse_response(endpoint, self.http.send(request), time.time())
+    def _once(self, endpoint: Endpoint, request: Request, deadline: float) -> Any:
+        answer = self.http.send(request, deadline)
+        return parse_response(endpoint, answer, time.time(), request.credential)
 
     def events(self, operation: str, *, path: Mapping[str, str], query: Mapping[str, Any]) -> Stream[ServerSentEvent]:
         """Open one stream and yield its events until the server ends it. Nothing is repeated here.
@@ -92,8 +97,9 @@ class Transport:
         request = build_request(self.context, endpoint, path=path, query={**query, "follow": "1"}, body=None)
         with contextlib.closing(self.http.open(request)) as response:
             if response.status != 200:
-                raise error_from(endpoint, response.read(), time.time())
-            if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                answer = self.http.read_error(response)
+                raise error_from(endpoint, answer, time.time(), request.credential)
+            if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
                 raise HelmrProtocolError(
                     f"{operation} was not answered with an event stream. "
                     "Check that the address is the one of a Helmr control plane.",

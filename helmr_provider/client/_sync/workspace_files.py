@@ -37,6 +37,7 @@ class WorkspaceFiles:
         source: Source = "current",
         version_id: str | None = None,
         materialization_id: str | None = None,
+        max_bytes: int | None = None,
     ) -> bytes:
         """Read a file (readWorkspaceFile): regular files of up to 32 MiB; links are not followed.
 
@@ -44,12 +45,14 @@ class WorkspaceFiles:
         :param source: the current version, or another one. The server does not read live files yet.
         :param version_id: with source version.
         :param materialization_id: with source live.
+        :param max_bytes: largest file to take into memory, in bytes; None for the client's limit of 60 MiB.
         :raises ValueError: an option does not fit; nothing was sent.
         :raises HelmrNotFoundError: no such file or version, or nothing was captured yet.
+        :raises HelmrProtocolError: the file is larger than ``max_bytes``.
         :raises HelmrApiError: 413 for a file that is too large, 422 for one that is not regular.
         """
         query = {"path": file_path(path), **source_query(source, version_id, materialization_id)}
-        content: bytes = self._transport.call("readWorkspaceFile", path=self._path, query=query)
+        content: bytes = self._transport.call("readWorkspaceFile", path=self._path, query=query, max_body=max_bytes)
         return content
 
     def stat(

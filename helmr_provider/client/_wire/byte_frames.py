@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from helmr_provider.client._secrets import scrub
+from helmr_provider.client._secrets import scrub_value
 from helmr_provider.client._wire.json_values import json_object
 from helmr_provider.client._wire.responses import MAX_RAW, read
 from helmr_provider.client.errors import (
@@ -41,16 +41,16 @@ def chunk_or_end(frame: ServerSentEvent, operation: str) -> StreamChunk | Stream
     if frame.event == "workspace_stream_chunk":
         return read(StreamChunk, members, operation)
     if frame.event in _ENDS:
-        return _end(read(StreamTerminal, members, operation), operation)
+        return _end(read(StreamTerminal, scrub_value(members), operation), operation)
     if frame.event == "workspace_stream_error":
         code, message, cursor = members.get("code"), members.get("message"), members.get("cursor")
         said = message if isinstance(message, str) and message else "no explanation"
         raise WorkspaceStreamError(
-            f"{operation}: the stream ended with {code}: {scrub(said)}",
+            f"{operation}: the stream ended with {code}: {said}",
             code=code if isinstance(code, str) else None,
             cursor=cursor if isinstance(cursor, int) else None,
         )
-    raise _unknown(frame, operation, f"has the unknown name {frame.event!r}")
+    raise _unknown(frame, operation, f"has the unknown name {frame.event[:80]!r}")
 
 
 def _end(terminal: StreamTerminal, operation: str) -> StreamTerminal:
@@ -68,5 +68,5 @@ def _unknown(frame: ServerSentEvent, operation: str, why: str) -> HelmrProtocolE
     return HelmrProtocolError(
         f"{operation}: a frame {why}. The control plane, or something in between, does not follow the contract.",
         operation=operation,
-        raw=scrub(frame.data)[:MAX_RAW],
+        raw=frame.data[:MAX_RAW],
     )

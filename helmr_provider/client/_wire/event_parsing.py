@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic import ValidationError
 
-from helmr_provider.client._secrets import scrub
 from helmr_provider.client._wire.json_values import json_object
 from helmr_provider.client._wire.responses import MAX_RAW, read
 from helmr_provider.client.errors import HelmrConnectionError, HelmrProtocolError
@@ -28,11 +27,9 @@ from helmr_provider.client.models.logs import LogChunk
 
 if TYPE_CHECKING:
     from helmr_provider.client._wire.sse import ServerSentEvent
-    from helmr_provider.client.models.events import (
-        RunEvent,
-    )
+    from helmr_provider.client.models.events import BaseRunEvent, RunEvent
 
-_BY_MESSAGE: Final[dict[str, tuple[type[RunEvent], dict[str, Any]]]] = {
+_BY_MESSAGE: Final[dict[str, tuple[type[BaseRunEvent], dict[str, Any]]]] = {
     "log.stdout": (LogEvent, {"stream": "stdout"}),
     "log.stderr": (LogEvent, {"stream": "stderr"}),
     "run.completed": (TaskResultEvent, {}),
@@ -40,7 +37,7 @@ _BY_MESSAGE: Final[dict[str, tuple[type[RunEvent], dict[str, Any]]]] = {
     "run.cancelled": (RunCancelledEvent, {}),
     "run.expired": (RunExpiredEvent, {}),
 }
-_WAITS: Final[dict[str, tuple[type[RunEvent], str]]] = {
+_WAITS: Final[dict[str, tuple[type[BaseRunEvent], str]]] = {
     "run_wait.created": (WaitEvent, "_wait"),
     "run_wait.completed": (WaitCompletedEvent, "_wait_completed"),
     "run_wait.timed_out": (WaitTimedOutEvent, "_wait_timed_out"),
@@ -111,7 +108,7 @@ def event_from_record(record: EventRecord) -> RunEvent:
     # Absent and null attributes take the event's own default.
     given = {name: value for name, value in attributes.items() if value is not None}
     name = record.message if record.message in _BY_MESSAGE or record.message in _WAITS else record.kind
-    model: type[RunEvent] = UnknownEvent
+    model: type[BaseRunEvent] = UnknownEvent
     more: dict[str, Any] = {"type": "unknown", "kind": name}
     if name in _BY_MESSAGE:
         model, more = _BY_MESSAGE[name]
@@ -119,16 +116,26 @@ def event_from_record(record: EventRecord) -> RunEvent:
     elif name in _WAITS:
         wait_id = given.get("run_wait_id") or given.get("wait_id")
         kind = given.get("kind")
-        if kind in {"token", "stream", "timer"} and isinstance(wait_id, str):
+        if isinstance(kind, str) and kind in {"token", "stream", "timer"} and isinstance(wait_id, str):
             model, suffix = _WAITS[name]
             more = {"type": f"{kind}{suffix}", "kind": kind, "wait_id": wait_id}
+    unreadable: set[Any] = set()
+    try:
+        return cast("RunEvent", model.model_validate({**given, **more, **shared}))
+    except ValidationError as error:
+        unreadable = {issue["loc"][0] for issue in error.errors(include_url=False, include_input=False)}
+    # Unreadable attributes take the event's own default, too; the record has them as they are.
+    readable = {name: value for name, value in given.items() if name not in unreadable}
     with suppress(ValidationError):
-        return model.model_validate({**given, **more, **shared})
+        return cast("RunEvent", model.model_validate({**readable, **more, **shared}))
     raise _bad_frame(f"is a {name} that does not fit", "getRunEvents", record.id, json.dumps(record.raw))
 
 
 def _is_position(value: Any) -> bool:
-    return isinstance(value, str) and value.isascii() and value.isdigit() and int(value) <= _LARGEST_ID
+    # Python refuses to read thousands of digits.
+    if not isinstance(value, str) or len(value) > len(str(_LARGEST_ID)):
+        return False
+    return value.isascii() and value.isdigit() and int(value) <= _LARGEST_ID
 
 
 def _bad_frame(why: str, operation: str, cursor: str | None, text: str) -> HelmrProtocolError:
@@ -136,5 +143,5 @@ def _bad_frame(why: str, operation: str, cursor: str | None, text: str) -> Helmr
         f"{operation}: an event {why}. The control plane, or something in between, does not follow the contract.",
         operation=operation,
         cursor=cursor,
-        raw=scrub(text)[:MAX_RAW],
+        raw=text[:MAX_RAW],
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from helmr_provider import __version__
+from helmr_provider.client._config import CALL_TIMEOUT, STREAM_SILENCE
 from helmr_provider.client._retry import CALLS, STREAMS
 from helmr_provider.client._secrets import Secret
 from helmr_provider.client._wire.json_values import encode
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from helmr_provider.client._wire.endpoints import Endpoint
 
 API_VERSION: Final = "2026-06-06"
-_HEADERS: Final = {"Helmr-API-Version": API_VERSION, "Helmr-SDK-Version": f"airflow-provider-helmr/{__version__}"}
+_AGENT: Final = f"airflow-provider-helmr/{__version__}"
+_HEADERS: Final = {"user-agent": _AGENT, "helmr-api-version": API_VERSION, "helmr-sdk-version": _AGENT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,9 @@ class Context:
     :param headers: more request headers.
     :param backoff: how plain calls are repeated.
     :param reconnects: pauses between the streams of a follower.
-    :param silence: seconds that a call or a stream may be silent, if less than the client's own limits.
+    :param timeout: seconds that a whole call may take, repeats included.
+    :param stream_silence: seconds after which a silent stream counts as dead.
+    :param silence: a lower limit for both.
     """
 
     base_url: str
@@ -42,6 +46,8 @@ class Context:
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     backoff: Backoff = CALLS
     reconnects: Backoff = STREAMS
+    timeout: float = CALL_TIMEOUT
+    stream_silence: float = STREAM_SILENCE
     silence: float | None = None
 
 
@@ -55,7 +61,11 @@ class Request:
     :param headers: without the credential.
     :param content: body.
     :param credential: bearer.
-    :param silence: seconds without a byte, if less than the client's own limit.
+    :param limit: seconds that a whole call may take, or that a stream may be silent.
+    :param streams: whether the answer is followed.
+    :param to_base: whether it goes to the control plane's own address.
+    :param max_body: bytes that the answer may have; None for the client's own limit.
+    :param smaller: advice for an answer that is larger.
     """
 
     operation: str
@@ -64,7 +74,11 @@ class Request:
     headers: dict[str, str] = field(repr=False)
     content: bytes | None = field(default=None, repr=False)
     credential: Secret | None = None
-    silence: float | None = None
+    limit: float = CALL_TIMEOUT
+    streams: bool = False
+    to_base: bool = True
+    max_body: int | None = None
+    smaller: str = "ask for less, for example with limit="
 
 
 def build_request(
@@ -77,6 +91,7 @@ def build_request(
     content: bytes | None = None,
     credential: Secret | None = None,
     url: Secret | None = None,
+    max_body: int | None = None,
 ) -> Request:
     """Build the request for an endpoint.
 
@@ -84,6 +99,7 @@ def build_request(
     :param content: the encoded body, if there is one already.
     :param credential: public access token, for the endpoints that take one.
     :param url: whole URL instead of base and path, for callbacks.
+    :param max_body: bytes that the answer may have.
     :raises HelmrConfigError: the client has no API key, and the endpoint needs one.
     :raises PayloadValidationError: the body is not JSON, or a value holds a NUL character.
     """
@@ -94,17 +110,37 @@ def build_request(
     for name, value in (*path.items(), *query.items()):
         if isinstance(value, str) and "\0" in value:
             raise PayloadValidationError(f"{endpoint.operation}: {name} contains a NUL character; Helmr stores none.")
+    to_base = url is None
     if url is None:
         target = endpoint.target(path, query, project_id=context.project_id, environment_id=context.environment_id)
         url = Secret(context.base_url + target)
     follow = endpoint.follows and query.get("follow") == "1"
-    headers = {**context.headers, **_HEADERS, "Accept": "text/event-stream" if follow else "application/json"}
+    # Event streams are not compressed: a compressing proxy holds small events back until its buffer is full.
+    headers = {
+        **_HEADERS,
+        "accept": "text/event-stream" if follow else "application/json",
+        "accept-encoding": "identity" if follow else "gzip",
+    }
     if follow:
-        # A compressing proxy holds small events back until its buffer is full.
-        headers |= {"Accept-Encoding": "identity", "Cache-Control": "no-store"}
+        headers["cache-control"] = "no-store"
     if endpoint.reads == "bytes":
-        headers["Accept"] = "application/octet-stream"
+        headers["accept"] = "application/octet-stream"
     if endpoint.sends:
         content = content or encode(body or {}, f"The body of {endpoint.operation}")
-        headers["Content-Type"] = "application/json"
-    return Request(endpoint.operation, endpoint.method, url, headers, content, credential, context.silence)
+        headers["content-type"] = "application/json"
+    # The caller's own headers replace these.
+    headers |= {name.lower(): value for name, value in context.headers.items()}
+    limit = context.stream_silence if follow else context.timeout
+    return Request(
+        endpoint.operation,
+        endpoint.method,
+        url,
+        headers,
+        content,
+        credential,
+        limit=limit if context.silence is None else min(limit, context.silence),
+        streams=follow,
+        to_base=to_base,
+        max_body=max_body,
+        smaller="raise max_bytes=" if endpoint.reads == "bytes" else "ask for less, for example with limit=",
+    )

@@ -135,8 +135,12 @@ def check_retry(retry: RetryPolicy) -> RetryPolicy:
     if members.get("enabled") is False and set(members) == {"enabled"}:
         return retry
     attempts: Any = members.get("maxAttempts")
-    if set(members) - {"enabled", "maxAttempts", "backoff"} or members.get("enabled", True) is not True:
-        raise ValueError("retry takes enabled, maxAttempts and backoff; {'enabled': False} alone turns retries off.")
+    if unknown := sorted(set(members) - {"enabled", "maxAttempts", "backoff"}):
+        raise ValueError(f"retry has no member {unknown[0]!r}; it takes enabled, maxAttempts and backoff.")
+    if members.get("enabled", True) is False:
+        raise ValueError("retry.enabled False turns retries off; it goes with no other member.")
+    if members.get("enabled", True) is not True:
+        raise ValueError("retry.enabled must be true or false.")
     if not is_whole(attempts) or not 1 <= attempts <= 10:
         raise ValueError("retry.maxAttempts must be a whole number from 1 to 10.")
     pauses = json_object(members.get("backoff", {}))

@@ -120,7 +120,7 @@ class EventParser:
             self._event = value
         elif name == "id" and "\0" not in value:
             self.last_id = value
-        elif name == "retry" and value.isascii() and value.isdigit():
+        elif name == "retry" and value.isascii() and value.isdigit() and len(value) < 10:
             self._retry = int(value)
 
     def _dispatch(self, *, complete: bool = True) -> Iterator[ServerSentEvent]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from pydantic import Field, model_validator
 
 from helmr_provider.client._session_ref import SessionRef
-from helmr_provider.client.models.base import OptionalText, WireModel
+from helmr_provider.client.models.base import Instant, OptionalText, WireModel
 from helmr_provider.client.streams import input_stream, output_stream
 
 if TYPE_CHECKING:
@@ -114,6 +113,6 @@ class PublicAccessToken(WireModel):
     id: str
     public_access_token: OptionalText = Field(default=None, repr=False)
     scope: PublicScope
-    expires_at: datetime
+    expires_at: Instant
     max_uses: int | None = None
-    created_at: datetime
+    created_at: Instant

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PrivateAttr, model_validator
+
+from helmr_provider.client.errors import HelmrProtocolError
 
 if TYPE_CHECKING:
     from pydantic import ModelWrapValidatorHandler
@@ -45,6 +50,24 @@ class WireModel(BaseModel):
 
 def _blank_is_absent(value: Any) -> Any:
     return None if value == "" else value
+
+
+def _aware(value: datetime) -> datetime:
+    return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+
+
+Instant = Annotated[datetime, AfterValidator(_aware)]
+"""An aware point in time. One without a zone counts as UTC, so that times can always be compared."""
+
+
+def decode_base64(text: str) -> bytes:
+    """Return the bytes that a text encodes.
+
+    :raises HelmrProtocolError: it is not base64.
+    """
+    with suppress(ValueError):
+        return b64decode(text, validate=True)
+    raise HelmrProtocolError("A chunk of output is not base64.", raw=text[:200])
 
 
 OptionalText = Annotated[str | None, BeforeValidator(_blank_is_absent)]

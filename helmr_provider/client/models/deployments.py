@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
-from helmr_provider.client.models.base import OptionalText, WireModel
+from helmr_provider.client.models.base import Instant, OptionalText, WireModel
 
 _NOT_REACHED = "0001-01-01T00:00:00Z"
 
@@ -38,7 +38,7 @@ class DeployedTask(WireModel):
     queue_name: OptionalText = None
     concurrency_limit: int | None = None
     ttl: OptionalText = None
-    created_at: datetime
+    created_at: Instant
 
 
 class Sandbox(WireModel):
@@ -71,7 +71,7 @@ class Sandbox(WireModel):
     default_gid: int | None = None
     default_workdir: str = ""
     contract_version: int = 0
-    created_at: datetime
+    created_at: Instant
 
 
 class Deployment(WireModel):
@@ -98,7 +98,7 @@ class Deployment(WireModel):
     status: str
     error: Any = None
     tasks: tuple[DeployedTask, ...] = ()
-    created_at: datetime
+    created_at: Instant
     building_at: Reached = None
     built_at: Reached = None
     deployed_at: Reached = None
@@ -111,5 +111,5 @@ class StoredSecret(WireModel):
     project_id: str
     environment_id: str
     name: str
-    created_at: datetime
-    updated_at: datetime
+    created_at: Instant
+    updated_at: Instant

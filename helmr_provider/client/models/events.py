@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from helmr_provider.client.models.base import OptionalText, WireModel
+from helmr_provider.client.models.base import Instant, OptionalText, WireModel
 
 # The records after which only the snapshot can tell whether the run is over (contract/behaviour.md section 7.3).
 TERMINAL_KINDS: Final = frozenset({"run.completed", "run.failed", "run.cancelled", "run.expired"})
@@ -25,7 +24,7 @@ class EventRecord(WireModel):
     id: str
     kind: str
     message: str
-    at: datetime
+    at: Instant
     run_id: OptionalText = None
     run_lease_id: OptionalText = None
     attempt_id: OptionalText = None
@@ -60,7 +59,7 @@ _Number = Annotated[float | None, BeforeValidator(_number_or_none)]
 _Tags = Annotated[tuple[str, ...], BeforeValidator(_all_text_or_empty)]
 
 
-class RunEvent(BaseModel):
+class BaseRunEvent(BaseModel):
     """What all events share.
 
     :param run_id: the run.
@@ -72,12 +71,12 @@ class RunEvent(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     run_id: str = ""
-    at: datetime
+    at: Instant
     cursor: str
     raw: EventRecord = Field(repr=False)
 
 
-class LogEvent(RunEvent):
+class LogEvent(BaseRunEvent):
     """The task wrote output; the bytes are in ``runs.logs``. Counts are 0 where the server redacts them."""
 
     type: Literal["log"] = "log"
@@ -86,7 +85,7 @@ class LogEvent(RunEvent):
     observed_seq: int = 0
 
 
-class WaitEvent(RunEvent):
+class WaitEvent(BaseRunEvent):
     """The run began to wait. This server version never writes it."""
 
     type: Literal["token_wait", "stream_wait", "timer_wait"]
@@ -98,7 +97,7 @@ class WaitEvent(RunEvent):
     timeout: _Number = None
 
 
-class WaitCompletedEvent(RunEvent):
+class WaitCompletedEvent(BaseRunEvent):
     """A wait of the run was resolved. This server version never writes it."""
 
     type: Literal["token_wait_completed", "stream_wait_completed", "timer_wait_completed"]
@@ -107,7 +106,7 @@ class WaitCompletedEvent(RunEvent):
     payload: Any = None
 
 
-class WaitTimedOutEvent(RunEvent):
+class WaitTimedOutEvent(BaseRunEvent):
     """A wait of the run timed out. This server version never writes it."""
 
     type: Literal["token_wait_timed_out", "stream_wait_timed_out", "timer_wait_timed_out"]
@@ -115,14 +114,14 @@ class WaitTimedOutEvent(RunEvent):
     kind: WaitKind
 
 
-class TaskResultEvent(RunEvent):
+class TaskResultEvent(BaseRunEvent):
     """The task returned."""
 
     type: Literal["task_result"] = "task_result"
     exit_code: int = 0
 
 
-class RunFailedEvent(RunEvent):
+class RunFailedEvent(BaseRunEvent):
     """An attempt failed; another may follow.
 
     :param failure_kind: ``task_failed``, ``worker_failed``, ``max_duration``, ``task_not_found``, … (open-ended). The
@@ -141,14 +140,14 @@ class RunFailedEvent(RunEvent):
     message: _Text = None
 
 
-class RunCancelledEvent(RunEvent):
+class RunCancelledEvent(BaseRunEvent):
     """The run was cancelled, and the worker let go of it."""
 
     type: Literal["run_cancelled"] = "run_cancelled"
     reason: _Text = None
 
 
-class RunExpiredEvent(RunEvent):
+class RunExpiredEvent(BaseRunEvent):
     """The run stayed queued for longer than its ttl."""
 
     type: Literal["run_expired"] = "run_expired"
@@ -156,7 +155,7 @@ class RunExpiredEvent(RunEvent):
     message: _Text = None
 
 
-class UnknownEvent(RunEvent):
+class UnknownEvent(BaseRunEvent):
     """A record without a typed form; everything it says is in ``raw``.
 
     :param kind: what the server calls it.
@@ -164,6 +163,20 @@ class UnknownEvent(RunEvent):
 
     type: Literal["unknown"] = "unknown"
     kind: str
+
+
+RunEvent: TypeAlias = (
+    LogEvent
+    | WaitEvent
+    | WaitCompletedEvent
+    | WaitTimedOutEvent
+    | TaskResultEvent
+    | RunFailedEvent
+    | RunCancelledEvent
+    | RunExpiredEvent
+    | UnknownEvent
+)
+"""Any event. ``if event.type == "log"`` narrows it for type checkers."""
 
 
 def _cursor_text(value: Any) -> Any:

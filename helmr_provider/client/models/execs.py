@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
-from datetime import datetime
 from typing import Any
 
 from pydantic import AliasChoices, Field
 
-from helmr_provider.client.models.base import OptionalText, WireModel
+from helmr_provider.client.models.base import Instant, OptionalText, WireModel, decode_base64
 
 # Newer servers call a materialization a mount (contract/behaviour.md section 20).
 _MATERIALIZATION = AliasChoices("materialization_id", "workspace_mount_id")
@@ -41,11 +39,11 @@ class Exec(WireModel):
     stdout_cursor: int = 0
     stderr_cursor: int = 0
     stdin_cursor: int = 0
-    stdin_closed_at: datetime | None = None
-    created_at: datetime
-    started_at: datetime | None = None
-    exited_at: datetime | None = None
-    updated_at: datetime
+    stdin_closed_at: Instant | None = None
+    created_at: Instant
+    started_at: Instant | None = None
+    exited_at: Instant | None = None
+    updated_at: Instant
     is_cached: bool = False
 
     @property
@@ -81,10 +79,10 @@ class Pty(WireModel):
     output_cursor: int = 0
     input_cursor: int = 0
     error: Any = None
-    created_at: datetime
-    started_at: datetime | None = None
-    closed_at: datetime | None = None
-    updated_at: datetime
+    created_at: Instant
+    started_at: Instant | None = None
+    closed_at: Instant | None = None
+    updated_at: Instant
     is_cached: bool = False
 
     @property
@@ -111,13 +109,13 @@ class StreamChunk(WireModel):
     offset_start: int
     offset_end: int
     data: str = Field(repr=False)
-    observed_at: datetime
-    created_at: datetime
+    observed_at: Instant
+    created_at: Instant
 
     @property
     def content(self) -> bytes:
         """The bytes."""
-        return b64decode(self.data)
+        return decode_base64(self.data)
 
     def content_from(self, cursor: int) -> bytes:
         """Return the bytes from a cursor on: the first chunk behind a cursor can begin before it."""

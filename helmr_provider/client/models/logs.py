@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import codecs
-from base64 import b64decode
-from datetime import datetime
 
 from pydantic import Field
 
-from helmr_provider.client.models.base import OptionalText, WireModel
+from helmr_provider.client.models.base import Instant, OptionalText, WireModel, decode_base64
 
 
 class LogSnapshot(WireModel):
@@ -30,12 +28,12 @@ class LogSnapshot(WireModel):
     @property
     def stdout_content(self) -> bytes:
         """Standard output."""
-        return b64decode(self.stdout_base64)
+        return decode_base64(self.stdout_base64)
 
     @property
     def stderr_content(self) -> bytes:
         """Standard error."""
-        return b64decode(self.stderr_base64)
+        return decode_base64(self.stderr_base64)
 
     @property
     def stdout(self) -> str:
@@ -63,12 +61,12 @@ class LogChunk(WireModel):
     stream: str
     content_base64: str = Field(default="", repr=False)
     observed_seq: int = 0
-    at: datetime
+    at: Instant
 
     @property
     def content(self) -> bytes:
         """The bytes."""
-        return b64decode(self.content_base64)
+        return decode_base64(self.content_base64)
 
 
 class LogDecoder:

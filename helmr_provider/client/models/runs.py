@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from pydantic import Field
 
 from helmr_provider.client._schemas import parse
 from helmr_provider.client.errors import PayloadValidationError
-from helmr_provider.client.models.base import WireModel
+from helmr_provider.client.models.base import Instant, WireModel
 from helmr_provider.client.tasks import Task
 
 if TYPE_CHECKING:
@@ -29,6 +28,9 @@ class RunHandle(WireModel):
 
     id: str
     task_id: str
+
+    def __hash__(self) -> int:
+        return hash(self.id)
 
 
 class RunSnapshot(RunHandle):
@@ -57,8 +59,8 @@ class RunSnapshot(RunHandle):
     api_version: str = ""
     sdk_version: str | None = None
     cli_version: str | None = None
-    created_at: datetime
-    updated_at: datetime
+    created_at: Instant
+    updated_at: Instant
 
     @property
     def has_output(self) -> bool:
@@ -159,8 +161,8 @@ class RunOperation(WireModel):
     kind: str
     status: str
     reason: str | None = None
-    created_at: datetime
-    applied_at: datetime | None = None
+    created_at: Instant
+    applied_at: Instant | None = None
 
 
 class RunCancellation(WireModel):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, Self
 
 from pydantic import Field
 
 from helmr_provider.client._schemas import parse
-from helmr_provider.client.models.base import OptionalText, WireModel
+from helmr_provider.client.models.base import Instant, OptionalText, WireModel
 
 
 class Schedule(WireModel):
@@ -23,7 +22,7 @@ class Schedule(WireModel):
     """
 
     id: str
-    type: str
+    type: str = ""
     project_id: str
     environment_id: str
     task: str
@@ -32,12 +31,12 @@ class Schedule(WireModel):
     cron: str
     timezone: str = "UTC"
     active: bool
-    status: str
+    status: str = ""
     last_error: OptionalText = None
-    next_fire_at: datetime | None = None
-    last_fire_at: datetime | None = None
-    created_at: datetime
-    updated_at: datetime
+    next_fire_at: Instant | None = None
+    last_fire_at: Instant | None = None
+    created_at: Instant
+    updated_at: Instant
 
 
 class ScheduledRunPayload(WireModel):
@@ -49,13 +48,13 @@ class ScheduledRunPayload(WireModel):
     :param upcoming: the next slots, up to five.
     """
 
-    timestamp: datetime
-    last_timestamp: datetime | None = Field(default=None, alias="lastTimestamp")
+    timestamp: Instant
+    last_timestamp: Instant | None = Field(default=None, alias="lastTimestamp")
     timezone: str
     schedule_id: str = Field(alias="scheduleId")
     schedule_type: str = Field(alias="scheduleType")
     external_id: OptionalText = Field(default=None, alias="externalId")
-    upcoming: tuple[datetime, ...]
+    upcoming: tuple[Instant, ...]
 
     @classmethod
     def parse(cls, payload: Any) -> Self:

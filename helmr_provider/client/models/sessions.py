@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, ClassVar
 
 from pydantic import Field
 
-from helmr_provider.client.models.base import OptionalText, WireModel
+from helmr_provider.client.models.base import Instant, OptionalText, WireModel
 from helmr_provider.client.models.runs import TERMINAL_STATUSES, RunSnapshot
 
 
@@ -41,10 +40,10 @@ class SessionSnapshot(WireModel):
     error: Any = None
     timed_out: bool = False
     terminal_reason: Any = None
-    expires_at: datetime | None = None
-    expired_at: datetime | None = None
-    created_at: datetime
-    updated_at: datetime
+    expires_at: Instant | None = None
+    expired_at: Instant | None = None
+    created_at: Instant
+    updated_at: Instant
 
     @property
     def is_open(self) -> bool:
@@ -71,8 +70,8 @@ class SessionRun(WireModel):
     status: str
     execution_status: str = ""
     terminal_outcome: OptionalText = None
-    created_at: datetime
-    ended_at: datetime | None = None
+    created_at: Instant
+    ended_at: Instant | None = None
 
     @property
     def is_terminal(self) -> bool:

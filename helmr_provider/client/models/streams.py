@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, ClassVar, Generic
 
 from pydantic import Field
 from typing_extensions import TypeVar
 
-from helmr_provider.client.models.base import OptionalText, WireModel
+from helmr_provider.client.models.base import Instant, OptionalText, WireModel
 
 T = TypeVar("T", default=Any)
 
@@ -26,7 +25,7 @@ class SessionStream(WireModel):
     direction: str
     sequence: int = 0
     metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
-    created_at: datetime
+    created_at: Instant
 
 
 class StreamRecord(WireModel, Generic[T]):
@@ -44,7 +43,7 @@ class StreamRecord(WireModel, Generic[T]):
     data: T
     correlation_id: OptionalText = None
     content_type: str = "application/json"
-    created_at: datetime
+    created_at: Instant
 
 
 class SentRecord(WireModel):

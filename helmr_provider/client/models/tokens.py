@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, ClassVar
 
 from pydantic import Field
 
-from helmr_provider.client.models.base import OptionalText, WireModel
+from helmr_provider.client.models.base import Instant, OptionalText, WireModel
 
 
 class Token(WireModel):
@@ -25,7 +24,7 @@ class Token(WireModel):
     status: str = "pending"
     callback_url: OptionalText = Field(default=None, repr=False)
     public_access_token: OptionalText = Field(default=None, repr=False)
-    timeout_at: datetime | None = None
+    timeout_at: Instant | None = None
     data: Any = None
     tags: tuple[str, ...] = ()
     metadata: dict[str, Any] = Field(default_factory=dict[str, Any])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from pydantic import AliasChoices, Field
 
-from helmr_provider.client.models.base import OptionalText, WireModel
+from helmr_provider.client.models.base import Instant, OptionalText, WireModel
 
 
 class Workspace(WireModel):
@@ -34,14 +33,14 @@ class Workspace(WireModel):
     last_materialization_id: OptionalText = None
     metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
     tags: tuple[str, ...] = ()
-    auto_stop_at: datetime | None = None
-    auto_archive_at: datetime | None = None
-    auto_delete_at: datetime | None = None
-    last_activity_at: datetime
-    created_at: datetime
-    updated_at: datetime
-    archived_at: datetime | None = None
-    deleted_at: datetime | None = None
+    auto_stop_at: Instant | None = None
+    auto_archive_at: Instant | None = None
+    auto_delete_at: Instant | None = None
+    last_activity_at: Instant
+    created_at: Instant
+    updated_at: Instant
+    archived_at: Instant | None = None
+    deleted_at: Instant | None = None
     is_cached: bool = False
 
 
@@ -63,10 +62,10 @@ class Materialization(WireModel):
     claim_attempt: int = 0
     fencing_generation: int = 0
     dirty_generation: int = 0
-    reservation_expires_at: datetime | None = None
-    last_heartbeat_at: datetime | None = None
-    created_at: datetime
-    updated_at: datetime
+    reservation_expires_at: Instant | None = None
+    last_heartbeat_at: Instant | None = None
+    created_at: Instant
+    updated_at: Instant
 
     @property
     def is_running(self) -> bool:
@@ -109,7 +108,7 @@ class FileEntry(WireModel):
     size_bytes: int = 0
     mode: int = 0
     link_target: OptionalText = None
-    mod_time: datetime | None = None
+    mod_time: Instant | None = None
 
     @property
     def permissions(self) -> int:
@@ -147,5 +146,5 @@ class WorkspaceVersion(WireModel):
     artifact_encoding: str = ""
     artifact_entry_count: int = 0
     message: OptionalText = None
-    promoted_at: datetime | None = None
-    created_at: datetime
+    promoted_at: Instant | None = None
+    created_at: Instant

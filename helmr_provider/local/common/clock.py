@@ -30,14 +30,18 @@ _LAYOUT_PARTS = (
 
 
 class Clock:
-    """The clock that everything in one control plane reads. It shows real time until it is told otherwise."""
+    """The clock that everything in one control plane reads. It shows real time unless it is set otherwise.
+
+    It reads the machine's time once and counts from there, so that a step of the machine's clock ends no running task.
+    Time in which the machine was suspended counts.
+    """
 
     def __init__(self) -> None:
         self.reset()
 
     def now(self) -> int:
         """Return the present in microseconds since the epoch."""
-        return self._shown + int((_real() - self._since) * self.rate)
+        return self._shown + int((_elapsed() - self._since) * self.rate)
 
     def seconds_until(self, instant: int) -> float:
         """Return how many real seconds pass until the clock shows an instant; infinity if it stands still before."""
@@ -48,12 +52,12 @@ class Clock:
 
     def reset(self) -> None:
         """Show real time, as it passes."""
-        self._shown = self._since = _real()
+        self._shown, self._since = time.time_ns() // 1000, _elapsed()
         self.rate = 1.0
 
     def set_rate(self, rate: float) -> None:
         """Go on from the present so many times as fast as real time; 0 stands still."""
-        self._shown, self._since = self.now(), _real()
+        self._shown, self._since = self.now(), _elapsed()
         self.rate = rate
 
     def advance(self, microseconds: int) -> None:
@@ -61,8 +65,10 @@ class Clock:
         self._shown += microseconds
 
 
-def _real() -> int:
-    return time.time_ns() // 1000
+def _elapsed() -> int:
+    """Return microseconds since some moment; steps of the machine's clock do not show."""
+    # Where there is no such clock, time in which the machine was suspended does not count.
+    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) // 1000
 
 
 def rfc3339(instant: int) -> str:

@@ -23,6 +23,7 @@ class Settings:
         that others can reach.
     :param event_slots: how many followers of events can be silent at once before nothing comes any more; without a
         limit if None. A small real control plane has 20.
+    :param request_seconds: seconds after which the connection of an incomplete request is closed.
     :param stream_retention: the newest bytes of an exec's or terminal's stream that stay readable.
     """
 
@@ -37,4 +38,5 @@ class Settings:
     schedule_jitter: float = 30.0
     execute: bool = True
     event_slots: int | None = None
+    request_seconds: float = 30.0
     stream_retention: int = 64 * 1024 * 1024

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from helmr_provider.local.storage.database import Row
 
 _LOOK_AGAIN = 3600.0
+_TRY_AGAIN = 1.0
 _STOP_SECONDS = 1.0
 _LEFT_A_WAIT = "the task left a wait before it ended: a run waits for one thing at a time; use the wait's own timeout"
 _log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class Worker:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._executions: dict[str, _Execution] = {}
+        self._ended: dict[str, _Execution] = {}
         self._paused = False
         self._stopping = False
 
@@ -55,9 +57,15 @@ class Worker:
     async def dispatch(self) -> None:
         """Execute queued runs as they come, until cancelled."""
         while True:
-            if not self._paused:
-                self._lease_all()
-            await self._core.notifier.wait("dispatch", self._pass_limits())
+            try:
+                self._release_ended()
+                if not self._paused:
+                    self._lease_all()
+                pause = _TRY_AGAIN if self._ended else self._pass_limits()
+            except Exception:  # noqa: BLE001 - a full disk must not end the execution of all later runs
+                _log.exception("a round of the worker failed")
+                pause = _TRY_AGAIN
+            await self._core.notifier.wait("dispatch", pause)
 
     def pause(self) -> None:
         """Lease nothing more: new, retried and resumed runs stay `queued`."""
@@ -89,13 +97,8 @@ class Worker:
         return next_look
 
     def _lease_all(self) -> None:
-        due = self._core.db.all(
-            "SELECT * FROM runs WHERE execution = 'queued' AND (not_before IS NULL OR not_before <= ?)"
-            " ORDER BY priority DESC, created_at, id",
-            self._core.clock.now(),
-        )
         places = queueing.Places(self._core)
-        for run in due:
+        for run in queueing.candidates(self._core, places, self._core.clock.now()):
             if not places.free(run):
                 continue
             held = self._executions.get(run["id"])
@@ -116,10 +119,10 @@ class Worker:
         """Fail a run whose workspace it can never hold again; tell whether it was."""
         workspace = runs.workspace_of(self._core, run)
         if workspace["state"] == "recovery_required":
-            runs.fail_for_workspace(self._core, run, workspace["id"], None)
+            runs.fail_for_workspace(self._core, runs.reread(self._core, run["id"]), workspace["id"], None)
             return True
         if run["parked_version_id"] not in (None, workspace["current_version_id"]):
-            runs.fail_resume(self._core, run, workspace)
+            runs.fail_resume(self._core, runs.reread(self._core, run["id"]), workspace)
             return True
         return False
 
@@ -135,9 +138,15 @@ class Worker:
         if failure is not None:
             _log.error("run %s could not be executed", run_id, exc_info=failure)
         if not self._stopping:
+            self._ended[run_id] = execution
+            self._core.notifier.notify("dispatch")
+
+    def _release_ended(self) -> None:
+        """Record the ends that are not recorded yet; what fails, on a full disk for example, is repeated later."""
+        for run_id, execution in list(self._ended.items()):
             execution.release()
             self._core.workspaces.release(run_id)
-            self._core.notifier.notify("dispatch")
+            del self._ended[run_id]
 
     def cancel(self, run_id: str) -> None:
         """Stop the execution of a run, if it is executing."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
+import logging
+import math
 import re
 import socket
 import ssl
 from typing import TYPE_CHECKING, Any
 
+import h11
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
@@ -20,9 +24,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from starlette.types import ASGIApp, Receive, Scope, Send
+    from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
+_log = logging.getLogger(__name__)
 # Strict: a lenient parser would read `[::1]evil.example` as `::1`.
 _HOST = re.compile(r"(?:(?P<name>localhost|[0-9.]+)|\[(?P<address>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?")
+_COMPLAIN_EVERY = 60.0
 _BACKLOG = 2048
 _IDLE_SECONDS = 75
 _STOP_SECONDS = 2.0
@@ -69,13 +76,19 @@ class Listener:
     :param host: the address to bind.
     :param port: the port, 0 for a free one; from the first :meth:`open` on it stays the same.
     :param tls: the certificate to serve https with.
+    :param request_seconds: seconds after which the connection of a request that is not complete is closed: those for
+        the head in all, those for the body since its last piece.
     """
 
-    def __init__(self, app: ASGIApp, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, host: str, port: int, *, tls: ssl.SSLContext | None = None, request_seconds: float = 30.0
+    ) -> None:
         self.host = host
         self.port = port
         self.scheme = "http" if tls is None else "https"
         self._tls = tls
+        self._request_seconds = request_seconds
+        self._complained_at = -math.inf
         self._app = app
         self._config = Config(
             self._answer,
@@ -109,6 +122,7 @@ class Listener:
             bound.setblocking(False)
             self.port = bound.getsockname()[1]
             loop = asyncio.get_running_loop()
+            loop.set_exception_handler(self._handle_exception)
             self._server = await loop.create_server(self._protocol, sock=bound, backlog=_BACKLOG, ssl=self._tls)
         except BaseException:
             bound.close()
@@ -141,6 +155,15 @@ class Listener:
         with contextlib.suppress(asyncio.CancelledError):
             await self._app(scope, receive, send)
 
+    def _handle_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Say once a minute that there are no descriptors left: asyncio says it for every place in the backlog."""
+        error = context.get("exception")
+        if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
+            loop.default_exception_handler(context)
+        elif loop.time() - self._complained_at > _COMPLAIN_EVERY:
+            self._complained_at = loop.time()
+            _log.error("No connection can be accepted: %s. Raise the limit on open files (ulimit -n).", error.strerror)
+
     def _reopen(self) -> None:
         self._opening = asyncio.ensure_future(self.open())
 
@@ -157,6 +180,61 @@ class Listener:
     def _protocol(self) -> H11Protocol:
         # A request's scope shows its connection, for the faults that cut it.
         state: dict[str, Any] = {}
-        protocol = H11Protocol(config=self._config, server_state=self._state, app_state=state)
+        protocol = _PatientProtocol(
+            self._request_seconds, config=self._config, server_state=self._state, app_state=state
+        )
         state["transport"] = lambda: protocol.transport
         return protocol
+
+
+class _PatientProtocol(H11Protocol):
+    """uvicorn's protocol, which closes connections whose request does not become complete."""
+
+    def __init__(self, seconds: float, **options: Any) -> None:
+        super().__init__(**options)
+        self._seconds = seconds
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the head of the first request."""
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Wait for the rest of the request."""
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        """Wait for the rest of a request that has begun behind this one."""
+        super().on_response_complete()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._stop_watching()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        waits_for_head = self.conn.their_state is h11.IDLE
+        if waits_for_head and self._deadline is not None:
+            return
+        self._stop_watching()
+        cycle: RequestResponseCycle | None = self.cycle
+        answered = cycle is not None and not cycle.response_complete
+        if (waits_for_head and not answered) or self.conn.their_state is h11.SEND_BODY:
+            self._deadline = self.loop.call_later(self._seconds, self._give_up)
+
+    def _stop_watching(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        self._deadline = None
+        if self.flow.read_paused:
+            # The rest has come, and the application has not taken it yet.
+            self._watch()
+        # Between two requests uvicorn's own limit on idle connections counts.
+        elif self.conn.their_state is not h11.IDLE or self.conn.trailing_data[0] or self.cycle is None:
+            sockets.reset(self.transport)

@@ -87,23 +87,32 @@ class Database:
     @contextmanager
     def transaction(self) -> Generator[None]:
         """Commit all of a block's statements or none; an inner block belongs to the outer one."""
-        self._depth += 1
-        if self._depth == 1:
+        if self._depth == 0:
             self._connection.execute("BEGIN IMMEDIATE")
+        self._depth += 1
         try:
             yield
         except BaseException:
             self._depth -= 1
             if self._depth == 0:
-                self._connection.execute("ROLLBACK")
-                self._after_commit.clear()
+                self._roll_back()
             raise
         self._depth -= 1
         if self._depth == 0:
-            self._connection.execute("COMMIT")
+            try:
+                self._connection.execute("COMMIT")
+            except BaseException:
+                self._roll_back()
+                raise
             actions, self._after_commit = self._after_commit, []
             for action in actions:
                 action()
+
+    def _roll_back(self) -> None:
+        self._after_commit.clear()
+        # SQLite ends the transaction itself when the disk is full.
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
 
     def close(self) -> None:
         """Close the connection."""

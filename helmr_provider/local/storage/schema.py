@@ -198,9 +198,15 @@ _COMPLETIONS = """
 ALTER TABLE tokens ADD COLUMN data_fingerprint TEXT;
 """
 
+_LEASES = """
+CREATE INDEX runs_queued ON runs (environment_id, queue, concurrency_key, priority DESC, created_at, id)
+    WHERE execution = 'queued';
+CREATE INDEX runs_of_session ON runs (session_id, turn_index);
+"""
+
 _PARKED = """
 ALTER TABLE runs ADD COLUMN parked_version_id TEXT;
 ALTER TABLE runs ADD COLUMN wait_after INTEGER;
 """
 
-SCRIPTS = (_V1, WORKSPACES, _QUEUES, _COMPLETIONS, _PARKED)
+SCRIPTS = (_V1, WORKSPACES, _QUEUES, _COMPLETIONS, _PARKED, _LEASES)

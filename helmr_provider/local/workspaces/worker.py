@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 
 Pause = Literal["workspaces", "preparations", "commands"]
 
+_TRY_AGAIN = 1.0
 _LOOK_AGAIN = 3600.0
 _STOP_SECONDS = 5.0
 _CAPTURED = "system capture before workspace stop"
@@ -62,10 +63,15 @@ class WorkspaceWorker:
     async def tend(self) -> None:
         """Do what is asked for as it comes, until cancelled."""
         while True:
-            if self.paused != "workspaces":
-                for row in self._core.db.all(_WORK):
-                    self._live_workspace(row)
-            await self._core.notifier.wait(materializations.TOPIC, _LOOK_AGAIN)
+            pause = _LOOK_AGAIN
+            try:
+                if self.paused != "workspaces":
+                    for row in self._core.db.all(_WORK):
+                        self._live_workspace(row)
+            except Exception:  # noqa: BLE001 - one failure must not end the care of all workspaces
+                _log.exception("a round of the workspaces failed")
+                pause = _TRY_AGAIN
+            await self._core.notifier.wait(materializations.TOPIC, pause)
 
     def pause(self, what: Pause | None) -> None:
         """Begin nothing of a kind, so that one can look at what comes before; go on with everything else.

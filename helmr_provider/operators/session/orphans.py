@@ -41,6 +41,8 @@ class HelmrCancelOrphansOperator(HelmrOperator):
     Needs the scopes ``runs:read`` and ``runs:manage`` (operations listSessions, listTasks, listSessionRuns,
     cancelSession).
 
+    .. seealso:: Guide: :doc:`/how-to/retries`
+
     :param min_age: only sessions that were created at least this long ago; timedelta or seconds. Default: 10 minutes.
     :param only_dag_id: only sessions of this DAG. Default: all. (templated)
     :param max_cancelled: how many sessions to cancel at most; the next run continues. Default: 100.

@@ -54,7 +54,7 @@ def stopped_while_deferring() -> None:
     StoppedWhileDeferring(task_id="work", task="gated", payload=PAYLOAD, deferrable=True)
 
 
-@dag(schedule=None)
+@dag(schedule=None, default_args={"retry_delay": timedelta(0)})
 def cleared_while_resuming() -> None:
     """Resume, and be cleared."""
     ClearedWhileResuming(task_id="work", task="gated", payload=PAYLOAD, deferrable=True)

@@ -47,7 +47,8 @@ class Browser:
     def __init__(self, port: int, profile: Path) -> None:
         self._port = port
         options = {"args": [*_FLAGS, f"--user-data-dir={profile}"], "binary": CHROMIUM}
-        wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
+        matching = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
+        wanted = {"capabilities": {"alwaysMatch": matching}}
         self._session = ""
         self._session = f"/session/{self._send('POST', '/session', wanted)['sessionId']}"
 
@@ -90,6 +91,20 @@ class Browser:
 
         self.until(another)
         self._send("POST", "/window", {"handle": handles[-1]})
+
+    def first_window(self) -> None:
+        """Close this window, and go on in the one that was there first."""
+        self._send("DELETE", "/window")
+        self._send("POST", "/window", {"handle": self._send("GET", "/window/handles")[0]})
+
+    def frame(self, selector: str | None) -> None:
+        """Go on inside a frame of the page, or in the page itself."""
+        named = None if selector is None else {_ELEMENT: self._find(selector)}
+        self._send("POST", "/frame", {"id": named})
+
+    def console(self) -> list[str]:
+        """Return what the pages have written into the console since the last call, or the browser because of them."""
+        return [str(entry["message"]) for entry in self._send("POST", "/se/log", {"type": "browser"})]
 
     def write(self, selector: str, text: str) -> None:
         element = self._find(selector)

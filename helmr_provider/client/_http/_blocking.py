@@ -1,0 +1,201 @@
+"""Calls and streams of the blocking client."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, cast
+
+import httpcore
+
+from helmr_provider.client._http._deadline import DeadlineBackend, until
+from helmr_provider.client._http._exchange import Answer, Endpoint, core_request, has_surplus, out_of_time, quiet
+from helmr_provider.client._http._forks import forget_in_child
+from helmr_provider.client._http._translation import translate
+from helmr_provider.client.errors import HelmrError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+
+    from helmr_provider.client._config import Settings
+    from helmr_provider.client._secrets import Secret
+    from helmr_provider.client._wire.requests import Request
+    from helmr_provider.client._wire.responses import RawResponse
+
+# Our errors are raised behind the except clauses, for the reason stated in _asynchronous.
+
+
+class Response:
+    """An answer whose body has not been read.
+
+    :param response: of httpcore.
+    :param request: what was sent.
+    :param settings: of the client.
+    :raises HelmrProtocolError: the body cannot be read.
+    """
+
+    def __init__(self, response: httpcore.Response, request: Request, settings: Settings) -> None:
+        self._response = response
+        self.request = request
+        self._settings = settings
+        self._answer = Answer(response, request)
+        self.status = self._answer.status
+        self.headers = self._answer.headers
+
+    def chunks(self) -> Generator[bytes, None, None]:
+        """Yield the body as it comes, decoded, in pieces of at most 16 KiB.
+
+        :raises HelmrConnectionError: it broke off, or fell silent.
+        :raises HelmrProtocolError: its compression is broken.
+        """
+        stream = iter(cast("Iterable[bytes]", self._response.stream))
+        while True:
+            try:
+                with quiet():
+                    chunk = next(stream, None)
+            except Exception as error:  # noqa: BLE001 - the boundary of foreign errors
+                failure = translate(error, self.request, self._settings, self.request.limit)
+            else:
+                if chunk is None:
+                    break
+                if not self.request.streams:
+                    self._answer.received(len(chunk))
+                yield from self._answer.decoder.feed(chunk)
+                continue
+            raise failure
+        self._answer.decoder.close()
+        if has_surplus(self._response):
+            network_stream(self._response).close()
+
+    def read(self) -> RawResponse:
+        """Read the body: a success whole, of an error only the beginning.
+
+        :raises HelmrProtocolError: a success is too large.
+        """
+        with contextlib.closing(self.chunks()) as chunks:
+            for chunk in chunks:
+                if not self._answer.add(chunk):
+                    break
+        return self._answer.raw()
+
+    def interrupt(self) -> None:
+        """Make another thread that reads the body fail now."""
+        connection: socket.socket | None = network_stream(self._response).get_extra_info("socket")
+        if connection is not None:
+            # Closing a socket does not wake a thread that reads it; shutting it down does.
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Give the connection back, or close it if there is more to read."""
+        with contextlib.suppress(Exception), quiet():
+            self._response.close()
+
+
+def network_stream(response: httpcore.Response) -> httpcore.NetworkStream:
+    """Return the connection of an answer."""
+    extensions = cast("dict[str, object]", response.extensions)  # pyright: ignore[reportUnknownMemberType]
+    return cast("httpcore.NetworkStream", extensions["network_stream"])
+
+
+class Http:
+    """The connections of one blocking client.
+
+    :param settings: of the client.
+    :raises HelmrConfigError: certificates or the proxy cannot be used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._endpoint = Endpoint(settings)
+        self._pools: dict[tuple[Secret | None, bool], httpcore.ConnectionPool] = {}
+        self._lock = threading.Lock()
+        self._inherited: list[object] = []
+        self._closed = False
+        forget_in_child(self)
+
+    def forget(self) -> None:
+        """Leave all connections to the parent process; the next request opens new ones."""
+        # Kept, because a lock in them may have been held by a thread that does not exist in the child.
+        self._inherited.append(self._pools)
+        self._pools, self._lock = {}, threading.Lock()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connections were closed."""
+        return self._closed
+
+    def check_owner(self, operation: str) -> None:
+        """Make sure that this client may be used here.
+
+        :raises HelmrError: it is closed.
+        """
+        if self._closed:
+            raise HelmrError(f"{operation}: this client is closed; create another one.")
+
+    def send(self, request: Request, deadline: float) -> RawResponse:
+        """Send a call and read the answer.
+
+        :param deadline: time of ``time.monotonic`` at which the call ends.
+        :raises HelmrCallTimeoutError: there was no whole answer by then.
+        :raises HelmrConnectionError: there was no whole answer.
+        :raises HelmrProtocolError: the answer is too large, or its compression is broken.
+        """
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise out_of_time(request, self.settings, request.limit)
+        with until(deadline), contextlib.closing(self._open(request, left)) as response:
+            return response.read()
+
+    def open(self, request: Request) -> Response:
+        """Send the request of a stream and return with its headers.
+
+        :raises HelmrConnectionError: there were none within the limit of silence.
+        """
+        with until(time.monotonic() + request.limit):
+            return self._open(request, request.limit)
+
+    def read_error(self, response: Response) -> RawResponse:
+        """Read the answer to a stream's request that is none, within the limit of a call.
+
+        :raises HelmrConnectionError: it did not come in time, or broke off.
+        """
+        with until(time.monotonic() + self.settings.timeout):
+            return response.read()
+
+    def _open(self, request: Request, limit: float) -> Response:
+        self.check_owner(request.operation)
+        try:
+            pool = self._pool(request)
+            with quiet():
+                response = pool.handle_request(core_request(request, self.settings, limit))
+        except HelmrError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary of foreign errors
+            failure = translate(error, request, self.settings, request.limit)
+        else:
+            try:
+                return Response(response, request, self.settings)
+            except HelmrError:
+                response.close()
+                raise
+        raise failure
+
+    def _pool(self, request: Request) -> httpcore.ConnectionPool:
+        key = self._endpoint.proxy_of(request), request.streams
+        with self._lock:
+            if key not in self._pools:
+                options = self._endpoint.pool_options(key[0], streams=request.streams)
+                self._pools[key] = httpcore.ConnectionPool(**options, network_backend=DeadlineBackend())
+            return self._pools[key]
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._lock:
+            self._closed = True
+            pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            with quiet():
+                pool.close()

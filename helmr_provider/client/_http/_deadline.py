@@ -1,0 +1,91 @@
+"""Blocking connections that keep the deadline of a whole call.
+
+httpcore's limits are limits of silence: a peer that sends one byte now and then would never reach them. Here every read
+and write of the calling thread also ends at the thread's deadline. Name resolution cannot be interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import httpcore
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Generator, Iterable
+
+# A peer that takes a few bytes at a time must not keep one write going.
+_WRITE = 64 * 1024
+
+
+class _Thread(threading.local):
+    deadline = float("inf")
+
+
+_thread = _Thread()
+
+
+@contextlib.contextmanager
+def until(deadline: float) -> Generator[None, None, None]:
+    """Let reads and writes of this thread end at a time.
+
+    :param deadline: of ``time.monotonic``.
+    """
+    before = _thread.deadline
+    _thread.deadline = min(before, deadline)
+    try:
+        yield
+    finally:
+        _thread.deadline = before
+
+
+def _left(timeout: float | None, late: type[httpcore.TimeoutException]) -> float | None:
+    if _thread.deadline == float("inf"):
+        return timeout
+    left = _thread.deadline - time.monotonic()
+    if left <= 0:
+        raise late
+    return left if timeout is None else min(timeout, left)
+
+
+class _Stream(httpcore.NetworkStream):
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        for start in range(0, len(buffer), _WRITE):
+            self._stream.write(buffer[start : start + _WRITE], _left(timeout, httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        left = _left(timeout, httpcore.ConnectTimeout)
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, left))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+class DeadlineBackend(httpcore.SyncBackend):
+    """Open connections that keep the deadline of the thread that uses them."""
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Connect."""
+        left = _left(timeout, httpcore.ConnectTimeout)
+        return _Stream(super().connect_tcp(host, port, left, local_address, socket_options))

@@ -1,0 +1,93 @@
+"""The tab inside Airflow's own API server, with Airflow's own users: who is let in, and at which address."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from helmr_provider._common.versions import AIRFLOW_V_3_1_1_PLUS
+
+if not AIRFLOW_V_3_1_1_PLUS:
+    pytest.skip("Airflow has no tabs before 3.1.1", allow_module_level=True)
+
+from starlette.testclient import TestClient
+
+from helmr_provider.airflow_ui.assets import HEADERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+PAGES = ("/helmr/dags/reports/runs/r/tasks/work/-1", "/helmr/dags/reports/runs/r")
+
+
+@pytest.fixture(scope="module")
+def airflow(airflow_db: Path) -> Iterator[TestClient]:
+    from airflow.api_fastapi import app as module
+
+    with pytest.MonkeyPatch.context() as settings:
+        settings.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "a-secret-of-this-test" * 4)
+        settings.setenv("AIRFLOW__API__SECRET_KEY", "another-secret-of-this-test")
+        settings.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS", "ada:viewer")
+        module.purge_cached_app()
+        with TestClient(module.create_app(apps="core"), raise_server_exceptions=False) as client:
+            yield client
+        module.purge_cached_app()
+
+
+@pytest.fixture
+def token(airflow: TestClient) -> Callable[..., str]:
+    def make(role: str | None) -> str:
+        from airflow.api_fastapi.app import get_auth_manager
+        from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+
+        manager: Any = get_auth_manager()
+        made: str = manager.generate_jwt(SimpleAuthManagerUser(username="ada", role=role))
+        return made
+
+    return make
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_stranger_is_not_let_in(airflow: TestClient, path: str) -> None:
+    answer = airflow.get(path)
+    assert answer.status_code == 401
+    assert "You are not signed in" in answer.text
+    assert answer.headers["content-security-policy"] == HEADERS["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_token_of_somebody_else_s_making_is_refused(airflow: TestClient, path: str) -> None:
+    assert airflow.get(path, headers={"Authorization": "Bearer made.up.token"}).status_code in {401, 403}
+    assert airflow.get(path, headers={"Cookie": "_token=made.up.token"}).status_code in {401, 403}
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_user_without_a_role_is_refused(airflow: TestClient, token: Callable[..., str], path: str) -> None:
+    assert airflow.get(path, headers={"Authorization": f"Bearer {token(None)}"}).status_code == 403
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_viewer_is_let_in_by_header_and_by_cookie(airflow: TestClient, token: Callable[..., str], path: str) -> None:
+    # There is no such DAG run, which only those learn who may ask.
+    for headers in ({"Authorization": f"Bearer {token('viewer')}"}, {"Cookie": f"_token={token('viewer')}"}):
+        answer = airflow.get(path, headers=headers)
+        assert (answer.status_code, "There is no such page." in answer.text) == (404, True)
+
+
+def test_posting_is_refused_whoever_asks(airflow: TestClient, token: Callable[..., str]) -> None:
+    answer = airflow.post(PAGES[0], headers={"Authorization": f"Bearer {token('admin')}"})
+    assert answer.status_code == 405
+
+
+def test_the_application_describes_itself_nowhere(airflow: TestClient) -> None:
+    for path in ("/helmr/docs", "/helmr/redoc", "/helmr/openapi.json"):
+        assert airflow.get(path).status_code == 404
+    assert "/helmr/" not in airflow.get("/openapi.json").text
+
+
+def test_a_viewer_learns_of_both_tabs(airflow: TestClient, token: Callable[..., str]) -> None:
+    answer = airflow.get("/api/v2/plugins", headers={"Authorization": f"Bearer {token('viewer')}"})
+    [helmr] = [plugin for plugin in answer.json()["plugins"] if plugin["name"] == "helmr"]
+    assert [view["destination"] for view in helmr["external_views"]] == ["task_instance", "dag_run"]

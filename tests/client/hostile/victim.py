@@ -1,0 +1,97 @@
+"""The client in a process of its own, so that its memory can be measured: one line of JSON for each scenario.
+
+Run as ``python -m tests.client.hostile.victim VARIANT`` with ``[url, limit, stream]`` lines on standard input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from helmr_provider.client import AsyncHelmrClient, HelmrClient, HelmrError
+from tests.client.hostile.scenarios import API_KEY, SECRET
+
+
+class Lines(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text += record.getMessage()
+
+
+LOGGED = Lines()
+OPTIONS: dict[str, Any] = {"api_key": API_KEY, "connect_timeout": 0.5}
+
+
+def memory(name: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name):
+            return int(line.split()[1]) * 1024
+    raise LookupError(name)
+
+
+def shown(error: BaseException) -> str:
+    """Return what an exception says, with everything behind it."""
+    seen: list[str] = []
+    chain: BaseException | None = error
+    while chain is not None:
+        seen += [str(chain), repr(chain), repr(vars(chain))]
+        chain = chain.__cause__ or chain.__context__
+    return "\n".join(seen)
+
+
+def blocking(url: str, limit: float, *, stream: bool) -> None:
+    with HelmrClient(url=url, timeout=limit, **OPTIONS) as client:
+        if not stream:
+            client.with_options(max_retries=0).runs.retrieve("r")
+            return
+        for _ in client.single_shot(silence=limit).runs.events._connection("r", None):
+            pass
+
+
+async def asynchronously(url: str, limit: float, *, stream: bool) -> None:
+    async with AsyncHelmrClient(url=url, timeout=limit, **OPTIONS) as client:
+        if not stream:
+            await client.with_options(max_retries=0).runs.retrieve("r")
+            return
+        async for _ in client.single_shot(silence=limit).runs.events._connection("r", None):
+            pass
+
+
+def attack(variant: str, url: str, limit: float, *, stream: bool) -> dict[str, Any]:
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")
+    base = memory("VmRSS")
+    LOGGED.text = ""
+    result: dict[str, Any] = {"error": None, "text": "", "secret": False}
+    try:
+        if variant == "blocking":
+            blocking(url, limit, stream=stream)
+        else:
+            asyncio.run(asynchronously(url, limit, stream=stream))
+    except HelmrError as error:
+        result = {"error": type(error).__name__, "text": str(error), "secret": SECRET in shown(error)}
+    except BaseException as error:  # noqa: BLE001 - what must not happen is reported
+        result = {"error": f"raw {type(error).__name__}", "text": str(error), "secret": False}
+    result["secret"] |= SECRET in LOGGED.text
+    result["memory"] = memory("VmHWM") - base
+    return result
+
+
+def main() -> None:
+    logging.getLogger().addHandler(LOGGED)
+    logging.getLogger().setLevel(logging.DEBUG)
+    for line in sys.stdin:
+        url, limit, stream = json.loads(line)
+        print(json.dumps(attack(sys.argv[1], url, limit, stream=stream)), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
