@@ -15,7 +15,7 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --extra dev --universal -
 PLAIN = sed -n -e '/==/s/ *\\$$//p'
 
 # What does not depend on the version of Airflow is not run on each.
-SKIP = $(addprefix --ignore=tests/,client conformance local typing test_documents.py test_examples.py test_repository.py test_site.py test_snippets.py)
+SKIP = $(addprefix --ignore=tests/,client conformance local local_cli typing test_documents.py test_examples.py test_repository.py test_site.py test_snippets.py)
 # Between the oldest and the newest, Airflow itself uses what its requirements have deprecated since.
 OUTDATED = -W default
 define test_on_airflow

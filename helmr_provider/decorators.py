@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from inspect import iscoroutinefunction
+import asyncio
+from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from airflow.providers.common.compat.sdk import (
@@ -57,8 +58,6 @@ class _HelmrSessionDecoratedOperator(DecoratedOperator, HelmrStartSessionOperato
     ) -> None:
         if "payload" in kwargs:
             raise TypeError("@task.helmr_session takes no payload: the function returns it")
-        if iscoroutinefunction(python_callable):
-            raise TypeError("@task.helmr_session takes a plain function: it only makes the payload")
         super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, **kwargs)
 
     def execute(self, context: Context) -> Any:
@@ -69,10 +68,22 @@ class _HelmrSessionDecoratedOperator(DecoratedOperator, HelmrStartSessionOperato
         context_merge(context, self.op_kwargs)
         arguments = determine_kwargs(self.python_callable, self.op_args, context)
         payload = self.python_callable(*self.op_args, **arguments)
+        if iscoroutine(payload):
+            payload = asyncio.run(payload)
+        if payload is None and not self._may_return_none:
+            self.log.warning(
+                "%s returned None, so the payload is null. Annotate it with '-> None' if that is intended.",
+                self.python_callable.__name__,
+            )
         # What the function makes of foreign data is sent as it is: rendering it would run templates that others wrote.
         self.payload = Payload.NONE if payload is None and self._takes_no_payload else payload
         # Not what decorated operators do besides: it looks for assets in a Python result, and fails on Airflow 3.0.
         return HelmrStartSessionOperator.execute(self, context)
+
+    @property
+    def _may_return_none(self) -> bool:
+        declared = getattr(self.python_callable, "__annotations__", {}).get("return", Payload.NONE)
+        return self._takes_no_payload or declared in {None, "None"}
 
     @property
     def _takes_no_payload(self) -> bool:
@@ -104,7 +115,8 @@ def helmr_session_task(
 
     Airflow offers it as ``@task.helmr_session``; imported from here, type checkers know what the function must return.
 
-    :param python_callable: the function; its result is sent as it is, templates in it are not rendered.
+    :param python_callable: the function, which may be asynchronous. Its result is sent as it is; templates in it are
+        not rendered. A function that returns None without being annotated with ``-> None`` is warned about.
     :param task: id of the Helmr task, or a typed :class:`helmr_provider.client.Task`.
     :param multiple_outputs: whether the members of the run's output, a JSON object, become XComs of their own. It is
         never guessed from the function, whose result is the payload.

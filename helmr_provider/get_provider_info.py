@@ -33,6 +33,13 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
         "Connect timeout", "Limit for reaching the control plane, in seconds. Default: 5.", "number"
     ),
     "ca_bundle": _field("CA bundle", "Path of the certificates to check the control plane's certificate with."),
+    "client_cert": _field("Client certificate", "Path of a client certificate, for a control plane that asks for one."),
+    "client_key": _field("Client key", "Path of its key, unless the certificate's file holds it."),
+    "headers": _field(
+        "Headers",
+        'More request headers as a JSON object, such as {"X-Forwarded-Access": "…"}; masked in logs.',
+        format="password",
+    ),
     "verify": _field(
         "Verify certificate", "Set to false to accept any certificate. Default: true.", enum=["true", "false"]
     ),
@@ -115,6 +122,7 @@ def get_provider_info() -> dict[str, Any]:
         "extra-links": [
             "helmr_provider.links.HelmrSessionLink",
             "helmr_provider.links.HelmrRunLink",
+            "helmr_provider.links.HelmrTokenLink",
             "helmr_provider.links.HelmrApprovalLink",
             "helmr_provider.links.HelmrWorkspaceLink",
         ],

@@ -89,6 +89,15 @@ class HelmrRunLink(_StoredLink):
         return "Helmr run"
 
 
+class HelmrTokenLink(_StoredLink):
+    """Lead to the token's page in the Helmr console."""
+
+    @property
+    def name(self) -> str:
+        """Return the button's text."""
+        return "Helmr token"
+
+
 class HelmrApprovalLink(_StoredLink):
     """Lead to the page of the question's token in the Helmr console."""
 
@@ -119,6 +128,16 @@ def store_links(context: Context, *, console_url: str, session_id: str, run_id: 
     ti.xcom_push(key=HelmrSessionLink().xcom_key, value=session_url(console_url, session_id))
     if run_id is not None:
         ti.xcom_push(key=HelmrRunLink().xcom_key, value=run_url(console_url, session_id, run_id))
+
+
+def store_token_link(context: Context, *, console_url: str, token_id: str) -> None:
+    """Store the link to the token's page, so that the task's button works from now on.
+
+    :param context: Context of the running task.
+    :param console_url: Base address of the console (``HelmrHook.settings.console_url``).
+    :param token_id: Id of the token.
+    """
+    context["ti"].xcom_push(key=HelmrTokenLink().xcom_key, value=token_url(console_url, token_id))
 
 
 def store_approval_link(context: Context, *, console_url: str, token_id: str) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.notifier import BaseNotifier
 from airflow.providers.common.compat.sdk import AirflowException
 
+from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import address, check_session_ref, shown, stream_name
 from helmr_provider.client.errors import HelmrError
 from helmr_provider.hooks.helmr import HelmrHook
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from airflow.providers.common.compat.sdk import Context
+
+
+# The text of an object without one of its own contains its address, which differs between processes.
+_ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class HelmrNotifier(BaseNotifier):
@@ -40,6 +46,13 @@ class HelmrNotifier(BaseNotifier):
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :param kwargs: for Airflow, which gives the context of a deadline alert in this way.
     """
+
+    session_id = TemplateField[str | None](text)
+    external_id = TemplateField[str | None](text)
+    stream = TemplateField[str](text)
+    correlation_id = TemplateField[str | None](text)
+    content_type = TemplateField[str | None](text)
+    helmr_conn_id = TemplateField[str](text)
 
     template_fields: Sequence[str] = (
         "session_id",
@@ -109,12 +122,15 @@ class HelmrNotifier(BaseNotifier):
         }
 
     def _key(self, context: Mapping[str, Any]) -> str | None:
-        event = list(_event(context))
+        from helmr_provider.client._wire.json_values import encode
+
+        event = [_ADDRESS.sub("", each) for each in _event(context)]
         if not event:
             return None
         # A callback for the start and one for the end of a task can tell of the same try.
-        what = [*event, self.message, self.correlation_id, self.content_type]
-        return f"airflow-notification:{hashlib.sha256(json.dumps(what, default=str).encode()).hexdigest()}"
+        message = json.loads(encode(self.message, "The message"))
+        what = [*event, message, self.correlation_id, self.content_type]
+        return f"airflow-notification:{hashlib.sha256(json.dumps(what).encode()).hexdigest()}"
 
     def _not_sent(self, error: Exception) -> None:
         said = " ".join(str(error).split())

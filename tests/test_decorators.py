@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -170,12 +171,31 @@ def test_a_mistake_shows_when_the_dag_is_parsed(options: dict[str, Any], said: s
         decorated(lambda: 1, **options).make()
 
 
-def test_a_coroutine_function_is_refused() -> None:
+@pytest.mark.usefixtures("helmr_connection")
+def test_an_asynchronous_function_makes_the_payload_too(control_plane: LocalControlPlane) -> None:
     async def payload() -> int:
-        return 1
+        await asyncio.sleep(0)
+        return 7
 
-    with pytest.raises(TypeError, match="plain function"):
-        decorated(payload).make()
+    assert decorated(payload).start().finish() == 7
+    assert payloads(control_plane) == [7]
+
+
+@pytest.mark.usefixtures("helmr_connection")
+def test_a_function_that_forgets_to_return_is_warned_about(
+    control_plane: LocalControlPlane, task_log: Callable[[], str]
+) -> None:
+    def forgets():  # type: ignore[no-untyped-def]
+        pass
+
+    def means_it() -> None:
+        pass
+
+    decorated(means_it).start().finish()
+    assert "returned None" not in task_log()
+    decorated(forgets, task_id="other").start().finish()
+    assert "forgets returned None, so the payload is null" in task_log()
+    assert payloads(control_plane) == [None, None]
 
 
 def test_a_task_id_is_needed() -> None:

@@ -186,3 +186,26 @@ def test_a_failing_task_of_a_dag_is_told(client: HelmrClient, session_id: str, r
         Fails(task_id="build", on_failure_callback=a_notifier(message="{{ ti.task_id }} failed"))
     run_dag(dag)
     assert sent(client, session_id) == ["build failed"]
+
+
+class Plain:
+    """Its text contains its address."""
+
+
+def test_the_key_of_an_event_does_not_depend_on_addresses() -> None:
+    def key(reason: Any, message: Any = "x") -> str | None:
+        return a_notifier(message=message)._key({**failed(), "reason": reason})
+
+    kept = [Plain(), Plain()]
+    assert str(kept[0]) != str(kept[1])
+    assert key(kept[0]) == key(kept[1])
+    assert key("one") != key("other")
+    assert key("one", {"a": 1}) != key("one", {"a": 2})
+
+
+def test_a_message_that_is_not_json_is_logged_and_not_sent(
+    client: HelmrClient, session_id: str, logged: Callable[[], str]
+) -> None:
+    a_notifier(message={"text": Plain()})(failed())
+    assert "The message is not JSON" in logged()
+    assert sent(client, session_id) == []

@@ -15,6 +15,7 @@ from helmr_provider._common.cancel_reasons import KILLED, USER
 from helmr_provider._common.errors import is_permanent, translate_errors
 from helmr_provider._common.task_state import ended_by_user
 from helmr_provider._common.versions import AIRFLOW_V_3_0_PLUS
+from helmr_provider.client.durations import seconds as duration_seconds
 from helmr_provider.client.errors import HelmrError
 
 if TYPE_CHECKING:
@@ -354,7 +355,7 @@ class DeferrableWait(BaseOperator):
 
 
 def deadline_of(
-    ti: Any, *, timeout: timedelta | float | None = None, execution_timeout: timedelta | None = None
+    ti: Any, *, timeout: timedelta | float | str | None = None, execution_timeout: timedelta | None = None
 ) -> float | None:
     """Return when a task gives up, in seconds since the epoch: the earlier one of its limits.
 
@@ -363,12 +364,12 @@ def deadline_of(
     before Airflow's.
 
     :param ti: the task instance; limits count from its start, before any deferral.
-    :param timeout: limit of the operator, a number is seconds.
+    :param timeout: limit of the operator; timedelta, seconds, or text.
     :param execution_timeout: limit of the task.
     """
     limits: list[float] = []
     if timeout is not None:
-        limits.append(timeout.total_seconds() if isinstance(timeout, timedelta) else float(timeout))
+        limits.append(duration_seconds(timeout, "timeout"))
     if execution_timeout is not None:
         seconds = execution_timeout.total_seconds()
         limits.append(seconds if AIRFLOW_V_3_0_PLUS else seconds - min(30.0, seconds / 10))

@@ -78,14 +78,16 @@ def is_permanent(error: Exception) -> bool:
     return isinstance(error, (HelmrConfigError, PayloadValidationError, AirflowNotFoundException))
 
 
-def refuse_unknown_statuses(fail_on: Collection[str]) -> None:
-    """Refuse what would never fail a task, and a success that would.
+def unsuccessful_statuses(fail_on: str | Collection[str]) -> tuple[str, ...]:
+    """Return the statuses that fail a task.
 
-    :param fail_on: the operator's parameter.
-    :raises ValueError: it holds something else than the statuses of runs that ended without success.
+    :param fail_on: the operator's parameter; one status or several.
+    :raises ValueError: a status is not one of a run that ended without success.
     """
-    if unknown := set(fail_on) - set(UNSUCCESSFUL):
-        raise ValueError(f"fail_on takes {', '.join(UNSUCCESSFUL)}, but not {', '.join(sorted(unknown))}")
+    statuses = (fail_on,) if isinstance(fail_on, str) else tuple(fail_on)
+    if unknown := [status for status in statuses if status not in UNSUCCESSFUL]:
+        raise ValueError(f"fail_on takes {', '.join(UNSUCCESSFUL)}, but not {', '.join(map(repr, unknown))}")
+    return statuses
 
 
 def result_of(run: RunSnapshot, what: Literal["output", "snapshot"], *, max_bytes: int | None) -> Any:
@@ -113,8 +115,8 @@ def small_enough(value: Any, what: str, *, max_bytes: int | None) -> Any:
         if size > max_bytes:
             raise AirflowFailException(
                 f"{what} has {size} bytes as JSON, more than max_result_bytes={max_bytes}. "
-                "Let the Helmr task return a reference, such as a path in its workspace, or raise max_result_bytes "
-                "if your XCom backend can hold it, or set do_xcom_push=False if nobody reads it."
+                "Write it to a path or object storage with result_to, raise max_result_bytes if your XCom backend can "
+                "hold it, or set do_xcom_push=False if no task reads it."
             )
     return value
 

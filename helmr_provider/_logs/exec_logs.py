@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 STREAMS: Final = ("stdout", "stderr")
 
@@ -113,6 +113,34 @@ class Output:
         for stream, lines in self._lines.items():
             for line in lines.end():
                 yield _labelled(stream, line)
+
+
+def advances(chunks: Sequence[Any], position: int) -> bool:
+    """Return whether a page leads beyond a position. One that does not must not be asked for again immediately.
+
+    :param chunks: of the page.
+    :param position: that the page was read from.
+    """
+    return bool(chunks) and chunks[-1].offset_end > position
+
+
+def read_bytes(source: Any, cursor: int = 0) -> bytes:
+    """Read all that a command has written to a stream.
+
+    :param source: of the client that blocks.
+    :param cursor: byte offset to begin at.
+    :raises HelmrProtocolError: a page does not lead beyond the position that it was read from.
+    """
+    from helmr_provider.client.errors import HelmrProtocolError
+
+    content = bytearray()
+    while chunks := source.list(cursor=cursor, limit=PAGE):
+        if not advances(chunks, cursor):
+            raise HelmrProtocolError(f"A page of output at byte {cursor} ends at byte {chunks[-1].offset_end}.")
+        for chunk in chunks:
+            content += chunk.content_from(cursor)
+            cursor = max(cursor, chunk.offset_end)
+    return bytes(content)
 
 
 def _total(found: Any, stream: str) -> int:

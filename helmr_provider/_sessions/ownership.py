@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from helmr_provider._common.cancel_reasons import REPLACED
+from helmr_provider._common.cleanup import clean_up
 from helmr_provider._common.errors import IdentityError
 from helmr_provider._sessions.identity import (
     Adopt,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from helmr_provider._sessions.start_request import Differences, StartOptions
     from helmr_provider.client import HelmrClient
     from helmr_provider.client.models.sessions import SessionSnapshot
+    from helmr_provider.hooks.connection import HelmrSettings
+    from helmr_provider.hooks.helmr import HelmrHook
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -226,6 +229,43 @@ def find_last(client: HelmrClient, name: Callable[[int], str], *, single: bool =
     if single:
         return look_up(client, name(1))
     return _drive(highest_generation(), lambda step: look_up(client, name(step.generation), step.generation))
+
+
+def find_own(
+    hook: HelmrHook, name: Callable[[], Callable[[int], str]], owner: str, *, single: bool, log: Any
+) -> FoundSession | None:
+    """Find the last session of a task instance, if it belongs to this try; ``None`` if it cannot be found.
+
+    :param hook: gives the worker's client.
+    :param name: returns the external id of a generation.
+    :param owner: this try.
+    :param single: whether there is one name only, an author's.
+    :param log: of the task.
+    """
+    try:
+        seen = find_last(hook.client, name(), single=single)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the try fails for the reason that led here
+        log.warning("What this task has started in Helmr cannot be found: %s: %s", type(error).__name__, error)
+        return None
+    return seen if seen is not None and seen.owner == owner else None
+
+
+def cancel_until_accepted(settings: HelmrSettings, owned: OwnedSession, *, reason: str, log: Any) -> bool:
+    """Cancel what a try owns, again and again while the control plane does not answer.
+
+    :param settings: of the connection. The hook's own client may have been stopped by a signal in the middle of a
+        request, with its locks held.
+    :param owned: of this try.
+    :param reason: goes into the run's events.
+    :param log: of the task.
+    """
+
+    def do() -> bool:
+        with settings.client(max_streams=0) as client:
+            return cancel(client, owned, reason=reason, log=log)
+
+    what = left_over(owned.session_id or owned.external_id, owned.run_id, whole_session=owned.named)
+    return bool(clean_up(do, log=log, left_over=what))
 
 
 def cancel(client: HelmrClient, owned: OwnedSession, *, reason: str, log: Any) -> bool:

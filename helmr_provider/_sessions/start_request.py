@@ -33,7 +33,7 @@ class StartOptions:
     :param payload: any JSON value, or ``Payload.NONE``.
     :param metadata: the author's, without a stamp.
     :param priority: a whole number, also as text.
-    :param max_duration: timedelta or whole seconds, also as text.
+    :param max_duration: a whole number of seconds, as a timedelta, number or text.
     :raises ValueError: something does not fit; nothing was sent.
     :raises TypeError: likewise.
     :raises IdentityError: the metadata looks like a stamp.
@@ -49,7 +49,7 @@ class StartOptions:
         concurrency_key: str | None,
         priority: int | str | None,
         ttl: timedelta | float | str | None,
-        max_duration: timedelta | int | str | None,
+        max_duration: timedelta | float | str | None,
         retry: Mapping[str, Any] | None,
         metadata: Mapping[str, Any] | None,
         tags: Sequence[str] | None,
@@ -67,7 +67,7 @@ class StartOptions:
             concurrency_key=concurrency_key,
             priority=_whole_number("priority", priority),
             ttl=ttl,
-            max_duration=_whole_number("max_duration", max_duration),
+            max_duration=max_duration,
             retry=cast("Any", dict(retry) if isinstance(retry, Mapping) else retry),
             metadata=metadata,
             tags=tags,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -169,6 +168,6 @@ def _client(settings: HelmrSettings) -> HelmrClient:
     )
     client = quick.client(max_streams=0)
     once = client.single_shot(silence=SILENCE_SECONDS)
-    # Other threads may still use a client that was replaced, so it is closed when the last of them drops it.
-    weakref.finalize(once.transport, client.transport.http.close)
+    # Other threads may still use a client that was replaced. It is closed when the last of them drops it.
+    client.transport.http.close_when_collected()
     return once

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import logging
 import os
@@ -33,6 +32,9 @@ CALL_TIMEOUT = 30.0
 # (contract/capacity.md), so the budget of one client is small.
 MAX_STREAMS = 4
 
+# Shorter header values are hardly credentials, and are words that error texts may hold.
+_LONG_HEADER = 16
+
 _PATH_SAFE = "/%:@!$&'()*+,;=~"
 
 _RESERVED_HEADERS = {"authorization", "host", "content-length", "transfer-encoding", "connection", "cookie"}
@@ -50,7 +52,8 @@ class Settings:
     :param cert: path of a client certificate with its key, or the paths of both.
     :param proxy: proxy URL.
     :param headers: more request headers.
-    :param max_streams: event and log streams that this client's waits may hold at once.
+    :param max_streams: event and log streams that this client's waits may hold at the same time.
+    :param hidden: header values that may be credentials; kept so that errors do not show them.
     """
 
     base_url: str
@@ -62,6 +65,7 @@ class Settings:
     proxy: Secret | None = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     max_streams: int = MAX_STREAMS
+    hidden: tuple[Secret, ...] = ()
 
     @property
     def plain(self) -> bool:
@@ -72,8 +76,8 @@ class Settings:
 def resolve_settings(
     url: str | None,
     *,
-    timeout: timedelta | float,
-    connect_timeout: timedelta | float,
+    timeout: timedelta | float | str,
+    connect_timeout: timedelta | float | str,
     verify: bool | str,
     cert: str | tuple[str, str] | None,
     proxy: str | Secret | None,
@@ -98,8 +102,9 @@ def resolve_settings(
         verify=verify,
         cert=cert,
         proxy=None if proxy is None else hide(proxy),
-        headers=_check_headers(headers or {}),
+        headers=check_headers(headers or {}),
         max_streams=max_streams,
+        hidden=tuple(hide(value) for value in (headers or {}).values() if len(value) >= _LONG_HEADER),
     )
     if settings.plain and settings.base_url not in _plain:
         # Plain http is for loopback addresses only, so there is nothing to warn of.
@@ -111,15 +116,15 @@ def resolve_settings(
 _plain: set[str] = set()
 
 
-def check_limit(name: str, value: timedelta | float) -> float:
+def check_limit(name: str, value: timedelta | float | str) -> float:
     """Return a limit in seconds.
 
-    :raises HelmrConfigError: it is not positive and finite.
+    :raises HelmrConfigError: the limit is not positive and finite.
     """
-    with contextlib.suppress(ValueError, TypeError):
-        if (limit := seconds(value)) > 0:
-            return limit
-    raise HelmrConfigError(f"{name} must be a positive number of seconds.")
+    try:
+        return seconds(value, name, positive=True)
+    except (TypeError, ValueError) as error:
+        raise HelmrConfigError(str(error)) from None
 
 
 def check_base_url(url: str) -> str:
@@ -208,7 +213,11 @@ def check_scope(project_id: str | None, environment_id: str | None) -> None:
         raise HelmrConfigError("project_id and environment_id must not be blank.")
 
 
-def _check_headers(headers: Mapping[str, str]) -> dict[str, str]:
+def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that a caller adds.
+
+    :raises HelmrConfigError: a header is the client's own, or cannot be sent.
+    """
     for name, value in headers.items():
         if name.lower() in _RESERVED_HEADERS or name.lower().startswith("helmr-"):
             raise HelmrConfigError(f"The header {name} is set by the client itself.")

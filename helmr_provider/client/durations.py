@@ -5,69 +5,113 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
 
-_GO_DURATION = re.compile(r"(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+")
-_DAYS = re.compile(r"\d+d")
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+Duration: TypeAlias = "timedelta | float | str"
+"""A timedelta, a number of seconds, or text such as ``"90s"``, ``"1h30m"``, ``"7d"`` or ``"3600"`` (seconds)."""
+
+_UNITS: Final = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "µs": 1e-6,
+    "μs": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "m": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+}
+_NUMBER: Final = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
+_PART: Final = re.compile(rf"({_NUMBER})(ns|us|µs|μs|ms|s|m|h|d)")
+_TEXT: Final = re.compile(rf"(?:{_PART.pattern})+")
+# What the server itself reads: Go's durations, or whole days.
+_ON_THE_WIRE: Final = re.compile(rf"(?:{_NUMBER}(?:ns|us|µs|μs|ms|s|m|h))+|[0-9]+d")
 
 
-def seconds(value: timedelta | float) -> float:
-    """Return seconds.
+def seconds(value: Duration, name: str = "The duration", *, positive: bool = False) -> float:
+    """Return a duration in seconds.
 
-    :raises ValueError: not a finite number.
+    :param value: timedelta, seconds, or text such as ``"90s"``, ``"1h30m"``, ``"7d"`` or ``"3600"``.
+    :param name: name of the parameter, for the error.
+    :param positive: whether zero and less are refused.
+    :raises ValueError: the value is not finite, not positive although it must be, or text of another form.
+    :raises TypeError: the value is of another type.
     """
-    number = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    number = _seconds(value, name)
     if not math.isfinite(number):
-        raise ValueError("A duration must be finite.")
+        raise ValueError(f"{name} must be finite, but is {value!r}.")
+    if positive and number <= 0:
+        raise ValueError(f"{name} must be positive, but is {value!r}.")
     return number
 
 
-def poll_seconds(value: timedelta | float) -> float:
+def poll_seconds(value: Duration) -> float:
     """Return a ``poll_interval`` in seconds.
 
-    :raises ValueError: not a finite number above 0.
+    :param value: as for :func:`seconds`.
+    :raises ValueError: the value is not a finite number above 0.
+    :raises TypeError: the value is of another type.
     """
-    number = seconds(value)
-    if number <= 0:
-        raise ValueError("poll_interval must be greater than 0.")
-    return number
+    return seconds(value, "poll_interval", positive=True)
 
 
-def _is_amount(value: object) -> bool:
-    return isinstance(value, (timedelta, int, float)) and not isinstance(value, bool)
+def duration_text(name: str, value: Duration) -> str:
+    """Return a duration as the server reads it: whole seconds where possible, else milliseconds.
 
+    Text that the server reads is returned unchanged.
 
-def duration_text(name: str, value: timedelta | float | str) -> str:
-    """Render a duration for the wire: whole seconds where possible, else milliseconds; text as given.
-
-    :param name: option, for the error.
-    :param value: timedelta, seconds, or text such as ``"90s"``, ``"1h30m"``, ``"30d"``.
-    :raises ValueError: not positive, or text that the server would refuse.
+    :param name: name of the parameter, for the error.
+    :param value: as for :func:`seconds`.
+    :raises ValueError: the value is not positive, less than a millisecond, or text of another form.
+    :raises TypeError: the value is of another type.
     """
-    if isinstance(value, str):
-        text = value.strip()
-        if not (_DAYS.fullmatch(text) or _GO_DURATION.fullmatch(text)) or not re.search(r"[1-9]", text):
-            raise ValueError(f"{name} must be a positive duration such as '90s', '1h30m' or '30d'.")
-        return text
-    if not _is_amount(value):
-        raise TypeError(f"{name} must be a timedelta, a number of seconds, or text.")
-    milliseconds = round(seconds(value) * 1000)
+    number = seconds(value, name, positive=True)
+    if isinstance(value, str) and _ON_THE_WIRE.fullmatch(value.strip()):
+        return value.strip()
+    milliseconds = round(number * 1000)
     if milliseconds <= 0:
-        raise ValueError(f"{name} must be at least a millisecond.")
+        raise ValueError(f"{name} must be at least a millisecond, but is {value!r}.")
     return f"{milliseconds // 1000}s" if milliseconds % 1000 == 0 else f"{milliseconds}ms"
 
 
-def whole_seconds(name: str, value: timedelta | float | str) -> int:
+def whole_seconds(name: str, value: Duration) -> int:
     """Return a duration as the whole seconds of a numeric member.
 
-    :raises ValueError: not a whole positive number of seconds.
-    :raises TypeError: text, which such a member does not take.
+    :param name: name of the parameter, for the error.
+    :param value: as for :func:`seconds`.
+    :raises ValueError: the value is not a whole, positive number of seconds.
+    :raises TypeError: the value is of another type.
     """
-    if isinstance(value, str) or not _is_amount(value):
-        raise TypeError(f"{name} must be a timedelta or a number of seconds.")
-    number = seconds(value)
-    if number <= 0 or number != int(number):
-        raise ValueError(f"{name} must be a whole, positive number of seconds.")
+    number = seconds(value, name, positive=True)
+    if number != int(number):
+        raise ValueError(f"{name} must be a whole number of seconds, but is {value!r}.")
     return int(number)
+
+
+def _seconds(value: object, name: str) -> float:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, str):
+        return _parsed(value.strip(), name)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf
+    raise TypeError(
+        f"{name} must be a timedelta, a number of seconds, or text such as '90s' or '1h30m', but is {value!r}."
+    )
+
+
+def _parsed(text: str, name: str) -> float:
+    if _TEXT.fullmatch(text):
+        return math.fsum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    if re.fullmatch(_NUMBER, text):
+        return float(text)
+    raise ValueError(f"{name} must be a duration such as '90s', '1h30m', '7d' or '3600' (seconds), but is {text!r}.")
 
 
 def instant_text(name: str, value: datetime | str) -> str:

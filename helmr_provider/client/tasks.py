@@ -33,13 +33,14 @@ class Task(Generic[In, Out]):
     :param id: task id.
     :param payload: type the payload must fit, or a ready pydantic ``TypeAdapter``; None for a task that takes none.
     :param output: type that ``RunSnapshot.output_as`` makes of the output, or a ready ``TypeAdapter``.
-    :param max_duration: timedelta or whole seconds that a run may take, 5 s to a day; 900 s when not given.
+    :param max_duration: how long a run may take, 5 s to a day; text, timedelta or seconds, a whole number of them.
+        Default: 900 s.
     """
 
     id: str
     payload: Schema[In] | None = None
     output: Schema[Out] | None = None
-    max_duration: timedelta | int | None = None
+    max_duration: timedelta | float | str | None = None
 
     def __str__(self) -> str:
         """Return the id, so that whoever keeps the text of a target keeps what names it."""

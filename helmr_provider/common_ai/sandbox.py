@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from airflow.providers.common.compat.sdk import AirflowOptionalProviderFeatureException
 
-from helmr_provider._logs.exec_logs import PAGE
+from helmr_provider._logs.exec_logs import PAGE, advances
 from helmr_provider._workspaces.ownership import BUSY
 from helmr_provider.client.errors import HelmrConflictError, HelmrError, HelmrNotFoundError, HelmrTimeoutError
 from helmr_provider.hooks.helmr import HelmrHook
@@ -302,8 +302,8 @@ def _end_of(handle: ExecHandle, found: Exec, stream: str, max_bytes: int) -> tup
     cursor = first = max(0, total - max_bytes)
     source = handle.stdout if stream == "stdout" else handle.stderr
     content = bytearray()
-    while cursor < total and (chunks := source.list(cursor=cursor, limit=PAGE)):
+    while cursor < total and advances(chunks := source.list(cursor=cursor, limit=PAGE), cursor):
         for chunk in chunks:
             content += chunk.content_from(cursor)
-            cursor = chunk.offset_end
+            cursor = max(cursor, chunk.offset_end)
     return content[:max_bytes].decode("utf-8", "replace"), first > 0

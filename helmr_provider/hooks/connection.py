@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from helmr_provider import client
-from helmr_provider.client._config import MAX_STREAMS, check_base_url
+from helmr_provider.client._config import MAX_STREAMS, check_base_url, check_headers
 from helmr_provider.client._secrets import Secret
 from helmr_provider.client.errors import HelmrConfigError
 
@@ -38,6 +39,9 @@ EXTRAS: Final = frozenset(
         "timeout",
         "connect_timeout",
         "ca_bundle",
+        "client_cert",
+        "client_key",
+        "headers",
         "verify",
         "proxy",
         "project_id",
@@ -75,6 +79,8 @@ class HelmrSettings:
     :param timeout: Limit of one request, in seconds.
     :param connect_timeout: Limit for reaching the control plane, in seconds.
     :param verify: Whether to check the server's certificate, or the path of the CA bundle to check it with.
+    :param cert: Path of a client certificate with its key, or the paths of both.
+    :param headers: More request headers, for example for an identity-aware proxy.
     :param proxy: Address of an HTTP proxy.
     :param project_id: Project of a user-session credential (contract/behaviour.md §1).
     :param environment_id: Environment of a user-session credential.
@@ -91,6 +97,8 @@ class HelmrSettings:
     timeout: float = DEFAULT_TIMEOUT
     connect_timeout: float = DEFAULT_CONNECT_TIMEOUT
     verify: bool | str = True
+    cert: str | tuple[str, str] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     proxy: Secret | None = None
     project_id: str | None = None
     environment_id: str | None = None
@@ -130,7 +138,9 @@ class HelmrSettings:
             project_id=project_id,
             environment_id=environment_id,
             airflow_tab=_airflow_tab(read.text("airflow_tab"), problems),
-            api_key=Secret(api_key),
+            cert=read.cert(),
+            headers=read.headers(),
+            api_key=Secret(api_key, f"the password of the Airflow connection {connection.conn_id!r}"),
             unknown_extras=tuple(sorted(extras.keys() - EXTRAS)),
         )
         if problems:
@@ -140,7 +150,7 @@ class HelmrSettings:
     def secrets(self) -> tuple[str, ...]:
         """Return what must be masked in logs: the credential and the password inside the proxy's address."""
         proxy_password = urlsplit(self.proxy.reveal()).password if self.proxy else None
-        return tuple(secret for secret in (self.api_key.reveal(), proxy_password) if secret)
+        return tuple(secret for secret in (self.api_key.reveal(), proxy_password, *self.headers.values()) if secret)
 
     def client(self, *, max_streams: int) -> HelmrClient:
         """Build a client that blocks; the caller closes it.
@@ -164,7 +174,8 @@ class HelmrSettings:
             yield
         except HelmrConfigError as error:
             # Whoever wrote the connection has never heard of the client's option.
-            raise HelmrConfigError(re.sub("^verify:", "Extra ca_bundle:", str(error))) from None
+            text = re.sub("^verify:", "Extra ca_bundle:", str(error))
+            raise HelmrConfigError(re.sub("^cert:", "Extra client_cert:", text)) from None
 
     def _client_options(self) -> dict[str, Any]:
         return {
@@ -175,6 +186,8 @@ class HelmrSettings:
             "timeout": self.timeout,
             "connect_timeout": self.connect_timeout,
             "verify": self.verify,
+            "cert": self.cert,
+            "headers": self.headers,
             "proxy": self.proxy,
         }
 
@@ -229,6 +242,29 @@ class _Extras:
             self._problems.append("extras ca_bundle and verify=false contradict each other")
         return verify is not False if bundle is None else bundle
 
+    def cert(self) -> str | tuple[str, str] | None:
+        certificate, key = self.text("client_cert"), self.text("client_key")
+        if key is not None and certificate is None:
+            self._problems.append("extra client_key goes with client_cert")
+        return certificate if certificate is None or key is None else (certificate, key)
+
+    def headers(self) -> dict[str, str]:
+        headers = self._given("headers")
+        if isinstance(headers, str):
+            # The form has text fields only.
+            with contextlib.suppress(ValueError):
+                headers = json.loads(headers)
+        if headers is None:
+            return {}
+        if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+            self._problems.append("extra headers must be a JSON object whose values are text")
+            return {}
+        try:
+            return check_headers(headers)
+        except HelmrConfigError as error:
+            self._problems.append(f"extra headers: {str(error).rstrip('.')}")
+            return {}
+
     def proxy(self) -> Secret | None:
         proxy = self.text("proxy")
         if proxy is not None and not re.match(r"(?i)https?://[^/]", proxy):
@@ -264,6 +300,8 @@ def _api_url(connection: ConnectionLike, problems: list[str]) -> str:
         if schema.lower() not in {"", "http", "https"}:
             problems.append("schema must be http or https; a path prefix belongs in a full URL in host")
             return ""
+        # Airflow takes the brackets off an IPv6 address.
+        host = f"[{host}]" if _is_ipv6(host) else host
         host, prefix = f"{schema.lower() or 'https'}://{host}", ""
     try:
         parts = urlsplit(host)
@@ -280,6 +318,12 @@ def _api_url(connection: ConnectionLike, problems: list[str]) -> str:
     if connection.port and host_port is None:
         parts = parts._replace(netloc=f"{parts.netloc}:{connection.port}")
     return _checked(parts._replace(path=parts.path.rstrip("/") + prefix), problems)
+
+
+def _is_ipv6(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).version == 6
+    return False
 
 
 def _checked(parts: SplitResult, problems: list[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -70,9 +69,9 @@ class HelmrHook(BaseHook):
         the control plane's streams.
         """
         client = self.settings.client(max_streams=0)
-        # Airflow never says that a task is done with its hook, and the client may outlive the hook; its namespaces may
-        # outlive the client, as in HelmrHook().client.tokens.create(), and hold its transport.
-        weakref.finalize(client.transport, client.transport.http.close)
+        # Airflow never says that a task is done with its hook. Namespaces and views may outlive hook and client, as in
+        # HelmrHook().client.tokens.create(); all of them share the connections.
+        client.transport.http.close_when_collected()
         return client
 
     def close(self) -> None:

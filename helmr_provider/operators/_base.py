@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from helmr_provider._common.deferrable import DeferrableWait
 from helmr_provider._common.errors import translate_errors
+from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._sessions.identity import OwnershipMetadata
 from helmr_provider.client.durations import seconds
 from helmr_provider.hooks.helmr import HelmrHook
@@ -25,6 +26,8 @@ class HelmrOperator(BaseOperator):
 
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     """
+
+    helmr_conn_id = TemplateField[str](text)
 
     def __init__(self, *, helmr_conn_id: str = HelmrHook.default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -52,19 +55,19 @@ class HelmrWaitingOperator(HelmrOperator, DeferrableWait):
     """Submit something that a repeat finds again, then wait for it.
 
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
-    :param timeout: limit of the wait, timedelta or seconds from the start of the try; ``execution_timeout`` counts too,
-        also while deferred.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``, from the start
+        of the try. An ``execution_timeout`` that is earlier counts.
     """
 
     def __init__(
         self,
         *,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        timeout: timedelta | float | None = None,
+        timeout: timedelta | float | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.deferrable = deferrable
         self.timeout = timeout
-        if timeout is not None and not seconds(timeout) > 0:
-            raise ValueError("timeout must be positive")
+        if timeout is not None:
+            seconds(timeout, "timeout", positive=True)

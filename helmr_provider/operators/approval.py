@@ -16,17 +16,20 @@ from airflow.providers.common.compat.sdk import (
     Param,
     ParamValidationError,
     PokeReturnValue,
+    context_merge,
 )
 
 from helmr_provider._approvals.question import AnswerError, Question
 from helmr_provider._common.cleanup import clean_up
+from helmr_provider._common.template_fields import TemplateField, text, texts
 from helmr_provider._sessions.identity import OwnershipMetadata
+from helmr_provider.client.durations import seconds
 from helmr_provider.client.errors import HelmrConflictError, HelmrError, HelmrGoneError
 from helmr_provider.links import HelmrApprovalLink, store_approval_link, token_url
 from helmr_provider.operators._base import HelmrWaitingOperator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -75,13 +78,23 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
     :param assigned_users: who alone may answer in Airflow, ``{"id": …, "name": …}`` or a list of these; Helmr does not
         know Airflow's users. (templated)
     :param tags: tags of the token, up to 10. (templated)
-    :param timeout: how long to wait for an answer, timedelta or seconds from the start of the try; an
-        ``execution_timeout`` that is earlier counts. Without any, the control plane's limit for tokens: 7 days.
+    :param notifiers: notifiers, or functions of the context, to call when the question can be answered; again in a
+        retry that still waits. The context has ``helmr_approval`` with ``url``, ``token_id`` and ``subject``, also in
+        templates: ``{{ helmr_approval.url }}``. A notifier that fails is logged.
+    :param timeout: how long to wait for an answer; timedelta, seconds, or text such as ``"1h"``, from the start of the
+        try. An ``execution_timeout`` that is earlier counts. Without either, the control plane's limit for tokens: 7
+        days.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :raises AirflowFailException: the answer is none, it is a no and ``on_reject`` is ``"fail"``, somebody else has
         cancelled the token, or the question cannot be asked like this.
     :raises AirflowTaskTimeout: nobody has answered in time.
     """
+
+    subject = TemplateField[str](text)
+    options = TemplateField["Sequence[str]"](texts)
+    body = TemplateField[str | None](text)
+    defaults = TemplateField["str | Sequence[str] | None"](texts)
+    tags = TemplateField["Sequence[str] | None"](texts)
 
     template_fields = (
         "subject",
@@ -106,10 +119,11 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         form: Mapping[str, Any] | None = None,
         multiple: bool = False,
         defaults: str | Sequence[str] | None = None,
-        rejections: Sequence[str] = ("Reject",),
+        rejections: str | Sequence[str] = ("Reject",),
         on_reject: Literal["succeed", "skip", "fail"] = "succeed",
         assigned_users: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
         tags: Sequence[str] | None = None,
+        notifiers: Sequence[Callable[[Context], None]] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(deferrable=True, **kwargs)
@@ -120,10 +134,11 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         self.form = {name: _field(given) for name, given in form.items()} if isinstance(form, Mapping) else form
         self.multiple = multiple
         self.defaults = defaults
-        self.rejections = rejections
+        self.rejections = (rejections,) if isinstance(rejections, str) else rejections
         self.on_reject = on_reject
         self.assigned_users = assigned_users
         self.tags = tags
+        self.notifiers = notifiers
         self._ids: dict[str, Any] | None = None
         self._retried = True
         self._passed_on = True
@@ -155,7 +170,7 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         self._ids = ids
         if self.do_xcom_push:
             context["ti"].xcom_push(key="token_id", value=token.id)
-            store_approval_link(context, console_url=self.hook.settings.console_url, token_id=token.id)
+        store_approval_link(context, console_url=self.hook.settings.console_url, token_id=token.id)
         return ids
 
     def execute(self, context: Context) -> Any:
@@ -169,6 +184,7 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
             if (polled := self._poll(context, ids)).is_done:
                 return polled.xcom_value
             self._show(ids)
+            self._notify(context, ids)
             return self._return_or_defer(context, ids, deadline)
 
     def take_over(
@@ -300,6 +316,17 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
             json.dumps({"chosen": [question.options[0]], "by": "your name"}, ensure_ascii=False),
         )
 
+    def _notify(self, context: Context, ids: dict[str, Any]) -> None:
+        """Call the notifiers; one that fails costs a log line, not the question."""
+        url = token_url(self.hook.settings.console_url, ids["token_id"])
+        approval = {"subject": self.subject, "token_id": ids["token_id"], "url": url}
+        context_merge(context, {"helmr_approval": approval})
+        for notifier in self.notifiers:
+            try:
+                notifier(context)
+            except Exception:
+                self.log.exception("%s could not notify about %r", type(notifier).__name__, self.subject)
+
     def _pass_on(self, ids: dict[str, Any], response: Mapping[str, Any]) -> None:
         """Complete the token with what was answered in Airflow.
 
@@ -408,5 +435,5 @@ def _field(given: Any) -> Any:
     return {"value": given, "description": None, "schema": {}}
 
 
-def _delta(limit: timedelta | float | None) -> timedelta | None:
-    return limit if limit is None or isinstance(limit, timedelta) else timedelta(seconds=limit)
+def _delta(limit: timedelta | float | str | None) -> timedelta | None:
+    return None if limit is None else timedelta(seconds=seconds(limit, "timeout"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import (
@@ -13,24 +15,29 @@ from airflow.providers.common.compat.sdk import (
     redact,  # pyright: ignore[reportPrivateImportUsage] - offered there for all versions
 )
 
+from helmr_provider._common.template_fields import TemplateField, text, texts
 from helmr_provider._common.validation import require_id
+from helmr_provider._sessions.identity import OwnershipMetadata
 from helmr_provider.client.errors import HelmrConflictError, HelmrGoneError, HelmrNotFoundError
+from helmr_provider.links import HelmrTokenLink, store_token_link, token_url
 from helmr_provider.operators._base import HelmrOperator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime, timedelta
 
     from airflow.providers.common.compat.sdk import Context
 
     from helmr_provider.client.models.auth import PublicScope
+    from helmr_provider.client.models.tokens import Token
 
 
 class HelmrCreateTokenOperator(HelmrOperator):
     """Create a token, and return its id.
 
-    A retry returns the same token: the key that makes it so names the task instance and the time between two clears. A
-    cleared task creates a new one.
+    A retry returns the same token, and a cleared task creates a new one. The token's metadata name the task instance in
+    the member ``airflow``, unless you set an ``idempotency_key``. The task's log and its link lead to the page on which
+    the token can be completed.
 
     The token's public access token and callback URL let anybody complete it; they are masked in logs and stay in the
     control plane. Tokens are completed with an API key, by :class:`HelmrCompleteTokenOperator`, for example.
@@ -48,8 +55,12 @@ class HelmrCreateTokenOperator(HelmrOperator):
     :param helmr_conn_id: Airflow connection of the control plane (templated).
     """
 
+    tags = TemplateField["Sequence[str] | None"](texts)
+    idempotency_key = TemplateField[str | None](text)
+
     template_fields = ("timeout", "tags", "metadata", "idempotency_key", "helmr_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"metadata": "json"}
+    operator_extra_links = (HelmrTokenLink(),)
     ui_color = "#e4e9f7"
 
     def __init__(
@@ -77,20 +88,36 @@ class HelmrCreateTokenOperator(HelmrOperator):
         """
         try:
             with self._translate_errors("create a Helmr token"):
-                token = self.hook.client.tokens.create(
-                    timeout=self.timeout,
-                    tags=self.tags,
-                    metadata=self.metadata,
-                    idempotency_key=self.idempotency_key or self._once_key(context),
-                )
+                token = self._create(context)
         except (TypeError, ValueError) as error:
             raise AirflowFailException(f"The Helmr token was not created: {error}") from None
         # The callback URL is a secret by its last part alone.
         for secret in (token.public_access_token, (token.callback_url or "").rsplit("/", 1)[-1]):
             if secret:
                 mask_secret(secret)
-        self.log.info("Helmr token %s is %s.", token.id, token.status)
+        console_url = self.hook.settings.console_url
+        store_token_link(context, console_url=console_url, token_id=token.id)
+        self.log.info(
+            "Helmr token %s is %s. Complete it at %s", token.id, token.status, token_url(console_url, token.id)
+        )
         return token.id
+
+    def _create(self, context: Context) -> Token:
+        from helmr_provider.client.errors import HelmrConflictError
+
+        create = partial(self.hook.client.tokens.create, timeout=self.timeout, tags=self.tags)
+        if self.idempotency_key:
+            # Other tasks may create the same token, so nothing in it can name this one.
+            return create(metadata=self.metadata, idempotency_key=self.idempotency_key)
+        key, stamped = self._once_key(context), self.metadata
+        if stamped is None or isinstance(stamped, Mapping):
+            stamp = OwnershipMetadata.of(context["ti"], context["dag_run"])
+            stamped = {**stamp.of_all_tries(self.hook.settings.session_prefix), **(stamped or {})}
+        try:
+            return create(metadata=stamped, idempotency_key=key)
+        except HelmrConflictError:
+            # An earlier try may have run with a release that did not name the task instance.
+            return create(metadata=self.metadata, idempotency_key=key)
 
 
 class HelmrCompleteTokenOperator(HelmrOperator):
@@ -107,6 +134,8 @@ class HelmrCompleteTokenOperator(HelmrOperator):
     :param data: JSON value that the waiting side receives (templated).
     :param helmr_conn_id: Airflow connection of the control plane (templated).
     """
+
+    token_id = TemplateField[str](text)
 
     template_fields = ("token_id", "data", "helmr_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"data": "json"}
@@ -153,6 +182,8 @@ class HelmrCancelTokenOperator(HelmrOperator):
     :param helmr_conn_id: Airflow connection of the control plane (templated).
     :raises AirflowFailException: There is no such token, or it was completed.
     """
+
+    token_id = TemplateField[str](text)
 
     template_fields = ("token_id", "helmr_conn_id")
     ui_color = "#e4e9f7"
@@ -228,6 +259,11 @@ class HelmrCreatePublicTokenOperator(HelmrOperator):
     :raises AirflowFailException: The control plane refuses it, or the token would become readable.
     :raises AirflowException: It could not be handed over.
     """
+
+    session_id = TemplateField[str](text)
+    stream = TemplateField[str](text)
+    correlation_id = TemplateField[str | None](text)
+    variable = TemplateField[str | None](text)
 
     template_fields = ("session_id", "stream", "correlation_id", "expires_at", "variable", "helmr_conn_id")
     ui_color = "#e4e9f7"

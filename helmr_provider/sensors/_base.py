@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing, contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -16,12 +16,17 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from helmr_provider._common.deferrable import DeferrableWait
+from helmr_provider._common.template_fields import TemplateField, text
+from helmr_provider.client.durations import seconds
 from helmr_provider.hooks.helmr import HelmrHook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from airflow.providers.common.compat.sdk import Context, PokeReturnValue
+
+
+_DURATIONS: Final = frozenset({"timeout", "poke_interval", "max_wait"})
 
 
 class _NeverSucceedsError(Exception):
@@ -43,6 +48,8 @@ class HelmrSensor(DeferrableWait, BaseSensorOperator):
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
     """
 
+    helmr_conn_id = TemplateField[str](text)
+
     def __init__(
         self,
         *,
@@ -50,6 +57,10 @@ class HelmrSensor(DeferrableWait, BaseSensorOperator):
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
+        for name in _DURATIONS & kwargs.keys():
+            # The base class takes no text.
+            if isinstance(kwargs[name], str):
+                kwargs[name] = seconds(kwargs[name], name, positive=True)
         super().__init__(**kwargs)
         self.helmr_conn_id = helmr_conn_id
         self.deferrable = deferrable

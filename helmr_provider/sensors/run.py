@@ -10,9 +10,10 @@ from helmr_provider._common.errors import (
     DEFAULT_MAX_RESULT_BYTES,
     UNSUCCESSFUL,
     explain,
-    refuse_unknown_statuses,
-    result_of,
+    unsuccessful_statuses,
 )
+from helmr_provider._common.results import return_or_write
+from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import require_id
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, store_links
 from helmr_provider.sensors._base import HelmrSensor
@@ -35,16 +36,24 @@ class HelmrRunSensor(HelmrSensor):
     :param run_id: the run. (templated)
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
-    :param fail_on: statuses that fail the task, or skip it with ``soft_fail``; with any other one it succeeds.
+    :param fail_on: one status or several that fail the task; a run that ended otherwise returns its result.
     :param result: what to return: the run's ``"output"``, or the whole run as a ``"snapshot"``.
     :param max_result_bytes: largest result as JSON that may become an XCom; ``None`` for no limit.
-    :param poke_interval: seconds between two looks when not deferred; the triggerer has a pace of its own.
-    :param timeout: seconds, or a timedelta, until the sensor gives up; an earlier ``execution_timeout`` counts.
+    :param result_to: path or address such as ``"s3://bucket/result.json"`` to write the result to as JSON, instead of
+        returning it; one that ends with ``/`` gets a file name. The return value is the address then. (templated)
+    :param result_to_conn_id: Airflow connection for ``result_to``.
+    :param poke_interval: time between two polls when not deferred; timedelta, seconds, or text such as ``"30s"``. The
+        triggerer has its own pace.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``. An
+        ``execution_timeout`` that is earlier counts.
     :raises AirflowFailException: the run ended with a status of ``fail_on``, or cannot be read.
     :raises AirflowSensorTimeout: it had not ended in time.
     """
 
-    template_fields: Collection[str] = ("run_id", "helmr_conn_id")
+    run_id = TemplateField[str](text)
+    result_to = TemplateField[str | None](text)
+
+    template_fields: Collection[str] = ("run_id", "result_to", "helmr_conn_id")
     operator_extra_links = (HelmrSessionLink(), HelmrRunLink())
     ui_color = "#e8e4f8"
 
@@ -52,17 +61,20 @@ class HelmrRunSensor(HelmrSensor):
         self,
         *,
         run_id: str,
-        fail_on: Collection[str] = UNSUCCESSFUL,
+        fail_on: str | Collection[str] = UNSUCCESSFUL,
         result: Literal["output", "snapshot"] = "output",
         max_result_bytes: int | None = DEFAULT_MAX_RESULT_BYTES,
+        result_to: str | None = None,
+        result_to_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.run_id = run_id
-        self.fail_on = fail_on
+        self.fail_on = unsuccessful_statuses(fail_on)
         self.result: Literal["output", "snapshot"] = result
         self.max_result_bytes = max_result_bytes
-        refuse_unknown_statuses(fail_on)
+        self.result_to = result_to
+        self.result_to_conn_id = result_to_conn_id
 
     @property
     def awaited(self) -> str:
@@ -77,15 +89,22 @@ class HelmrRunSensor(HelmrSensor):
         """
         run = self.hook.client.runs.retrieve(require_id("run_id", self.run_id))
         console_url = self.hook.settings.console_url
-        if self.do_xcom_push:
-            store_links(context, console_url=console_url, session_id=run.session_id, run_id=run.id)
+        store_links(context, console_url=console_url, session_id=run.session_id, run_id=run.id)
         if not run.is_terminal:
             return PokeReturnValue(is_done=False)
         if run.status in self.fail_on:
             # The run stays as it is, so looking at it again cannot help.
             url = run_url(console_url, run.session_id, run.id)
             raise AirflowFailException(explain(self.hook.client, run, url=url))
-        value = result_of(run, self.result, max_bytes=self.max_result_bytes if self.do_xcom_push else None)
+        value = return_or_write(
+            run.output if self.result == "output" else run.raw,
+            f"The {self.result} of Helmr run {run.id}",
+            to=self.result_to,
+            conn_id=self.result_to_conn_id,
+            file_name=f"{run.id}.json",
+            max_bytes=self.max_result_bytes if self.do_xcom_push else None,
+            log=self.log,
+        )
         return PokeReturnValue(is_done=True, xcom_value=value)
 
     def trigger(self, ids: dict[str, Any], deadline: float | None) -> HelmrRunTrigger:

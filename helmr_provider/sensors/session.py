@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from airflow.providers.common.compat.sdk import AirflowFailException, PokeReturnValue
 
-from helmr_provider._common.errors import DEFAULT_MAX_RESULT_BYTES, small_enough
+from helmr_provider._common.errors import DEFAULT_MAX_RESULT_BYTES
+from helmr_provider._common.results import return_or_write
+from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import address, check_session_ref, sequence, shown, stream_name
 from helmr_provider.links import HelmrSessionLink, session_url, store_links
 from helmr_provider.sensors._base import HelmrSensor
@@ -33,6 +35,9 @@ class _SessionSensor(HelmrSensor):
     :param external_id: its external id instead. (templated)
     """
 
+    session_id = TemplateField[str | None](text)
+    external_id = TemplateField[str | None](text)
+
     operator_extra_links = (HelmrSessionLink(),)
     ui_color = "#e8e4f8"
 
@@ -44,8 +49,7 @@ class _SessionSensor(HelmrSensor):
 
     def _session(self, context: Context) -> SessionSnapshot:
         session = self.hook.client.sessions.retrieve(**address(self.session_id, self.external_id))
-        if self.do_xcom_push:
-            store_links(context, console_url=self.hook.settings.console_url, session_id=session.id)
+        store_links(context, console_url=self.hook.settings.console_url, session_id=session.id)
         return session
 
     def _url(self, session: SessionSnapshot) -> str:
@@ -68,8 +72,10 @@ class HelmrSessionSensor(_SessionSensor):
     :param activity: wanted activity, or several: ``idle``, ``queued``, ``running``, ``waiting``. Any one by default.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
-    :param poke_interval: seconds between two looks when not deferred; the triggerer has a pace of its own.
-    :param timeout: seconds, or a timedelta, until the sensor gives up; an earlier ``execution_timeout`` counts.
+    :param poke_interval: time between two polls when not deferred; timedelta, seconds, or text such as ``"30s"``. The
+        triggerer has its own pace.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``. An
+        ``execution_timeout`` that is earlier counts.
     :return: ``{"session_id": …, "status": …, "activity": …}``.
     :raises AirflowFailException: the session has ended otherwise, or cannot be read.
     :raises AirflowSensorTimeout: it had not become what was waited for in time.
@@ -149,14 +155,23 @@ class HelmrSessionOutputSensor(_SessionSensor):
     :param result: what to return of the record: its ``"data"``, or the whole ``"record"`` with its ``sequence``,
         ``correlation_id`` and ``created_at``.
     :param max_result_bytes: largest result as JSON that may become an XCom; ``None`` for no limit.
+    :param result_to: path or address such as ``"s3://bucket/result.json"`` to write the result to as JSON, instead of
+        returning it; one that ends with ``/`` gets a file name. The return value is the address then. (templated)
+    :param result_to_conn_id: Airflow connection for ``result_to``.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
-    :param poke_interval: seconds between two looks when not deferred; the triggerer has a pace of its own.
-    :param timeout: seconds, or a timedelta, until the sensor gives up; an earlier ``execution_timeout`` counts.
+    :param poke_interval: time between two polls when not deferred; timedelta, seconds, or text such as ``"30s"``. The
+        triggerer has its own pace.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``. An
+        ``execution_timeout`` that is earlier counts.
     :return: as ``result`` says. The XCom ``cursor`` is the sequence of the record.
     :raises AirflowFailException: the session has ended without it, or cannot be read; the result is too large.
     :raises AirflowSensorTimeout: it had not come in time.
     """
+
+    stream = TemplateField[str](text)
+    correlation_id = TemplateField[str | None](text)
+    result_to = TemplateField[str | None](text)
 
     template_fields: Collection[str] = (
         "session_id",
@@ -164,6 +179,7 @@ class HelmrSessionOutputSensor(_SessionSensor):
         "stream",
         "after",
         "correlation_id",
+        "result_to",
         "helmr_conn_id",
     )
 
@@ -176,6 +192,8 @@ class HelmrSessionOutputSensor(_SessionSensor):
         matches: Callable[[Any], bool] | None = None,
         result: Literal["data", "record"] = "data",
         max_result_bytes: int | None = DEFAULT_MAX_RESULT_BYTES,
+        result_to: str | None = None,
+        result_to_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -185,6 +203,8 @@ class HelmrSessionOutputSensor(_SessionSensor):
         self.matches = matches
         self.result: Literal["data", "record"] = result
         self.max_result_bytes = max_result_bytes
+        self.result_to = result_to
+        self.result_to_conn_id = result_to_conn_id
         self._passed = 0
         if result not in {"data", "record"}:
             raise ValueError("result must be 'data' or 'record'")
@@ -243,7 +263,15 @@ class HelmrSessionOutputSensor(_SessionSensor):
     def _found(self, context: Context, record: StreamRecord[Any]) -> PokeReturnValue:
         limit = self.max_result_bytes if self.do_xcom_push else None
         what = f"Record {record.sequence} of output stream {self.stream!r}"
-        value = small_enough(record.data if self.result == "data" else record.raw, what, max_bytes=limit)
+        value = return_or_write(
+            record.data if self.result == "data" else record.raw,
+            what,
+            to=self.result_to,
+            conn_id=self.result_to_conn_id,
+            file_name=f"{record.id}.json",
+            max_bytes=limit,
+            log=self.log,
+        )
         if self.do_xcom_push:
             context["ti"].xcom_push(key="cursor", value=record.sequence)
         return PokeReturnValue(is_done=True, xcom_value=value)

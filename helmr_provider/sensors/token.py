@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, PokeReturnValue
 
+from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import require_id
+from helmr_provider.links import HelmrTokenLink, store_token_link
 from helmr_provider.sensors._base import HelmrSensor
 
 if TYPE_CHECKING:
@@ -28,14 +30,19 @@ class HelmrTokenSensor(HelmrSensor):
 
     :param token_id: Id of the token (templated).
     :param helmr_conn_id: Airflow connection of the control plane (templated).
-    :param deferrable: Wait in the triggerer, without a worker slot. Default: ``[operators] default_deferrable``.
-    :param poke_interval: Seconds between two looks when not deferred; the triggerer has a pace of its own.
-    :param timeout: Seconds, or a timedelta, until the sensor gives up; an ``execution_timeout`` that is earlier counts.
+    :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
+    :param poke_interval: time between two polls when not deferred; timedelta, seconds, or text such as ``"30s"``. The
+        triggerer has its own pace.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``. An
+        ``execution_timeout`` that is earlier counts.
     :raises AirflowFailException: The token expired, was cancelled, or cannot be read.
     :raises AirflowSensorTimeout: It was still pending at the end of ``timeout``.
     """
 
+    token_id = TemplateField[str](text)
+
     template_fields = ("token_id", "helmr_conn_id")
+    operator_extra_links = (HelmrTokenLink(),)
     ui_color = "#e4e9f7"
 
     def __init__(self, *, token_id: str, **kwargs: Any) -> None:
@@ -54,7 +61,9 @@ class HelmrTokenSensor(HelmrSensor):
         :param ids: none; a sensor submits nothing.
         :raises AirflowFailException: The token can never be completed any more.
         """
-        token = self.hook.client.tokens.retrieve(require_id("token_id", self.token_id))
+        token_id = require_id("token_id", self.token_id)
+        token = self.hook.client.tokens.retrieve(token_id)
+        store_token_link(context, console_url=self.hook.settings.console_url, token_id=token.id)
         match token.status:
             case "pending":
                 return PokeReturnValue(is_done=False)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, PokeReturnValue
 
+from helmr_provider._common.template_fields import TemplateField, text, texts
 from helmr_provider._common.validation import require_id
 from helmr_provider._workspaces.ownership import BUSY, ENDED
 from helmr_provider.client.errors import HelmrConflictError
@@ -44,11 +45,18 @@ class HelmrWorkspaceSensor(HelmrSensor):
         (templated)
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
-    :param poke_interval: seconds between two looks when not deferred; the triggerer has a pace of its own.
-    :param timeout: seconds, or a timedelta, until the sensor gives up; an earlier ``execution_timeout`` counts.
+    :param poke_interval: time between two polls when not deferred; timedelta, seconds, or text such as ``"30s"``. The
+        triggerer has its own pace.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``. An
+        ``execution_timeout`` that is earlier counts.
     :raises AirflowFailException: what is waited for cannot come any more, or cannot be read.
     :raises AirflowSensorTimeout: it had not come in time.
     """
+
+    workspace_id = TemplateField[str](text)
+    state = TemplateField["str | Collection[str] | None"](texts)
+    exec_id = TemplateField[str | None](text)
+    exec_state = TemplateField["str | Collection[str]"](texts)
 
     template_fields: Collection[str] = ("workspace_id", "state", "exec_id", "exec_state", "helmr_conn_id")
     operator_extra_links = (HelmrWorkspaceLink(),)
@@ -87,8 +95,7 @@ class HelmrWorkspaceSensor(HelmrSensor):
         :param ids: none; a sensor submits nothing.
         """
         workspace_id = require_id("workspace_id", self.workspace_id)
-        if self.do_xcom_push:
-            store_workspace_link(context, console_url=self.hook.settings.console_url, workspace_id=workspace_id)
+        store_workspace_link(context, console_url=self.hook.settings.console_url, workspace_id=workspace_id)
         if self.exec_id is not None:
             return self._look_at_exec(workspace_id, require_id("exec_id", self.exec_id))
         return self._look_for_machine(workspace_id) if self.running else self._look_at_workspace(workspace_id)

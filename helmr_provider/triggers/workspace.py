@@ -6,7 +6,7 @@ import contextvars
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from uuid import uuid4
 
-from helmr_provider._logs.exec_logs import PAGE, STREAMS, Output
+from helmr_provider._logs.exec_logs import PAGE, STREAMS, Output, advances
 from helmr_provider._workspaces.ownership import left_over_exec
 from helmr_provider.client.errors import HelmrConflictError, HelmrGoneError, HelmrPermissionError
 from helmr_provider.triggers.base import KWARGS_VERSION, HelmrTrigger
@@ -123,11 +123,12 @@ class HelmrExecTrigger(HelmrTrigger):
     async def _next_lines(self, handle: AsyncExecHandle, stream: str, found: Exec) -> list[str] | None:
 
         source = handle.stdout if stream == "stdout" else handle.stderr
+        position = self._output.position(stream)
         try:
-            chunks = await source.list(cursor=self._output.position(stream), limit=PAGE)
+            chunks = await source.list(cursor=position, limit=PAGE)
         except HelmrGoneError:
             return list(self._output.skip(stream, found))
-        return list(self._output.take(stream, chunks)) if chunks else None
+        return list(self._output.take(stream, chunks)) if advances(chunks, position) else None
 
     def _say(self, lines: Iterable[str]) -> None:
         for line in lines:

@@ -27,23 +27,29 @@ def test_a_timedelta_and_the_same_number_of_seconds_are_one_text_that_means_the_
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(timedelta(hours=1), "3600s"), (90, "90s"), (1.5, "1500ms"), ("7d", "7d"), (" 1h30m ", "1h30m"), ("1.5h", "1.5h")],
+    [
+        *[(timedelta(hours=1), "3600s"), (90, "90s"), (1.5, "1500ms")],
+        *[("7d", "7d"), (" 1h30m ", "1h30m"), ("1.5h", "1.5h")],
+        # Text that the server does not read is converted.
+        *[("1d12h", "129600s"), ("5", "5s"), ("1.5", "1500ms"), ("1.5d", "129600s")],
+    ],
 )
 def test_whole_seconds_stay_seconds_and_text_stays_text(value: Any, text: str) -> None:
     assert duration_text("ttl", value) == text
 
 
 @pytest.mark.parametrize(
-    "value", ["", "soon", "-1h", "0s", "0d", "2w", "1d12h", "5", "1 h", 0, -1, float("nan"), float("inf")]
+    "value", ["", "soon", "-1h", "0s", "0d", "2w", "1 h", "٣s", "0", "1µ", 0, -1, float("nan"), float("inf"), 10**400]
 )
 def test_what_the_server_would_refuse_is_refused_before_it_is_sent(value: Any) -> None:
-    with pytest.raises(ValueError, match=r"ttl|finite"):
+    with pytest.raises(ValueError, match=r"^ttl must be .*, but is ") as refused:
         duration_text("ttl", value)
+    assert repr(value) in str(refused.value)
 
 
 @pytest.mark.parametrize("value", [True, None, [1], {"seconds": 1}])
 def test_other_types_are_refused(value: Any) -> None:
-    with pytest.raises(TypeError, match="ttl"):
+    with pytest.raises(TypeError, match=r"^ttl must be a timedelta, a number of seconds, or text .*, but is "):
         duration_text("ttl", value)
 
 
@@ -51,12 +57,15 @@ def test_a_numeric_member_takes_whole_seconds_only() -> None:
     assert whole_seconds("max_duration", timedelta(minutes=2)) == 120
     assert whole_seconds("max_duration", 120.0) == 120
     assert whole_seconds("max_duration", 1) == 1
+    assert whole_seconds("max_duration", "1h") == 3600
+    assert whole_seconds("max_duration", "90") == 90
     for value in (1.5, 0, -5, timedelta(milliseconds=10)):
         with pytest.raises(ValueError, match="max_duration"):
             whole_seconds("max_duration", value)
-    for other in ("120s", True):
-        with pytest.raises(TypeError, match="max_duration"):
-            whole_seconds("max_duration", other)
+    with pytest.raises(ValueError, match=r"^max_duration must be a whole number of seconds, but is '1\.5s'"):
+        whole_seconds("max_duration", "1.5s")
+    with pytest.raises(TypeError, match="max_duration"):
+        whole_seconds("max_duration", True)
 
 
 @given(st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(2200, 1, 1)), st.integers(-12, 12))  # noqa: DTZ001
@@ -81,6 +90,20 @@ def test_an_instant_needs_a_zone_and_a_form() -> None:
     for value in (datetime(2026, 4, 21), "2026-04-21T00:00:00", "tomorrow"):  # noqa: DTZ001
         with pytest.raises(ValueError, match="expires_at"):
             instant_text("expires_at", value)
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [("90s", 90), ("1h30m", 5400), ("7d", 604800), ("1d12h", 129600), ("250ms", 0.25), (" 3600 ", 3600), ("0", 0)],
+)
+def test_text_is_read_as_seconds(value: str, number: float) -> None:
+    assert seconds(value) == number
+
+
+@given(st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=9999)))
+def test_what_is_sent_means_what_was_given(value: timedelta) -> None:
+    value = timedelta(milliseconds=value // timedelta(milliseconds=1) + 1)
+    assert seconds(duration_text("ttl", value)) == pytest.approx(value.total_seconds())
 
 
 def test_seconds_are_finite() -> None:

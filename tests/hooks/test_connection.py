@@ -11,8 +11,9 @@ from airflow.providers.common.compat.sdk import Connection
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helmr_provider.client.errors import HelmrConfigError
+from helmr_provider.client import HelmrAuthError, HelmrConfigError
 from helmr_provider.hooks.connection import EXTRAS, HelmrSettings
+from tests.client.scripted_server import Reply, ScriptedServer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -243,3 +244,40 @@ def test_the_tab_in_airflow_shows_everything_unless_the_connection_says_less(tex
 @pytest.mark.parametrize("text", ["no", "none", "Output"])
 def test_an_unknown_word_for_the_tab_is_refused(text: str) -> None:
     assert "extra airflow_tab must be full, status or off" in problems(extra={"airflow_tab": text})
+
+
+def test_headers_are_a_json_object_also_as_text_and_are_masked() -> None:
+    headers = {"X-Access-Assertion": "assertion-of-the-proxy"}
+    for extra in (headers, json.dumps(headers)):
+        settings = parse(extra={"headers": extra})
+        assert settings.headers == headers
+        assert "assertion-of-the-proxy" in settings.secrets()
+        assert "assertion-of-the-proxy" not in repr(settings)
+    for bad, why in (("[1]", "JSON object"), ({"a": 1}, "JSON object"), ({"Authorization": "x"}, "set by the client")):
+        with pytest.raises(HelmrConfigError, match=why):
+            parse(extra={"headers": bad})
+
+
+def test_a_client_certificate_is_one_path_or_two() -> None:
+    assert parse(extra={"client_cert": "/c.pem"}).cert == "/c.pem"
+    assert parse(extra={"client_cert": "/c.pem", "client_key": "/k.pem"}).cert == ("/c.pem", "/k.pem")
+    with pytest.raises(HelmrConfigError, match="goes with client_cert"):
+        parse(extra={"client_key": "/k.pem"})
+    with pytest.raises(HelmrConfigError, match=r"^Extra client_cert: cannot read"):
+        parse(extra={"client_cert": "/missing.pem"}).client(max_streams=0)
+
+
+def test_an_ipv6_address_gets_its_brackets_back() -> None:
+    assert parse(host="::1", schema="http", port=8080).url == "http://[::1]:8080"
+    assert parse(host="[::1]", schema="http", port=8080).url == "http://[::1]:8080"
+
+
+def test_a_refused_key_is_called_what_it_is_in_the_connection() -> None:
+    refused = Reply(401, json={"error": "unknown API key"})
+    with (
+        ScriptedServer(refused) as wire,
+        parse(host=wire.url, schema=None, port=None).client(max_streams=0) as client,
+        pytest.raises(HelmrAuthError, match="the password of the Airflow connection 'helmr_default'") as caught,
+    ):
+        client.runs.retrieve("r")
+    assert "HELMR_API_KEY" not in str(caught.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -141,3 +142,23 @@ print([name for name in ("wtforms", "flask_appbuilder") if name in sys.modules])
 def test_a_namespace_of_the_client_outlives_hook_and_client(helmr_connection: str) -> None:
     token = HelmrHook(helmr_connection).client.tokens.create()
     assert token.retrieve().status == "pending"
+
+
+@pytest.mark.parametrize("keep", ["view", "namespace of a view"])
+def test_a_view_of_the_client_outlives_hook_and_client(helmr_connection: str, keep: str) -> None:
+    view = HelmrHook(helmr_connection).client.scoped()
+    kept: Any = view.tokens if keep == "namespace of a view" else view
+    del view
+    gc.collect()
+    tokens = kept if keep == "namespace of a view" else kept.tokens
+    assert tokens.create().status == "pending"
+
+
+def test_the_connections_are_closed_when_no_view_uses_them_any_more(helmr_connection: str) -> None:
+    view = HelmrHook(helmr_connection).client.scoped()
+    view.tokens.create()
+    [pool] = view.transport.http._pools.values()
+    assert pool.connections
+    del view
+    gc.collect()
+    assert not pool.connections

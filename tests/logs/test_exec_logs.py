@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 from types import SimpleNamespace
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helmr_provider._logs.exec_logs import Lines, Output
+from helmr_provider._logs.exec_logs import Lines, Output, advances, read_bytes
+from helmr_provider.client.errors import HelmrProtocolError
 
 text = st.text(st.characters(codec="utf-8"), max_size=60).map(lambda value: value.replace("\r", ""))
 
@@ -81,3 +84,40 @@ def test_bytes_that_are_not_kept_are_skipped_in_two_steps() -> None:
     [said] = output.skip("stdout", found)
     assert f"to {total} of stdout" in said
     assert not output.is_behind("stdout", found)
+
+
+def a_chunk(start: int, content: bytes, end: int | None = None) -> Any:
+    whole = SimpleNamespace(offset_end=start + len(content) if end is None else end)
+    whole.content_from = lambda cursor: content[max(0, cursor - start) :]
+    return whole
+
+
+class Pages:
+    """A stream whose pages are the given ones."""
+
+    def __init__(self, *pages: list[Any]) -> None:
+        self.pages = list(pages)
+        self.asked: list[int] = []
+
+    def list(self, *, cursor: int, limit: int) -> Any:
+        self.asked.append(cursor)
+        return self.pages.pop(0) if self.pages else []
+
+
+def test_all_pages_are_read() -> None:
+    pages = Pages([a_chunk(0, b"one "), a_chunk(4, b"two ")], [a_chunk(6, b"o three")])
+    assert read_bytes(pages) == b"one two three"
+    assert pages.asked == [0, 8, 13]
+
+
+def test_a_page_that_leads_nowhere_is_an_error_and_not_asked_for_again() -> None:
+    pages = Pages([a_chunk(0, b"one")], *([[a_chunk(0, b"one")]] * 100))
+    with pytest.raises(HelmrProtocolError, match="A page of output at byte 3 ends at byte 3"):
+        read_bytes(pages)
+    assert pages.asked == [0, 3]
+
+
+def test_only_a_page_that_leads_on_advances() -> None:
+    assert advances([a_chunk(0, b"ab")], 1)
+    assert not advances([a_chunk(0, b"ab")], 2)
+    assert not advances([], 0)

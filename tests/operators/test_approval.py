@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.providers.common.compat.notifier import BaseNotifier
 from airflow.providers.common.compat.sdk import (
+    DAG,
     AirflowException,
     AirflowFailException,
     AirflowSkipException,
@@ -489,3 +491,53 @@ def test_a_task_that_is_killed_cancels_only_a_token_of_its_own(
 def test_a_task_that_is_killed_before_it_has_asked_has_nothing_to_cancel(control_plane: LocalControlPlane) -> None:
     a_question().start().operator.on_kill()
     assert control_plane.journal == []
+
+
+# Notifiers
+
+
+def test_notifiers_are_called_when_the_question_is_there_with_its_address(
+    control_plane: LocalControlPlane, client: HelmrClient
+) -> None:
+    told: list[Any] = []
+
+    class Notifier(BaseNotifier):
+        template_fields = ("message",)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.message = "{{ helmr_approval.subject }} {{ helmr_approval.url }}"
+
+        def notify(self, context: Any) -> None:
+            told.append((self.message, client.tokens.retrieve(context["helmr_approval"]["token_id"]).status))
+
+    with DAG("nightly", schedule=None) as dag:
+        pass
+    attempt = a_question(notifiers=[Notifier(), lambda context: told.append(context["ti"].task_id)]).start()
+    attempt.context["dag"] = dag
+    asked(attempt)
+    page = f"{control_plane.url}/tokens/{attempt.xcoms['token_id']}"
+    assert told == [(f"Publish? {page}", "pending"), "ask"]
+
+
+def test_a_notifier_that_fails_costs_only_a_log_line(client: HelmrClient, task_log: Callable[[], str]) -> None:
+    told: list[str] = []
+
+    def fails(context: Any) -> None:
+        raise RuntimeError("the chat is down")
+
+    attempt = a_question(notifiers=[fails, lambda context: told.append("later")]).start()
+    asked(attempt)
+    assert told == ["later"]
+    assert token_of(client, attempt).is_pending
+    assert "could not notify about 'Publish?'" in task_log()
+
+
+def test_nobody_is_notified_of_a_question_that_is_answered_already(client: HelmrClient) -> None:
+    told: list[str] = []
+    task = a_question(notifiers=[lambda context: told.append("told")])
+    first = task.start()
+    asked(first)
+    client.tokens.complete(first.xcoms["token_id"], "Approve")
+    assert task.start().execute()["chosen"] == ["Approve"]
+    assert told == ["told"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from unittest.mock import ANY
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowException, AirflowFailException, redact
@@ -56,7 +57,7 @@ def test_a_token_is_created_with_what_was_asked_for(helmr_connection: str, clien
     assert token.is_pending
     assert token.timeout_at is not None
     assert timedelta(minutes=59) < token.timeout_at - before < timedelta(minutes=61)
-    assert (set(token.tags), token.metadata) == ({"approval", "web"}, {"pull": 12})
+    assert (set(token.tags), token.metadata) == ({"approval", "web"}, {"pull": 12, "airflow": ANY})
 
 
 def test_a_retry_gives_the_same_token(helmr_connection: str, client: HelmrClient) -> None:
@@ -303,3 +304,35 @@ def test_an_unknown_token_cannot_be_cancelled(helmr_connection: str) -> None:
 def test_cancelling_what_no_task_gave_is_told_as_that() -> None:
     with pytest.raises(AirflowFailException, match="token_id must be an id"):
         cancel("None")
+
+
+def test_a_token_names_its_task_instance_and_the_log_and_the_link_lead_to_its_page(
+    helmr_connection: str, client: HelmrClient, control_plane: LocalControlPlane, task_log: Callable[[], str]
+) -> None:
+    pushed: dict[str, Any] = {}
+    where = context()
+    where["ti"].xcom_push = lambda key, value: pushed.update({key: value})
+    token_id = create(where, metadata={"pull": 12})
+    page = f"{control_plane.url}/tokens/{token_id}"
+    assert pushed == {"_link_HelmrTokenLink": page}
+    assert page in task_log()
+    metadata = client.tokens.retrieve(token_id).metadata
+    assert metadata["pull"] == 12
+    assert {name: metadata["airflow"][name] for name in ("dag_id", "run_id", "task_id", "map_index")} == {
+        "dag_id": "dag",
+        "run_id": "manual__1",
+        "task_id": "ask",
+        "map_index": -1,
+    }
+
+
+def test_a_token_with_a_key_of_the_author_s_names_no_task(helmr_connection: str, client: HelmrClient) -> None:
+    first = create(idempotency_key="mine")
+    assert create(context(task_id="another"), idempotency_key="mine") == first
+    assert client.tokens.retrieve(first).metadata == {}
+
+
+def test_a_token_of_an_earlier_release_is_found_by_the_retry(helmr_connection: str, client: HelmrClient) -> None:
+    key = HelmrCreateTokenOperator(task_id="ask")._once_key(context())
+    earlier = client.tokens.create(metadata={"pull": 1}, idempotency_key=key).id
+    assert create(context(try_number=2), metadata={"pull": 1}) == earlier

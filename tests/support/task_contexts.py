@@ -19,5 +19,6 @@ def context(*, try_number: int = 1, max_tries: int = 2, map_index: int = -1, tas
         try_number=try_number,
         max_tries=max_tries,
         start_date=run_start,
+        xcom_push=lambda key, value: None,
     )
     return {"ti": ti, "dag_run": SimpleNamespace(start_date=run_start)}

@@ -109,20 +109,21 @@ class AsyncExecHandle:
     async def wait(
         self,
         *,
-        poll_interval: timedelta | float = 0.25,
-        timeout: timedelta | float | None = None,  # noqa: ASYNC109 - the public name, as in asyncio.wait
+        poll_interval: timedelta | float | str = 0.25,
+        timeout: timedelta | float | str | None = None,  # noqa: ASYNC109 - the public name, as in asyncio.wait
     ) -> Exec:
         """Wait until the command is over and return it; a failed or lost one is returned, not raised.
 
         There is no event for it, so this looks again and again; an asynchronous client does so together with its other
         waits. An outage is survived; without a timeout, a control plane that is not reached in the beginning is told.
 
-        :param poll_interval: timedelta or seconds between two looks; more when so many wait that looks are rationed.
-        :param timeout: timedelta or seconds; None waits for as long as it takes.
+        :param poll_interval: timedelta, seconds, or text between two looks; more when so many wait that looks are
+            rationed.
+        :param timeout: timedelta, seconds, or text such as ``"1h"``; None waits for as long as it takes.
         :raises HelmrTimeoutError: the deadline passed. The command goes on.
         :raises HelmrNotFoundError: no such command in this workspace.
         """
-        interval, limit = poll_seconds(poll_interval), None if timeout is None else seconds(timeout)
+        interval, limit = poll_seconds(poll_interval), None if timeout is None else seconds(timeout, "timeout")
         if limit is None:
             found = await self.retrieve()
             if found.is_terminal:

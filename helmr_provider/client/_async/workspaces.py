@@ -54,7 +54,7 @@ class AsyncWorkspaces:
         :param metadata: JSON object.
         :param tags: at most 10.
         :param idempotency_key: sent as given; the same key and options return the same workspace.
-        :param idempotency_key_ttl: how long the key holds; text without days such as ``"48h"``, timedelta or seconds.
+        :param idempotency_key_ttl: how long the key holds; text such as ``"48h"``, timedelta or seconds.
             24 hours when left out.
         :raises ValueError: an option does not fit; nothing was sent.
         :raises HelmrConflictError: the sandbox is not deployed, the external id is taken, or the key was used with
@@ -207,7 +207,7 @@ class AsyncWorkspaceHandle:
         """Capture the workspace and take it off its machine (stopWorkspace). What runs in it is ended.
 
         :param idempotency_key: sent as given; the same key is one request to stop.
-        :param idempotency_key_ttl: how long the key holds; text without days such as ``"48h"``, timedelta or seconds.
+        :param idempotency_key_ttl: how long the key holds; text such as ``"48h"``, timedelta or seconds.
             24 hours when left out.
         :raises HelmrConflictError: a run holds the workspace.
         """

@@ -6,7 +6,8 @@ import contextlib
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, cast
+import weakref
+from typing import TYPE_CHECKING, Any, cast
 
 import httpcore
 
@@ -17,7 +18,7 @@ from helmr_provider.client._http._translation import translate
 from helmr_provider.client.errors import HelmrError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator, Iterable, Mapping
 
     from helmr_provider.client._config import Settings
     from helmr_provider.client._secrets import Secret
@@ -119,8 +120,9 @@ class Http:
     def forget(self) -> None:
         """Leave all connections to the parent process; the next request opens new ones."""
         # Kept, because a lock in them may have been held by a thread that does not exist in the child.
-        self._inherited.append(self._pools)
-        self._pools, self._lock = {}, threading.Lock()
+        self._inherited.append(list(self._pools.values()))
+        self._pools.clear()
+        self._lock = threading.Lock()
 
     @property
     def is_closed(self) -> bool:
@@ -195,7 +197,16 @@ class Http:
         """Close all connections."""
         with self._lock:
             self._closed = True
-            pools, self._pools = self._pools, {}
-        for pool in pools.values():
-            with quiet():
-                pool.close()
+            pools = dict(self._pools)
+            self._pools.clear()
+        _close(pools)
+
+    def close_when_collected(self) -> None:
+        """Close all connections when nothing uses this object any more, at the latest when the process ends."""
+        weakref.finalize(self, _close, self._pools)
+
+
+def _close(pools: Mapping[Any, httpcore.ConnectionPool]) -> None:
+    for pool in list(pools.values()):
+        with quiet():
+            pool.close()

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from helmr_provider.client._secrets import Secret
 
 
+# Found at import, because finding it reads the disk, and a client may be created on an event loop.
+_AUTHORITIES = certifi.where()
+
+
 def tls_context(settings: Settings) -> ssl.SSLContext:
     """Build the TLS settings of a client.
 
@@ -48,21 +52,19 @@ def _shared_context(verify: bool, file: str | None, folder: str | None) -> ssl.S
 
 def _new_context(verify: bool | str) -> ssl.SSLContext:  # noqa: FBT001 - the option of that name
     if verify is False:
-        context = ssl.create_default_context(cafile=certifi.where())
+        context = ssl.create_default_context(cafile=_AUTHORITIES)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         return context
+    name, path, folder = "certifi", _AUTHORITIES, False
     if isinstance(verify, str):
-        name, path = "verify", verify
+        name, path, folder = "verify", verify, Path(verify).is_dir()
     elif os.environ.get("SSL_CERT_FILE"):
         name, path = "SSL_CERT_FILE", os.environ["SSL_CERT_FILE"]
     elif os.environ.get("SSL_CERT_DIR"):
-        name, path = "SSL_CERT_DIR", os.environ["SSL_CERT_DIR"]
-    else:
-        name, path = "certifi", certifi.where()
+        name, path, folder = "SSL_CERT_DIR", os.environ["SSL_CERT_DIR"], Path(os.environ["SSL_CERT_DIR"]).is_dir()
     with contextlib.suppress(OSError, ValueError):
         # Python would take a blank name for the current folder, or for the system's certificates.
         if path.strip():
-            folder = Path(path).is_dir()
             return ssl.create_default_context(cafile=None if folder else path, capath=path if folder else None)
     raise HelmrConfigError(f"{name}: cannot read certificates from {path!r}.")
 

@@ -114,7 +114,10 @@ def _ended_early(error: Exception) -> bool:
 
 
 def _reason(root: OSError | None) -> str:
-    return f" ({root.strerror})" if root is not None and root.strerror else ""
+    """Return the system's words for an error number. asyncio puts other words into ``strerror``."""
+    if root is None or not root.errno:
+        return ""
+    return f" ({root.strerror if isinstance(root, (ssl.SSLError, socket.gaierror)) else os.strerror(root.errno)})"
 
 
 def _root(error: BaseException) -> OSError | None:

@@ -70,8 +70,8 @@ class HelmrClient:
         api_key: str | Secret | None = None,
         project_id: str | None = None,
         environment_id: str | None = None,
-        timeout: timedelta | float = CALL_TIMEOUT,
-        connect_timeout: timedelta | float = 5.0,
+        timeout: timedelta | float | str = CALL_TIMEOUT,
+        connect_timeout: timedelta | float | str = 5.0,
         verify: bool | str = True,
         cert: str | tuple[str, str] | None = None,
         proxy: str | Secret | None = None,
@@ -200,7 +200,7 @@ class HelmrClient:
         context = self.transport.context
         return self._view(dataclasses.replace(context, project_id=project_id, environment_id=environment_id))
 
-    def with_options(self, *, timeout: timedelta | float | None = None, max_retries: int | None = None) -> Self:
+    def with_options(self, *, timeout: timedelta | float | str | None = None, max_retries: int | None = None) -> Self:
         """Return a view of this client with other limits: ``client.with_options(timeout=5).runs.retrieve(run_id)``.
 
         :param timeout: seconds (or timedelta) that a whole call may take; None leaves it as it is.

@@ -110,19 +110,20 @@ class PtyHandle:
     def wait_until_open(
         self,
         *,
-        poll_interval: timedelta | float = 0.25,
-        timeout: timedelta | float | None = None,  # noqa: ASYNC109 - the public name, as in asyncio.wait
+        poll_interval: timedelta | float | str = 0.25,
+        timeout: timedelta | float | str | None = None,  # noqa: ASYNC109 - the public name, as in asyncio.wait
     ) -> Pty:
         """Wait until the terminal takes input, and return it; one that is over is returned, too (``is_open``).
 
         A terminal that was just created waits for its workspace, and refuses input until then.
 
-        :param poll_interval: timedelta or seconds between two looks; more when so many wait that looks are rationed.
-        :param timeout: timedelta or seconds; None waits for as long as it takes.
+        :param poll_interval: timedelta, seconds, or text between two looks; more when so many wait that looks are
+            rationed.
+        :param timeout: timedelta, seconds, or text such as ``"1h"``; None waits for as long as it takes.
         :raises HelmrTimeoutError: the deadline passed. The terminal may still open.
         :raises HelmrNotFoundError: no such terminal in this workspace.
         """
-        interval, limit = poll_seconds(poll_interval), None if timeout is None else seconds(timeout)
+        interval, limit = poll_seconds(poll_interval), None if timeout is None else seconds(timeout, "timeout")
         if limit is None:
             found = self.retrieve()
             if _has_opened(found):

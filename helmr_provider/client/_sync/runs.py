@@ -60,33 +60,34 @@ class Runs:
         self,
         run: str | RunHandle,
         *,
-        timeout: timedelta | float | None = None,  # noqa: ASYNC109 - the public name, as in asyncio.wait
+        timeout: timedelta | float | str | None = None,  # noqa: ASYNC109 - the public name, as in asyncio.wait
     ) -> RunSnapshot:
         """Wait until a run is over and return its snapshot; a failed or cancelled run is returned, not raised.
 
         :param run: run id, or a handle or snapshot.
-        :param timeout: timedelta or seconds; None waits for as long as it takes.
+        :param timeout: timedelta, seconds, or text such as ``"1h"``; None waits for as long as it takes.
         :raises HelmrTimeoutError: the deadline passed. The run goes on.
         :raises HelmrNotFoundError: no such run in this environment.
         """
-        limit = None if timeout is None else seconds(timeout)
+        limit = None if timeout is None else seconds(timeout, "timeout")
         return self._client.waiter.run(run_id_of(run), timeout=limit)
 
     def wait_many(
         self,
         runs: Iterable[str | RunHandle],
         *,
-        timeout: timedelta | float | None = None,  # noqa: ASYNC109 - the public name, as in asyncio.wait
+        timeout: timedelta | float | str | None = None,  # noqa: ASYNC109 - the public name, as in asyncio.wait
     ) -> Stream[RunSnapshot]:
         """Yield the snapshot of each run once, as they end. Closing the iterator stops the waits, never the runs.
 
         :param runs: run ids, handles or snapshots; one that stands twice counts once.
-        :param timeout: timedelta or seconds for all of them; None waits for as long as it takes.
+        :param timeout: timedelta, seconds, or text such as ``"1h"``, for all of them; None waits for as long as it
+            takes.
         :raises HelmrTimeoutError: the deadline passed; ``pending`` has the ids of those that go on.
         :raises HelmrNotFoundError: a run is missing; raised after the others were yielded.
         """
         ids = list(dict.fromkeys(run_id_of(run) for run in runs))
-        limit = None if timeout is None else seconds(timeout)
+        limit = None if timeout is None else seconds(timeout, "timeout")
         with contextlib.closing(self._client.waiter.run_many(ids, timeout=limit)) as snapshots:
             for snapshot in snapshots:
                 yield snapshot

@@ -95,7 +95,7 @@ class Sessions:
         self,
         target: StartRequest,
         *,
-        timeout: timedelta | float | None = ...,  # noqa: ASYNC109
+        timeout: timedelta | float | str | None = ...,  # noqa: ASYNC109
     ) -> SessionStartAndWait: ...
 
     @overload
@@ -123,7 +123,7 @@ class Sessions:
         target: str | Task[Any, Any] | StartRequest,
         payload: Any = NOT_GIVEN,
         *,
-        timeout: timedelta | float | None = None,  # noqa: ASYNC109 - the public name, as in asyncio.wait
+        timeout: timedelta | float | str | None = None,  # noqa: ASYNC109 - the public name, as in asyncio.wait
         **options: Unpack[StartOptions],
     ) -> SessionStartAndWait:
         """Start a session as :meth:`start` does, and wait for its run.
@@ -133,11 +133,11 @@ class Sessions:
 
         :param target: task id, a typed task, or a :class:`~helmr_provider.client.StartRequest`.
         :param payload: any JSON value.
-        :param timeout: timedelta or seconds for the wait; None waits for as long as it takes. When it passes, the
-            result has ``timed_out`` set and the run as it is; the run continues.
+        :param timeout: timedelta, seconds, or text such as ``"1h"``, for the wait; None waits for as long as it takes.
+            When it passes, the result has ``timed_out`` set and the run as it is; the run continues.
         :param options: the options of :class:`~helmr_provider.client.StartRequest`, which describes them.
         """
-        limit = None if timeout is None else seconds(timeout)
+        limit = None if timeout is None else seconds(timeout, "timeout")
         started = self.start(start_request(target, payload, options))
         try:
             run = self._client.runs.wait(started.run, timeout=limit)

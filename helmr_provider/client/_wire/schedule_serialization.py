@@ -20,14 +20,14 @@ class ScheduleRunOptions:
     :param concurrency_key: runs with the same key take turns, as the queue says.
     :param priority: higher runs first.
     :param ttl: how long a run may stay queued; text, timedelta or seconds.
-    :param max_duration: how long a run may take; timedelta or whole seconds, 5 s to a day.
+    :param max_duration: how long a run may take, 5 s to a day; text, timedelta or seconds, a whole number of them.
     """
 
     queue: str | None = None
     concurrency_key: str | None = None
     priority: int | None = None
     ttl: timedelta | float | str | None = None
-    max_duration: timedelta | int | None = None
+    max_duration: timedelta | float | str | None = None
 
     def body(self) -> dict[str, Any]:
         """Return the wire form.

@@ -37,7 +37,7 @@ class StartOptions(TypedDict, total=False):
     concurrency_key: str | None
     priority: int | None
     ttl: timedelta | float | str | None
-    max_duration: timedelta | int | None
+    max_duration: timedelta | float | str | None
     retry: RetryPolicy | None
     metadata: Mapping[str, Any] | None
     tags: Sequence[str] | None
@@ -48,7 +48,7 @@ class StartOptions(TypedDict, total=False):
 class StartAndWaitOptions(StartOptions, total=False):
     """Options of ``sessions.start_and_wait``, which describes them."""
 
-    timeout: timedelta | float | None
+    timeout: timedelta | float | str | None
 
 
 # Members that name a session or describe it. The digest is about what runs.
@@ -72,8 +72,8 @@ class StartRequest:
     :param concurrency_key: runs with the same key take turns, as the queue is configured.
     :param priority: whole number; higher runs first.
     :param ttl: how long the run may stay queued; text, timedelta or seconds.
-    :param max_duration: how long the run may take; timedelta or whole seconds, 5 s to a day. A typed task sends its
-        own limit unless this is set.
+    :param max_duration: how long the run may take, 5 s to a day; text, timedelta or seconds, a whole number of them. A
+        typed task sends its own limit unless this is set.
     :param retry: how often the server repeats a failed run.
     :param metadata: JSON object, kept with the session. No place for secrets.
     :param tags: at most 10, each at most 128 bytes.
@@ -94,7 +94,7 @@ class StartRequest:
     concurrency_key: str | None = None
     priority: int | None = None
     ttl: timedelta | float | str | None = None
-    max_duration: timedelta | int | None = None
+    max_duration: timedelta | float | str | None = None
     retry: RetryPolicy | None = None
     metadata: Mapping[str, Any] | None = field(default=None, repr=False)
     tags: Sequence[str] | None = None

@@ -51,16 +51,15 @@ def create_workspace_body(
 def key_members(idempotency_key: str | None, idempotency_key_ttl: timedelta | float | str | None) -> dict[str, Any]:
     """Build the members of an idempotency key with its lifetime, as creating and stopping a workspace take them.
 
-    :raises ValueError: the lifetime does not fit; days are not understood here.
+    :raises ValueError: the lifetime does not fit.
     """
     if idempotency_key is None:
         return {}
     body: dict[str, Any] = {"idempotency_key": idempotency_key}
     if idempotency_key_ttl is not None:
         text = duration_text("idempotency_key_ttl", idempotency_key_ttl)
-        if _DAYS.fullmatch(text):
-            raise ValueError("idempotency_key_ttl of a workspace is not given in days; write '24h' for '1d'.")
-        body["idempotency_key_ttl"] = text
+        # These operations read no days (contract/behaviour.md section 10).
+        body["idempotency_key_ttl"] = f"{int(text[:-1]) * 24}h" if _DAYS.fullmatch(text) else text
     return body
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import require_id
 from helmr_provider.client.errors import HelmrNotFoundError
 from helmr_provider.operators._base import HelmrOperator
@@ -43,11 +44,20 @@ class HelmrCreateScheduleOperator(HelmrOperator):
     :param helmr_queue: Queue of the runs, declared by the deployment; ``queue`` is Airflow's (templated).
     :param concurrency_key: Runs with the same key take turns, as the queue says (templated).
     :param priority: Of the runs (templated); a larger number goes first.
-    :param ttl: How long a run may stay queued (templated): a timedelta, seconds, or text such as ``"5m"``.
-    :param max_duration: How long a run may take (templated): a timedelta or whole seconds, 5 s to a day.
+    :param ttl: how long a run may stay queued; timedelta, seconds, or text such as ``"5m"``. (templated)
+    :param max_duration: how long a run may take, 5 seconds to a day; timedelta, seconds, or text such as ``"1h"``, a
+        whole number of seconds. (templated)
     :param helmr_conn_id: Airflow connection of the control plane (templated).
     :raises AirflowFailException: It is no schedule, its task is not deployed, or its queue is not declared.
     """
+
+    deduplication_key = TemplateField[str](text)
+    task = TemplateField["str | Task[Any, Any]"](text)
+    cron = TemplateField[str](text)
+    timezone = TemplateField[str | None](text)
+    external_id = TemplateField[str | None](text)
+    helmr_queue = TemplateField[str | None](text)
+    concurrency_key = TemplateField[str | None](text)
 
     template_fields = (
         "deduplication_key",
@@ -77,7 +87,7 @@ class HelmrCreateScheduleOperator(HelmrOperator):
         concurrency_key: str | None = None,
         priority: int | str | None = None,
         ttl: timedelta | float | str | None = None,
-        max_duration: timedelta | int | str | None = None,
+        max_duration: timedelta | float | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -125,7 +135,7 @@ class HelmrCreateScheduleOperator(HelmrOperator):
             "concurrency_key": self.concurrency_key,
             "priority": _number(self.priority),
             "ttl": self.ttl,
-            "max_duration": _number(self.max_duration),
+            "max_duration": self.max_duration,
         }
         schedule = HelmrSchedule(
             deduplication_key=self.deduplication_key,
@@ -148,6 +158,9 @@ class _ScheduleOperator(HelmrOperator):
     :param schedule_id: Id of the schedule. (templated)
     :param deduplication_key: Its key, instead. (templated)
     """
+
+    schedule_id = TemplateField[str | None](text)
+    deduplication_key = TemplateField[str | None](text)
 
     template_fields = ("schedule_id", "deduplication_key", "helmr_conn_id")
     ui_color = "#e4e9f7"

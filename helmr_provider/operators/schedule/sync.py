@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
+from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import require_id
 from helmr_provider.client.errors import HelmrNotFoundError
 from helmr_provider.operators._base import HelmrOperator
@@ -69,6 +70,8 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
     :param helmr_conn_id: Airflow connection of the control plane (templated).
     :raises AirflowFailException: A declaration is wrong, or the control plane refuses a change for good.
     """
+
+    owned_prefix = TemplateField[str | None](text)
 
     template_fields = ("schedules", "owned_prefix", "preview_only", "helmr_conn_id")
     template_ext = _SUFFIXES

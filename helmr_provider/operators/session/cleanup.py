@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
+from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._sessions.identity import OWNERSHIP, ownership_member
 from helmr_provider.client.durations import seconds
 from helmr_provider.client.errors import (
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 # A list has no cursor: what is behind the last entry is out of reach (contract/behaviour.md section 4).
 _FULL_LIST: Final = 200
-
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class HelmrCleanupSessionsOperator(HelmrOperator):
@@ -61,6 +59,9 @@ class HelmrCleanupSessionsOperator(HelmrOperator):
     :raises AirflowFailException: the connection may not do it, or a parameter is wrong.
     :raises AirflowException: some sessions could not be closed; all others were.
     """
+
+    only_dag_id = TemplateField[str | None](text)
+    reason = TemplateField[str](text)
 
     template_fields: Collection[str] = ("older_than", "older_than_when_full", "only_dag_id", "reason", "helmr_conn_id")
     ui_color = "#e8e4f8"
@@ -199,17 +200,9 @@ class _Cleanup:
 
 def _age(name: str, value: timedelta | float | str) -> timedelta:
     try:
-        if not isinstance(value, str):
-            age = timedelta(seconds=seconds(value))
-        elif parts := re.fullmatch(r"(?:\d+[smhd])+", value.strip()):
-            found = re.findall(r"(\d+)([smhd])", parts[0])
-            age = timedelta(seconds=sum(int(number) * _UNITS[unit] for number, unit in found))
-        else:
-            age = timedelta(seconds=float(value))
-    except (TypeError, ValueError, OverflowError):
-        age = timedelta(-1)
+        age = timedelta(seconds=seconds(value, name))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise AirflowFailException(str(error)) from None
     if age < timedelta(0):
-        raise AirflowFailException(
-            f"{name} must be a timedelta, seconds, or text such as '90m', '12h', '7d', but is {value!r}."
-        )
+        raise AirflowFailException(f"{name} must not be negative, but is {value!r}.")
     return age

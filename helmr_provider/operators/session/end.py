@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, PokeReturnValue
 
+from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import address, check_session_ref, require_id, shown
 from helmr_provider.client.errors import HelmrConflictError, HelmrGoneError
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, session_url, store_links
@@ -37,11 +38,15 @@ class HelmrCancelRunOperator(HelmrWaitingOperator):
         ``cancelled`` at once, while its process may still be writing to the workspace.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
-    :param timeout: limit of the wait, timedelta or seconds from the start of the try.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``, from the start
+        of the try. An ``execution_timeout`` that is earlier counts.
     :return: ``{"run_id": …, "session_id": …, "status": …}``; the status is not ``cancelled`` if the run had ended.
     :raises AirflowFailException: there is no such run, or the connection may not cancel it.
     :raises AirflowTaskTimeout: the worker had not let go in time.
     """
+
+    run_id = TemplateField[str](text)
+    reason = TemplateField[str | None](text)
 
     template_fields: Collection[str] = ("run_id", "reason", "helmr_conn_id")
     operator_extra_links = (HelmrSessionLink(), HelmrRunLink())
@@ -74,8 +79,7 @@ class HelmrCancelRunOperator(HelmrWaitingOperator):
         """
         run_id = require_id("run_id", self.run_id)
         run = self.hook.client.runs.cancel(run_id, reason=self.reason, force=self.force or None).run
-        if self.do_xcom_push:
-            store_links(context, console_url=self.hook.settings.console_url, session_id=run.session_id, run_id=run.id)
+        store_links(context, console_url=self.hook.settings.console_url, session_id=run.session_id, run_id=run.id)
         self.log.info("Helmr run %s is %s.", run.id, run.status)
         return {"run_id": run.id, "session_id": run.session_id, "status": run.status}
 
@@ -125,12 +129,17 @@ class HelmrCloseSessionOperator(HelmrWaitingOperator):
     :param wait_for_idle: whether to wait until the session can be closed; if not, one that is active fails the task.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
-    :param timeout: limit of the wait, timedelta or seconds from the start of the try.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``, from the start
+        of the try. An ``execution_timeout`` that is earlier counts.
     :return: ``{"session_id": …, "status": …}``; the status is not ``closed`` if the session had ended otherwise.
     :raises AirflowFailException: there is no such session, or the connection may not close it.
     :raises AirflowException: the session is active.
     :raises AirflowTaskTimeout: it was still active at the end of the time.
     """
+
+    session_id = TemplateField[str | None](text)
+    external_id = TemplateField[str | None](text)
+    reason = TemplateField[str | None](text)
 
     template_fields: Collection[str] = ("session_id", "external_id", "reason", "helmr_conn_id")
     operator_extra_links = (HelmrSessionLink(),)
@@ -163,8 +172,7 @@ class HelmrCloseSessionOperator(HelmrWaitingOperator):
         :param context: of the task instance.
         """
         session = self.hook.client.sessions.retrieve(**address(self.session_id, self.external_id))
-        if self.do_xcom_push:
-            store_links(context, console_url=self.hook.settings.console_url, session_id=session.id)
+        store_links(context, console_url=self.hook.settings.console_url, session_id=session.id)
         return {"session_id": session.id}
 
     def poll(self, context: Context, ids: dict[str, Any]) -> PokeReturnValue:
@@ -219,6 +227,10 @@ class HelmrCancelSessionOperator(HelmrOperator):
     :raises AirflowFailException: there is no such session, or the connection may not cancel it.
     """
 
+    session_id = TemplateField[str | None](text)
+    external_id = TemplateField[str | None](text)
+    reason = TemplateField[str | None](text)
+
     template_fields: Collection[str] = ("session_id", "external_id", "reason", "helmr_conn_id")
     operator_extra_links = (HelmrSessionLink(),)
     ui_color = "#e8e4f8"
@@ -253,8 +265,7 @@ class HelmrCancelSessionOperator(HelmrOperator):
             if session.is_open:
                 # The answer to the first cancel is the session as it was (contract/behaviour.md section 21).
                 session = handle.retrieve()
-        if self.do_xcom_push:
-            store_links(context, console_url=self.hook.settings.console_url, session_id=session.id)
+        store_links(context, console_url=self.hook.settings.console_url, session_id=session.id)
         return _end_of(session, self.log)
 
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import AirflowFailException, PokeReturnValue
 
-from helmr_provider._common.errors import DEFAULT_MAX_RESULT_BYTES, explain, result_of, small_enough
+from helmr_provider._common.errors import DEFAULT_MAX_RESULT_BYTES, explain
+from helmr_provider._common.results import return_or_write
 from helmr_provider._common.steps import run_steps
+from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import address, check_session_ref, shown, stream_name
 from helmr_provider._sessions.identity import OwnershipMetadata
 from helmr_provider._sessions.turns import Turn, TurnPoller, with_waiting_run
@@ -50,9 +52,12 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
     :param match_correlation_id: whether only an output record with the same ``correlation_id`` is the answer.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
-    :param timeout: limit of the wait, timedelta or seconds from the start of the try; ``execution_timeout`` counts too,
-        also while deferred.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``, from the start
+        of the try. An ``execution_timeout`` that is earlier counts.
     :param max_result_bytes: largest result as JSON that may become an XCom; ``None`` for no limit.
+    :param result_to: path or address such as ``"s3://bucket/result.json"`` to write the result to as JSON, instead of
+        returning it; one that ends with ``/`` gets a file name. The return value is the address then. (templated)
+    :param result_to_conn_id: Airflow connection for ``result_to``.
     :return: the run's output; the data of the output record; or, for ``"none"``, the XComs as one object. XComs are
         ``session_id``, ``stream``, ``sequence`` of the record, ``run_id`` once it is known, and ``cursor``, the
         sequence of the output record.
@@ -60,6 +65,14 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
         that took the record did not succeed, or wrote no answer; the result is too large.
     :raises AirflowTaskTimeout: the turn had not ended in time.
     """
+
+    session_id = TemplateField[str | None](text)
+    external_id = TemplateField[str | None](text)
+    stream = TemplateField[str](text)
+    correlation_id = TemplateField[str | None](text)
+    content_type = TemplateField[str | None](text)
+    output_stream = TemplateField[str | None](text)
+    result_to = TemplateField[str | None](text)
 
     template_fields: Collection[str] = (
         "session_id",
@@ -69,6 +82,7 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
         "correlation_id",
         "content_type",
         "output_stream",
+        "result_to",
         "helmr_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"data": "json"}
@@ -88,6 +102,8 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
         output_stream: str | None = None,
         match_correlation_id: bool = True,
         max_result_bytes: int | None = DEFAULT_MAX_RESULT_BYTES,
+        result_to: str | None = None,
+        result_to_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -101,6 +117,8 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
         self.output_stream = output_stream
         self.match_correlation_id = match_correlation_id
         self.max_result_bytes = max_result_bytes
+        self.result_to = result_to
+        self.result_to_conn_id = result_to_conn_id
         self._poller: TurnPoller | None = None
         self._told: str | None = None
         check_session_ref(session_id, external_id)
@@ -145,8 +163,7 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
             "was sent by an earlier try" if sent.is_duplicate else "is sent",
         )
         self._push(context, session_id=session_id, stream=turn.stream, sequence=turn.sequence)
-        if self.do_xcom_push:
-            store_links(context, console_url=self.hook.settings.console_url, session_id=session_id)
+        store_links(context, console_url=self.hook.settings.console_url, session_id=session_id)
         return turn.ids
 
     def poll(self, context: Context, ids: dict[str, Any]) -> PokeReturnValue:
@@ -226,18 +243,18 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
         return ids
 
     def _tell(self, context: Context, session_id: str, run_id: str) -> None:
-        if self.do_xcom_push and self._told != run_id:
+        if self._told != run_id:
             self._push(context, run_id=run_id)
             console_url = self.hook.settings.console_url
             store_links(context, console_url=console_url, session_id=session_id, run_id=run_id)
         self._told = run_id
 
     def _result(self, context: Context, turn: Turn, seen: TurnState) -> PokeReturnValue:
-        limit = self.max_result_bytes if self.do_xcom_push else None
         if (answer := seen.answer) is not None:
             self._push(context, cursor=answer.sequence)
             what = f"Record {answer.sequence} of output stream {turn.output!r}"
-            return PokeReturnValue(is_done=True, xcom_value=small_enough(answer.data, what, max_bytes=limit))
+            name = f"{turn.session_id}-{turn.output}-{answer.sequence}.json"
+            return PokeReturnValue(is_done=True, xcom_value=self._return_or_write(answer.data, what, name))
         if seen.ended is not None:
             raise AirflowFailException(
                 f"Helmr session {turn.session_id} is {seen.ended}, and no run is known to have taken record "
@@ -255,7 +272,19 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
                 f"Helmr run {run.id} has taken record {turn.sequence} and succeeded, but wrote no record{suffix} to "
                 f"output stream {turn.output!r}. See {url}"
             )
-        return PokeReturnValue(is_done=True, xcom_value=result_of(run, "output", max_bytes=limit))
+        value = self._return_or_write(run.output, f"The output of Helmr run {run.id}", f"{run.id}.json")
+        return PokeReturnValue(is_done=True, xcom_value=value)
+
+    def _return_or_write(self, value: Any, what: str, file_name: str) -> Any:
+        return return_or_write(
+            value,
+            what,
+            to=self.result_to,
+            conn_id=self.result_to_conn_id,
+            file_name=file_name,
+            max_bytes=self.max_result_bytes if self.do_xcom_push else None,
+            log=self.log,
+        )
 
     def _push(self, context: Context, **values: Any) -> None:
         if self.do_xcom_push:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from helmr_provider._common.errors import DEFAULT_MAX_RESULT_BYTES, small_enough
+from helmr_provider._common.errors import DEFAULT_MAX_RESULT_BYTES
+from helmr_provider._common.results import return_or_write
+from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import address, check_session_ref, sequence, shown, stream_name
 from helmr_provider.links import HelmrSessionLink, store_links
 from helmr_provider.operators._base import HelmrOperator
@@ -33,11 +35,20 @@ class HelmrReadOutputOperator(HelmrOperator):
     :param result: what to return of each record: its ``"data"``, or the whole ``"record"`` with its ``sequence``,
         ``correlation_id`` and ``created_at``.
     :param max_result_bytes: largest result as JSON that may become an XCom; ``None`` for no limit.
+    :param result_to: path or address such as ``"s3://bucket/result.json"`` to write the result to as JSON, instead of
+        returning it; one that ends with ``/`` gets a file name. The return value is the address then. (templated)
+    :param result_to_conn_id: Airflow connection for ``result_to``.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :return: a list, oldest first. The XCom ``cursor`` is the sequence of the last record, or ``after`` if there is
         none: what the next reader or sensor takes as its ``after``.
     :raises AirflowFailException: there is no such session or stream, or the result is too large.
     """
+
+    session_id = TemplateField[str | None](text)
+    external_id = TemplateField[str | None](text)
+    stream = TemplateField[str](text)
+    correlation_id = TemplateField[str | None](text)
+    result_to = TemplateField[str | None](text)
 
     template_fields: Collection[str] = (
         "session_id",
@@ -45,6 +56,7 @@ class HelmrReadOutputOperator(HelmrOperator):
         "stream",
         "after",
         "correlation_id",
+        "result_to",
         "helmr_conn_id",
     )
     operator_extra_links = (HelmrSessionLink(),)
@@ -61,6 +73,8 @@ class HelmrReadOutputOperator(HelmrOperator):
         limit: int | None = 100,
         result: Literal["data", "record"] = "data",
         max_result_bytes: int | None = DEFAULT_MAX_RESULT_BYTES,
+        result_to: str | None = None,
+        result_to_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -72,13 +86,15 @@ class HelmrReadOutputOperator(HelmrOperator):
         self.limit = limit
         self.result: Literal["data", "record"] = result
         self.max_result_bytes = max_result_bytes
+        self.result_to = result_to
+        self.result_to_conn_id = result_to_conn_id
         check_session_ref(session_id, external_id)
         if result not in {"data", "record"}:
             raise ValueError("result must be 'data' or 'record'")
         if limit is not None and limit < 1:
             raise ValueError("limit must be at least 1, or None")
 
-    def execute(self, context: Context) -> list[Any]:
+    def execute(self, context: Context) -> Any:
         """Read.
 
         :param context: of the task instance.
@@ -96,7 +112,14 @@ class HelmrReadOutputOperator(HelmrOperator):
                     break
         if self.do_xcom_push:
             context["ti"].xcom_push(key="cursor", value=records[-1].sequence if records else after)
-            store_links(context, console_url=self.hook.settings.console_url, session_id=session.id)
+        store_links(context, console_url=self.hook.settings.console_url, session_id=session.id)
         value = [record.data if self.result == "data" else record.raw for record in records]
-        limit = self.max_result_bytes if self.do_xcom_push else None
-        return list(small_enough(value, f"What was read of output stream {self.stream!r}", max_bytes=limit))
+        return return_or_write(
+            value,
+            f"The list of records of output stream {self.stream!r}",
+            to=self.result_to,
+            conn_id=self.result_to_conn_id,
+            file_name=f"{session.id}-{name}.json",
+            max_bytes=self.max_result_bytes if self.do_xcom_push else None,
+            log=self.log,
+        )

@@ -9,25 +9,24 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow.providers.common.compat.sdk import AirflowFailException, PokeReturnValue
 
 from helmr_provider._common.cancel_reasons import FAILED, TIME_LIMIT
-from helmr_provider._common.cleanup import clean_up
 from helmr_provider._common.errors import (
     DEFAULT_MAX_RESULT_BYTES,
     UNSUCCESSFUL,
-    refuse_unknown_statuses,
-    result_of,
     run_failure,
+    unsuccessful_statuses,
 )
 from helmr_provider._common.metrics import RUNS_ADOPTED, RUNS_CANCELLED, SESSIONS_CANCELLED, SESSIONS_STARTED, count
 from helmr_provider._common.openlineage import RunLineage
+from helmr_provider._common.results import return_or_write
+from helmr_provider._common.template_fields import TemplateField, text, texts
 from helmr_provider._logs.run_logs_worker import RunLogReader
 from helmr_provider._sessions.identity import TERMINAL, OwnershipMetadata, find_or_start, find_or_start_named, owner_of
 from helmr_provider._sessions.ownership import (
     OwnedSession,
     SessionStarter,
-    cancel,
+    cancel_until_accepted,
     close_after_result,
-    find_last,
-    left_over,
+    find_own,
 )
 from helmr_provider._sessions.start_request import Payload, StartOptions
 from helmr_provider.client.errors import HelmrTimeoutError
@@ -67,7 +66,8 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
     :param concurrency_key: runs with the same key share the queue's concurrency limit. (templated)
     :param priority: whole number; higher ones are run first. (templated)
     :param ttl: how long the run may stay queued; timedelta, seconds, or text such as ``"10m"``. (templated)
-    :param max_duration: how long the run may be executed, 5 seconds to a day; timedelta or seconds. (templated)
+    :param max_duration: how long the run may take, 5 seconds to a day; timedelta, seconds, or text such as ``"1h"``, a
+        whole number of seconds. (templated)
     :param retry: retry policy of the run, such as ``{"maxAttempts": 3}``; these retries are Helmr's. (templated)
     :param metadata: metadata of the session, a JSON object; an adopted session keeps what it was started with. The
         member ``airflow`` is reserved. (templated)
@@ -77,17 +77,20 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :param wait_for_completion: whether to wait for the run; if not, the ids are returned at once.
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
-    :param timeout: limit of the wait, timedelta or seconds from the start of the try; ``execution_timeout`` counts too,
-        also while deferred.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``, from the start
+        of the try. An ``execution_timeout`` that is earlier counts.
     :param cancel_on_kill: whether to cancel when the task is ended from outside, deferred or not.
     :param cancel_on_timeout: whether to cancel when a limit is reached. If not, a retry finds the run again.
     :param on_retry: ``"reattach"`` to what an earlier try has left running, or cancel that and start a ``"new"`` one.
     :param on_mismatch: what to do if ``external_id`` names a session that was started with another task, payload,
         ``max_duration``, ``retry`` or ``workspace_id``: ``"fail"`` permanently, naming the members that differ, or
         ``"adopt"`` the session with a warning. A retry always adopts the session that its own task has started.
-    :param fail_on: statuses of the run that fail the task; a run that ended otherwise returns its result.
+    :param fail_on: one status or several that fail the task; a run that ended otherwise returns its result.
     :param result: what to return: the run's ``"output"``, or the whole run as a ``"snapshot"``.
     :param max_result_bytes: largest result as JSON that may become an XCom; ``None`` for no limit.
+    :param result_to: path or address such as ``"s3://bucket/result.json"`` to write the result to as JSON, instead of
+        returning it; one that ends with ``/`` gets a file name. The return value is the address then. (templated)
+    :param result_to_conn_id: Airflow connection for ``result_to``.
     :param close_session: whether to close the session when it has given its result: then no downstream task can send it
         input. A session that has ended already is fine.
     :param logs: what of the run's output to write into the task's log: the ``"tail"`` of stdout and stderr after the
@@ -96,6 +99,14 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         run that somebody else has cancelled, a result that is too large.
     :raises AirflowException: the run failed or expired, or the control plane cannot be reached to start it.
     """
+
+    task = TemplateField["str | Task[Any, Any]"](text)
+    external_id = TemplateField[str | None](text)
+    helmr_queue = TemplateField[str | None](text)
+    concurrency_key = TemplateField[str | None](text)
+    workspace_id = TemplateField[str | None](text)
+    result_to = TemplateField[str | None](text)
+    tags = TemplateField["Sequence[str] | None"](texts)
 
     template_fields: Collection[str] = (
         "task",
@@ -111,6 +122,7 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         "tags",
         "expires_at",
         "workspace_id",
+        "result_to",
         "helmr_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"payload": "json", "metadata": "json", "retry": "json"}
@@ -127,7 +139,7 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         concurrency_key: str | None = None,
         priority: int | str | None = None,
         ttl: timedelta | float | str | None = None,
-        max_duration: timedelta | int | str | None = None,
+        max_duration: timedelta | float | str | None = None,
         retry: Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
         tags: Sequence[str] | None = None,
@@ -138,9 +150,11 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         cancel_on_timeout: bool = True,
         on_retry: OnRetry = "reattach",
         on_mismatch: OnMismatch = "fail",
-        fail_on: Collection[str] = UNSUCCESSFUL,
+        fail_on: str | Collection[str] = UNSUCCESSFUL,
         result: Literal["output", "snapshot"] = "output",
         max_result_bytes: int | None = DEFAULT_MAX_RESULT_BYTES,
+        result_to: str | None = None,
+        result_to_conn_id: str | None = None,
         close_session: bool = False,
         logs: Logs = "tail",
         **kwargs: Any,
@@ -164,9 +178,11 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         self.cancel_on_timeout = cancel_on_timeout
         self.on_retry: OnRetry = on_retry
         self.on_mismatch: OnMismatch = on_mismatch
-        self.fail_on = fail_on
+        self.fail_on = unsuccessful_statuses(fail_on)
         self.result: Literal["output", "snapshot"] = result
         self.max_result_bytes = max_result_bytes
+        self.result_to = result_to
+        self.result_to_conn_id = result_to_conn_id
         self.close_session = close_session
         self.logs: Logs = logs
         self.session_id: str | None = None
@@ -182,7 +198,6 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
             raise ValueError("on_retry must be 'reattach' or 'new'")
         if on_mismatch not in {"fail", "adopt"}:
             raise ValueError("on_mismatch must be 'fail' or 'adopt'")
-        refuse_unknown_statuses(fail_on)
         if result not in {"output", "snapshot"}:
             raise ValueError("result must be 'output' or 'snapshot'")
         if logs not in {"tail", "live", "off"}:
@@ -322,16 +337,14 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         :param context: of the task instance.
         """
         self._is_resumed = True
-        try:
-            stamp = self._stamp(context)
-            name = self._name(stamp)
-            seen = find_last(self.hook.client, name, single=self.external_id is not None)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the try fails for the reason that led here
-            self.log.warning("What this task has started in Helmr cannot be found: %s: %s", type(error).__name__, error)
+        stamp = self._stamp(context)
+        single = self.external_id is not None
+        seen = find_own(self.hook, lambda: self._name(stamp), stamp.owner, single=single, log=self.log)
+        if seen is None:
             return None
-        if seen is None or seen.owner != stamp.owner:
-            return None
-        owned = self._own(stamp.owner, name(seen.generation), session_id=seen.session_id, run_id=seen.run_id)
+        owned = self._own(
+            stamp.owner, self._name(stamp)(seen.generation), session_id=seen.session_id, run_id=seen.run_id
+        )
         return owned.ids
 
     def on_time_limit(self, context: Context, ids: dict[str, Any]) -> str:
@@ -340,7 +353,6 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         :param context: of the task instance.
         :param ids: as returned by :meth:`submit`.
         """
-        del context, ids
         output = self._output()
         cancelled = self._cancel(TIME_LIMIT, wanted=self.cancel_on_timeout)
         output.finish()
@@ -352,7 +364,6 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         :param context: of the task instance.
         :param ids: as returned by :meth:`submit`.
         """
-        del ids
         retried = context["ti"].try_number <= context["ti"].max_tries
         cancelled = self._cancel(FAILED, wanted=self.cancel_on_kill and not retried)
         return f"The run {'was cancelled' if cancelled else 'goes on, and a retry finds it again'}."
@@ -442,7 +453,7 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         if self.do_xcom_push:
             for key, value in owned.ids.items():
                 context["ti"].xcom_push(key=key, value=value)
-            store_links(context, console_url=console_url, session_id=seen.session_id, run_id=seen.run_id)
+        store_links(context, console_url=console_url, session_id=seen.session_id, run_id=seen.run_id)
         self.run_page = run_url(console_url, seen.session_id, seen.run_id)
         self.log.info("Helmr run: %s", self.run_page)
         return owned
@@ -460,7 +471,15 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         output.finish()
         if run.status in self.fail_on:
             raise run_failure(self.hook.client, run, url=self.run_page, ours=self._cancelled)
-        value = result_of(run, self.result, max_bytes=self.max_result_bytes if self.do_xcom_push else None)
+        value = return_or_write(
+            run.output if self.result == "output" else run.raw,
+            f"The {self.result} of Helmr run {run.id}",
+            to=self.result_to,
+            conn_id=self.result_to_conn_id,
+            file_name=f"{run.id}.json",
+            max_bytes=self.max_result_bytes if self.do_xcom_push else None,
+            log=self.log,
+        )
         if self.close_session:
             close_after_result(self.hook.client, run.session_id, log=self.log)
         return value
@@ -471,16 +490,7 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         if owned is None or not wanted:
             return False
 
-        def do() -> bool:
-            # Not the hook's client: a signal may have stopped that in the middle of a request, with its locks held.
-            with self.hook.settings.client(max_streams=0) as client:
-                return cancel(client, owned, reason=reason, log=self.log)
-
-        if clean_up(
-            do,
-            log=self.log,
-            left_over=left_over(owned.session_id or owned.external_id, owned.run_id, whole_session=owned.named),
-        ):
+        if cancel_until_accepted(self.hook.settings, owned, reason=reason, log=self.log):
             self._cancelled = True
             count(SESSIONS_CANCELLED if owned.named else RUNS_CANCELLED, self.helmr_conn_id)
         return self._cancelled

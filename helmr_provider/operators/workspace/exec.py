@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shlex
 from contextlib import suppress
-from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, PokeReturnValue
 
 from helmr_provider._common.cleanup import clean_up
 from helmr_provider._common.errors import DEFAULT_MAX_RESULT_BYTES
+from helmr_provider._common.results import write
+from helmr_provider._common.template_fields import TemplateField, text, text_mapping, texts
 from helmr_provider._common.validation import require_id
-from helmr_provider._logs.exec_logs import PAGE, STREAMS, Output
+from helmr_provider._logs.exec_logs import PAGE, STREAMS, Output, advances, read_bytes
 from helmr_provider._sessions.identity import OwnershipMetadata, owner_of
 from helmr_provider._workspaces.ownership import MARK, hold, is_busy, left_over_exec, stop_if_held
 from helmr_provider.client.errors import (
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from helmr_provider.client import ExecHandle, WorkspaceHandle
+    from helmr_provider.client._sync.byte_streams import ByteStream
     from helmr_provider.client.models.execs import Exec
     from helmr_provider.triggers.base import HelmrTrigger
 
@@ -38,6 +40,7 @@ _WRITE_BYTES: Final = 1024 * 1024
 _TAIL_BYTES: Final = 4096
 _TAIL_LINES: Final = 15
 _SHOWN_COMMAND: Final = 200
+_MORE_GENERATIONS: Final = 3
 _MISMATCH: Final = "idempotency_fingerprint_mismatch"
 
 
@@ -76,15 +79,26 @@ class HelmrExecOperator(HelmrWaitingOperator):
     :param log_output: whether to log what the command writes.
     :param result: what to return: the ``"exit_code"``, or all of ``"stdout"`` as text.
     :param max_result_bytes: largest stdout that may become an XCom; ``None`` for no limit.
+    :param result_to: path or address such as ``"s3://bucket/result.txt"`` to write all of stdout to, instead of
+        returning it; one that ends with ``/`` gets a file name. The return value is the address then. (templated)
+    :param result_to_conn_id: Airflow connection for ``result_to``.
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
-    :param timeout: limit of the wait, timedelta or seconds from the start of the try; ``execution_timeout`` counts too.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``, from the start
+        of the try. An ``execution_timeout`` that is earlier counts.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :raises AirflowException: the command failed, was lost with its machine, or could not be started.
     :raises AirflowFailException: somebody has stopped the workspace, or it is archived; or stdout is too large.
     :raises AirflowTaskTimeout: it had not ended in time.
     """
 
-    template_fields: Collection[str] = ("workspace_id", "command", "cwd", "env", "stdin", "helmr_conn_id")
+    workspace_id = TemplateField[str](text)
+    command = TemplateField["Sequence[str] | str"](texts)
+    cwd = TemplateField[str | None](text)
+    env = TemplateField["Mapping[str, str] | None"](text_mapping)
+    stdin = TemplateField["str | bytes | None"](text)
+    result_to = TemplateField[str | None](text)
+
+    template_fields: Collection[str] = ("workspace_id", "command", "cwd", "env", "stdin", "result_to", "helmr_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"command": "bash", "env": "json"}
     operator_extra_links = (HelmrWorkspaceLink(),)
     ui_color = "#e2f2ea"
@@ -102,6 +116,8 @@ class HelmrExecOperator(HelmrWaitingOperator):
         log_output: bool = True,
         result: Literal["exit_code", "stdout"] = "exit_code",
         max_result_bytes: int | None = DEFAULT_MAX_RESULT_BYTES,
+        result_to: str | None = None,
+        result_to_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -115,6 +131,8 @@ class HelmrExecOperator(HelmrWaitingOperator):
         self.log_output = log_output
         self.result: Literal["exit_code", "stdout"] = result
         self.max_result_bytes = max_result_bytes
+        self.result_to = result_to
+        self.result_to_conn_id = result_to_conn_id
         self.exec_id: str | None = None
         self._owner: str | None = None
         self._output: Output | None = None
@@ -122,6 +140,8 @@ class HelmrExecOperator(HelmrWaitingOperator):
         self._stopped = False
         if result not in {"exit_code", "stdout"}:
             raise ValueError("result must be 'exit_code' or 'stdout'")
+        if result_to is not None and result != "stdout":
+            raise ValueError("result_to writes stdout, so it goes with result='stdout'")
 
     @property
     def awaited(self) -> str:
@@ -137,8 +157,8 @@ class HelmrExecOperator(HelmrWaitingOperator):
         ids = {"workspace_id": require_id("workspace_id", self.workspace_id)}
         if self.do_xcom_push:
             context["ti"].xcom_push(key="workspace_id", value=ids["workspace_id"])
-            url = self.hook.settings.console_url
-            store_workspace_link(context, console_url=url, workspace_id=ids["workspace_id"])
+        url = self.hook.settings.console_url
+        store_workspace_link(context, console_url=url, workspace_id=ids["workspace_id"])
         self._start(context, ids)
         return ids
 
@@ -271,21 +291,36 @@ class HelmrExecOperator(HelmrWaitingOperator):
         self._feed(workspace.execs.open(found.id), found)
 
     def _adopt_or_create(self, context: Context, workspace: WorkspaceHandle) -> Exec | None:
-        for generation in count(1):
+        generation, last = 1, None
+        # Each try starts at most one command, and a task that is cleared while it runs keeps its epoch.
+        for _ in range(context["ti"].try_number + _MORE_GENERATIONS):
             found = self._create(workspace, self._key(context, generation))
             if found is None:
-                break
+                return None
             if not found.is_cached:
                 self.log.info("Exec %s of workspace %s: %s", found.id, workspace.id, _shown(self._argv))
                 return found
             if found.is_terminal and not found.is_success:
+                # One list shows which commands earlier tries have started, so that not each one costs a request.
+                if last is None:
+                    last = self._last_generation(context, workspace)
+                generation = max(generation + 1, last)
                 continue
             if not found.is_terminal and workspace.retrieve().desired_state == "stopped":
                 self._note_busy(workspace, "the command of an earlier try is being ended with its workspace")
-                break
+                return None
             self.log.info("Adopted exec %s of an earlier try instead of running the command again.", found.id)
             return found
-        return None
+        raise AirflowException(
+            f"The {self.awaited} was not started: more commands of this task have failed than it had tries. "
+            "Clear the task to run the command anew."
+        )
+
+    def _last_generation(self, context: Context, workspace: WorkspaceHandle) -> int:
+        """Return the last generation that is among the newest commands, 0 if none is."""
+        marked = self._marked(workspace)
+        generations = range(context["ti"].try_number + _MORE_GENERATIONS, 0, -1)
+        return next((each for each in generations if self._key(context, each) in marked), 0)
 
     def _create(self, workspace: WorkspaceHandle, key: str) -> Exec | None:
         """Create the command of a key, or find it; ``None`` while the workspace is busy."""
@@ -366,23 +401,34 @@ class HelmrExecOperator(HelmrWaitingOperator):
 
     def _next_lines(self, handle: ExecHandle, output: Output, stream: str, found: Exec) -> Iterable[str] | None:
 
-        source = handle.stdout if stream == "stdout" else handle.stderr
+        position = output.position(stream)
         try:
-            chunks = source.list(cursor=output.position(stream), limit=PAGE)
+            chunks = _source(handle, stream).list(cursor=position, limit=PAGE)
         except HelmrGoneError:
             return output.skip(stream, found)
-        return output.take(stream, chunks) if chunks else None
+        return output.take(stream, chunks) if advances(chunks, position) else None
 
     def _result(self, handle: ExecHandle, found: Exec) -> Any:
         if self.result == "exit_code":
             return found.exit_code
-        if self.do_xcom_push and self.max_result_bytes is not None and found.stdout_cursor > self.max_result_bytes:
+        limit = self.max_result_bytes if self.do_xcom_push and self.result_to is None else None
+        if limit is not None and found.stdout_cursor > limit:
             raise AirflowFailException(
                 f"The command has written {found.stdout_cursor} bytes to stdout, more than "
-                f"max_result_bytes={self.max_result_bytes}. Let it write a file, which HelmrReadFileOperator reads, or "
+                f"max_result_bytes={limit}. Write it to a path or object storage with result_to, or "
                 "raise max_result_bytes if your XCom backend can hold it."
             )
-        return _written(handle, "stdout", 0).decode("utf-8", "replace")
+        content = read_bytes(handle.stdout)
+        if self.result_to is None:
+            return content.decode("utf-8", "replace")
+        return write(
+            "result_to",
+            self.result_to,
+            content,
+            conn_id=self.result_to_conn_id,
+            file_name=f"{found.id}.txt",
+            log=self.log,
+        )
 
     def _failure(self, handle: ExecHandle, found: Exec) -> AirflowException:
 
@@ -391,7 +437,7 @@ class HelmrExecOperator(HelmrWaitingOperator):
         # Without them, only the reason is shorter.
         with suppress(HelmrError):
             if written is not None:
-                text = _written(handle, written, max(0, getattr(found, f"{written}_cursor") - _TAIL_BYTES))
+                text = read_bytes(_source(handle, written), max(0, getattr(found, f"{written}_cursor") - _TAIL_BYTES))
                 last = text.decode("utf-8", "replace").strip().splitlines()[-_TAIL_LINES:]
                 lines += [f"Last lines of {written}:", *(f"  {line}" for line in last)]
         lines.append(f"See {workspace_url(self.hook.settings.console_url, found.workspace_id)}")
@@ -445,11 +491,5 @@ def _ending(found: Exec, *, ours: bool) -> str:
     return f"{said} ({error['code']})" if error.get("code") else said
 
 
-def _written(handle: ExecHandle, stream: str, cursor: int) -> bytes:
-    source = handle.stdout if stream == "stdout" else handle.stderr
-    content = b""
-    while chunks := source.list(cursor=cursor, limit=PAGE):
-        for chunk in chunks:
-            content += chunk.content_from(cursor)
-            cursor = chunk.offset_end
-    return content
+def _source(handle: ExecHandle, stream: str) -> ByteStream:
+    return handle.stdout if stream == "stdout" else handle.stderr

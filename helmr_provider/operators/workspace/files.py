@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from helmr_provider._common.errors import DEFAULT_MAX_RESULT_BYTES
+from helmr_provider._common.results import write
+from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import require_id
 from helmr_provider.links import HelmrWorkspaceLink, store_workspace_link
 from helmr_provider.operators._base import HelmrOperator
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
 
 class _FilesOperator(HelmrOperator):
     """What reading and listing have in common: where from, where to, and how much."""
+
+    workspace_id = TemplateField[str](text)
+    path = TemplateField[str](text)
+    version_id = TemplateField[str | None](text)
+    to = TemplateField[str | None](text)
 
     template_fields: Collection[str] = ("workspace_id", "path", "version_id", "to", "helmr_conn_id")
     operator_extra_links = (HelmrWorkspaceLink(),)
@@ -61,8 +68,7 @@ class _FilesOperator(HelmrOperator):
         """
         with closing(self.hook):
             workspace_id = require_id("workspace_id", self.workspace_id)
-            if self.do_xcom_push:
-                store_workspace_link(context, console_url=self.hook.settings.console_url, workspace_id=workspace_id)
+            store_workspace_link(context, console_url=self.hook.settings.console_url, workspace_id=workspace_id)
             try:
                 with self._translate_errors(f"read {self.path!r} of Helmr workspace {workspace_id}"):
                     return self._read(workspace_id)
@@ -78,20 +84,8 @@ class _FilesOperator(HelmrOperator):
         return {"source": self.source, "version_id": version_id}
 
     def _write(self, content: bytes) -> str:
-        from airflow.providers.common.compat.sdk import ObjectStoragePath
-
-        address = require_id("to", self.to)
-        if address.endswith("/"):
-            address += self.path.rstrip("/").rpartition("/")[2]
-        # A connection that the address names is overruled by one that is given, even by None.
-        options = {} if self.to_conn_id is None else {"conn_id": self.to_conn_id}
-        target = ObjectStoragePath(address, **options)
-        if target.protocol in {"", "file"}:
-            # Object storage needs no folders, and making them can create buckets.
-            target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
-        self.log.info("Wrote %d bytes to %s.", len(content), target)
-        return str(target)
+        name = self.path.rstrip("/").rpartition("/")[2]
+        return write("to", self.to or "", content, conn_id=self.to_conn_id, file_name=name, log=self.log)
 
     def _refuse_size(self, size: int, what: str) -> None:
         if self.to is None and self.do_xcom_push and self.max_result_bytes is not None and size > self.max_result_bytes:

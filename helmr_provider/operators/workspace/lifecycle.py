@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, PokeReturnValue
 
+from helmr_provider._common.template_fields import TemplateField, text, texts
 from helmr_provider._common.validation import require_id
 from helmr_provider._sessions.identity import OwnershipMetadata, refuse_reserved
 from helmr_provider._workspaces.ownership import created_in, is_stopped
@@ -51,6 +52,11 @@ class HelmrCreateWorkspaceOperator(HelmrOperator):
     :raises AirflowFailException: the sandbox is not deployed, an option does not fit, or the workspace with your
         ``external_id`` is archived or for another sandbox.
     """
+
+    sandbox_id = TemplateField[str](text)
+    deployment_id = TemplateField[str | None](text)
+    external_id = TemplateField[str | None](text)
+    tags = TemplateField["Sequence[str] | None"](texts)
 
     template_fields: Collection[str] = (
         "sandbox_id",
@@ -98,7 +104,7 @@ class HelmrCreateWorkspaceOperator(HelmrOperator):
                 raise AirflowFailException(f"The Helmr workspace was not created: {error}") from None
             if self.do_xcom_push:
                 context["ti"].xcom_push(key="workspace_id", value=workspace.id)
-                store_workspace_link(context, console_url=self.hook.settings.console_url, workspace_id=workspace.id)
+            store_workspace_link(context, console_url=self.hook.settings.console_url, workspace_id=workspace.id)
         return workspace.id
 
     def _named(self, stamp: OwnershipMetadata, key: str) -> Workspace:
@@ -180,11 +186,14 @@ class HelmrStopWorkspaceOperator(HelmrWaitingOperator):
     :param workspace_id: the workspace. (templated)
     :param wait_for_completion: whether to wait; ``False`` returns the version as it is before the capture.
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
-    :param timeout: limit of the wait, timedelta or seconds from the start of the try; ``execution_timeout`` counts too.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``, from the start
+        of the try. An ``execution_timeout`` that is earlier counts.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :raises AirflowException: the files could not be captured.
     :raises AirflowTaskTimeout: it had not stopped in time.
     """
+
+    workspace_id = TemplateField[str](text)
 
     template_fields: Collection[str] = ("workspace_id", "helmr_conn_id")
     operator_extra_links = (HelmrWorkspaceLink(),)
@@ -207,8 +216,7 @@ class HelmrStopWorkspaceOperator(HelmrWaitingOperator):
         """
         workspace_id = require_id("workspace_id", self.workspace_id)
         stop = self.hook.client.workspaces.stop(workspace_id)
-        if self.do_xcom_push:
-            store_workspace_link(context, console_url=self.hook.settings.console_url, workspace_id=workspace_id)
+        store_workspace_link(context, console_url=self.hook.settings.console_url, workspace_id=workspace_id)
         live = stop.materialization
         return {"workspace_id": workspace_id, "materialization_id": None if live is None else live.id}
 
@@ -259,11 +267,14 @@ class HelmrDeleteWorkspaceOperator(HelmrWaitingOperator):
     :param workspace_id: the workspace. (templated)
     :param deferrable: whether to wait for the stop in the triggerer, without a worker. By default as configured for
         Airflow.
-    :param timeout: limit of the wait, timedelta or seconds from the start of the try; ``execution_timeout`` counts too.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``, from the start
+        of the try. An ``execution_timeout`` that is earlier counts.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :raises AirflowFailException: there is no such workspace.
     :raises AirflowTaskTimeout: it had not stopped in time.
     """
+
+    workspace_id = TemplateField[str](text)
 
     template_fields: Collection[str] = ("workspace_id", "helmr_conn_id")
     operator_extra_links = (HelmrWorkspaceLink(),)
@@ -284,8 +295,7 @@ class HelmrDeleteWorkspaceOperator(HelmrWaitingOperator):
         :param context: of the task instance.
         """
         workspace_id = require_id("workspace_id", self.workspace_id)
-        if self.do_xcom_push:
-            store_workspace_link(context, console_url=self.hook.settings.console_url, workspace_id=workspace_id)
+        store_workspace_link(context, console_url=self.hook.settings.console_url, workspace_id=workspace_id)
         return {"workspace_id": workspace_id}
 
     def poll(self, context: Context, ids: dict[str, Any]) -> PokeReturnValue:

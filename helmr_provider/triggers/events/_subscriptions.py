@@ -8,6 +8,7 @@ was handed on but not stored is handed on again after a crash.
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from helmr_provider.triggers.events._feed_events import FeedEvent
 
 
+logger = logging.getLogger(__name__)
+
+# Attributes of Airflow's AssetStateStoreAccessors: an accessor by the name and by the URI of each asset.
+_PRIVATE: Final = ("_by_name", "_by_uri")
+
+
 class Bookmark:
     """A cursor in the state store of the watched assets.
 
@@ -29,8 +36,13 @@ class Bookmark:
 
     def __init__(self, store: Any, key: str) -> None:
         self.key = key
-        # Equal triggers on several assets are one to Airflow, which offers no way to ask which assets those are.
-        each = [*getattr(store, "_by_name", {}).values(), *getattr(store, "_by_uri", {}).values()]
+        # Equal triggers on several assets are one to Airflow, which has no public way to list those assets.
+        if store is not None and not all(hasattr(store, name) for name in _PRIVATE):
+            logger.warning(
+                "This version of Airflow does not show the assets that a trigger watches, so no cursor is stored. "
+                "After a restart, the trigger starts anew and misses what happened in between."
+            )
+        each = [accessor for name in _PRIVATE for accessor in getattr(store, name, {}).values()]
         # The asynchronous access came with Airflow 3.3.2; any other would block the triggerer.
         self._accessors: Final = [accessor for accessor in each if hasattr(accessor, "aset")]
 

@@ -151,7 +151,7 @@ def test_an_age_can_be_written_in_several_ways(client: HelmrClient, age: Any) ->
 
 @pytest.mark.parametrize("age", ["", "None", "soon", "2w", "-1", -1, float("nan"), "1e999", None], ids=repr)
 def test_an_age_that_is_none_fails_for_good(age: Any) -> None:
-    with pytest.raises(AirflowFailException, match="older_than must be a timedelta, seconds, or text"):
+    with pytest.raises(AirflowFailException, match="older_than must "):
         clean(older_than=age)
 
 

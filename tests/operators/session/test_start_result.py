@@ -51,7 +51,7 @@ def test_an_author_s_session_that_ended_with_what_counts_as_a_result_gives_it() 
     assert task.start().finish()["status"] == "failed"
 
 
-@pytest.mark.parametrize("fail_on", [["succeeded"], ["failed", "crashed"], "failed"])
+@pytest.mark.parametrize("fail_on", [["succeeded"], ["failed", "crashed"], "crashed"])
 def test_a_status_that_cannot_fail_a_task_is_refused_when_the_dag_is_parsed(fail_on: Any) -> None:
     with pytest.raises(ValueError, match="fail_on takes failed, cancelled, expired"):
         a_task(fail_on=fail_on).make()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,8 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from helmr_provider._workspaces.ownership import MARK
 from helmr_provider.client import HelmrClient
+from helmr_provider.client._async.byte_streams import AsyncByteStream
+from helmr_provider.client._sync.byte_streams import ByteStream
 from helmr_provider.local import LocalControlPlane, Settings, faults
 from helmr_provider.triggers.workspace import HelmrExecTrigger, HelmrWorkspaceTrigger
 from tests.support.task_attempts import both_ways, deferred, fire
@@ -106,7 +109,7 @@ def test_ids_and_link_are_pushed_at_the_start(
 def test_nothing_is_pushed_for_a_task_that_pushes_nothing(workspace: str) -> None:
     attempt = an_exec(workspace, ["true"], do_xcom_push=False).start()
     attempt.finish()
-    assert attempt.xcoms == {}
+    assert set(attempt.xcoms) == {"_link_HelmrWorkspaceLink"}
 
 
 def test_outputs_are_read_in_pages_and_never_followed(control_plane: LocalControlPlane, workspace: str) -> None:
@@ -199,7 +202,12 @@ def test_an_archived_workspace_fails_for_good(client: HelmrClient, workspace: st
 
 @pytest.mark.parametrize(
     "options",
-    [{"command": []}, {"command": ["true"], "env": {"A": 1}}, {"command": [1]}, {"command": ["x"], "cwd": "relative"}],
+    [
+        {"command": []},
+        {"command": ["true"], "env": {"A": []}},
+        {"command": [None]},
+        {"command": ["x"], "cwd": "relative"},
+    ],
 )
 def test_what_cannot_be_a_command_fails_for_good(workspace: str, options: Any) -> None:
     with pytest.raises(AirflowFailException):
@@ -392,3 +400,38 @@ def test_the_resumed_task_logs_on_where_the_trigger_has_stopped(
     assert attempt.resume(deferral, event) == 0
     assert event["stdout_cursor"] == len("beginning\nend\n")
     assert task_log().count("BEGINNING") == 1
+
+
+def test_a_late_try_finds_the_last_command_of_many_in_few_requests(
+    control_plane: LocalControlPlane, client: HelmrClient, workspace: str
+) -> None:
+    task = an_exec(workspace, ["false"], retries=40)
+    for _ in range(8):
+        with pytest.raises(AirflowException):
+            task.start().finish()
+    control_plane.clear_journal()
+    with pytest.raises(AirflowException, match="exited with code 1"):
+        task.start().finish()
+    assert len(asked(control_plane, "createWorkspaceExec")) <= 3
+    assert len(asked(control_plane, "listWorkspaceExecs")) <= 1
+    assert len(execs(client, workspace)) == 9
+
+
+@both_ways
+def test_output_whose_pages_lead_nowhere_does_not_keep_the_task(
+    workspace: str, deferrable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_for: list[int] = []
+
+    def page(cursor: int) -> Any:
+        asked_for.append(cursor)
+        assert len(asked_for) < 100, "asked for again and again"
+        return [SimpleNamespace(offset_end=cursor, content_from=lambda _: b"")]
+
+    async def apage(_: Any, *, cursor: int, limit: int) -> Any:
+        return page(cursor)
+
+    monkeypatch.setattr(ByteStream, "list", lambda _, *, cursor, limit: page(cursor))
+    monkeypatch.setattr(AsyncByteStream, "list", apage)
+    assert an_exec(workspace, "echo one", deferrable=deferrable).start().finish() == 0
+    assert asked_for
