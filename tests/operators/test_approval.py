@@ -445,54 +445,6 @@ def test_a_lost_trigger_withdraws_the_question_unless_a_retry_waits_for_it(
     assert token_of(client, attempt).status == status
 
 
-@pytest.mark.parametrize("retries", [0, 1])
-@pytest.mark.parametrize(
-    ("state", "status"), [("deferred", "pending"), ("running", "pending"), ("failed", "cancelled")]
-)
-def test_a_stopped_worker_withdraws_the_question_only_for_a_user(
-    client: HelmrClient, monkeypatch: pytest.MonkeyPatch, state: str, status: str, retries: int
-) -> None:
-    airflow_says(monkeypatch, state)
-    task = a_question()
-    task.max_tries = retries
-    attempt = task.start()
-    asked(attempt)
-    attempt.operator.on_kill()
-    assert token_of(client, attempt).status == status
-
-
-def test_a_worker_that_is_stopped_before_it_defers_in_the_last_try_withdraws_the_question(
-    client: HelmrClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    airflow_says(monkeypatch, "running")
-    task = a_question()
-    task.max_tries = 0
-    attempt = task.start()
-    asked(attempt)
-    attempt.operator._attempt.is_handed_over = False
-    attempt.operator.on_kill()
-    assert token_of(client, attempt).status == "cancelled"
-
-
-def test_a_task_that_is_killed_cancels_only_a_token_of_its_own(
-    client: HelmrClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    airflow_says(monkeypatch, "failed")
-    task = a_question()
-    task.max_tries = 0
-    attempt = task.start()
-    asked(attempt)
-    other = client.tokens.create().id
-    attempt.operator._ids["token_id"] = other
-    attempt.operator.on_kill()
-    assert client.tokens.retrieve(other).is_pending
-
-
-def test_a_task_that_is_killed_before_it_has_asked_has_nothing_to_cancel(control_plane: LocalControlPlane) -> None:
-    a_question().start().operator.on_kill()
-    assert control_plane.journal == []
-
-
 # Notifiers
 
 

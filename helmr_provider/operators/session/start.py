@@ -339,8 +339,7 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         self._is_resumed = True
         stamp = self._stamp(context)
         single = self.external_id is not None
-        seen = find_own(self.hook, lambda: self._name(stamp), stamp.owner, single=single, log=self.log)
-        if seen is None:
+        if (seen := find_own(self.hook, lambda: self._name(stamp), stamp.owner, single=single, log=self.log)) is None:
             return None
         owned = self._own(
             stamp.owner, self._name(stamp)(seen.generation), session_id=seen.session_id, run_id=seen.run_id
