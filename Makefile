@@ -23,6 +23,13 @@ define test_on_airflow
 	@.venv-airflow-$(1)/bin/python -m pytest -m "not airflow and not slow" $(SKIP) $(SPREAD) $(3) $(ARGS)
 endef
 
+# The newest Airflow's tab is part of `make test`.
+define test_tab_on_airflow
+	@dev/setup.sh .venv-airflow-$(1) $(2)
+	@dev/browser.sh
+	@.venv-airflow-$(1)/bin/python -m pytest -m airflow $(OUTDATED) tests/airflow/test_tab.py $(ARGS)
+endef
+
 # Most tests wait more than they compute, so that several processes share a core; what a file's tests share stays in
 # one. ARGS="-n 0" runs all in one process.
 SPREAD = -n 4 --dist loadfile
@@ -131,6 +138,13 @@ test-oldest-python: ## Run the tests that need no running Airflow on Debian 12's
 	@dev/oldest_python.sh
 	@$(MAKE) test-fast PYTHON=/usr/bin/python3.11 VENV=.venv-oldest-python
 
+.PHONY: test-tab-3.1 test-tab-3.2
+test-tab-3.1: ## Try the Helmr tab of Airflow 3.1 in a real browser (minutes)
+	$(call test_tab_on_airflow,3.1,constraints/airflow-3.1.txt)
+
+test-tab-3.2: ## Try the Helmr tab of Airflow 3.2 in a real browser (minutes)
+	$(call test_tab_on_airflow,3.2,constraints/airflow-3.2.txt)
+
 .PHONY: test-reliability
 test-reliability: setup ## Kill everything at every moment on a real Airflow (some minutes)
 	@$(BIN)/python -m pytest tests/reliability -m slow $(ARGS)
@@ -143,6 +157,17 @@ test-celery: ## Kill and drain workers, triggerers and schedulers on Celery, Red
 .PHONY: bench-client
 bench-client: setup ## Measure the client: reading, and waiting compared with naive ways (about ten minutes; ARGS=--help)
 	@$(BIN)/python -m benchmarks.client $(ARGS)
+
+.PHONY: bench-slow-answers
+bench-slow-answers: setup ## Simulate many waits while the control plane answers slowly (seconds; no network)
+	@$(BIN)/python -m benchmarks.slow_answers
+
+.PHONY: bench-calls
+bench-calls: setup ## Measure one call beside bare httpx, and one event beside httpx-sse and openai (about a minute)
+	@[ -x .venv-calls/bin/python ] || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-calls
+	@$(BIN)/uv pip install --quiet --python .venv-calls/bin/python --no-deps --editable .
+	@$(BIN)/uv pip install --quiet --python .venv-calls/bin/python --requirement dev/requirements/peers-calls.in
+	@.venv-calls/bin/python -m benchmarks.calls $(ARGS)
 
 .PHONY: bench-parse
 bench-parse: setup ## Measure what the provider adds to parsing a DAG file, beside two other providers (about a minute)

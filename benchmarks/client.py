@@ -237,7 +237,7 @@ def main() -> None:
     memory = psutil.virtual_memory().total / 2**30
     print(
         f"{platform.system()} {platform.machine()}, {psutil.cpu_count()} cores, {memory:.0f} GiB, "
-        f"Python {platform.python_version()}, httpx {version('httpx')}, pydantic {version('pydantic')}, "
+        f"Python {platform.python_version()}, httpcore {version('httpcore')}, pydantic {version('pydantic')}, "
         f"airflow-provider-helmr {version('airflow-provider-helmr')}\n",
         flush=True,
     )

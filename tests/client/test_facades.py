@@ -33,6 +33,23 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
             _facade._default[1].close()
 
 
+def test_asking_a_facade_for_a_name_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HELMR_API_URL", raising=False)
+    monkeypatch.setattr(_facade, "_default", None)
+    assert not hasattr(client.runs, "retrieve")
+    with pytest.raises(HelmrConfigError, match="HELMR_API_URL"):
+        client.runs.retrieve("r")
+
+
+def test_the_default_client_can_be_closed_and_is_built_again(wire: ScriptedServer) -> None:
+    client.close()
+    first = client.default_client()
+    client.close()
+    assert first.transport.http.is_closed
+    assert client.default_client() is not first
+    assert not hasattr(client.runs, "nonsense")
+
+
 def test_a_facade_asks_with_the_key_of_the_environment_and_one_client(wire: ScriptedServer) -> None:
     assert client.runs.retrieve("r").id == "r"
     assert client.default_client() is client.default_client()

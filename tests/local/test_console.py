@@ -136,7 +136,7 @@ def test_the_form_completes_a_token_and_leads_to_the_run_that_goes_on(wire: Wire
     assert (answer.status, answer.headers["location"].rpartition("/")[2]) == (303, run_id)
     assert wire.ended(run_id)["output"] == {"approved": "ja"}
     # A second click, in a window that still shows the form, changes nothing.
-    assert "Nothing waits for a decision" in _page(wire, "/")
+    assert "No token is pending" in _page(wire, "/")
 
 
 @pytest.mark.parametrize(
@@ -247,3 +247,59 @@ def test_a_token_has_a_page_that_shows_what_it_is_for_and_how_it_ended(wire: Wir
     assert "approved" in page
     assert "<form" not in page
     assert "no such token" in _page(wire, "/tokens/nope", 404)
+
+
+def test_runs_and_sessions_are_listed_by_name_with_filters(wire: Wire, director: Director) -> None:
+    done = wire.start("scripted", external_id="finished one")["run"]["id"]
+    director.end(done, lambda: None)
+    wire.ended(done)
+    live = wire.start("scripted", external_id="running one")["run"]["id"]
+    wire.until(live, "running")
+    both = _page(wire, "/runs")
+    assert both.index("running one") < both.index("finished one")
+    assert f'title="{done}"' in both
+    assert f">…{done[-8:]}<" in both
+    assert "finished one" not in _page(wire, "/runs?status=running")
+    assert "running one" not in _page(wire, "/runs?status=succeeded&task=scripted")
+    assert "There are no runs" in _page(wire, "/runs?task=another")
+    assert "finished one" in _page(wire, "/sessions?status=open")
+    assert "There are no sessions" in _page(wire, "/sessions?status=closed")
+
+
+def test_long_lists_have_pages(wire: Wire) -> None:
+    wire.request("POST", "/_local/worker/pause")
+    for number in range(51):
+        wire.start("scripted", external_id=f"number {number:02}")
+    first = _page(wire, "/runs?status=queued")
+    assert "number 50" in first
+    assert "number 00" not in first
+    older = re.findall(r'href="([^"]+)" rel="next"', first)
+    assert older == ["/runs?status=queued&amp;page=2"]
+    second = _page(wire, "/runs?status=queued&page=2")
+    assert "number 00" in second
+    assert "number 50" not in second
+    assert 'rel="prev"' in second
+    assert 'rel="next"' not in second
+    for odd in ("0", "-1", "x", "9" * 30, "²"):
+        assert _page(wire, "/sessions?" + urlencode({"page": odd}))
+
+
+def test_a_run_shows_its_phases_and_its_output_within_the_timeline(wire: Wire, director: Director) -> None:
+    started = wire.start("scripted")
+    run = started["run"]["id"]
+
+    async def writes(ctx: Any) -> None:
+        ctx.log("first line")
+        ctx.stderr("second line\n")
+
+    director.tell(run, writes)
+    director.tell(run, lambda ctx: ctx.sleep(0.05))
+    director.end(run, lambda: None)
+    wire.ended(run)
+    page = _page(wire, f"/sessions/{started['session']['id']}/runs/{run}")
+    legend = re.findall(r'<li class="(queued|running|waiting)">', page)
+    assert legend == ["queued", "running", "waiting", "queued", "running"]
+    timeline = page[page.index('<section id="timeline"') :]
+    order = [timeline.index(text) for text in ("run.created", "first line", "second line", "run.completed")]
+    assert order == sorted(order)
+    assert '<pre class="stderr">second line</pre>' in timeline

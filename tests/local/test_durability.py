@@ -63,7 +63,16 @@ class Served:
 
     def __init__(self, folder: Path) -> None:
         (folder / "tasks.py").write_text(TASKS)
-        command = [sys.executable, "-m", "helmr_provider.local", "serve", "--db", str(folder / "state.db")]
+        command = [
+            sys.executable,
+            "-m",
+            "helmr_provider.local",
+            "serve",
+            "--port",
+            "0",
+            "--db",
+            str(folder / "state.db"),
+        ]
         self.process = subprocess.Popen(
             [*command, "--tasks", str(folder / "tasks.py")], stdout=subprocess.PIPE, text=True, env={**os.environ}
         )

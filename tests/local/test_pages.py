@@ -60,9 +60,9 @@ def test_a_token_is_completed_on_the_first_page_and_its_run_goes_on(
 ) -> None:
     run_id, path = _waiting(wire)
     window.go(server.url)
-    assert run_id in window.text("#tokens")
+    assert run_id[-8:] in window.text("#tokens")
     window.write("#tokens textarea", '{"approved": "by hand"}')
-    window.click("#tokens button")
+    window.click("#tokens form > button")
     window.until(lambda: window.url == server.url + path)
     window.until(lambda: "Asking whether to announce" in window.text("#log"))
     window.until(lambda: "waiting" in window.text("#facts"))
@@ -101,6 +101,29 @@ def test_the_first_page_shows_by_itself_what_happens_elsewhere_and_keeps_what_is
 def test_no_page_is_wider_than_the_screen(server: LocalControlPlane, wire: Wire, window: Browser, width: int) -> None:
     _, path = _waiting(wire)
     window.size(width, 900)
-    for page in ("/", path, path.partition("/runs/")[0]):
+    for page in ("/", "/runs", "/sessions", path, path.partition("/runs/")[0]):
         window.go(server.url + page)
         assert window.run("return document.documentElement.scrollWidth") <= width
+
+
+def test_an_id_is_copied_whole(server: LocalControlPlane, wire: Wire, window: Browser) -> None:
+    run_id, _ = _waiting(wire)
+    window.go(server.url + "/runs")
+    window.run("navigator.clipboard.writeText = async text => { window.copied = text }")
+    window.click("button.copy")
+    window.until(lambda: window.run("return window.copied") == run_id)
+    assert "copied" in window.text("button.copy")
+
+
+def test_a_filter_is_chosen_and_kept_while_the_list_refreshes(
+    server: LocalControlPlane, wire: Wire, window: Browser
+) -> None:
+    _waiting(wire)
+    window.go(server.url + "/runs")
+    window.run("document.querySelector('select[name=status]').value = 'waiting'")
+    window.click("form.filter button")
+    window.until(lambda: "status=waiting" in window.url)
+    assert "release 2.4" in window.text("#runs")
+    wire.start("release-notes", external_id="release 2.6")
+    window.until(lambda: "release 2.6" in window.text("#runs"))
+    assert window.run("return document.querySelector('select[name=status]').value") == "waiting"

@@ -13,11 +13,13 @@ from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError, He
 
 if TYPE_CHECKING:
     import builtins
+    from collections.abc import Callable
 
     from helmr_provider.client._async.client import AsyncHelmrClient
+    from helmr_provider.client._http import AsyncResponse
     from helmr_provider.client._shim import AsyncStream
     from helmr_provider.client.models.events import EventRecord, RunEvent
-    from helmr_provider.client.models.runs import RunHandle, RunSnapshot
+    from helmr_provider.client.models.runs import RunHandle
 
 
 class AsyncRunEvents:
@@ -31,7 +33,7 @@ class AsyncRunEvents:
         self._transport = client.transport
 
     async def list(
-        self, run: str | RunHandle, *, cursor: str | None = None, page_size: int | None = None
+        self, run: str | RunHandle, *, cursor: str | int | None = None, page_size: int | None = None
     ) -> builtins.list[RunEvent]:
         """Read all events that are there, as typed events (getRunEvents).
 
@@ -43,7 +45,7 @@ class AsyncRunEvents:
         return [event_from_record(record) async for record in self.records(run, cursor=cursor, page_size=page_size)]
 
     def records(
-        self, run: str | RunHandle, *, cursor: str | None = None, page_size: int | None = None
+        self, run: str | RunHandle, *, cursor: str | int | None = None, page_size: int | None = None
     ) -> AsyncStream[EventRecord]:
         """Iterate over all raw records that are there, in order; a page is read when it is reached (getRunEvents).
 
@@ -52,7 +54,8 @@ class AsyncRunEvents:
         :param page_size: records for each request, 1 to 200.
         """
         path = {"run_id": run if isinstance(run, str) else run.id}
-        return all_records(self._transport, "getRunEvents", path, cursor=cursor, page_size=page_size)
+        place = None if cursor is None else str(cursor)
+        return all_records(self._transport, "getRunEvents", path, cursor=place, page_size=page_size)
 
     async def subscribe(self, run: str | RunHandle, *, cursor: str | None = None) -> AsyncStream[RunEvent]:
         """Follow a run to its end and yield each event once and in order, over all its attempts.
@@ -79,11 +82,10 @@ class AsyncRunEvents:
         """
         run_id = run if isinstance(run, str) else run.id
         place = FollowedRun(cursor, self._transport.context.reconnects)
-        # Outside the loop, so that a wrong address, key or id is told at once.
-        snapshot: RunSnapshot | None = await self._client.runs.retrieve(run_id)
         while True:
             try:
-                snapshot = snapshot or await self._client.runs.retrieve(run_id)
+                snapshot = await self._client.runs.retrieve(run_id)
+                place.reached()
                 if snapshot.is_terminal or place.must_look():
                     async for record in self.records(run_id, cursor=place.cursor):
                         if place.is_new(record):
@@ -95,20 +97,27 @@ class AsyncRunEvents:
                 else:
                     with self._client.stream_slots.explicit():
                         async with contextlib.aclosing(self._connection(run_id, place.cursor)) as records:
-                            async for record in records:
-                                if place.is_new(record):
-                                    yield record
+                            async for received in records:
+                                if received is not None and place.is_new(received):
+                                    yield received
                                 if place.must_look():
                                     break
                     pause = place.stream_ended(snapshot)
             except (HelmrApiError, HelmrConnectionError, HelmrProtocolError) as error:
                 pause = place.tolerate(error)
-            snapshot = None
             await async_sleep(pause)
 
-    async def _connection(self, run_id: str, cursor: str | None) -> AsyncStream[EventRecord]:
-        """Yield the records of one connection; ends when the server ends it, and repeats nothing."""
-        frames = self._transport.events("getRunEvents", path={"run_id": run_id}, query={"cursor": cursor})
+    async def _connection(
+        self, run_id: str, cursor: str | None, on_open: Callable[[AsyncResponse], None] | None = None
+    ) -> AsyncStream[EventRecord | None]:
+        """Yield the records of one connection; ends when the server ends it, and repeats nothing.
+
+        None is yielded after each chunk, so that the caller can check the clock however little the stream says.
+
+        :param on_open: called with the response.
+        """
+        path, query = {"run_id": run_id}, {"cursor": cursor}
+        frames = self._transport.events("getRunEvents", path=path, query=query, on_open=on_open)
         async with contextlib.aclosing(frames):
             async for frame in frames:
-                yield record_from_frame(frame)
+                yield None if frame is None else record_from_frame(frame)

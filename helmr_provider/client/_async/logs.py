@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from helmr_provider.client._async.client import AsyncHelmrClient
     from helmr_provider.client._shim import AsyncStream
     from helmr_provider.client.models.logs import LogChunk
-    from helmr_provider.client.models.runs import RunHandle, RunSnapshot
+    from helmr_provider.client.models.runs import RunHandle
 
 
 class AsyncRunLogs:
@@ -52,11 +52,10 @@ class AsyncRunLogs:
         """
         run_id = run if isinstance(run, str) else run.id
         place = Followed(cursor, self._transport.context.reconnects)
-        # Outside the loop, so that a wrong address, key or id is told at once.
-        snapshot: RunSnapshot | None = await self._client.runs.retrieve(run_id)
         while True:
             try:
-                snapshot = snapshot or await self._client.runs.retrieve(run_id)
+                snapshot = await self._client.runs.retrieve(run_id)
+                place.reached()
                 with self._client.stream_slots.explicit():
                     async with contextlib.aclosing(self.stream(run_id, cursor=place.cursor)) as chunks:
                         async for chunk in chunks:
@@ -68,7 +67,6 @@ class AsyncRunLogs:
                 pause = place.reconnect_in()
             except (HelmrApiError, HelmrConnectionError, HelmrProtocolError) as error:
                 pause = place.tolerate(error)
-            snapshot = None
             await async_sleep(pause)
 
     async def stream(self, run: str | RunHandle, *, cursor: str | None = None) -> AsyncStream[LogChunk]:
@@ -87,4 +85,5 @@ class AsyncRunLogs:
         frames = self._transport.events("getRunLogs", path={"run_id": run_id}, query={"cursor": cursor})
         async with contextlib.aclosing(frames):
             async for frame in frames:
-                yield chunk_from_frame(frame)
+                if frame is not None:
+                    yield chunk_from_frame(frame)

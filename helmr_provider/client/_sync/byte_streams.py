@@ -62,7 +62,6 @@ class ByteStream:
         :raises HelmrProtocolError: a frame is broken. Bytes are not skipped.
         """
         place = Followed(None if from_cursor is None else str(from_cursor), self._client.transport.context.reconnects)
-        reached = False
         while True:
             try:
                 with self._client.stream_slots.explicit():
@@ -70,16 +69,12 @@ class ByteStream:
                         for frame in frames:
                             if not isinstance(frame, StreamChunk):
                                 return
-                            reached = True
+                            place.reached()
                             if place.advance(str(frame.offset_end)):
                                 yield frame
-                reached = True
+                place.reached()
                 pause = place.reconnect_in()
             except (HelmrApiError, HelmrConnectionError) as error:
-                # A wrong address is told at once; an outage later is survived.
-                if not reached and isinstance(error, HelmrConnectionError) and not error.delivered:
-                    raise
-                reached = True
                 pause = place.tolerate(error)
             sleep(pause)
 
@@ -89,4 +84,5 @@ class ByteStream:
         frames = self._client.transport.events(self._operation, path=self._path, query=query)
         with contextlib.closing(frames):
             for frame in frames:
-                yield chunk_or_end(frame, self._operation)
+                if frame is not None:
+                    yield chunk_or_end(frame, self._operation)

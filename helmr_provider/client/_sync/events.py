@@ -14,11 +14,13 @@ from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError, He
 
 if TYPE_CHECKING:
     import builtins
+    from collections.abc import Callable
 
+    from helmr_provider.client._http import Response
     from helmr_provider.client._shim import Stream
     from helmr_provider.client._sync.client import HelmrClient
     from helmr_provider.client.models.events import EventRecord, RunEvent
-    from helmr_provider.client.models.runs import RunHandle, RunSnapshot
+    from helmr_provider.client.models.runs import RunHandle
 
 
 class RunEvents:
@@ -32,7 +34,7 @@ class RunEvents:
         self._transport = client.transport
 
     def list(
-        self, run: str | RunHandle, *, cursor: str | None = None, page_size: int | None = None
+        self, run: str | RunHandle, *, cursor: str | int | None = None, page_size: int | None = None
     ) -> builtins.list[RunEvent]:
         """Read all events that are there, as typed events (getRunEvents).
 
@@ -44,7 +46,7 @@ class RunEvents:
         return [event_from_record(record) for record in self.records(run, cursor=cursor, page_size=page_size)]
 
     def records(
-        self, run: str | RunHandle, *, cursor: str | None = None, page_size: int | None = None
+        self, run: str | RunHandle, *, cursor: str | int | None = None, page_size: int | None = None
     ) -> Stream[EventRecord]:
         """Iterate over all raw records that are there, in order; a page is read when it is reached (getRunEvents).
 
@@ -53,7 +55,8 @@ class RunEvents:
         :param page_size: records for each request, 1 to 200.
         """
         path = {"run_id": run if isinstance(run, str) else run.id}
-        return all_records(self._transport, "getRunEvents", path, cursor=cursor, page_size=page_size)
+        place = None if cursor is None else str(cursor)
+        return all_records(self._transport, "getRunEvents", path, cursor=place, page_size=page_size)
 
     def subscribe(self, run: str | RunHandle, *, cursor: str | None = None) -> Stream[RunEvent]:
         """Follow a run to its end and yield each event once and in order, over all its attempts.
@@ -80,11 +83,10 @@ class RunEvents:
         """
         run_id = run if isinstance(run, str) else run.id
         place = FollowedRun(cursor, self._transport.context.reconnects)
-        # Outside the loop, so that a wrong address, key or id is told at once.
-        snapshot: RunSnapshot | None = self._client.runs.retrieve(run_id)
         while True:
             try:
-                snapshot = snapshot or self._client.runs.retrieve(run_id)
+                snapshot = self._client.runs.retrieve(run_id)
+                place.reached()
                 if snapshot.is_terminal or place.must_look():
                     for record in self.records(run_id, cursor=place.cursor):
                         if place.is_new(record):
@@ -96,20 +98,27 @@ class RunEvents:
                 else:
                     with self._client.stream_slots.explicit():
                         with contextlib.closing(self._connection(run_id, place.cursor)) as records:
-                            for record in records:
-                                if place.is_new(record):
-                                    yield record
+                            for received in records:
+                                if received is not None and place.is_new(received):
+                                    yield received
                                 if place.must_look():
                                     break
                     pause = place.stream_ended(snapshot)
             except (HelmrApiError, HelmrConnectionError, HelmrProtocolError) as error:
                 pause = place.tolerate(error)
-            snapshot = None
             sleep(pause)
 
-    def _connection(self, run_id: str, cursor: str | None) -> Stream[EventRecord]:
-        """Yield the records of one connection; ends when the server ends it, and repeats nothing."""
-        frames = self._transport.events("getRunEvents", path={"run_id": run_id}, query={"cursor": cursor})
+    def _connection(
+        self, run_id: str, cursor: str | None, on_open: Callable[[Response], None] | None = None
+    ) -> Stream[EventRecord | None]:
+        """Yield the records of one connection; ends when the server ends it, and repeats nothing.
+
+        None is yielded after each chunk, so that the caller can check the clock however little the stream says.
+
+        :param on_open: called with the response.
+        """
+        path, query = {"run_id": run_id}, {"cursor": cursor}
+        frames = self._transport.events("getRunEvents", path=path, query=query, on_open=on_open)
         with contextlib.closing(frames):
             for frame in frames:
-                yield record_from_frame(frame)
+                yield None if frame is None else record_from_frame(frame)

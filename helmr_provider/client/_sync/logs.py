@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from helmr_provider.client._shim import Stream
     from helmr_provider.client._sync.client import HelmrClient
     from helmr_provider.client.models.logs import LogChunk
-    from helmr_provider.client.models.runs import RunHandle, RunSnapshot
+    from helmr_provider.client.models.runs import RunHandle
 
 
 class RunLogs:
@@ -53,11 +53,10 @@ class RunLogs:
         """
         run_id = run if isinstance(run, str) else run.id
         place = Followed(cursor, self._transport.context.reconnects)
-        # Outside the loop, so that a wrong address, key or id is told at once.
-        snapshot: RunSnapshot | None = self._client.runs.retrieve(run_id)
         while True:
             try:
-                snapshot = snapshot or self._client.runs.retrieve(run_id)
+                snapshot = self._client.runs.retrieve(run_id)
+                place.reached()
                 with self._client.stream_slots.explicit():
                     with contextlib.closing(self.stream(run_id, cursor=place.cursor)) as chunks:
                         for chunk in chunks:
@@ -69,7 +68,6 @@ class RunLogs:
                 pause = place.reconnect_in()
             except (HelmrApiError, HelmrConnectionError, HelmrProtocolError) as error:
                 pause = place.tolerate(error)
-            snapshot = None
             sleep(pause)
 
     def stream(self, run: str | RunHandle, *, cursor: str | None = None) -> Stream[LogChunk]:
@@ -88,4 +86,5 @@ class RunLogs:
         frames = self._transport.events("getRunLogs", path={"run_id": run_id}, query={"cursor": cursor})
         with contextlib.closing(frames):
             for frame in frames:
-                yield chunk_from_frame(frame)
+                if frame is not None:
+                    yield chunk_from_frame(frame)

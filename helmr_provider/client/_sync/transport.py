@@ -18,9 +18,9 @@ from helmr_provider.client._wire.sse import EventParser
 from helmr_provider.client.errors import HelmrProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from helmr_provider.client._http import Http
+    from helmr_provider.client._http import Http, Response
     from helmr_provider.client._secrets import Secret
     from helmr_provider.client._shim import Stream
     from helmr_provider.client._wire.endpoints import Endpoint
@@ -86,9 +86,19 @@ class Transport:
         answer = self.http.send(request, deadline)
         return parse_response(endpoint, answer, time.time(), request.credential)
 
-    def events(self, operation: str, *, path: Mapping[str, str], query: Mapping[str, Any]) -> Stream[ServerSentEvent]:
+    def events(
+        self,
+        operation: str,
+        *,
+        path: Mapping[str, str],
+        query: Mapping[str, Any],
+        on_open: Callable[[Response], None] | None = None,
+    ) -> Stream[ServerSentEvent | None]:
         """Open one stream and yield its events until the server ends it. Nothing is repeated here.
 
+        None is yielded after each chunk, so that the caller can check the clock however little the stream says.
+
+        :param on_open: called with the response.
         :raises HelmrApiError: the server refused.
         :raises HelmrConnectionError: the server was not reached, or the stream broke off or fell silent.
         :raises HelmrProtocolError: an event is too large, or the answer is not a stream.
@@ -105,10 +115,13 @@ class Transport:
                     "Check that the address is the one of a Helmr control plane.",
                     operation=operation,
                 )
+            if on_open is not None:
+                on_open(response)
             parser = EventParser()
             with contextlib.closing(response.chunks()) as chunks:
                 for chunk in chunks:
                     for event in parser.feed(chunk):
                         yield event
+                    yield None
             for event in parser.close():
                 yield event

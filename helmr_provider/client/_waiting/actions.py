@@ -1,4 +1,4 @@
-"""The words between the scheduler of waits and its drivers: what may be requested, and how it can fail."""
+"""What the scheduler of waits and its drivers exchange: requests, their results, and how they fail."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Final, NamedTuple
 RUN: Final = "run"
 TOKEN: Final = "token"  # noqa: S105 - the kind of thing, not a secret
 LISTED: Final = frozenset({RUN, TOKEN})
-"""Kinds that are looked at together, by lists."""
+"""Kinds that lists answer for."""
 
 FULL_LIST: Final = 200
-"""Runs that a list holds at most: one this long may have left something out."""
+"""Runs that a list holds at most: a list of this length may leave some out."""
 TOKEN_PAGE: Final = 500
 """Tokens that a page holds at most."""
 
 
 class WaitKey(NamedTuple):
-    """What is waited for: its kind (``run``, ``token``, or any other that is looked at singly), its id, and in what."""
+    """Identifies what is waited for: its kind (``run``, ``token``, or any other), its id, and what it belongs to."""
 
     kind: str
     id: str
@@ -26,14 +26,14 @@ class WaitKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Retrieve:
-    """Read the snapshot of one thing: nothing else decides that it has ended."""
+    """Read the snapshot of one thing."""
 
     key: WaitKey
 
 
 @dataclass(frozen=True, slots=True)
 class ListRuns:
-    """List the newest 200 runs: the live ones, or those of one status."""
+    """List the newest 200 runs: the live ones, or those of one status, or ``all``."""
 
     status: str | None = None
 
@@ -60,17 +60,30 @@ class Follow:
 
 @dataclass(frozen=True, slots=True)
 class StopFollow:
-    """Close a run's stream, and say that it ended when it is closed."""
+    """Close a run's stream, and report its end when it is closed."""
 
     run_id: str
 
 
-Request = Retrieve | ListRuns | CountRuns | ListPendingTokens
-Action = Request | Follow | StopFollow
+PollRequest = Retrieve | ListRuns | CountRuns | ListPendingTokens
+Action = PollRequest | Follow | StopFollow
 
 
-def kind_of(request: Request) -> str:
-    """Say which kind of things a request is about."""
+class ListedRun(NamedTuple):
+    """One row of a list of runs.
+
+    :param status: its status.
+    :param created: when it was created, in seconds since the epoch; None if that cannot be read.
+    :param ended: whether the row is a final snapshot.
+    """
+
+    status: str
+    created: float | None = None
+    ended: bool = False
+
+
+def kind_of(request: PollRequest) -> str:
+    """Return the kind of things that a request is about."""
     if isinstance(request, Retrieve):
         return request.key.kind
     return TOKEN if isinstance(request, ListPendingTokens) else RUN
@@ -81,7 +94,7 @@ class Failure:
     """How a request or a stream failed.
 
     :param retryable: the same may succeed later.
-    :param outage: it concerns everybody, not only the thing asked for: nobody was reached, or everybody is turned away.
+    :param outage: it concerns all waits, not only the thing asked for.
     :param retry_after: seconds that the server asked to wait.
     :param credential: ``"all"`` when the credential was refused (401), ``"kind"`` when it lacks the scope for things of
         this kind (403), else empty.

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
+import logging
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -20,6 +21,7 @@ from helmr_provider.client._waiting.actions import (
     CountRuns,
     Failure,
     Follow,
+    ListedRun,
     ListPendingTokens,
     ListRuns,
     Retrieve,
@@ -31,6 +33,7 @@ from helmr_provider.client._waiting.failures import (
     is_of_one,
     own_copy,
     raise_held_back,
+    seconds_since_epoch,
     stream_failure_of,
     timeout_error,
 )
@@ -43,15 +46,20 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
     from helmr_provider.client._async.client import AsyncHelmrClient
-    from helmr_provider.client._waiting.actions import Action, Request
+    from helmr_provider.client._waiting.actions import Action, PollRequest
     from helmr_provider.client.errors import HelmrTimeoutError
     from helmr_provider.client.models.runs import RunSnapshot
     from helmr_provider.client.models.tokens import Token
 
 _T = TypeVar("_T")
 
+logger = logging.getLogger("helmr_provider.client")
+
 # Closing a cancelled stream takes a turn of the loop; a wait's result is not held up by one that does not close.
 _CLOSING = 5.0
+
+# Mistakes of this package in a row after which the waits end with an error instead of being scheduled anew.
+_BREAKDOWNS = 5
 
 
 class _Result(NamedTuple):
@@ -82,6 +90,20 @@ class _Kind(NamedTuple):
     ended: Callable[[Any], bool]
 
 
+@dataclass(slots=True)
+class _Registration:
+    """Everybody who waits for the same thing.
+
+    :param kind: how it is read.
+    :param interval: seconds between two polls, if not the scheduler's own.
+    :param inboxes: where its result is put.
+    """
+
+    kind: _Kind
+    interval: float | None
+    inboxes: list[_Inbox] = field(default_factory=list["_Inbox"])
+
+
 async def _ignoring_id(read: Callable[[AsyncHelmrClient], Awaitable[_T]], client: AsyncHelmrClient, _: str) -> _T:
     return await read(client)
 
@@ -98,20 +120,20 @@ class AsyncWaiter:
         # The scheduler has a rhythm of its own for what fails.
         self._client = client.single_shot()
         self._slots = client.stream_slots
-        self._scheduler = Scheduler()
+        self._scheduler = Scheduler.build()
         self._stats = WaitStats()
-        self._lag = ClockSkew()
-        self._waits: dict[WaitKey, list[_Inbox]] = {}
+        self._skew = ClockSkew()
+        self._waits: dict[WaitKey, _Registration] = {}
         self._kinds: dict[str, _Kind] = {
             RUN: _Kind(self._client.runs.retrieve, _has_ended),
             TOKEN: _Kind(self._client.tokens.retrieve, _is_decided),
         }
-        self._others: dict[WaitKey, _Kind] = {}
-        self._children: dict[Request | Follow, asyncio.Task[Any]] = {}
+        self._children: dict[PollRequest | Follow, asyncio.Task[Any]] = {}
         self._driver: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
         self._closed = False
+        self._breakdowns = 0
 
     @property
     def stats(self) -> WaitStats:
@@ -199,8 +221,7 @@ class AsyncWaiter:
         """
         if key.kind in self._kinds:
             raise ValueError(f"Things of the kind {key.kind!r} have a wait of their own.")
-        self._others.setdefault(key, _Kind(partial(_ignoring_id, read, self._client), ended))
-        found: _T = await self._one(key, timeout, interval)
+        found: _T = await self._one(key, timeout, interval, _Kind(partial(_ignoring_id, read, self._client), ended))
         return found
 
     async def aclose(self) -> None:
@@ -217,10 +238,11 @@ class AsyncWaiter:
         key: WaitKey,
         timeout: float | None,  # noqa: ASYNC109 - the limit names what is waited for
         interval: float | None = None,
+        kind: _Kind | None = None,
     ) -> Any:
         limit = _Limit(timeout)
         inbox: _Inbox = asyncio.Queue()
-        self._register(key, inbox, interval)
+        self._register(key, inbox, interval, kind)
         try:
             result = await limit.next(inbox)
         except TimeoutError:
@@ -232,7 +254,7 @@ class AsyncWaiter:
             raise result.error
         return result.value
 
-    def _register(self, key: WaitKey, inbox: _Inbox, interval: float | None = None) -> None:
+    def _register(self, key: WaitKey, inbox: _Inbox, interval: float | None = None, kind: _Kind | None = None) -> None:
         if self._closed:
             raise HelmrError("This client is closed: nothing can be waited for with it.")
         loop = asyncio.get_running_loop()
@@ -241,28 +263,28 @@ class AsyncWaiter:
                 "This AsyncHelmrClient is used by another event loop: make one client for each event loop."
             )
         self._loop = loop
-        inboxes = self._waits.setdefault(key, [])
-        inboxes.append(inbox)
-        if len(inboxes) == 1:
+        registration = self._waits.get(key)
+        if registration is None:
+            registration = self._waits[key] = _Registration(kind or self._kinds[key.kind], interval)
             self._scheduler.add(key, loop.time(), interval)
             self._stats.wait_began()
+        registration.inboxes.append(inbox)
         if self._driver is None:
             self._slots.watchers.add(self._nudge)
             self._driver = loop.create_task(self._drive(), name="helmr-waiter")
         self._wake.set()
 
     def _unregister(self, key: WaitKey, inbox: _Inbox) -> None:
-        inboxes = self._waits.get(key)
-        if inboxes is None or inbox not in inboxes:
+        registration = self._waits.get(key)
+        if registration is None or inbox not in registration.inboxes:
             return
-        inboxes.remove(inbox)
-        if not inboxes:
+        registration.inboxes.remove(inbox)
+        if not registration.inboxes:
             self._forget(key)
 
     def _forget(self, key: WaitKey) -> tuple[asyncio.Task[Any], ...]:
         """Stop everything that is under way for one thing, or everything at all if it was the last."""
         del self._waits[key]
-        self._others.pop(key, None)
         self._scheduler.remove(key)
         self._stats.wait_ended()
         if not self._waits:
@@ -287,9 +309,12 @@ class AsyncWaiter:
             self._loop.call_soon_threadsafe(self._wake.set)
 
     def _end(self, key: WaitKey, value: Any, error: BaseException | None) -> None:
-        inboxes = self._waits.get(key, [])
-        closing = self._forget(key) if inboxes else ()
-        for inbox in inboxes:
+        registration = self._waits.get(key)
+        if registration is None:
+            return
+        self._breakdowns = 0
+        closing = self._forget(key)
+        for inbox in registration.inboxes:
             inbox.put_nowait(_Result(key, value, own_copy(error) if error is not None else None, closing))
 
     def _break(self, error: HelmrError) -> None:
@@ -306,31 +331,47 @@ class AsyncWaiter:
         try:
             while True:
                 self._wake.clear()
-                now = loop.time()
-                self._scheduler.streams(self._slots.for_waits(mine=self._stats.open_streams))
-                for action in self._scheduler.actions(now):
-                    self._begin(action)
+                try:
+                    wake_at = self._step(loop.time())
+                except Exception as error:  # noqa: BLE001 - the waits survive a mistake of this package
+                    wake_at = self._recover(error)
+                    if self._driver is not asyncio.current_task():
+                        return  # All waits were ended; the next one starts another driver.
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(self._scheduler.wake_at(now)):
+                    async with asyncio.timeout_at(wake_at):
                         await self._wake.wait()
         except asyncio.CancelledError:
             if self._driver is asyncio.current_task():
                 self._driver = None
                 self._break(HelmrError("Waiting was cancelled from outside: the event loop is being shut down."))
             raise
-        except Exception as error:  # noqa: BLE001 - every wait is told
-            self._fail(error)
 
-    def _fail(self, error: Exception) -> None:
-        """End all waits because of a mistake in this package; the next wait begins afresh."""
-        if not self._waits:
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": "A request of the Helmr waiter failed after its last wait", "exception": error}
-            )
-        failure = HelmrError(f"Waiting broke down: {type(error).__name__}: {error}")
-        failure.__cause__ = error
-        self._break(failure)
-        self._scheduler = Scheduler()
+    def _step(self, now: float) -> float | None:
+        """Start what the scheduler wants started, and return when to ask it again."""
+        self._scheduler.streams(self._slots.for_waits(mine=self._stats.open_streams))
+        for action in self._scheduler.actions(now):
+            self._begin(action)
+        return self._scheduler.wake_at(now)
+
+    def _recover(self, error: Exception) -> float:
+        """Schedule all waits anew after a mistake in this package; end them if it is made again and again.
+
+        :returns: when to go on.
+        """
+        now = asyncio.get_running_loop().time()
+        self._breakdowns += 1
+        logger.error("Scheduling waits failed (%d); they are scheduled anew", self._breakdowns, exc_info=error)
+        if self._breakdowns >= _BREAKDOWNS:
+            failure = HelmrError(f"Waiting broke down: {type(error).__name__}: {error}")
+            failure.__cause__ = error
+            self._breakdowns = 0
+            self._break(failure)
+        self._scheduler = Scheduler.build()
+        for child in list(self._children.values()):
+            child.cancel()
+        for key, registration in self._waits.items():
+            self._scheduler.add(key, now, registration.interval)
+        return now + 1.0
 
     def _begin(self, action: Action) -> None:
         loop = asyncio.get_running_loop()
@@ -352,7 +393,7 @@ class AsyncWaiter:
 
     # Called for a child that was cancelled before its first step, too, which no ``finally`` in it would be.
 
-    def _request_over(self, scheduler: Scheduler, action: Request, child: asyncio.Task[None]) -> None:
+    def _request_over(self, scheduler: Scheduler, action: PollRequest, child: asyncio.Task[None]) -> None:
         self._forget_child(action, child)
         scheduler.dropped(action, child.get_loop().time())
         self._child_over(child)
@@ -365,7 +406,7 @@ class AsyncWaiter:
         scheduler.stream_ended(action.run_id, child.get_loop().time(), end.failure, end.cursor)
         self._child_over(child)
 
-    def _forget_child(self, action: Request | Follow, child: asyncio.Task[Any]) -> None:
+    def _forget_child(self, action: PollRequest | Follow, child: asyncio.Task[Any]) -> None:
         # After a mistake the next scheduler may have begun the same before this one was over.
         if self._children.get(action) is child:
             del self._children[action]
@@ -373,67 +414,95 @@ class AsyncWaiter:
     def _child_over(self, child: asyncio.Task[Any]) -> None:
         error = None if child.cancelled() else child.exception()
         if isinstance(error, Exception):
-            self._fail(error)
+            self._recover(error)
         self._wake.set()
 
-    async def _request(self, action: Request) -> None:
+    async def _request(self, action: PollRequest) -> None:
         clock = asyncio.get_running_loop().time
         scheduler = self._scheduler
         try:
             report = await self._ask(action)
         except HelmrError as error:
-            for key in scheduler.failed(action, clock(), failure_of(error)):
-                self._end(key, None, error)
+            self._failed(scheduler, action, failure_of(error), error)
         except Exception as error:
-            # An id that cannot be asked for is the mistake of its own waiter.
+            # What a list cannot say, single polls will; an id that cannot be asked for is the mistake of its own wait.
             if not isinstance(action, Retrieve):
-                raise
-            for key in scheduler.failed(action, clock(), Failure(retryable=False)):
-                self._end(key, None, error)
+                logger.warning("%s failed and is repeated", action, exc_info=error)
+            self._failed(scheduler, action, Failure(retryable=not isinstance(action, Retrieve)), error)
         else:
-            report()
+            report(scheduler, clock())
 
-    async def _ask(self, action: Request) -> Callable[[], object]:
-        clock = asyncio.get_running_loop().time
-        scheduler = self._scheduler
+    def _failed(self, scheduler: Scheduler, action: PollRequest, failure: Failure, error: Exception) -> None:
+        for key in scheduler.failed(action, asyncio.get_running_loop().time(), failure):
+            self._end(key, None, error)
+
+    async def _ask(self, action: PollRequest) -> Callable[[Scheduler, float], None]:
+        """Send a request.
+
+        :returns: what reports its answer to the scheduler.
+        """
         match action:
             case Retrieve(key):
-                kind = self._kinds.get(key.kind) or self._others[key]
-                value = await kind.read(key.id)
-                ended = kind.ended(value)
-
-                def report() -> None:
-                    if scheduler.retrieved(action, clock(), ended=ended, status=getattr(value, "status", "")):
-                        self._end(key, value, None)
-
-                return report
+                registration = self._waits.get(key)
+                if registration is None:
+                    return lambda scheduler, now: scheduler.dropped(action, now)
+                value = await registration.kind.read(key.id)
+                return self._retrieved(action, value, ended=registration.kind.ended(value))
             case ListRuns(status):
                 runs = await self._client.runs.list(status=status, limit=FULL_LIST)
-                statuses = {run.id: run.status for run in runs}
-                return lambda: scheduler.listed(action, clock(), statuses, full=len(runs) >= FULL_LIST)
+                return self._listed(action, {run.id: run for run in runs}, full=len(runs) >= FULL_LIST)
             case CountRuns():
-                counts = await self._client.runs.count()
-                return lambda: scheduler.counted(action, clock(), counts.terminal)
+                finished = (await self._client.runs.count()).terminal
+                return lambda scheduler, now: scheduler.counted(action, now, finished)
             case ListPendingTokens(cursor):
                 page = await self._client.tokens.list_page(status="pending", cursor=cursor, limit=TOKEN_PAGE)
                 tokens = {token.id for token in page.tokens}
-                return lambda: scheduler.paged(action, clock(), tokens, page.next_cursor)
+                return lambda scheduler, now: scheduler.paged(action, now, tokens, page.next_cursor)
+
+    def _retrieved(self, action: Retrieve, value: Any, *, ended: bool) -> Callable[[Scheduler, float], None]:
+        status, created = getattr(value, "status", ""), seconds_since_epoch(getattr(value, "created_at", None))
+
+        def report(scheduler: Scheduler, now: float) -> None:
+            if scheduler.retrieved(action, now, ended=ended, status=status, created=created):
+                self._end(action.key, value, None)
+
+        return report
+
+    def _listed(
+        self, action: ListRuns, runs: dict[str, RunSnapshot], *, full: bool
+    ) -> Callable[[Scheduler, float], None]:
+        rows = {
+            run.id: ListedRun(run.status, seconds_since_epoch(run.created_at), run.is_terminal) for run in runs.values()
+        }
+
+        def report(scheduler: Scheduler, now: float) -> None:
+            for key in scheduler.listed(action, now, rows, full=full):
+                self._end(key, runs[key.id], None)
+
+        return report
 
     async def _follow(self, action: Follow) -> _StreamEnd:
+        # The same clock for both: the wall clock can be set while a stream is open.
         clock = asyncio.get_running_loop().time
-        scheduler, opened = self._scheduler, time.time()
+        scheduler, opened = self._scheduler, clock()
         connect = self._client.runs.events._connection  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - made for this
         connection = connect(action.run_id, action.cursor)
         try:
             async with contextlib.aclosing(connection) as records:
                 async for record in records:
-                    lag = self._lag.of(record.at.timestamp(), time.time(), opened)
+                    if record is None:
+                        continue
+                    now, at = clock(), seconds_since_epoch(record.at)
+                    lag = None if at is None else self._skew.lag(at, now, opened)
                     hint = is_hint(record.kind, record.message)
-                    scheduler.stream_record(action.run_id, clock(), record.id, lag, hint=hint)
+                    scheduler.stream_record(action.run_id, now, record.id, lag, hint=hint)
                     if hint:
                         self._wake.set()
         except HelmrError as error:
             return _StreamEnd(stream_failure_of(error), getattr(error, "cursor", None))
+        except Exception as error:
+            logger.warning("The event stream of run %s failed and is opened again later", action.run_id, exc_info=error)
+            return _StreamEnd(Failure(retryable=True))
         return _StreamEnd()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._waiting.actions import Failure
@@ -18,6 +19,7 @@ from helmr_provider.client.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from helmr_provider.client._waiting.actions import WaitKey
 
@@ -48,6 +50,16 @@ def is_of_one(error: BaseException) -> bool:
     if isinstance(error, HelmrAuthError | HelmrPermissionError):
         return False
     return isinstance(error, HelmrApiError | HelmrProtocolError) or not isinstance(error, HelmrError)
+
+
+def seconds_since_epoch(moment: datetime | None) -> float | None:
+    """Return a moment as seconds since the epoch; None if there is none, or it cannot be told (the year 1)."""
+    if moment is None:
+        return None
+    try:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (OverflowError, ValueError):
+        return None
 
 
 def own_copy(error: BaseException) -> BaseException:

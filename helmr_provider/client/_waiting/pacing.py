@@ -1,15 +1,18 @@
-"""How fast to ask: growing intervals, back-off after failures, and a rate. Values and clock in, times out; no I/O."""
+"""When to send the next request: growing intervals, back-off after failures, rates and limits. No I/O.
+
+Times go in as seconds of one monotonic clock, and times or decisions come out.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-# A float in [0, 1); given by the caller so that tests decide.
+# A float in [0, 1); passed in so that tests control it.
 Random = Callable[[], float]
 
 
 class PollInterval:
-    """An interval that grows while nothing happens and starts again when something does.
+    """An interval that grows while nothing changes and starts again when something does.
 
     :param first: seconds of the shortest interval.
     :param longest: seconds that it grows to.
@@ -29,17 +32,17 @@ class PollInterval:
         self._interval = self._first
 
     def next(self) -> float:
-        """Give the seconds until the next look, and grow."""
+        """Return the seconds until the next poll, and grow."""
         interval = self._interval
         self._interval = min(self._longest, interval * self._growth)
         return interval * (0.8 + 0.4 * self._random())
 
 
 class Backoff:
-    """Delays after failures in a row: doubling, jittered, bounded.
+    """Delays after consecutive failures: doubling, jittered, bounded.
 
     :param first: seconds after the first failure.
-    :param longest: seconds that the delay is bounded by, before jitter.
+    :param longest: upper bound of the delay in seconds, before jitter.
     :param random: source of the jitter, which takes up to half of a delay away.
     """
 
@@ -54,7 +57,7 @@ class Backoff:
         self.failures = 0
 
     def next(self) -> float:
-        """Count one more failure and give the seconds to wait after it."""
+        """Count one more failure and return the seconds to wait after it."""
         # The exponent is bounded as well: an outage of days must not overflow a float.
         delay = min(self._longest, self._first * 2.0 ** min(self.failures, 30))
         self.failures += 1
@@ -62,15 +65,13 @@ class Backoff:
 
 
 class CircuitBreaker:
-    """Whether the control plane may be asked: shut after a failure that concerns everybody, then one probe at a time.
+    """Stop all requests after an outage, then send one probe at a time until one succeeds.
 
     :param random: source of the jitter.
     """
 
-    # An outage is noticed as over within this many seconds, for the price of one request each.
     LONGEST = 10.0
-    # A control plane that asks for more patience than this is asked again anyway: the wait has its own deadline.
-    LONGEST_RETRY_AFTER = 300.0
+    """Seconds within which the end of an outage is noticed, for the price of one request each."""
 
     def __init__(self, random: Random) -> None:
         self._backoff = Backoff(0.5, self.LONGEST, random)
@@ -79,32 +80,32 @@ class CircuitBreaker:
 
     @property
     def probing(self) -> bool:
-        """Whether the last thing heard was a failure, so that only one request may be under way."""
+        """Whether the last response was a failure, so that only one request may be in flight."""
         return self._backoff.failures > 0
 
     def succeeded(self, started: float) -> None:
-        """Note an answer to a request that started at ``started``: if after the failure, it is over."""
+        """Record a response to a request that started at ``started``: if after the failure, the outage is over."""
         if started >= self._failed_at:
             self._backoff.reset()
             self.opens_at = float("-inf")
 
     def failed(self, started: float, now: float, retry_after: float | None) -> None:
-        """Note a failure of a request that started at ``started``.
+        """Record a failure of a request that started at ``started``.
 
-        Requests that were under way together fail together: they count as one failure.
+        Requests that were in flight together fail together: they count as one failure.
         """
         if started >= self._failed_at:
             self._failed_at = now
             self.opens_at = max(self.opens_at, now + self._backoff.next())
         if retry_after is not None:
-            self.opens_at = max(self.opens_at, now + min(retry_after, self.LONGEST_RETRY_AFTER))
+            self.opens_at = max(self.opens_at, now + retry_after)
 
 
 class RateLimiter:
-    """At most so many things a second, with a small burst.
+    """A token bucket: a rate per second with a small burst.
 
-    :param per_second: how many a second.
-    :param burst: how many at once after a rest.
+    :param per_second: tokens per second.
+    :param burst: most tokens that can be taken together after a rest.
     """
 
     def __init__(self, per_second: float, burst: int) -> None:
@@ -114,20 +115,127 @@ class RateLimiter:
         self._at = float("-inf")
 
     def take(self, now: float) -> bool:
-        """Take one if there is one."""
+        """Take one token if there is one."""
         if self.free_at(now) > now:
             return False
         self._left -= 1.0
         return True
 
     def free_at(self, now: float) -> float:
-        """Give the time at which one can be taken."""
-        self._refill(now)
+        """Return the time at which one token can be taken."""
+        self.refill(now)
         # Sums of refills fall short of one by rounding.
         short = 1.0 - self._left
         return now if short < 1e-9 else now + short / self._per_second
 
-    def _refill(self, now: float) -> None:
-        if now > self._at:
-            self._left = min(float(self._burst), self._left + (now - self._at) * self._per_second)
-            self._at = now
+    def refill(self, now: float) -> float:
+        """Add the tokens of the time since the last call.
+
+        :returns: the tokens that did not fit.
+        """
+        if now <= self._at:
+            return 0.0
+        # Nothing is left over from before the first call.
+        added = (now - self._at) * self._per_second if self._at > float("-inf") else 0.0
+        self._at = now
+        total = self._left + added
+        self._left = min(float(self._burst), total)
+        return total - self._left
+
+
+class PollBudget:
+    """The budget of single polls and stream openings: a steady rate, and a reserve of what was not used.
+
+    The reserve serves polls that look for ended runs. It doubles their rate for a while, and a rest fills it again, so
+    that the average stays within the steady rate.
+
+    :param rate: polls per second on average.
+    :param burst: most polls sent together.
+    """
+
+    RESERVE = 40.0
+    """Seconds of unused rate that the reserve holds."""
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self._steady = RateLimiter(rate, burst)
+        self._extra = RateLimiter(rate, burst)
+        self._most = rate * self.RESERVE
+        self._reserve = self._most / 2
+
+    def take(self, now: float, *, urgent: bool = False) -> bool:
+        """Take one poll out of the budget if it allows one.
+
+        :param urgent: the reserve may be used.
+        """
+        self._save(now)
+        if self._steady.take(now):
+            return True
+        if urgent and self._reserve >= 1.0 and self._extra.take(now):
+            self._reserve -= 1.0
+            return True
+        return False
+
+    def free_at(self, now: float, *, urgent: bool = False) -> float:
+        """Return the time at which ``take`` succeeds."""
+        self._save(now)
+        at = self._steady.free_at(now)
+        return min(at, self._extra.free_at(now)) if urgent and self._reserve >= 1.0 else at
+
+    def _save(self, now: float) -> None:
+        self._reserve = min(self._most, self._reserve + self._steady.refill(now))
+
+
+class ConcurrencyLimit:
+    """How many requests may be in flight: fewer when the control plane answers slower than it did.
+
+    The limit halves when the smoothed answer time is more than twice its least value of the last minute, and grows by
+    one for each round of answers that are not slow. It goes no lower than half: the rate falls as answers take longer
+    anyway.
+
+    :param most: upper bound.
+    """
+
+    SLOWER = 2.0
+    """Factor over the shortest answer time that counts as slow."""
+    SLACK = 0.2
+    """Seconds over the shortest answer time that are never slow."""
+    WINDOW = 30.0
+    """Seconds after which the older half of the shortest answer time's window is forgotten."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._least = max(1, most // 2)
+        self._limit = most
+        self._changed_at = float("-inf")
+        self._answer_time = 0.0
+        self._shortest = self._shortest_before = float("inf")
+        self._window_ends = float("-inf")
+
+    @property
+    def value(self) -> int:
+        """Requests that may be in flight."""
+        return self._limit
+
+    @property
+    def answer_time(self) -> float:
+        """Smoothed answer time in seconds; 0 before the first answer."""
+        return self._answer_time
+
+    def answered(self, started: float, now: float) -> None:
+        """Record the answer to a single poll or a count."""
+        took = max(0.0, now - started)
+        self._answer_time += (took - self._answer_time) * (0.1 if self._answer_time else 1.0)
+        if now >= self._window_ends:
+            self._window_ends = now + self.WINDOW
+            self._shortest_before, self._shortest = self._shortest, self._answer_time
+        self._shortest = min(self._shortest, self._answer_time)
+        baseline = min(self._shortest, self._shortest_before)
+        # One change for each round of answers: those in flight were sent under the limit before.
+        if now < self._changed_at + max(1.0, 2 * self._answer_time):
+            return
+        if self._answer_time > max(self.SLOWER * baseline, baseline + self.SLACK):
+            self._limit = max(self._least, self._limit // 2)
+            self._changed_at = now
+        elif self._limit < self._most:
+            self._limit += 1
+            self._changed_at = now

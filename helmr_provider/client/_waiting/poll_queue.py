@@ -1,167 +1,300 @@
-"""When each thing waited for is looked at by itself. Values and clock in, decisions out; no I/O.
+"""The order of single polls: which thing is retrieved next. No I/O.
 
-A look has a time of its own (the first one, the next one, one that an event asks for), or it waits for its turn at a
-bounded rate, what was tried longest ago first: that of a run or token because lists did not answer for it, that of any
-other thing always, because there can be any number of them and no list that knows them.
+A poll belongs to one of five classes, and within a class the first to come is the first served. The classes share the
+requests by weight, so that none of them starves however long the others are:
+
+* *confirm*: a run or token that seems to have ended;
+* *first*: something nobody has seen yet;
+* *due*: the next poll of a run or token that is polled by itself;
+* *other*: the next poll of anything else, because there can be any number of them and no list that knows them;
+* *search*: a run that no list reaches, the one that was seen longest ago first.
 """
 
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING
 
-from helmr_provider.client._waiting.actions import LISTED, RUN, Retrieve
-from helmr_provider.client._waiting.pacing import RateLimiter
+from helmr_provider.client._waiting.actions import LISTED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Iterator, Mapping
 
-    from helmr_provider.client._waiting.actions import Request, WaitKey
-    from helmr_provider.client._waiting.pacing import Backoff, PollInterval
+    from helmr_provider.client._waiting.actions import WaitKey
+    from helmr_provider.client._waiting.pacing import Backoff, PollBudget, PollInterval
 
 NEVER = float("-inf")
 IDLE = float("inf")
+
+CONFIRM, FIRST, DUE, OTHER, SEARCH = range(5)
+_LINES = (CONFIRM, FIRST, DUE, OTHER)
 
 
 @dataclass(slots=True, eq=False)
 class Wait:
     """One thing waited for.
 
-    :param pace: interval of its looks while it has neither a stream nor company.
-    :param backoff: delay of the next look after a failure that concerned only this one.
+    :param interval: interval of its polls while it has neither a stream nor company.
+    :param backoff: delay of the next poll after a failure that concerned only this one.
+    :param since: when it was registered, or when the last request started that showed it alive.
+    :param created: when a run was created, in seconds since the epoch by the server's clock; None if unknown.
     :param status: as last seen.
-    :param seen_at: when the last request started that showed it alive.
-    :param tried_at: when it was last looked at singly.
-    :param due: when it is to be looked at next.
-    :param hasty: how many quick looks are left after a hint.
-    :param queued: whether it waits for its turn.
+    :param seen: whether any request has shown it alive.
+    :param due: when it is to be polled next.
+    :param suspected: when it first seemed to have ended, since it was last seen alive.
+    :param quick_polls: how many quick polls are left after a hint.
+    :param unreached: no list of live runs reaches it.
+    :param missed_by: lists of ended runs that did not hold it although it seems to have ended.
+    :param poll_class: class of its queued poll; None if none is queued.
+    :param ticket: identifies its queued poll.
+    :param place: identifies its place in the search.
+    :param again: it must be polled once more when the request in flight is answered.
     """
 
     key: WaitKey
-    pace: PollInterval
+    interval: PollInterval
     backoff: Backoff
+    since: float
+    created: float | None = None
     status: str = ""
-    seen_at: float = NEVER
-    tried_at: float = NEVER
+    seen: bool = False
     due: float = IDLE
-    hasty: int = 0
-    queued: bool = False
-
-
-class _Turns:
-    """Waits in the order in which they were tried last."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Wait]] = []
-        self._order = count()
-
-    def __bool__(self) -> bool:
-        return bool(self._heap)
-
-    def add(self, wait: Wait) -> None:
-        if not wait.queued:
-            wait.queued = True
-            heapq.heappush(self._heap, (wait.tried_at, next(self._order), wait))
-
-    def first(self, wanted: Callable[[Wait], bool]) -> Wait | None:
-        """Give the first that is still wanted, and forget those before it."""
-        while self._heap:
-            tried_at, _, wait = self._heap[0]
-            if wait.queued and wait.tried_at == tried_at:
-                if wanted(wait):
-                    return wait
-                wait.queued = False
-            heapq.heappop(self._heap)
-        return None
+    suspected: float = NEVER
+    quick_polls: int = 0
+    unreached: bool = False
+    missed_by: frozenset[str] = field(default_factory=frozenset[str])
+    poll_class: int | None = None
+    ticket: int = -1
+    place: int = -1
+    again: bool = False
 
 
 class PollQueue:
-    """Order the single looks.
+    """Order the single polls.
 
     :param waits: everything that is waited for.
-    :param rate: how many a second get their turn.
-    :param burst: how many at once after a rest.
+    :param budget: how many polls are allowed.
     """
 
-    def __init__(self, waits: Mapping[WaitKey, Wait], *, rate: float, burst: int) -> None:
+    SHARES = (4, 2, 2, 2, 1)
+    """Weights of the classes where all of them have polls queued."""
+    SAFETY = 60.0
+    """Seconds within which a run that no list reaches is polled although nothing seems to have ended."""
+    TRICKLE = 40.0
+    """Most polls a second for that: the period grows where more would be needed."""
+
+    def __init__(self, waits: Mapping[WaitKey, Wait], budget: PollBudget) -> None:
         self._waits = waits
+        self._budget = budget
+        self._lines: list[list[tuple[float, int, Wait]]] = [[] for _ in _LINES]
+        self._lengths = [0 for _ in _LINES]
+        self._search: list[tuple[float, int, Wait]] = []
+        self._unreached = 0
         self._timers: list[tuple[float, int, Wait]] = []
         self._order = count()
-        self._unlisted = _Turns()
-        self._others = _Turns()
-        self._suspects: set[WaitKey] = set()
-        self._rate = RateLimiter(rate, burst)
+        self._used = [0.0 for _ in self.SHARES]
+        self._trickle_at = NEVER
+        self.in_flight: set[WaitKey] = set()
+        """Things whose retrieval is in flight."""
+        self.confirmations = 0
+        """Grows with each poll that was queued to confirm an end."""
 
-    @property
-    def pending(self) -> bool:
-        """Whether any run or token waits for its turn or is suspected."""
-        return bool(self._unlisted or self._suspects)
+    def __len__(self) -> int:
+        return sum(self._lengths)
+
+    def length(self, poll_class: int) -> int:
+        """Return how many polls of a class other than search are queued."""
+        return self._lengths[poll_class]
+
+    # Queueing
+
+    def confirm(self, wait: Wait, now: float) -> None:
+        """Poll something soon that seems to have ended."""
+        if wait.key in self.in_flight:
+            # The answer may be older than the reason for this poll.
+            wait.again = True
+        elif wait.poll_class != CONFIRM:
+            wait.suspected = wait.suspected if wait.suspected > NEVER else now
+            self.confirmations += 1
+            self._enqueue(CONFIRM, wait, wait.suspected)
+
+    def first(self, wait: Wait, now: float) -> None:
+        """Poll something that nobody has seen yet."""
+        if wait.key in self.in_flight:
+            wait.again = True
+        elif wait.poll_class is None:
+            self._enqueue(FIRST, wait, now)
 
     def at(self, wait: Wait, at: float, now: float) -> None:
-        """Have a thing looked at by then at the latest, and not before now."""
+        """Poll something at this time, or earlier if that was asked for before."""
         wait.due = max(now, min(wait.due, at))
         if wait.due < IDLE:
             heapq.heappush(self._timers, (wait.due, next(self._order), wait))
 
-    def suspect(self, wait: Wait, now: float) -> None:
-        """Have a thing looked at now that seems to have ended."""
-        self._suspects.add(wait.key)
-        self.at(wait, now, now)
+    def cancel(self, wait: Wait) -> None:
+        """Take a queued poll back."""
+        if wait.poll_class is not None:
+            self._lengths[wait.poll_class] -= 1
+            wait.poll_class = None
+            wait.ticket = -1
+            self._restore(wait)
 
-    def settle(self, key: WaitKey) -> None:
-        """Note that a thing was looked at, or is not waited for any more."""
-        self._suspects.discard(key)
+    def reach(self, wait: Wait, *, reached: bool) -> None:
+        """Record whether lists of live runs reach a run; one that they do not reach is searched."""
+        if wait.unreached == (not reached):
+            return
+        wait.unreached = not reached
+        self._unreached += 1 if wait.unreached else -1
+        if reached:
+            wait.place = -1
+        else:
+            at = wait.since + self.SAFETY / self._unreached
+            self._trickle_at = at if self._unreached == 1 else min(self._trickle_at, at)
+            self._restore(wait)
 
-    def enqueue(self, waits: Iterable[Wait]) -> None:
-        """Have runs or tokens looked at within the rate."""
-        for wait in waits:
-            self._unlisted.add(wait)
+    def settled(self, key: WaitKey, now: float) -> None:
+        """Record that a retrieval is over, whatever came of it."""
+        self.in_flight.discard(key)
+        if (wait := self._waits.get(key)) is None:
+            return
+        if wait.again:
+            wait.again = False
+            self.confirm(wait, now)
+        self._restore(wait)
 
-    def pop(self, now: float, under_way: Collection[Request], *, searching: bool) -> Wait | None:
-        """Take what is to be looked at now, if anything.
+    def forget(self, wait: Wait) -> None:
+        """Remove something that is not waited for any more."""
+        self.reach(wait, reached=True)
+        self.cancel(wait)
+        wait.due = IDLE
 
-        :param under_way: requests that must not be doubled.
-        :param searching: whether runs that were seen alive before are still worth their turn.
+    def queued(self, poll_class: int) -> Iterator[Wait]:
+        """Iterate over the waits with a poll of this class, in no particular order."""
+        return (wait for _, ticket, wait in self._lines[poll_class] if wait.ticket == ticket)
+
+    # Taking
+
+    def pop(self, now: float, stale_before: float) -> Wait | None:
+        """Take what is to be polled now, if anything.
+
+        :param stale_before: an unreached run that was seen last before this time is worth a poll.
         """
-        wait = self._pop_timer(now, under_way) or self._take_turn(now, under_way, searching=searching)
-        if wait is not None:
-            wait.tried_at, wait.due, wait.queued = now, IDLE, False
-        return wait
-
-    def wake_at(self, now: float) -> float:
-        """Give the time of the next look."""
-        turns = self._others or (self._unlisted and not self._suspects)
-        return min(self._next_timer(), self._rate.free_at(now) if turns else IDLE)
-
-    def _pop_timer(self, now: float, under_way: Collection[Request]) -> Wait | None:
-        while self._next_timer() <= now:
-            wait = heapq.heappop(self._timers)[2]
-            if wait.key.kind not in LISTED:
-                self._others.add(wait)
-            # One under way may be older than the reason for this look, which is then taken up after its answer.
-            elif Retrieve(wait.key) not in under_way:
-                return wait
+        self._move_due(now)
+        ready = [poll_class for poll_class in _LINES if self._lengths[poll_class]]
+        if self._search_at(now, stale_before) <= now:
+            ready.append(SEARCH)
+        while ready:
+            chosen = min(ready, key=lambda poll_class: self._used[poll_class] / self.SHARES[poll_class])
+            if not self._budget.take(now, urgent=chosen in {CONFIRM, SEARCH}):
+                ready.remove(chosen)
+                continue
+            self._charge(chosen, ready)
+            wait = self._pop_search(now) if chosen == SEARCH else self._pop_line(chosen)
+            wait.due = IDLE
+            self.in_flight.add(wait.key)
+            return wait
         return None
 
-    def _take_turn(self, now: float, under_way: Collection[Request], *, searching: bool) -> Wait | None:
-        def wanted(wait: Wait) -> bool:
-            sought = wait.seen_at == NEVER or wait.key.kind != RUN or searching
-            return sought and self._is_current(wait) and Retrieve(wait.key) not in under_way
+    def wake_at(self, now: float, stale_before: float) -> float:
+        """Return the time at which ``pop`` has something."""
+        at = self._next_timer()
+        if any(self._lengths[FIRST:]):
+            at = min(at, self._budget.free_at(now))
+        if self._lengths[CONFIRM]:
+            at = min(at, self._budget.free_at(now, urgent=True))
+        search_at = self._search_at(now, stale_before)
+        if search_at < IDLE:
+            at = min(at, max(search_at, self._budget.free_at(now, urgent=True)))
+        return at
 
-        # What is suspected of having ended comes first: it may settle what is being looked for.
-        unlisted = None if self._suspects else self._unlisted.first(wanted)
-        first = min(filter(None, (unlisted, self._others.first(wanted))), key=lambda wait: wait.tried_at, default=None)
-        return first if first is not None and self._rate.take(now) else None
+    def searched_until(self) -> float:
+        """Return the time since which every unreached run has been seen, those being polled left out."""
+        head = self._search_head()
+        return IDLE if head is None else head.since
+
+    # How
+
+    def _enqueue(self, poll_class: int, wait: Wait, at: float) -> None:
+        self.cancel(wait)
+        wait.poll_class, wait.ticket = poll_class, next(self._order)
+        self._lengths[poll_class] += 1
+        heapq.heappush(self._lines[poll_class], (at, wait.ticket, wait))
+
+    def _pop_line(self, poll_class: int) -> Wait:
+        while True:
+            _, ticket, wait = heapq.heappop(self._lines[poll_class])
+            if wait.ticket == ticket:
+                self.cancel(wait)
+                return wait
+
+    def _charge(self, chosen: int, ready: list[int]) -> None:
+        # A class that was empty for a while has no claim to what it left unused.
+        least = min(self._used[poll_class] / self.SHARES[poll_class] for poll_class in ready)
+        for poll_class, share in enumerate(self.SHARES):
+            self._used[poll_class] = max(self._used[poll_class], least * share)
+        self._used[chosen] += 1
+
+    def _move_due(self, now: float) -> None:
+        while self._next_timer() <= now:
+            due, _, wait = heapq.heappop(self._timers)
+            wait.due = IDLE
+            if wait.key in self.in_flight:
+                wait.again = True
+            elif wait.poll_class is None:
+                listed = wait.key.kind in LISTED
+                self._enqueue((DUE if wait.seen else FIRST) if listed else OTHER, wait, due)
 
     def _next_timer(self) -> float:
         while self._timers:
             due, _, wait = self._timers[0]
-            if self._is_current(wait) and wait.due == due:
+            if wait.due == due and self._is_current(wait):
                 return due
             heapq.heappop(self._timers)
         return IDLE
+
+    def _search_head(self) -> Wait | None:
+        while self._search:
+            since, place, wait = self._search[0]
+            if wait.place != place:
+                heapq.heappop(self._search)
+            elif self._is_busy(wait):
+                heapq.heappop(self._search)
+                wait.place = -1
+            elif wait.since != since:
+                # A list has shown it alive, so that its place is further back.
+                wait.place = next(self._order)
+                heapq.heapreplace(self._search, (wait.since, wait.place, wait))
+            else:
+                return wait
+        return None
+
+    def _search_at(self, now: float, stale_before: float) -> float:
+        head = self._search_head()
+        if head is None:
+            return IDLE
+        # Without a reason to search, the polls are spread evenly over the period: one every so often, the oldest first.
+        return now if head.since < stale_before else min(self._trickle_at, head.since + self._period)
+
+    def _pop_search(self, now: float) -> Wait:
+        wait = heapq.heappop(self._search)[2]
+        wait.place = -1
+        self._trickle_at = now + self._period / max(1, self._unreached)
+        return wait
+
+    @property
+    def _period(self) -> float:
+        return max(self.SAFETY, self._unreached / self.TRICKLE)
+
+    def _restore(self, wait: Wait) -> None:
+        if wait.unreached and wait.place == -1 and not self._is_busy(wait):
+            wait.place = next(self._order)
+            heapq.heappush(self._search, (wait.since, wait.place, wait))
+
+    def _is_busy(self, wait: Wait) -> bool:
+        # What has a time of its own, because it is followed or has just failed, is not searched.
+        return wait.poll_class is not None or wait.due < IDLE or wait.key in self.in_flight
 
     def _is_current(self, wait: Wait) -> bool:
         return self._waits.get(wait.key) is wait

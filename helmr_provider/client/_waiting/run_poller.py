@@ -1,224 +1,307 @@
-"""Looking at many runs at once: is there anything to look for, and for which runs do lists not answer.
+"""Deciding when runs are counted and listed, and what a list says about the runs waited for. No I/O.
 
-One count tells whether anything ended in the environment; one list speaks for up to 200 live runs
-(contract/capacity.md). Values and clock in, decisions out; no I/O.
+One count tells whether anything ended in the environment. One list of live runs answers for up to 200 of them
+(contract/capacity.md), and for every run that is newer than its oldest row: lists are ordered by creation. One list of
+ended runs settles all that have left the live list since.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._waiting.actions import CountRuns, ListRuns
-from helmr_provider.client._waiting.pacing import PollInterval
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from helmr_provider.client._waiting.actions import ListedRun
     from helmr_provider.client._waiting.pacing import Random
+    from helmr_provider.client._waiting.poll_queue import Wait
 
 _NEVER = float("-inf")
+_FOREVER = float("inf")
+
+LIVE = ListRuns()
+# Runs end while they run or wait; a queued one seldom does.
+PARTS = (ListRuns("running"), ListRuns("waiting"))
+
+
+@dataclass(slots=True)
+class _Settler:
+    """A list that shows ended runs.
+
+    :param request: the list.
+    :param least: how many runs must wait for confirmation before it is worth its price.
+    :param horizon: creation of its oldest row when it was full: it does not reach older runs.
+    """
+
+    request: ListRuns
+    least: int
+    horizon: float = _NEVER
+
+
+@dataclass(slots=True)
+class Reach:
+    """What a list said.
+
+    :param alive: waits whose run is in it and alive.
+    :param ended: waits whose run is in it and has ended.
+    :param gone: waits whose run should be in it, and is not.
+    :param unreached: waits that it says nothing about.
+    """
+
+    alive: list[Wait] = field(default_factory=list["Wait"])
+    ended: list[Wait] = field(default_factory=list["Wait"])
+    gone: list[Wait] = field(default_factory=list["Wait"])
+    unreached: list[Wait] = field(default_factory=list["Wait"])
 
 
 class RunPoller:
     """Decide when runs are counted and listed.
 
-    A *pass* begins when something may have ended: every run must then be shown alive, by a list or singly, by a request
-    that started after the beginning of the pass. It is over early when as many ended runs were found as were counted.
+    When a count grew by more than the ends that were found, a run waited for may have ended. Then a list is due, and
+    each run is *stale* until a request that started later shows it alive. Once no run is stale for a count, the ends
+    that it counted and that are still unexplained were those of other runs.
 
     :param random: source of jitter.
     """
 
+    INTERVAL = 1.0
+    """Seconds between two counts, unless answers take longer than half of it."""
+    WITHOUT_COUNTS = 5.0
+    """Seconds between two counts, and so between two searches, while counts fail."""
     SAFETY = 60.0
-    """Seconds after which a pass begins although nothing was counted: counts can hide an end behind a deletion."""
+    """Seconds after which runs are listed although nothing was counted: a deletion can hide an end from counts."""
     SPACING = 0.5
-    """Least seconds between two passes, so that waits that begin one by one do not ask for a list each."""
+    """Least seconds between the starts of two lists, so that waits that begin one by one share one."""
     POOR = 3
-    """A full list costs as much as this many single looks; one that speaks for fewer of our runs is left out."""
+    """A full list costs as much as this many single polls; one that is worth fewer is left out for a while."""
     POOR_FOR = 60.0
     """Seconds for which a list that was not worth its price is left out."""
 
     def __init__(self, random: Random) -> None:
-        self._pace = PollInterval(1.0, 5.0, 1.5, random)
-        self._tick_at = _NEVER
-        self._safety_at = _NEVER
-        self._finished: int | None = None
-        self._owed = 0
-        self._found_meanwhile = 0
-        self._began = _NEVER
-        self._later = 0
-        self._thorough = False
-        # Whether it is unknown how many ends a pass looks for, so that those it finds settle nothing.
-        self._blind = False
-        self._listed_at = _NEVER
-        self._lists: list[ListRuns] = []
-        self._under_way: set[CountRuns | ListRuns] = set()
-        self._listing = False
-        self._poor_until: dict[str | None, float] = {}
-
-    @property
-    def began(self) -> float:
-        """When the last pass began."""
-        return self._began
-
-    @property
-    def listing(self) -> bool:
-        """Whether lists of a pass are still to be heard."""
-        return self._listing
-
-    @property
-    def searching(self) -> bool:
-        """Whether runs that were seen alive before this pass must be seen again."""
-        return self._owed > 0 or self._thorough
-
-    def due(self, now: float) -> list[CountRuns | ListRuns]:
-        """Give the requests to make now. Each stays due until it is said to be under way."""
-        due: list[CountRuns | ListRuns] = [listing for listing in self._lists if listing not in self._under_way]
-        if now >= self._tick_at and CountRuns() not in self._under_way:
-            due.append(CountRuns())
-        return due
-
-    def wake_at(self) -> float:
-        """Give the time at which something is due."""
-        if any(listing not in self._under_way for listing in self._lists):
-            return _NEVER
-        return float("inf") if CountRuns() in self._under_way else self._tick_at
-
-    def started(self, action: CountRuns | ListRuns) -> None:
-        """Note that a request is under way."""
-        self._under_way.add(action)
-        if isinstance(action, CountRuns):
-            self._found_meanwhile = 0
-        else:
-            self._lists.remove(action)
-
-    def counted(self, now: float, finished: int) -> None:
-        """Take how many runs of the environment have ended, ever, and begin a pass if one of ours may be among them."""
-        self._under_way.discard(CountRuns())
-        last, self._finished = self._finished, finished
-        if last is None or finished < last:
-            self._grew(now, 1, blind=True)
-        elif finished > last or now >= self._safety_at:
-            self._grew(now, finished - last, blind=False)
-        # An end that was found before it was counted is no debt; one that was found earlier must be in this count.
-        self._owed = max(self._owed, -self._found_meanwhile)
-        self._tick_at = now + self._pace.next()
-
-    def failed(self, action: CountRuns | ListRuns, now: float, *, retryable: bool) -> None:
-        """Note that a request failed: what it would have said is looked for without it."""
-        self._under_way.discard(action)
-        if isinstance(action, CountRuns):
-            self._finished = None
-            self._grew(now, 1, blind=True)
-            self._tick_at = now + self._pace.next()
-        elif not retryable:
-            self._poor_until[action.status] = now + self.POOR_FOR
-
-    def dropped(self, action: CountRuns | ListRuns) -> None:
-        """Note that nothing will be heard of a request."""
-        self._under_way.discard(action)
-
-    def newcomers(self, now: float) -> bool:
-        """Take note that there are many new runs: list for them, now or a moment after the last list.
-
-        :returns: whether lists will answer for them; otherwise they are to be looked at singly.
-        """
-        if not self._listing and self._is_poor(None, now):
-            return False
-        if not self._listing and now >= self.newcomers_at():
-            self._list(now)
-        return True
-
-    def newcomers_at(self) -> float:
-        """Give the earliest time at which lists are made for newcomers."""
-        return self._listed_at + self.SPACING
-
-    def found(self, seen_at: float) -> None:
-        """Note that a run of ours was found ended.
-
-        :param seen_at: when the last request started that had shown it alive.
-        """
-        self._pace.reset()
-        self._found_meanwhile += 1
-        if not self._blind:
-            self._owed -= 1
-        if seen_at >= self._began:
-            self._later -= 1
+        self._random = random
+        self._settlers = (_Settler(ListRuns("all"), 5), _Settler(ListRuns("succeeded"), 20))
+        self._in_flight: set[CountRuns | ListRuns] = set()
+        self._poor_until: dict[ListRuns, float] = {}
+        self.rest()
 
     def rest(self) -> None:
-        """Forget what was counted, because from now on nobody looks."""
-        self._finished = None
-        self._lists = []
-        self._listing = self._thorough = self._blind = False
-        self._owed = 0
-        self._tick_at = _NEVER
+        """Forget what was counted, because nothing is polled together from now on."""
+        self._finished: int | None = None
+        # Ends that were counted and not found so far, with the time of their count.
+        self._unexplained: deque[tuple[float, int]] = deque()
+        # Ends that were found and not counted so far.
+        self._uncounted = 0
+        self._found_since_count = 0
+        self._blind_since: float | None = None
+        self._count_at = _NEVER
+        self._listed_at = _NEVER
+        self.answered_for = _NEVER
+        """When the last list of live runs was requested that was answered."""
+        self._wanted = False
+        self._parts: list[ListRuns] = []
+
+    # What to request
+
+    @property
+    def stale_before(self) -> float:
+        """A run that was seen last before this time may have ended; minus infinity if there is nothing to look for."""
+        counted = self._unexplained[-1][0] if self._unexplained else _NEVER
+        return counted if self._blind_since is None else max(counted, self._blind_since)
+
+    def want_list(self) -> None:
+        """Ask for a list of live runs, for runs that nobody has seen yet."""
+        self._wanted = True
+
+    def due(self, now: float, answer_time: float) -> list[CountRuns | ListRuns]:
+        """Return the requests to send now, the one that was due first in front. Each stays due until it is started."""
+        self._look_after_safety(now)
+        due: list[tuple[float, CountRuns | ListRuns]] = [(self._listed_at, part) for part in self._parts]
+        if self._wanted and (at := self._list_at(answer_time)) <= now:
+            due.append((at, LIVE))
+        if self._count_at <= now and CountRuns() not in self._in_flight:
+            due.append((self._count_at, CountRuns()))
+        return [request for _, request in sorted(due, key=lambda one: one[0])]
+
+    def wake_at(self, answer_time: float) -> float:
+        """Return the time at which something is due."""
+        at = _FOREVER if CountRuns() in self._in_flight else self._count_at
+        if self._parts:
+            return _NEVER
+        return min(at, self._list_at(answer_time) if self._wanted else self._safety_at())
+
+    def started(self, request: CountRuns | ListRuns, now: float) -> None:
+        """Record that a request is in flight."""
+        self._in_flight.add(request)
+        if request == CountRuns():
+            self._found_since_count = 0
+        elif request == LIVE:
+            self._wanted, self._listed_at = False, now
+        elif request in self._parts:
+            self._parts.remove(request)
+
+    def is_poor(self, request: ListRuns, now: float) -> bool:
+        """Whether a list was not worth its price a short while ago."""
+        return now < self._poor_until.get(request, _NEVER)
+
+    # What came of it
+
+    def counted(self, now: float, finished: int, answer_time: float) -> None:
+        """Record how many runs of the environment have ended, ever."""
+        self._in_flight.discard(CountRuns())
+        last, self._finished = self._finished, finished
+        if last is None or finished < last:
+            self._go_blind(now)
+        else:
+            explained = min(self._uncounted, finished - last)
+            self._uncounted -= explained
+            if finished - last > explained:
+                self._unexplained.append((now, finished - last - explained))
+                self._want(now)
+        # An end that was found before this count was requested must be in it.
+        self._uncounted = min(self._uncounted, self._found_since_count)
+        self._schedule_count(now, answer_time)
+
+    def failed(self, request: CountRuns | ListRuns, now: float, answer_time: float, *, retryable: bool) -> None:
+        """Record that a request failed: what it would have said is looked for without it."""
+        self._in_flight.discard(request)
+        if isinstance(request, CountRuns):
+            self._finished = None
+            self._go_blind(now)
+            self._schedule_count(now, max(answer_time, self.WITHOUT_COUNTS / 2))
+        elif not retryable:
+            self._poor_until[request] = now + self.POOR_FOR
+            self.answered_for = max(self.answered_for, now)
+        elif request == LIVE:
+            self._wanted = True
+
+    def dropped(self, request: CountRuns | ListRuns) -> None:
+        """Record that a request was given up."""
+        self._in_flight.discard(request)
+        self._wanted = self._wanted or request == LIVE
+
+    def found(self) -> None:
+        """Record that a run that was seen alive has been found ended."""
+        self._found_since_count += 1
+        if not self._unexplained:
+            self._uncounted += 1
+            return
+        # The oldest first: this errs on the side of searching too long.
+        at, ends = self._unexplained.popleft()
+        if ends > 1:
+            self._unexplained.appendleft((at, ends - 1))
 
     def listed(
-        self, action: ListRuns, now: float, statuses: Mapping[str, str], ours: Mapping[str, str], *, full: bool
-    ) -> list[str]:
-        """Take a list.
+        self,
+        request: ListRuns,
+        started: float,
+        now: float,
+        rows: Mapping[str, ListedRun],
+        ours: Iterable[Wait],
+        *,
+        full: bool,
+    ) -> Reach:
+        """Sort the runs waited for by what a list says about them.
 
-        :param statuses: the runs in the list, with their status.
-        :param ours: the runs waited for, with the status they were last seen in.
-        :param full: the list is as long as lists get, so that it speaks only for the runs in it.
-        :returns: the runs of ours that should be in it and are not.
+        :param started: when it was requested.
+        :param rows: its rows by run id.
+        :param ours: all runs waited for.
+        :param full: whether it is as long as lists get, so that it does not reach all runs.
         """
-        self._under_way.discard(action)
-        if not full:
-            expected = (run for run, status in ours.items() if action.status in {None, status})
-            return [run for run in expected if run not in statuses]
-        reached = sum(run in ours for run in statuses)
-        if reached < self.POOR:
-            self._poor_until[action.status] = now + self.POOR_FOR
-        if action.status is None and len(ours) - reached > self.POOR:
-            self._lists += [
-                listing
-                for listing in (ListRuns("running"), ListRuns("waiting"))
-                if listing not in self._lists and not self._is_poor(listing.status, now)
+        self._in_flight.discard(request)
+        horizon = _horizon(rows) if full else _NEVER
+        reach = Reach()
+        newly_reached = 0
+        for wait in ours:
+            row = rows.get(wait.key.id)
+            if row is not None:
+                newly_reached += wait.unreached or request == LIVE
+                (reach.ended if row.ended else reach.alive).append(wait)
+            elif wait.since > started:
+                continue
+            elif not full or (wait.created is not None and wait.created > horizon):
+                if request == LIVE or request.status == wait.status:
+                    reach.gone.append(wait)
+            elif request == LIVE:
+                reach.unreached.append(wait)
+        settler = next((one for one in self._settlers if one.request == request), None)
+        if settler is not None:
+            settler.horizon = horizon
+            worth = len(reach.ended)
+        else:
+            worth = newly_reached + len(reach.gone)
+        if worth < self.POOR and (full or request != LIVE):
+            self._poor_until[request] = now + self.POOR_FOR
+        if request == LIVE:
+            self.answered_for = max(self.answered_for, started)
+            if len(reach.unreached) > self.POOR and self.stale_before > _NEVER:
+                free = (part for part in PARTS if part not in self._in_flight)
+                self._parts = [part for part in free if not self.is_poor(part, now)]
+        return reach
+
+    def settler_for(self, waiting: Iterable[Wait], now: float) -> tuple[ListRuns, list[Wait]] | None:
+        """Choose a list of ended runs that settles many of those that seem to have ended.
+
+        :param waiting: the waits to be confirmed.
+        :returns: the list and the waits that it may settle; None if single polls are cheaper.
+        """
+        waits = list(waiting)
+        for settler in self._settlers:
+            if settler.request in self._in_flight or self.is_poor(settler.request, now):
+                continue
+            status = settler.request.status or ""
+            candidates = [
+                wait
+                for wait in waits
+                if status not in wait.missed_by and (wait.created is None or wait.created > settler.horizon)
             ]
-        return []
+            if len(candidates) >= settler.least:
+                return settler.request, candidates
+        return None
 
-    def listing_ended(self) -> bool:
-        """Whether all lists of a pass have answered: said once for each pass."""
-        if not self._listing or self._lists or self._under_way - {CountRuns()}:
-            return False
-        self._listing = False
-        return True
+    def examined(self, until: float) -> None:
+        """Forget the ends counted by then: every run waited for has been seen alive since, so they were of others."""
+        while self._unexplained and self._unexplained[0][0] <= until:
+            self._unexplained.popleft()
+        if self._blind_since is not None and self._blind_since <= until:
+            self._blind_since = None
 
-    def ended(self, now: float) -> None:
-        """Note that every run was seen since the pass began: what ended before it and is still owed was not ours."""
-        owed = self._later if self._blind else min(self._owed, self._later)
-        self._owed = max(owed, -self._found_meanwhile)
-        self._thorough = self._blind = False
-        if self._owed > 0:
-            self._begin(now)
+    # How
 
-    def _grew(self, now: float, by: int, *, blind: bool) -> None:
-        if by:
-            self._pace.reset()
-        under_way = self.searching
-        self._owed += by
-        self._later += by
-        if under_way:
-            # The pass goes on, or one of many runs would never end; what ended since is looked for in the next one.
-            if by:
-                self._list(now)
-            return
-        if blind or now >= self._safety_at:
-            self._safety_at = now + self.SAFETY
-            self._thorough, self._blind = True, blind
-        if self._owed > 0 or self._thorough:
-            self._begin(now)
+    def _go_blind(self, now: float) -> None:
+        """Have every run polled once, because it is unknown how many ends to look for."""
+        self._blind_since = now
+        self._uncounted = 0
+        self._want(now)
 
-    def _begin(self, now: float) -> None:
-        self._began = now
-        self._later = 0
-        self._list(now)
+    def _want(self, now: float) -> None:
+        self._wanted = True
+        self._skip_poor(now)
 
-    def _list(self, now: float) -> None:
-        self._listing = True
-        self._listed_at = now
-        # A list that is still under way is asked for again: it may be older than what was counted.
-        self._lists = [] if self._is_poor(None, now) else [ListRuns()]
+    def _look_after_safety(self, now: float) -> None:
+        if not self._wanted and now >= self._safety_at():
+            self._wanted = True
+        self._skip_poor(now)
 
-    def _is_poor(self, status: str | None, now: float) -> bool:
-        return now < self._poor_until.get(status, _NEVER)
+    def _skip_poor(self, now: float) -> None:
+        if self._wanted and self.is_poor(LIVE, now):
+            self._wanted, self._listed_at, self.answered_for = False, now, now
+
+    def _list_at(self, answer_time: float) -> float:
+        return _FOREVER if LIVE in self._in_flight else self._listed_at + max(self.SPACING, 2 * answer_time)
+
+    def _safety_at(self) -> float:
+        return _FOREVER if LIVE in self._in_flight else self._listed_at + self.SAFETY
+
+    def _schedule_count(self, now: float, answer_time: float) -> None:
+        self._count_at = now + max(self.INTERVAL, 2 * answer_time) * (0.8 + 0.4 * self._random())
+
+
+def _horizon(rows: Mapping[str, ListedRun]) -> float:
+    """Return the creation of the oldest row; infinity if unknown, so that the list answers for its rows only."""
+    created = [row.created for row in rows.values()]
+    known = [moment for moment in created if moment is not None]
+    return min(known) if known and len(known) == len(created) else _FOREVER

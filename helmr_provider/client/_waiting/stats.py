@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from helmr_provider.client._waiting.actions import CountRuns, Follow, ListPendingTokens, ListRuns, Retrieve
 
 if TYPE_CHECKING:
-    from helmr_provider.client._waiting.actions import Request
+    from helmr_provider.client._waiting.actions import PollRequest
 
 _NAMES: dict[type, str] = {
     ListRuns: "list runs",
@@ -37,7 +37,7 @@ class WaitStats:
 
     _lock: Lock = field(default_factory=Lock, repr=False)
 
-    def count(self, action: Request | Follow) -> None:
+    def count(self, action: PollRequest | Follow) -> None:
         """Count a request."""
         name = f"retrieve {action.key.kind}" if isinstance(action, Retrieve) else _NAMES[type(action)]
         with self._lock:

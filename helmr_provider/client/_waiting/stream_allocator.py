@@ -1,16 +1,18 @@
-"""Which runs have an event stream of their own. Values and clock in, decisions out; no I/O.
+"""Which runs have an event stream of their own. No I/O.
 
 Streams are few (``stream_slots``), so they go where they gain most: a running run is the next to end, a waiting one may
-wait for a human for days. What a stream says is only a hint to read the snapshot (contract/behaviour.md §7.3).
+wait for a human for days. A record is never more than a hint to read the snapshot (contract/behaviour.md section 7.3).
 """
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._waiting.actions import Follow, StopFollow
-from helmr_provider.client._waiting.pacing import Backoff
+from helmr_provider.client._waiting.pacing import Backoff, RateLimiter
 from helmr_provider.client._wire.resume import is_behind
 from helmr_provider.client.models.events import TERMINAL_KINDS
 
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
     from helmr_provider.client._waiting.pacing import Random
 
 _NEVER = float("-inf")
+_FOREVER = float("inf")
 _RANKS = {"running": 0, "waiting": 2}
-
 
 _HINTS = TERMINAL_KINDS | {"run.cancel_requested", "run.dead_lettered"}
 
@@ -36,7 +38,7 @@ class StreamHealth:
     LATE = 5.0
     """Seconds between an event and its arrival that only a control plane short of connections needs."""
     STRIKES = 3
-    """Failures in a row that halve the number of streams."""
+    """Consecutive failures that halve the number of streams."""
     RECOVERY = 60.0
     """Seconds without trouble for one more stream."""
 
@@ -47,22 +49,22 @@ class StreamHealth:
         self._changed_at = _NEVER
 
     def allowed(self, limit: int, now: float) -> int:
-        """Give how many streams of the limit may be open."""
+        """Return how many streams of the limit may be open."""
         while self._missing and now >= self._changed_at + self.RECOVERY:
             self._missing -= 1
             self._changed_at += self.RECOVERY
         return max(0, limit - self._missing)
 
     def recovers_at(self) -> float | None:
-        """Give the time at which one more stream is allowed, if any is held back."""
+        """Return the time at which one more stream is allowed, if any is held back."""
         return self._changed_at + self.RECOVERY if self._missing else None
 
     def delivered(self) -> None:
-        """Note that a stream did what it is for."""
+        """Record that a stream did what it is for."""
         self._strikes = 0
 
     def strike(self, limit: int, now: float) -> None:
-        """Note a failure. Streams that break together (a restart, a proxy) count once."""
+        """Record a failure. Streams that break together (a restart, a proxy) count once."""
         if now < self._struck_at + 1.0:
             return
         self._struck_at = now
@@ -80,21 +82,32 @@ class StreamHealth:
 class ClockSkew:
     """How late events arrive, although the clocks of client and server differ.
 
-    The least lag ever seen is taken for the difference of the clocks.
+    The least lag of the last minutes is taken for the difference of the clocks. It is not the least lag ever: a clock
+    that is set forward would make all later events look late.
     """
 
-    def __init__(self) -> None:
-        self._least = float("inf")
+    WINDOW = 60.0
+    """Seconds after which the older half of what is remembered is forgotten."""
 
-    def of(self, at: float, arrived: float, opened: float) -> float | None:
-        """Give the seconds that an event took; None for one that was there before its stream.
+    def __init__(self) -> None:
+        self._least = self._least_before = _FOREVER
+        self._window_ends = _NEVER
+        self._arrived = _NEVER
+
+    def lag(self, at: float, arrived: float, opened: float) -> float | None:
+        """Return the seconds that an event took; None for one that was there before its stream.
 
         :param at: when it happened, by the server's clock, as seconds since the epoch.
-        :param arrived: when it arrived, by ours.
-        :param opened: when its stream was opened, by ours.
+        :param arrived: when it arrived, by the client's clock.
+        :param opened: when its stream was opened, by the client's clock.
         """
+        if arrived < self._arrived or arrived >= self._window_ends:
+            self._window_ends = arrived + self.WINDOW
+            self._least_before, self._least = self._least, _FOREVER
+        self._arrived = arrived
         self._least = min(self._least, arrived - at)
-        return None if at + self._least < opened else arrived - at - self._least
+        skew = min(self._least, self._least_before)
+        return None if at + skew < opened else arrived - at - skew
 
 
 @dataclass(slots=True, eq=False)
@@ -109,8 +122,9 @@ class _Run:
     ended_at: float = _NEVER
     not_before: float = _NEVER
     progressed: bool = False
-    told: bool = False
+    hinted: bool = False
     refused: bool = False
+    place: int = -1
 
     @property
     def rank(self) -> int:
@@ -127,13 +141,19 @@ class _Run:
 class StreamAllocator:
     """Choose the runs that are followed.
 
+    Candidates stand in one heap for each rank, so that a review costs the same with five thousand of them as with five.
+
     :param random: source of jitter.
     """
 
     HOLD = 10.0
     """Seconds that a stream stays where it is before a run that gains more may have it."""
     YOUNG = 5.0
-    """Seconds before which a stream that ended without a word counts as failed."""
+    """Seconds before which a stream that ended without a record counts as failed."""
+    OPENINGS = 2.0
+    """Streams opened a second, after the first few: each costs the server more than a poll."""
+    BURST = 4
+    """Streams opened together."""
 
     def __init__(self, random: Random) -> None:
         self._limit = 0
@@ -142,6 +162,10 @@ class StreamAllocator:
         self._open: dict[str, _Run] = {}
         self._closing: set[str] = set()
         self._health = StreamHealth()
+        self._openings = RateLimiter(self.OPENINGS, self.BURST)
+        self._order = count()
+        self._ranked: tuple[list[tuple[float, int, _Run]], ...] = ([], [], [])
+        self._delayed: list[tuple[float, int, _Run]] = []
         self._review_at = _NEVER
 
     def __len__(self) -> int:
@@ -149,12 +173,16 @@ class StreamAllocator:
 
     def budget(self, limit: int) -> None:
         """Set how many streams may be open at the same time."""
-        if limit != self._limit:
-            self._limit = limit
-            self._review_at = _NEVER
+        if limit == self._limit:
+            return
+        unused, self._limit = not self._limit, limit
+        self._review_at = _NEVER
+        if unused:
+            for run in self._runs.values():
+                self._place(run)
 
     def allowed(self, now: float) -> int:
-        """Give how many streams may be open now."""
+        """Return how many streams may be open now."""
         return self._health.allowed(self._limit, now)
 
     def follows(self, run_id: str) -> bool:
@@ -167,20 +195,28 @@ class StreamAllocator:
 
     def remove(self, run_id: str) -> None:
         """Forget a run. Its stream, if it has one, counts until it is reported as ended."""
-        if self._runs.pop(run_id, None) is not None and self._open.pop(run_id, None) is not None:
+        run = self._runs.pop(run_id, None)
+        if run is None:
+            return
+        run.place = -1
+        if self._open.pop(run_id, None) is not None:
             self._closing.add(run_id)
             self._review_at = _NEVER
 
     def alive(self, run_id: str, status: str, started: float) -> None:
-        """Note that a request that started at this time showed the run alive."""
+        """Record that a request that started at this time showed the run alive."""
         run = self._runs[run_id]
-        if status != run.status or run.seen_at <= run.ended_at:
-            self._review_at = _NEVER
+        rank = run.rank
         run.status = status
         run.seen_at = max(run.seen_at, started)
+        if run_id in self._open:
+            if run.rank != rank:
+                self._review_at = _NEVER
+        elif run.place == -1 or run.rank != rank:
+            self._place(run)
 
     def record(self, run_id: str, now: float, cursor: str | None, lag: float | None, *, hint: bool) -> bool:
-        """Note a record that a stream delivered.
+        """Record an event that a stream delivered.
 
         :returns: whether it means that the snapshot should be read now.
         """
@@ -191,7 +227,7 @@ class StreamAllocator:
             run.progressed = True
             run.backoff.reset()
         run.advance(cursor)
-        run.told = run.told or hint
+        run.hinted = run.hinted or hint
         if lag is not None and lag > StreamHealth.LATE:
             self._health.halve(self._limit, now)
             self._review_at = _NEVER
@@ -200,15 +236,15 @@ class StreamAllocator:
         return hint
 
     def beaten(self, run_id: str, now: float) -> None:
-        """Note that a snapshot showed a followed run's end: a strike if its stream has not said so by now."""
+        """Record that polling saw the end of a followed run; a strike if its stream has not shown it by now."""
         run = self._open.get(run_id)
-        if run is not None and not run.told and now > run.opened_at + self.YOUNG:
+        if run is not None and not run.hinted and now > run.opened_at + self.YOUNG:
             self._health.strike(self._limit, now)
 
     def ended(
         self, run_id: str, now: float, failure: Failure | None, cursor: str | None, *, paused: bool = False
     ) -> bool:
-        """Note that a stream is closed.
+        """Record that a stream is closed.
 
         :param failure: why, unless the server or the driver closed it.
         :param cursor: where the run can be followed on, if a frame was to blame.
@@ -229,40 +265,64 @@ class StreamAllocator:
             self._health.strike(self._limit, now)
         if failure is not None and not failure.retryable:
             run.refused = True
-        # After a terminal record the reason to go on is a retry, whose events are already there.
-        run.not_before = now if run.told else now + run.backoff.next()
+        # After a terminal record the reason to follow on is a retry, whose events are already there.
+        run.not_before = now if run.hinted else now + run.backoff.next()
         return True
 
     def actions(self, now: float) -> list[Follow | StopFollow]:
-        """Give the streams to open and to close now."""
+        """Return the streams to open and to close now."""
         if now < self._review_at:
             return []
         out: list[Follow | StopFollow] = []
         allowed = self.allowed(now)
         while len(self._open) > allowed:
             out.append(self._stop(max(self._open.values(), key=lambda run: (run.rank, run.since)), now))
-        candidates = sorted(self._candidates(now), key=lambda run: (run.rank, run.since))
-        out.extend([self._follow(run, now) for run in candidates[: max(0, allowed - len(self))]])
-        out += self._give_way(candidates[max(0, allowed - len(self)) :], now)
-        self._review_at = self._next_review(now)
+        self._admit(now)
+        while len(self) < allowed and (run := self._best()) is not None and self._openings.take(now):
+            out.append(self._follow(run, now))
+        out += self._give_way(now)
+        self._review_at = self._next_review(now, allowed)
         return out
 
     def wake_at(self) -> float:
-        """Give the time at which there may be something to do."""
+        """Return the time at which there may be something to do."""
         return self._review_at
 
-    def _candidates(self, now: float) -> list[_Run]:
-        return [run for run in self._runs.values() if self._ready(run) and run.not_before <= now]
-
     def _ready(self, run: _Run) -> bool:
-        # A stream opened behind a run's last record never ends, so a snapshot comes first (contract/behaviour.md §7.4).
+        # A finished run followed from its end never ends by itself, so a snapshot comes first
+        # (contract/behaviour.md section 7.4).
         seen = run.seen_at > _NEVER and run.seen_at >= run.ended_at
         return seen and not run.refused and run.id not in self._open and run.id not in self._closing
 
+    def _place(self, run: _Run) -> None:
+        if not self._limit or not self._ready(run):
+            return
+        run.place = next(self._order)
+        heapq.heappush(self._delayed, (run.not_before, run.place, run))
+        self._review_at = min(self._review_at, run.not_before)
+
+    def _admit(self, now: float) -> None:
+        while self._delayed and self._delayed[0][0] <= now:
+            _, place, run = heapq.heappop(self._delayed)
+            if run.place == place:
+                heapq.heappush(self._ranked[run.rank], (run.since, place, run))
+
+    def _best(self) -> _Run | None:
+        for heap in self._ranked:
+            while heap:
+                _, place, run = heap[0]
+                if run.place == place and self._ready(run):
+                    return run
+                if run.place == place:
+                    run.place = -1
+                heapq.heappop(heap)
+        return None
+
     def _follow(self, run: _Run, now: float) -> Follow:
+        run.place = -1
         self._open[run.id] = run
         run.opened_at = now
-        run.told = run.progressed = False
+        run.hinted = run.progressed = False
         return Follow(run.id, run.cursor)
 
     def _stop(self, run: _Run, now: float) -> StopFollow:
@@ -271,18 +331,24 @@ class StreamAllocator:
         run.ended_at = now
         return StopFollow(run.id)
 
-    def _give_way(self, candidates: list[_Run], now: float) -> list[StopFollow]:
+    def _give_way(self, now: float) -> list[StopFollow]:
         held = [run for run in self._open.values() if now >= run.opened_at + self.HOLD]
-        candidates = [run for run in candidates if run.id not in self._open]
-        if not candidates or not held or self._closing:
+        candidate = self._best() if held and not self._closing and len(self) >= self.allowed(now) else None
+        if candidate is None:
             return []
         worst = max(held, key=lambda run: (run.rank, run.since))
-        return [self._stop(worst, now)] if candidates[0].rank < worst.rank else []
+        return [self._stop(worst, now)] if candidate.rank < worst.rank else []
 
-    def _next_review(self, now: float) -> float:
-        times = [run.not_before for run in self._runs.values() if self._ready(run) and run.not_before > now]
+    def _next_review(self, now: float, allowed: int) -> float:
+        times: list[float] = []
+        best = self._best()
+        if self._delayed:
+            times.append(self._delayed[0][0])
         if self._runs and (recovery := self._health.recovers_at()) is not None:
             times.append(recovery)
-        if len(self._runs) > len(self._open):
-            times += [run.opened_at + self.HOLD for run in self._open.values() if run.opened_at + self.HOLD > now]
-        return min(times, default=float("inf"))
+        if best is not None and len(self) < allowed:
+            times.append(self._openings.free_at(now))
+        if best is not None:
+            held = [run.opened_at + self.HOLD for run in self._open.values() if run.rank > best.rank]
+            times += [at for at in held if at > now]
+        return min(times, default=_FOREVER)

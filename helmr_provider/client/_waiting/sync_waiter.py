@@ -1,12 +1,14 @@
 """The driver of waits for the blocking client: no threads, and nothing is shared between callers but the stream slots.
 
 Each call drives a scheduler of its own, one request at a time. A single wait follows the run's events if a slot is
-free, in slices short enough to look at the run in between and to keep its deadline.
+free. The clock is checked after each chunk of the stream, so that comments that keep it alive hold up neither the next
+poll nor the deadline.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -17,7 +19,9 @@ from helmr_provider.client._waiting.actions import (
     TOKEN,
     TOKEN_PAGE,
     CountRuns,
+    Failure,
     Follow,
+    ListedRun,
     ListPendingTokens,
     ListRuns,
     Retrieve,
@@ -29,6 +33,7 @@ from helmr_provider.client._waiting.failures import (
     is_of_one,
     own_copy,
     raise_held_back,
+    seconds_since_epoch,
     stream_failure_of,
     timeout_error,
 )
@@ -40,12 +45,56 @@ from helmr_provider.client.errors import HelmrConnectionError, HelmrError
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
+    from helmr_provider.client._http import Response
     from helmr_provider.client._sync.client import HelmrClient
-    from helmr_provider.client._waiting.actions import Action, Request
+    from helmr_provider.client._waiting.actions import Action, PollRequest
+    from helmr_provider.client.models.events import EventRecord
     from helmr_provider.client.models.runs import RunSnapshot
     from helmr_provider.client.models.tokens import Token
 
 _T = TypeVar("_T")
+
+logger = logging.getLogger("helmr_provider.client")
+
+
+class _Shutdown:
+    """Tells the threads that wait with a client that it is closed, also those that read a silent stream."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._reading: set[Response] = set()
+
+    def close(self) -> None:
+        self._closed.set()
+        with self._lock:
+            for response in self._reading:
+                response.interrupt()
+
+    def is_closed(self) -> bool:
+        return self._closed.is_set()
+
+    def sleep(self, seconds: float | None) -> None:
+        """Sleep until then, or until the client is closed."""
+        self._closed.wait(seconds)
+
+    @contextlib.contextmanager
+    def reading(self) -> Generator[Callable[[Response], None]]:
+        """Interrupt the stream that is passed to the result if the client is closed before the end of the block."""
+        responses: list[Response] = []
+
+        def opened(response: Response) -> None:
+            with self._lock:
+                responses.append(response)
+                self._reading.add(response)
+                if self._closed.is_set():
+                    response.interrupt()
+
+        try:
+            yield opened
+        finally:
+            with self._lock:
+                self._reading.difference_update(responses)
 
 
 class Waiter:
@@ -57,7 +106,7 @@ class Waiter:
     def __init__(self, client: HelmrClient) -> None:
         self._client = client
         self._stats = WaitStats()
-        self._closed = threading.Event()
+        self._shutdown = _Shutdown()
 
     @property
     def stats(self) -> WaitStats:
@@ -85,7 +134,7 @@ class Waiter:
         """
         held_back: list[BaseException] = []
         keys = [WaitKey(RUN, run_id) for run_id in run_ids]
-        wait = _Wait(self._client, self._stats, self._closed, keys, timeout, kind=_KINDS[RUN])
+        wait = _Wait(self._client, self._stats, self._shutdown, keys, timeout, kind=_KINDS[RUN])
         with contextlib.closing(wait.results(streams=False)) as results:
             for result in results:
                 if result.error is None:
@@ -136,11 +185,11 @@ class Waiter:
         return found
 
     def close(self) -> None:
-        """End the waits of other threads with an error, at their next step."""
-        self._closed.set()
+        """End the waits of other threads with an error."""
+        self._shutdown.close()
 
     def _one(self, key: WaitKey, timeout: float | None, kind: _Kind, interval: float | None = None) -> Any:
-        wait = _Wait(self._client, self._stats, self._closed, [key], timeout, kind=kind)
+        wait = _Wait(self._client, self._stats, self._shutdown, [key], timeout, kind=kind)
         with contextlib.closing(wait.results(streams=key.kind == RUN, interval=interval)) as results:
             result = next(results)
         if result.error is not None:
@@ -185,7 +234,7 @@ class _Wait:
         self,
         client: HelmrClient,
         stats: WaitStats,
-        closed: threading.Event,
+        shutdown: _Shutdown,
         keys: Iterable[WaitKey],
         timeout: float | None,
         *,
@@ -195,9 +244,9 @@ class _Wait:
         self._kind = kind
         self._slots = client.stream_slots
         self._stats = stats
-        self._closed = closed
-        self._scheduler = Scheduler(requests=1)
-        self._lag = ClockSkew()
+        self._shutdown = shutdown
+        self._scheduler = Scheduler.build(requests=1)
+        self._skew = ClockSkew()
         self._pending = dict.fromkeys(keys)
         self._limit = timeout
         self._ends_at = float("inf") if timeout is None else time.monotonic() + timeout
@@ -221,8 +270,8 @@ class _Wait:
                 for action in actions:
                     yield from self._do(action)
                 if not actions:
-                    wake_at = self._scheduler.wake_at(now)
-                    time.sleep(max(0.0, min(wake_at or self._ends_at, self._ends_at) - now))
+                    wake_at = min(self._scheduler.wake_at(now) or self._ends_at, self._ends_at)
+                    self._shutdown.sleep(None if wake_at == float("inf") else max(0.0, wake_at - now))
         finally:
             self._stats.wait_ended(waits)
             if holds_slot:
@@ -232,7 +281,7 @@ class _Wait:
         now = time.monotonic()
         if now >= self._ends_at:
             raise timeout_error(self._limit, self._pending)
-        if self._closed.is_set():
+        if self._shutdown.is_closed():
             raise HelmrError("The client was closed while something waited with it.")
         return now
 
@@ -254,60 +303,89 @@ class _Wait:
             self._follow(action)
             return
         try:
-            result = self._request(action)
+            results = self._request(action)
         except HelmrError as error:
-            for key in self._scheduler.failed(action, time.monotonic(), failure_of(error)):
-                del self._pending[key]
-                yield _Result(key, None, own_copy(error))
+            yield from self._failed(action, failure_of(error), error)
+        except Exception as error:
+            # What a list cannot say, single polls will; an id that cannot be asked for is the mistake of its own wait.
+            if isinstance(action, Retrieve):
+                yield from self._failed(action, Failure(retryable=False), error)
+            else:
+                logger.warning("%s failed and is repeated", action, exc_info=error)
+                yield from self._failed(action, Failure(retryable=True), error)
         else:
-            if result is not None:
-                del self._pending[result.key]
-                yield result
+            for key, value in results:
+                del self._pending[key]
+                yield _Result(key, value, None)
 
-    def _request(self, action: Request) -> _Result | None:
+    def _failed(self, action: PollRequest, failure: Failure, error: Exception) -> Iterator[_Result]:
+        for key in self._scheduler.failed(action, time.monotonic(), failure):
+            del self._pending[key]
+            yield _Result(key, None, own_copy(error))
+
+    def _request(self, action: PollRequest) -> list[tuple[WaitKey, Any]]:
+        """Send a request and report its answer.
+
+        :returns: the waits that it ends, with their values.
+        """
         client = self._client.single_shot(silence=None if self._limit is None else self._ends_at - self._now())
         match action:
             case Retrieve(key):
                 value = self._kind.read(client, key.id)
                 ended, status = self._kind.ended(value), getattr(value, "status", "")
-                over = self._scheduler.retrieved(action, time.monotonic(), ended=ended, status=status)
-                return _Result(key, value, None) if over else None
+                created, now = seconds_since_epoch(getattr(value, "created_at", None)), time.monotonic()
+                over = self._scheduler.retrieved(action, now, ended=ended, status=status, created=created)
+                return [(key, value)] if over else []
             case ListRuns(status):
-                runs = client.runs.list(status=status, limit=FULL_LIST)
-                statuses = {run.id: run.status for run in runs}
-                self._scheduler.listed(action, time.monotonic(), statuses, full=len(runs) >= FULL_LIST)
+                runs = {run.id: run for run in client.runs.list(status=status, limit=FULL_LIST)}
+                rows = {
+                    run.id: ListedRun(run.status, seconds_since_epoch(run.created_at), run.is_terminal)
+                    for run in runs.values()
+                }
+                over_now = self._scheduler.listed(action, time.monotonic(), rows, full=len(runs) >= FULL_LIST)
+                return [(key, runs[key.id]) for key in over_now]
             case CountRuns():
                 self._scheduler.counted(action, time.monotonic(), client.runs.count().terminal)
             case ListPendingTokens(cursor):
                 page = client.tokens.list_page(status="pending", cursor=cursor, limit=TOKEN_PAGE)
                 tokens = {token.id for token in page.tokens}
                 self._scheduler.paged(action, time.monotonic(), tokens, page.next_cursor)
-        return None
+        return []
 
     def _follow(self, action: Follow) -> None:
-        """Follow events until there is a hint, the next look is due, or the stream ends."""
+        """Follow events until there is a hint, the next poll is due, or the stream ends."""
         opened = heard = time.monotonic()
         until = min(self._scheduler.wake_at(opened) or self._ends_at, self._ends_at)
         silence = max(0.1, until - opened)
         events = self._client.single_shot(silence=silence).runs.events
         connect = events._connection  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - made for this
-        wall = time.time()
         self._stats.stream_opened()
         failure, cursor, paused = None, None, False
         try:
-            with contextlib.closing(connect(action.run_id, action.cursor)) as records:
+            with (
+                self._shutdown.reading() as on_open,
+                contextlib.closing(connect(action.run_id, action.cursor, on_open)) as records,
+            ):
                 for record in records:
                     heard = time.monotonic()
-                    lag = self._lag.of(record.at.timestamp(), time.time(), wall)
-                    hint = is_hint(record.kind, record.message)
-                    self._scheduler.stream_record(action.run_id, heard, record.id, lag, hint=hint)
-                    paused = hint or heard >= until
+                    paused = heard >= until or (record is not None and self._record(action.run_id, record, opened))
                     if paused:
                         break
         except HelmrError as error:
             # The end of the slice shows as silence; a break comes earlier.
             paused = isinstance(error, HelmrConnectionError) and time.monotonic() >= heard + silence
             failure, cursor = stream_failure_of(error), getattr(error, "cursor", None)
+        except Exception as error:
+            logger.warning("The event stream of run %s failed and is opened again later", action.run_id, exc_info=error)
+            failure = Failure(retryable=True)
         finally:
             self._stats.stream_closed()
         self._scheduler.stream_ended(action.run_id, time.monotonic(), failure, cursor, paused=paused)
+
+    def _record(self, run_id: str, record: EventRecord, opened: float) -> bool:
+        """Report an event, and return whether it is a reason to read the snapshot."""
+        now, at = time.monotonic(), seconds_since_epoch(record.at)
+        lag = None if at is None else self._skew.lag(at, now, opened)
+        hint = is_hint(record.kind, record.message)
+        self._scheduler.stream_record(run_id, now, record.id, lag, hint=hint)
+        return hint

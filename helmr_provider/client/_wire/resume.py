@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._retry import Backoff, is_transient
-from helmr_provider.client.errors import HelmrApiError, HelmrProtocolError
+from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError, HelmrProtocolError
 
 if TYPE_CHECKING:
     from helmr_provider.client.models.events import EventRecord
@@ -47,6 +47,7 @@ class Followed:
         self._backoff = backoff
         self._failures = 0
         self._broken: str | None = None
+        self._reached = False
 
     def advance(self, cursor: str) -> bool:
         """Take note of a record's cursor; false if it was seen before."""
@@ -62,13 +63,21 @@ class Followed:
         self._failures += 1
         return pause
 
+    def reached(self) -> None:
+        """Record that the control plane has answered, so that a later outage is survived."""
+        self._reached = True
+
     def tolerate(self, error: Exception) -> float:
-        """Return the pause after a failure that following survives.
+        """Return the pause after a failure that following survives, whether the opening failed or a later step.
 
-        A bad frame whose cursor is known is asked for once more, and skipped when it comes broken again.
+        A bad frame whose cursor is known is requested once more, and skipped when it comes broken again.
 
-        :raises Exception: the error itself, when going on makes no sense.
+        :raises Exception: the error itself, when to follow on makes no sense. That includes a control plane that cannot
+            be reached at first, because then the address may be wrong.
         """
+        if not self._reached and isinstance(error, HelmrConnectionError) and not error.delivered:
+            raise error
+        self._reached = True
         if isinstance(error, HelmrProtocolError) and error.cursor is not None and is_behind(error.cursor, self.cursor):
             if error.cursor == self._broken:
                 logger.warning("Skipped a broken frame: %s", error)

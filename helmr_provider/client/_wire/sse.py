@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # What the reference client allows one event to be, in characters.
 MAX_EVENT_SIZE = 1_048_576
 
-_LINE_END = re.compile(r"[\r\n]")
+_LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,10 @@ class EventParser:
     def close(self) -> Iterator[ServerSentEvent]:
         """End the stream: what is left counts as a last event (contract/behaviour.md section 7.4)."""
         yield from self._take(self._decode(b"", final=True))
-        if self._line:
-            yield from self._end_line()
-        yield from self._dispatch(complete=False)
+        if self._line and (line := self._whole("")):
+            self._read(line)
+        if self._data:
+            yield self._event_so_far(complete=False)
 
     def _take(self, text: str) -> Iterator[ServerSentEvent]:
         if self._at_start and text:
@@ -79,40 +80,42 @@ class EventParser:
         if self._skip_line_feed and text:
             self._skip_line_feed = False
             text = text.removeprefix("\n")
-        start = 0
-        while start < len(text):
-            found = _LINE_END.search(text, start)
-            if found is None:
-                self._grow(text[start:])
-                return
-            self._grow(text[start : found.start()])
-            yield from self._end_line()
-            start = found.end()
-            if found[0] == "\r":
-                if start == len(text):
-                    self._skip_line_feed = True
-                elif text[start] == "\n":
-                    start += 1
+        # Almost always lines end in line feeds alone, and splitting there is several times as fast.
+        lines = _LINE_END.split(text) if "\r" in text else text.split("\n")
+        self._skip_line_feed = self._skip_line_feed or text.endswith("\r")
+        unfinished = lines.pop()
+        for piece in lines:
+            line = self._whole(piece) if self._line else piece
+            if line:
+                self._size += len(piece)
+                self._check_size()
+                self._read(line)
+            elif self._data:
+                yield self._event_so_far()
+            else:
+                self._clear()
+        if unfinished:
+            self._size += len(unfinished)
+            self._check_size()
+            self._line.append(unfinished)
 
-    def _grow(self, piece: str) -> None:
-        if not piece:
-            return
-        self._size += len(piece)
+    def _whole(self, piece: str) -> str:
+        """Return the line that a piece completes."""
+        line = "".join([*self._line, piece])
+        self._line.clear()
+        return line
+
+    def _check_size(self) -> None:
         if self._size > self._max_size:
             raise HelmrProtocolError(f"A server-sent event is larger than {self._max_size} characters.", oversize=True)
-        self._line.append(piece)
 
-    def _end_line(self) -> Iterator[ServerSentEvent]:
-        line = "".join(self._line)
-        self._line.clear()
-        if not line:
-            yield from self._dispatch()
-            return
-        if line.startswith(":"):
+    def _read(self, line: str) -> None:
+        """Take a line that is not blank."""
+        name, _, value = line.partition(":")
+        if not name:
             # A comment belongs to no event, so that hours of keep-alives do not add up to an oversize one.
             self._size -= len(line)
             return
-        name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "data":
             self._data.append(value)
@@ -123,8 +126,10 @@ class EventParser:
         elif name == "retry" and value.isascii() and value.isdigit() and len(value) < 10:
             self._retry = int(value)
 
-    def _dispatch(self, *, complete: bool = True) -> Iterator[ServerSentEvent]:
-        data, event, retry = self._data, self._event, self._retry
+    def _event_so_far(self, *, complete: bool = True) -> ServerSentEvent:
+        event = ServerSentEvent("\n".join(self._data), self._event or "message", self.last_id, self._retry, complete)
+        self._clear()
+        return event
+
+    def _clear(self) -> None:
         self._data, self._event, self._retry, self._size = [], "", None, 0
-        if data:
-            yield ServerSentEvent("\n".join(data), event or "message", self.last_id, retry, complete)

@@ -40,7 +40,10 @@ class WireModel(BaseModel):
         if not isinstance(value, dict):
             return handler(value)
         raw = cast("dict[str, Any]", value)
-        model = handler({name: member for name, member in raw.items() if member is not None or name in cls.nullable})
+        present = raw
+        if None in raw.values():
+            present = {name: member for name, member in raw.items() if member is not None or name in cls.nullable}
+        model = handler(present)
         return model._with_raw(raw)  # noqa: SLF001 - its own
 
     def _with_raw(self, raw: dict[str, Any]) -> Self:

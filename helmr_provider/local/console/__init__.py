@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
-from helmr_provider.local.console import details, forms, overview, workspaces
+from helmr_provider.local.console import details, forms, listings, overview, workspaces
 from helmr_provider.local.console.layout import missing, page
 from helmr_provider.local.network.listener import is_loopback, names_this_machine
 from helmr_provider.local.state import tokens
@@ -25,12 +25,18 @@ if TYPE_CHECKING:
 def routes(core: Core, journal: Journal) -> list[Route]:
     """Return the routes of the pages.
 
-    The pages of sessions, runs, tokens and workspaces answer to whoever knows an id; what lists them, and what changes
-    something, only to this machine.
+    The pages of single sessions, runs, tokens and workspaces answer to everyone who knows the id. Lists and forms
+    answer only to this machine.
     """
 
     async def overview_page(request: Request) -> Response:
         return overview.shown(core, journal) if _is_at_home(request) else _refusal()
+
+    async def runs_page(request: Request) -> Response:
+        return listings.runs_page(core, request.query_params) if _is_at_home(request) else _refusal()
+
+    async def sessions_page(request: Request) -> Response:
+        return listings.sessions_page(core, request.query_params) if _is_at_home(request) else _refusal()
 
     async def session_page(request: Request) -> Response:
         session = core.db.one("SELECT * FROM sessions WHERE id = ?", request.path_params["session_id"])
@@ -59,6 +65,8 @@ def routes(core: Core, journal: Journal) -> list[Route]:
 
     return [
         Route("/", overview_page),
+        Route("/runs", runs_page),
+        Route("/sessions", sessions_page),
         Route("/sessions/{session_id}", session_page),
         Route("/sessions/{session_id}/runs/{run_id}", run_page),
         Route("/tokens/{token_id}", token_page),

@@ -10,10 +10,9 @@ from urllib.parse import parse_qs
 
 from starlette.responses import RedirectResponse
 
-from helmr_provider.local.common.clock import rfc3339
 from helmr_provider.local.common.errors import ApiError
 from helmr_provider.local.common.ids import derived_secret
-from helmr_provider.local.console.layout import missing, moment, page, run_link
+from helmr_provider.local.console.layout import copy_button, missing, moment, page, run_link, short
 from helmr_provider.local.state import runs, tokens
 
 if TYPE_CHECKING:
@@ -38,9 +37,10 @@ def form(core: Core, token: Row, data: str = _APPROVAL, error: str = "") -> str:
     return (
         f'<form method="post" action="/tokens/{token_id}/complete">'
         f"<div>{f'Waiting: {waiting}' if waiting else 'No run waits for it.'}</div>"
-        f'<div class="soft">Token <code>{token_id}</code>, until {moment(rfc3339(token["timeout_at"]))} UTC</div>{said}'
+        f'<div class="soft">Token {short(token["id"])}{copy_button(token["id"])},'
+        f" expires {moment(core, token['timeout_at'])}</div>{said}"
         f'<input type="hidden" name="proof" value="{_proof(core, token["id"])}">'
-        f'<label for="data-{token_id}">Data that the run is given, as JSON</label>'
+        f'<label for="data-{token_id}">Data for the run, as JSON</label>'
         f'<textarea id="data-{token_id}" name="data" rows="2" spellcheck="false">{escape(data)}</textarea>'
         f"<button>Complete</button></form>"
     )

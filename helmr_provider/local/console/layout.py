@@ -1,4 +1,4 @@
-"""What every page has: its frame, its looks, and how its parts stay up to date."""
+"""The frame and style of every page, its building blocks, and the script that keeps it up to date."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import HTMLResponse
 
+from helmr_provider.local.common.clock import SECOND, rfc3339
 from helmr_provider.local.testing.journal import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from starlette.responses import Response
+
+    from helmr_provider.local._core import Core
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c232b; --soft: #5c6873; --line: #dfe4e9; --back: #f6f7f9; --card: #fff;
@@ -25,7 +28,8 @@ STYLE = """
 body { margin: 0; font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back) }
 header { background: var(--card); border-bottom: 1px solid var(--line) }
 header div, main { max-width: 72rem; margin: 0 auto; padding: .8rem 1.2rem }
-header a { color: inherit; font-weight: 600; text-decoration: none } header span { color: var(--soft) }
+header a { color: inherit; font-weight: 600; text-decoration: none; margin-right: .8rem }
+header span { color: var(--soft) }
 h1 { font-size: 1.4rem; margin: .6rem 0 1rem; overflow-wrap: anywhere } h2 { font-size: 1.05rem; margin: 0 0 .5rem }
 h3 { font-size: .9rem; color: var(--soft); font-weight: 500; margin: .6rem 0 .2rem } .facts th { width: 11rem }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 1rem 1.2rem;
@@ -58,6 +62,21 @@ textarea { width: 100%; padding: .5rem; border: 1px solid var(--soft); border-ra
 button { font: inherit; font-weight: 600; margin-top: .5rem; padding: .45rem 1.1rem; border: 0; border-radius: 6px;
   background: var(--link); color: var(--card); cursor: pointer }
 .error { color: var(--bad); font-weight: 600 }
+button.copy { font: 11px/1.4 system-ui, sans-serif; margin: 0 0 0 .2rem; padding: 0 .4rem; color: var(--soft);
+  background: none; border: 1px solid var(--line) }
+form.filter { display: flex; flex-wrap: wrap; gap: .8rem; align-items: end; border: 0; padding: 0 0 .8rem }
+form.filter label { margin: 0 } form.filter select, form.filter input { font: inherit; padding: .3rem .5rem;
+  color: inherit; background: var(--back); border: 1px solid var(--soft); border-radius: 6px }
+form.filter button { margin: 0 } nav.pages { display: flex; gap: 1rem; margin-top: .8rem }
+.phases { display: flex; gap: 2px; height: 1.1rem; min-width: 8rem }
+.phases span { border-radius: 3px; min-width: 4px; background: var(--soft) }
+.phases .queued { background: var(--line) } .phases .running { background: var(--busy) }
+.phases .waiting { background: var(--wait) } .phases .attempt { margin-left: 4px }
+.legend { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; list-style: none; padding: 0; margin: .5rem 0 0 }
+.legend li::before { content: ""; display: inline-block; width: .8em; height: .8em; border-radius: 2px;
+  margin-right: .4em; background: var(--line) }
+.legend .running::before { background: var(--busy) } .legend .waiting::before { background: var(--wait) }
+.timeline pre { margin: .2rem 0 0; padding: .3rem .6rem } .timeline pre.stderr { border-left: 3px solid var(--bad) }
 @media (max-width: 42rem) {
   header div, main { padding: .7rem .8rem } section { padding: .8rem }
   table.list thead { display: none }
@@ -68,9 +87,10 @@ button { font: inherit; font-weight: 600; margin-top: .5rem; padding: .45rem 1.1
   table.facts th { padding-right: .8rem; width: auto }
 }
 """
-# A part that somebody types into or has opened something in is left alone.
+# A part with focus, changed text or open details is not replaced.
 SCRIPT = """
-const used = part => part.contains(document.activeElement) || part.querySelector('details[open]') ||
+const typing = () => document.activeElement.tagName === 'BUTTON' ? null : document.activeElement;
+const used = part => part.contains(typing()) || part.querySelector('details[open]') ||
   [...part.querySelectorAll('textarea')].some(field => field.value !== field.defaultValue);
 async function refresh() {
   try {
@@ -80,11 +100,17 @@ async function refresh() {
       const next = fresh.getElementById(part.id);
       if (next && next.innerHTML !== part.innerHTML && !used(part)) part.innerHTML = next.innerHTML;
     }
-    if (!fresh.querySelector('script')) return;
+    if (!fresh.body.dataset.live) return;
   } catch { /* the control plane may be down for a moment */ }
   setTimeout(refresh, 1000);
 }
-setTimeout(refresh, 1000);
+if (document.body.dataset.live) setTimeout(refresh, 1000);
+document.addEventListener('click', async event => {
+  const text = event.target.dataset.copy;
+  if (!text) return;
+  await navigator.clipboard.writeText(text);
+  event.target.textContent = 'copied';
+});
 """
 _SCRIPT_HASH = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
 _HEADERS = {
@@ -96,6 +122,11 @@ _HEADERS = {
     "referrer-policy": "same-origin",
     "x-content-type-options": "nosniff",
 }
+_NAVIGATION = (
+    '<a href="/">Helmr</a> <a href="/runs">Runs</a> <a href="/sessions">Sessions</a> <span>local control plane</span>'
+)
+_SHORT = 8
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 _TONES = {
     "succeeded": "good",
     "completed": "good",
@@ -113,19 +144,19 @@ _TONES = {
 
 
 def page(title: str, body: str, *, live: bool = False, status: int = 200) -> Response:
-    """Answer with a page; whatever looks like a secret is taken out.
+    """Return a page; everything that has the form of a secret is removed.
 
     :param title: its heading, text.
     :param body: HTML.
     :param live: whether it keeps itself up to date.
     """
     refresh = '<noscript><meta http-equiv="refresh" content="3"></noscript>' if live else ""
-    script = f"<script>{SCRIPT}</script>" if live else ""
+    lively = ' data-live="yes"' if live else ""
     return HTMLResponse(
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f'<link rel="icon" href="data:,">{refresh}<title>{without_secrets(escape(title))}</title>'
-        f'<style>{STYLE}</style></head><body><header><div><a href="/">Helmr</a> <span>local control plane</span></div>'
-        f"</header><main><h1>{without_secrets(escape(title))}</h1>{without_secrets(body)}</main>{script}</body></html>",
+        f"<style>{STYLE}</style></head><body{lively}><header><div>{_NAVIGATION}</div>"
+        f"</header><main><h1>{without_secrets(escape(title))}</h1>{without_secrets(body)}</main><script>{SCRIPT}</script></body></html>",
         status,
         headers=_HEADERS,
     )
@@ -177,10 +208,41 @@ def status(name: str, tone: str = "") -> str:
 
 
 def run_link(session_id: str, run_id: str) -> str:
-    """Return a link to a run's page."""
-    return f'<a href="/sessions/{escape(session_id)}/runs/{escape(run_id)}"><code>{escape(run_id)}</code></a>'
+    """Return a link to a run's page, with a button that copies the run's id."""
+    return f'<a href="/sessions/{escape(session_id)}/runs/{escape(run_id)}">{short(run_id)}</a>{copy_button(run_id)}'
 
 
-def moment(rfc3339: str) -> str:
-    """Return an instant as people read it: to the second, UTC."""
-    return f'<time datetime="{rfc3339}">{rfc3339[:10]} {rfc3339[11:19]}</time>'
+def short(resource_id: str) -> str:
+    """Return the end of an id, which differs between neighbours, with the whole id on hover."""
+    shown = resource_id if len(resource_id) <= _SHORT else f"…{resource_id[-_SHORT:]}"
+    return f'<code title="{escape(resource_id)}">{escape(shown)}</code>'
+
+
+def copy_button(text: str) -> str:
+    """Return a button that copies a text."""
+    return (
+        f' <button type="button" class="copy" data-copy="{escape(text)}" aria-label="Copy {escape(text)}">copy</button>'
+    )
+
+
+def moment(core: Core, instant: int | None) -> str:
+    """Return how long ago an instant was or how far off it is, with the instant itself on hover.
+
+    :param core: the control plane's state, whose clock counts.
+    :param instant: in microseconds.
+    """
+    if instant is None:
+        return ""
+    text = rfc3339(instant)
+    distance = core.clock.now() - instant
+    size = span(abs(distance))
+    shown = "now" if abs(distance) < SECOND else f"{size} ago" if distance > 0 else f"in {size}"
+    return f'<time datetime="{text}" title="{text}">{shown}</time>'
+
+
+def span(microseconds: int) -> str:
+    """Return a length of time in its largest unit."""
+    for size, unit in _UNITS:
+        if microseconds >= size * SECOND:
+            return f"{microseconds // (size * SECOND)} {unit}"
+    return f"{microseconds // 1000} ms"

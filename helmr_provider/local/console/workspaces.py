@@ -1,4 +1,4 @@
-"""The page that links to a workspace lead to: its state, and what was run in it."""
+"""The page of a workspace: its state and its newest commands."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import shlex
 from html import escape
 from typing import TYPE_CHECKING
 
-from helmr_provider.local.common.clock import rfc3339
 from helmr_provider.local.common.jsontext import loads
-from helmr_provider.local.console.layout import facts, moment, page, section, status, table
+from helmr_provider.local.console.layout import facts, moment, page, section, short, status, table
 from helmr_provider.local.state import chunks, execs, materializations, workspaces
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def workspace(core: Core, row: Row) -> Response:
     return page(
         f"Workspace {row['external_id'] or row['id']}",
         section("facts", "Workspace", facts(shown, names))
-        + section("execs", "Newest commands", _summary(commands))
+        + section("execs", "Newest commands", _summary(core, commands))
         + "".join(_command(core, command) for command in commands),
         live=live is not None,
     )
@@ -51,20 +50,21 @@ def workspace(core: Core, row: Row) -> Response:
 
 def link(row: Row) -> str:
     """Return a link to a workspace's page."""
-    return f'<a href="/workspaces/{escape(row["id"])}"><code>{escape(row["external_id"] or row["id"])}</code></a>'
+    shown = short(row["id"]) if row["external_id"] is None else escape(row["external_id"])
+    return f'<a href="/workspaces/{escape(row["id"])}">{shown}</a>'
 
 
-def _summary(commands: list[Row]) -> str:
+def _summary(core: Core, commands: list[Row]) -> str:
     cells = (
         (
             f'<a href="#exec-{escape(command["id"])}"><code>{escape(_text(command))}</code></a>',
             status(command["state"], _tone(command)),
             escape(_outcome(command)),
-            moment(rfc3339(command["created_at"])),
+            moment(core, command["created_at"]),
         )
         for command in commands
     )
-    return table(("Command", "Status", "Ended with", "Created (UTC)"), cells, "Nothing was run in it yet.")
+    return table(("Command", "Status", "Ended with", "Created"), cells, "Nothing was run in it yet.")
 
 
 def _command(core: Core, command: Row) -> str:

@@ -1,7 +1,7 @@
-"""Runs: what they are on the wire, how they are found, and every change of their state (contract/behaviour.md §6).
+"""Runs: their form in the API, how they are found, and every change of their state (contract/behaviour.md §6).
 
-Two columns tell where a run stands: `status` is what the API calls it; `execution` is what the worker has to do with
-it, and outlives the status only while a worker still holds a run that is cancelled already (`pending_cancel`).
+Two columns describe a run's state: `status` is the API's; `execution` is the worker's, and outlives the
+status only while a worker still holds a run that is cancelled already (`pending_cancel`).
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ def create(
         created_at=now,
         updated_at=now,
     )
+    _begin_phase(core, run_id, "queued", 1, now)
     attributes = {
         "tags": tags,
         "cause": dict(cause or {}),
@@ -287,7 +288,7 @@ def lose(core: Core, run: Row) -> None:
 
 
 def cancel(core: Core, run: Row, reason: str | None, *, force: bool = False) -> None:
-    """Cancel a live run; a running one is cancelled at once too, but its events end only when the worker lets go."""
+    """Cancel a live run; the events of a running one end when the worker has released it."""
     with core.db.transaction():
         now = core.clock.now()
         attributes = {"force": force, "reason": reason or "run cancelled"}
@@ -301,7 +302,7 @@ def cancel(core: Core, run: Row, reason: str | None, *, force: bool = False) -> 
 
 
 def let_go(core: Core, run: Row) -> None:
-    """Record that the worker has let go of a cancelled run."""
+    """Record that the worker has released a cancelled run."""
     with core.db.transaction():
         now = core.clock.now()
         attributes = {"origin": "cancel_operation", "reason": "worker execution cancelled"}
@@ -369,6 +370,11 @@ def workspace_of(core: Core, run: Row) -> Row:
     return row
 
 
+def phases(core: Core, run_id: str) -> list[Row]:
+    """Return when the run began each phase of its life: `status`, `attempt_number`, `at`."""
+    return core.db.all("SELECT * FROM run_phases WHERE run_id = ? ORDER BY at, rowid", run_id)
+
+
 def set_metadata(core: Core, run: Row, changes: Mapping[str, Any]) -> None:
     """Set members of a run's metadata, with one event each."""
     with core.db.transaction():
@@ -422,4 +428,11 @@ def _finish(core: Core, run: Row, now: int, **columns: object) -> None:
 
 def _change(core: Core, run: Row, now: int, **columns: object) -> None:
     core.db.update("runs", run["id"], updated_at=now, **columns)
+    if "status" in columns:
+        attempt = columns.get("attempt_number", run["attempt_number"])
+        _begin_phase(core, run["id"], str(columns["status"]), attempt, now)
     core.db.after_commit(lambda: core.notifier.notify(events.topic(run["id"])))
+
+
+def _begin_phase(core: Core, run_id: str, status: str, attempt_number: object, now: int) -> None:
+    core.db.insert("run_phases", run_id=run_id, status=status, attempt_number=attempt_number, at=now)

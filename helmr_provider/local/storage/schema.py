@@ -204,9 +204,19 @@ CREATE INDEX runs_queued ON runs (environment_id, queue, concurrency_key, priori
 CREATE INDEX runs_of_session ON runs (session_id, turn_index);
 """
 
+_PHASES = """
+CREATE TABLE run_phases (
+    run_id TEXT NOT NULL REFERENCES runs (id),
+    status TEXT NOT NULL,
+    attempt_number INTEGER NOT NULL,
+    at INTEGER NOT NULL
+);
+CREATE INDEX phases_of_run ON run_phases (run_id, at);
+"""
+
 _PARKED = """
 ALTER TABLE runs ADD COLUMN parked_version_id TEXT;
 ALTER TABLE runs ADD COLUMN wait_after INTEGER;
 """
 
-SCRIPTS = (_V1, WORKSPACES, _QUEUES, _COMPLETIONS, _PARKED, _LEASES)
+SCRIPTS = (_V1, WORKSPACES, _QUEUES, _COMPLETIONS, _PARKED, _LEASES, _PHASES)

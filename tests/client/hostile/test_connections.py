@@ -330,3 +330,10 @@ def test_credentials_of_any_form_are_removed_by_value() -> None:
         with pytest.raises(HelmrError) as caught:
             retrieve(client)
         assert key not in f"{caught.value} {caught.value!r} {vars(caught.value)}"
+
+
+@both
+def test_a_cursor_may_be_a_number(variant: str) -> None:
+    with ScriptedServer(Reply(json={"events": []})) as wire:
+        assert drive(variant, lambda client: client.runs.events.list("r", cursor=10), url=wire.url) == []
+    assert wire.asked[0].query["cursor"] == "10"

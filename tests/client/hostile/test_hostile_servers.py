@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
     from tests.client.hostile.scenarios import Scenario
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
-def attack(request: pytest.FixtureRequest) -> Iterator[Callable[..., dict[str, Any]]]:
-    """Let the client of one variant, in a process of its own, send a request to a server."""
-    command = [sys.executable, "-m", "tests.client.hostile.victim", request.param]
+@contextlib.contextmanager
+def victim_of(variant: str) -> Iterator[Callable[..., dict[str, Any]]]:
+    """Let one variant of the client, in a process of its own, send a request to a server."""
+    command = [sys.executable, "-m", "tests.client.hostile.victim", variant]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as victim:
         assert victim.stdin is not None
         assert victim.stdout is not None
@@ -37,10 +38,42 @@ def attack(request: pytest.FixtureRequest) -> Iterator[Callable[..., dict[str, A
             return result
 
         with RawServer(whole(body=json.dumps(RUN).encode(), content_type="application/json")) as server:
-            assert meet(server.url)["error"] is None, "the client works, and is loaded before memory counts"
+            warm = meet(server.url, 1.0)
+            assert variant == "trigger" or warm["error"] is None, "it works, and is loaded before memory counts"
         yield meet
         victim.stdin.close()
         victim.terminate()
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def attack(request: pytest.FixtureRequest) -> Iterator[Callable[..., dict[str, Any]]]:
+    with victim_of(request.param) as meet:
+        yield meet
+
+
+@pytest.fixture(scope="module")
+def attack_trigger() -> Iterator[Callable[..., dict[str, Any]]]:
+    with victim_of("trigger") as meet:
+        yield meet
+
+
+FLOODS = ("endless", "gigabyte", "bomb", "nested", "flood", "slow", "redirect", "another id", "digits", "a wait of")
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [scenario for scenario in CALLS if any(word in scenario.name for word in FLOODS)],
+    ids=lambda scenario: scenario.name,
+)
+def test_a_trigger_ends_in_an_event_at_its_deadline(
+    attack_trigger: Callable[..., dict[str, Any]], scenario: Scenario
+) -> None:
+    with RawServer(scenario.answer) as server:
+        result = attack_trigger(server.url, 1.0)
+    assert result["error"] == "HelmrError", result
+    assert json.loads(result["text"])["status"] in {"timeout", "error"}
+    assert not result["secret"], result
+    assert result["memory"] <= 64 * MIB, f"{result['memory'] / MIB:.0f} MiB"
 
 
 @pytest.mark.parametrize("scenario", [*CALLS, *STREAMS], ids=lambda scenario: scenario.name)

@@ -9,7 +9,9 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,17 @@ async def asynchronously(url: str, limit: float, *, stream: bool) -> None:
             pass
 
 
+async def triggered(url: str, limit: float) -> None:
+    """Wait as a deferred task does. The trigger must end in an event at its deadline, whatever the server answers."""
+    from helmr_provider.triggers.run import HelmrRunTrigger
+
+    connection = {"conn_type": "helmr", "host": url, "password": API_KEY}
+    os.environ["AIRFLOW_CONN_HOSTILE"] = json.dumps(connection)
+    trigger = HelmrRunTrigger(helmr_conn_id="hostile", run_id="r", deadline=time.time() + limit)
+    async for event in trigger.run():
+        raise HelmrError(json.dumps(event.payload))
+
+
 def attack(variant: str, url: str, limit: float, *, stream: bool) -> dict[str, Any]:
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")
@@ -74,6 +87,8 @@ def attack(variant: str, url: str, limit: float, *, stream: bool) -> dict[str, A
     try:
         if variant == "blocking":
             blocking(url, limit, stream=stream)
+        elif variant == "trigger":
+            asyncio.run(triggered(url, limit))
         else:
             asyncio.run(asynchronously(url, limit, stream=stream))
     except HelmrError as error:
@@ -86,11 +101,14 @@ def attack(variant: str, url: str, limit: float, *, stream: bool) -> dict[str, A
 
 
 def main() -> None:
+    # What libraries print must not mix with the results.
+    results = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
     logging.getLogger().addHandler(LOGGED)
     logging.getLogger().setLevel(logging.DEBUG)
     for line in sys.stdin:
         url, limit, stream = json.loads(line)
-        print(json.dumps(attack(sys.argv[1], url, limit, stream=stream)), flush=True)  # noqa: T201
+        print(json.dumps(attack(sys.argv[1], url, limit, stream=stream)), file=results, flush=True)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from helmr_provider.client._waiting.actions import (
     CountRuns,
     Failure,
     Follow,
+    ListedRun,
     ListPendingTokens,
     ListRuns,
     Retrieve,
@@ -116,7 +117,7 @@ class World:
         seed: int = 0,
     ) -> None:
         self.random = Random(seed)
-        self.scheduler = Scheduler(requests=requests, rate=rate, random=self.random.random)
+        self.scheduler = Scheduler.build(requests=requests, rate=rate, random=self.random.random)
         self.scheduler.streams(streams)
         self.streams, self.requests = streams, requests
         self.things = {WaitKey(RUN, id_): thing for id_, thing in runs.items()}
@@ -265,11 +266,9 @@ class World:
                 thing = self.things[key]
                 return lambda: self._retrieved(action, ended=now >= thing.ends, status=thing.status(now))
             case ListRuns(status):
-                live = self._live(RUN, now)
-                statuses = {key.id: self.things[key].status(now) for key in live}
-                picked = [(id_, s) for id_, s in statuses.items() if status in {None, s}][: self.list_size]
-                full = len(picked) >= self.list_size
-                return lambda: self._listed(action, dict(picked), full=full)
+                rows = self._rows(status, now)
+                full = len(rows) >= self.list_size
+                return lambda: self._listed(action, rows, full=full)
             case CountRuns():
                 finished = sum(key.kind == RUN and now >= thing.ends for key, thing in self.things.items())
                 return lambda: self.scheduler.counted(action, self.now, finished)
@@ -289,16 +288,38 @@ class World:
     def _retrieved(self, action: Retrieve, *, ended: bool, status: str) -> None:
         key = action.key
         self.seen.looked.setdefault(key, []).append(self.now)
-        if self.scheduler.retrieved(action, self.now, ended=ended, status=status):
+        created = self.things[key].born
+        if self.scheduler.retrieved(action, self.now, ended=ended, status=status, created=created):
             assert ended
-            self.seen.ended.setdefault(key, []).append(self.now)
-            self.waiting.discard(key)
-            self._let_go(key)
+            self._over(key)
 
-    def _listed(self, action: ListRuns, statuses: dict[str, str], *, full: bool) -> None:
-        for id_ in statuses:
+    def _rows(self, status: str | None, now: float) -> dict[str, ListedRun]:
+        """List runs, newest first."""
+        rows: dict[str, ListedRun] = {}
+        for key in self._existing(RUN, now):
+            thing = self.things[key]
+            has, ended = thing.status(now), now >= thing.ends
+            if status == "all" or (not ended if status is None else has == status):
+                rows[key.id] = ListedRun(has, thing.born, ended)
+            if len(rows) == self.list_size:
+                break
+        return rows
+
+    def _existing(self, kind: str, now: float) -> list[WaitKey]:
+        keys = [key for key, thing in self.things.items() if key.kind == kind and thing.born <= now]
+        return sorted(keys, key=lambda key: (-self.things[key].born, key.id))
+
+    def _listed(self, action: ListRuns, rows: dict[str, ListedRun], *, full: bool) -> None:
+        for id_ in rows:
             self.seen.looked.setdefault(WaitKey(RUN, id_), []).append(self.now)
-        self.scheduler.listed(action, self.now, statuses, full=full)
+        for key in self.scheduler.listed(action, self.now, rows, full=full):
+            assert rows[key.id].ended
+            self._over(key)
+
+    def _over(self, key: WaitKey) -> None:
+        self.seen.ended.setdefault(key, []).append(self.now)
+        self.waiting.discard(key)
+        self._let_go(key)
 
     def _paged(self, action: ListPendingTokens, page: list[str], cursor: str | None) -> None:
         for id_ in page:

@@ -19,6 +19,7 @@ from helmr_provider.client import (
     HelmrPermissionError,
     HelmrTimeoutError,
 )
+from helmr_provider.client._waiting.scheduler import Scheduler
 from helmr_provider.client._waiting.stats import WaitStats
 from helmr_provider.local import LocalControlPlane, faults
 from tests.client.waiting.tasks import MISSING, TASKS
@@ -312,15 +313,31 @@ async def test_no_call_blocks_the_event_loop(server: LocalControlPlane) -> None:
         assert all(run.is_success for run in runs)
 
 
-async def test_a_mistake_in_the_driver_reaches_every_waiter_and_the_next_wait_begins_afresh(
+async def test_waits_survive_a_mistake_in_the_scheduler(
+    client: AsyncHelmrClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_id, end = await waiting_run(client)
+    waits = [asyncio.create_task(client.waiter.run(run_id)) for _ in range(2)]
+    await until(lambda: client.waiter.stats.open_streams == 1)
+    monkeypatch.setattr(client.waiter._scheduler, "actions", lambda now: 1 / 0)
+    client.waiter._wake.set()
+    await until(lambda: "scheduled anew" in caplog.text)
+    await end()
+    assert [run.is_success for run in await asyncio.gather(*waits)] == [True, True]
+
+
+async def test_a_mistake_that_is_made_again_and_again_ends_the_waits_and_the_next_one_begins_afresh(
     client: AsyncHelmrClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id, end = await waiting_run(client)
     waits = [asyncio.create_task(client.waiter.run(run_id)) for _ in range(2)]
     await until(lambda: client.waiter.stats.open_streams == 1)
     with monkeypatch.context() as patch:
-        patch.setattr(client.waiter._scheduler, "actions", lambda now: 1 / 0)
-        client.waiter._wake.set()
+        patch.setattr(Scheduler, "actions", lambda self, now: 1 / 0)
+        for _ in range(5):
+            client.waiter._wake.set()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
         errors = await asyncio.gather(*waits, return_exceptions=True)
     assert all(isinstance(error, HelmrError) and isinstance(error.__cause__, ZeroDivisionError) for error in errors)
     await end()

@@ -1,205 +1,273 @@
-"""Counting and listing: when there is something to look for, and when enough was found."""
+"""Counting and listing: when there is something to look for, and what a list says about the runs waited for."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from helmr_provider.client._waiting.actions import CountRuns, ListRuns
-from helmr_provider.client._waiting.run_poller import RunPoller
+from helmr_provider.client._waiting.actions import RUN, CountRuns, ListedRun, ListRuns, WaitKey
+from helmr_provider.client._waiting.pacing import Backoff, PollInterval
+from helmr_provider.client._waiting.poll_queue import NEVER, Wait
+from helmr_provider.client._waiting.run_poller import LIVE, PARTS, RunPoller
 
-LIVE = ListRuns()
+if TYPE_CHECKING:
+    from helmr_provider.client._waiting.run_poller import Reach
+
+ALL, SUCCEEDED = ListRuns("all"), ListRuns("succeeded")
+
+
+def wait(run_id: str, *, since: float = 0.0, created: float | None = None, status: str = "running") -> Wait:
+    pace = PollInterval(1.0, 5.0, 1.5, lambda: 0.5)
+    made = Wait(WaitKey(RUN, run_id), pace, Backoff(1.0, 10.0, lambda: 0.5), since=since)
+    made.created, made.status = created, status
+    return made
 
 
 def rested(finished: int = 10) -> RunPoller:
-    """A survey whose first pass is over: it knows what had ended, and nothing is owed."""
-    survey = RunPoller(lambda: 0.5)
-    count(survey, 0.0, finished)
-    listed(survey, 0.1)
-    survey.ended(0.2)
-    assert not survey.searching
-    return survey
+    """A poller that knows what had ended, with nothing to look for."""
+    poller = RunPoller(lambda: 0.5)
+    count(poller, 0.0, finished)
+    listed(poller, 0.1)
+    poller.examined(0.1)
+    assert poller.stale_before == NEVER
+    return poller
 
 
-def count(survey: RunPoller, now: float, finished: int) -> None:
-    survey.started(CountRuns())
-    survey.counted(now, finished)
+def count(poller: RunPoller, now: float, finished: int) -> None:
+    poller.started(CountRuns(), now)
+    poller.counted(now, finished, 0.0)
 
 
-def listed(survey: RunPoller, now: float, *, full: bool = False) -> list[str]:
-    survey.started(LIVE)
-    missing = survey.listed(LIVE, now, {"a": "running"}, {"a": "running", "b": "running"}, full=full)
-    survey.listing_ended()
-    return missing
+def listed(
+    poller: RunPoller,
+    now: float,
+    *waits: Wait,
+    request: ListRuns = LIVE,
+    rows: dict[str, ListedRun] | None = None,
+    full: bool = False,
+) -> Reach:
+    poller.started(request, now)
+    return poller.listed(request, now, now, rows or {}, waits, full=full)
 
 
-def test_the_first_count_begins_a_pass_because_nothing_is_known() -> None:
-    survey = RunPoller(lambda: 0.5)
-    assert survey.due(0.0) == [CountRuns()]
-    count(survey, 1.0, 10)
-    assert survey.searching
-    assert survey.began == 1.0
-    assert survey.due(1.0) == [LIVE]
+def ids(waits: list[Wait]) -> list[str]:
+    return [one.key.id for one in waits]
+
+
+def test_the_first_count_asks_for_a_list_because_nothing_is_known() -> None:
+    poller = RunPoller(lambda: 0.5)
+    assert CountRuns() in poller.due(0.0, 0.0)
+    count(poller, 1.0, 10)
+    assert poller.stale_before == 1.0
+    assert poller.due(1.0, 0.0) == [LIVE]
 
 
 def test_a_count_that_did_not_grow_asks_for_nothing_until_a_minute_has_passed() -> None:
-    survey = rested()
-    count(survey, 2.0, 10)
-    assert not survey.searching
-    assert survey.due(2.0) == []
-    count(survey, RunPoller.SAFETY, 10)
-    assert survey.due(RunPoller.SAFETY) == [LIVE]
+    poller = rested()
+    count(poller, 2.0, 10)
+    assert poller.stale_before == NEVER
+    assert poller.due(2.0, 0.0) == []
+    count(poller, RunPoller.SAFETY, 10)
+    assert LIVE in poller.due(0.1 + RunPoller.SAFETY, 0.0)
 
 
-def test_a_count_that_grew_begins_a_pass_that_is_over_when_as_many_were_found() -> None:
-    survey = rested()
-    count(survey, 2.0, 12)
-    assert survey.due(2.0) == [LIVE]
-    states: list[bool] = []
+def test_a_count_that_grew_makes_runs_stale_until_as_many_ends_were_found() -> None:
+    poller = rested()
+    count(poller, 2.0, 12)
+    assert poller.due(2.0, 0.0) == [LIVE]
+    stale: list[bool] = []
     for _ in range(2):
-        survey.found(seen_at=0.1)
-        states.append(survey.searching)
-    assert states == [True, False]
+        poller.found()
+        stale.append(poller.stale_before > NEVER)
+    assert stale == [True, False]
 
 
-def test_a_run_found_before_it_was_counted_is_no_debt_when_it_is_counted() -> None:
-    survey = rested()
-    survey.started(CountRuns())
-    survey.found(seen_at=0.1)
-    survey.counted(2.0, 10)
-    count(survey, 3.0, 11)
-    assert not survey.searching
+def test_ends_that_were_found_before_they_were_counted_are_explained() -> None:
+    poller = rested()
+    poller.found()
+    count(poller, 2.0, 11)
+    assert poller.stale_before == NEVER
 
 
-def test_what_was_found_long_ago_does_not_hide_a_later_end() -> None:
-    survey = rested()
-    survey.found(seen_at=0.1)
-    # The count that follows must hold it; if it does not, something was deleted.
-    count(survey, 2.0, 10)
-    count(survey, 3.0, 11)
-    assert survey.searching
+def test_an_end_that_was_found_long_ago_does_not_hide_a_later_one() -> None:
+    poller = rested()
+    poller.found()
+    # This count began after the end was found, so it must hold it; it does not grow, so the baseline did.
+    count(poller, 2.0, 10)
+    count(poller, 3.0, 11)
+    assert poller.stale_before == 3.0
 
 
-def test_a_sum_that_shrank_says_nothing_so_everything_is_looked_at() -> None:
-    survey = rested()
-    count(survey, 2.0, 4)
-    assert survey.searching
-    survey.found(seen_at=0.1)
-    assert survey.searching
+def test_an_end_found_while_a_count_is_in_flight_explains_the_next_one() -> None:
+    poller = rested()
+    poller.started(CountRuns(), 2.0)
+    poller.found()
+    poller.counted(2.1, 10, 0.0)
+    count(poller, 3.0, 11)
+    assert poller.stale_before == NEVER
 
 
-def test_ends_counted_during_a_pass_are_looked_for_in_the_next_one() -> None:
-    survey = rested()
-    count(survey, 2.0, 11)
-    listed(survey, 2.1)
-    count(survey, 3.0, 12)
-    assert survey.began == 2.0
-    listed(survey, 3.1)
-    survey.ended(4.0)
-    # One of the two was somebody else's, or is still to be found.
-    assert survey.searching
-    assert survey.began == 4.0
+def test_ends_of_others_are_forgotten_once_every_run_was_seen_since_their_count() -> None:
+    poller = rested()
+    count(poller, 2.0, 11)
+    count(poller, 3.0, 13)
+    poller.examined(1.9)
+    assert poller.stale_before == 3.0
+    poller.examined(2.5)
+    poller.found()
+    assert poller.stale_before == 3.0
+    poller.examined(3.0)
+    assert poller.stale_before == NEVER
 
 
-def test_a_run_seen_alive_in_the_pass_and_found_ended_in_it_is_not_looked_for_again() -> None:
-    survey = rested()
-    count(survey, 2.0, 11)
-    count(survey, 3.0, 12)
-    survey.found(seen_at=2.5)
-    survey.ended(4.0)
-    assert not survey.searching
+@pytest.mark.parametrize("way", ["shrank", "failed"])
+def test_a_count_that_says_nothing_has_every_run_polled_once_even_while_others_end(way: str) -> None:
+    poller = rested()
+    if way == "shrank":
+        count(poller, 2.0, 9)
+    else:
+        poller.started(CountRuns(), 2.0)
+        poller.failed(CountRuns(), 2.0, 0.0, retryable=True)
+        count(poller, 2.0, 20)
+    poller.found()
+    poller.examined(1.9)
+    assert poller.stale_before == 2.0
+    poller.examined(2.0)
+    assert poller.stale_before == NEVER
 
 
-def test_ticks_are_a_second_while_things_end_and_grow_to_five_when_nothing_does() -> None:
-    survey, now, waits = rested(), 1.0, list[float]()
-    for _ in range(8):
-        count(survey, now, 10)
-        waits.append(survey.wake_at() - now)
-        now = survey.wake_at()
-    assert waits == sorted(waits)
-    assert waits[-1] == pytest.approx(5.0)
-    count(survey, now, 11)
-    listed(survey, now)
-    assert survey.wake_at() - now == pytest.approx(1.0)
+def test_counts_are_a_second_apart_and_further_while_answers_are_slow_or_counts_fail() -> None:
+    poller, pauses = rested(), list[float]()
+    for answer_time, fails in ((0.0, False), (0.1, False), (2.0, False), (0.0, True)):
+        poller.started(CountRuns(), 10.0)
+        if fails:
+            poller.failed(CountRuns(), 10.0, answer_time, retryable=True)
+        else:
+            poller.counted(10.0, 10, answer_time)
+        pauses.append(poller._count_at - 10.0)
+    assert pauses == [1.0, 1.0, 4.0, RunPoller.WITHOUT_COUNTS]
 
 
-def test_a_list_that_is_not_full_names_what_is_missing_and_a_full_one_nothing() -> None:
-    survey = rested()
-    count(survey, 2.0, 11)
-    assert listed(survey, 2.1) == ["b"]
-    count(survey, 3.0, 12)
-    assert listed(survey, 3.1, full=True) == []
+def test_a_list_that_is_not_full_names_what_is_missing() -> None:
+    reach = listed(rested(), 5.0, wait("a"), wait("b"), rows={"a": ListedRun("running", 1.0)})
+    assert (ids(reach.alive), ids(reach.gone), ids(reach.unreached)) == (["a"], ["b"], [])
+
+
+def test_a_full_list_answers_for_the_runs_that_are_newer_than_its_oldest_row() -> None:
+    rows = {name: ListedRun("running", float(at)) for name, at in (("x", 30), ("y", 20), ("a", 10))}
+    waits = (
+        wait("a"),
+        wait("new", created=25.0),
+        wait("old", created=5.0),
+        wait("unknown"),
+        wait("as-old", created=10.0),
+    )
+    reach = listed(rested(), 5.0, *waits, rows=rows, full=True)
+    assert (ids(reach.alive), ids(reach.gone)) == (["a"], ["new"])
+    assert ids(reach.unreached) == ["unknown", "old", "as-old"]
+
+
+def test_a_full_list_with_a_row_of_unknown_age_answers_for_its_rows_only() -> None:
+    rows = {"x": ListedRun("running", 30.0), "y": ListedRun("running", None)}
+    assert ids(listed(rested(), 5.0, wait("new", created=99.0), rows=rows, full=True).unreached) == ["new"]
+
+
+def test_a_run_seen_after_the_list_was_requested_is_not_missing() -> None:
+    poller = rested()
+    poller.started(LIVE, 5.0)
+    reach = poller.listed(LIVE, 5.0, 6.0, {}, [wait("registered-later", since=5.5), wait("earlier")], full=False)
+    assert ids(reach.gone) == ["earlier"]
 
 
 def test_a_complete_list_of_one_status_names_only_runs_last_seen_in_it() -> None:
-    survey = rested()
-    running = ListRuns("running")
-    ours = {"a": "running", "b": "running", "c": "queued"}
-    assert survey.listed(running, 2.0, {"a": "running"}, ours, full=False) == ["b"]
+    waits = wait("a", status="running"), wait("b", status="waiting")
+    assert ids(listed(rested(), 5.0, *waits, request=PARTS[0]).gone) == ["a"]
 
 
 def test_a_full_list_of_live_runs_is_followed_by_those_of_the_running_and_the_waiting() -> None:
-    survey = rested()
-    count(survey, 2.0, 11)
-    survey.started(LIVE)
-    ours = {f"run-{n}": "running" for n in range(20)}
-    survey.listed(LIVE, 2.1, {f"run-{n}": "running" for n in range(10)}, ours, full=True)
-    assert survey.due(2.1) == [ListRuns("running"), ListRuns("waiting")]
-    assert not survey.listing_ended()
+    poller = rested()
+    count(poller, 2.0, 11)
+    rows = {f"r{n}": ListedRun("running", 100.0 + n) for n in range(3)}
+    waits = [wait(f"r{n}") for n in range(3)] + [wait(f"old{n}", created=1.0) for n in range(9)]
+    listed(poller, 2.5, *waits, rows=rows, full=True)
+    assert poller.due(2.5, 0.0) == list(PARTS)
 
 
-def test_a_full_list_that_speaks_for_hardly_any_of_ours_is_left_out_for_a_minute() -> None:
-    survey = rested()
-    count(survey, 2.0, 11)
-    assert listed(survey, 2.1, full=True) == []
-    survey.ended(2.2)
-    count(survey, 3.0, 12)
-    assert survey.searching
-    assert survey.due(3.0) == []
-    survey.ended(3.1)
-    count(survey, 2.1 + RunPoller.POOR_FOR, 13)
-    assert survey.due(2.1 + RunPoller.POOR_FOR) == [LIVE]
+def test_a_full_list_that_holds_hardly_any_run_of_ours_is_left_out_for_a_minute() -> None:
+    poller = rested()
+    count(poller, 2.0, 11)
+    rows = {"other": ListedRun("running", 50.0), "a": ListedRun("running", 40.0)}
+    listed(poller, 2.5, wait("a"), wait("b", created=1.0), rows=rows, full=True)
+    assert poller.is_poor(LIVE, 2.5)
+    count(poller, 4.0, 12)
+    assert LIVE not in poller.due(4.0, 0.0)
+    count(poller, 70.0, 13)
+    assert LIVE in poller.due(70.0, 0.0)
 
 
-def test_a_failed_count_means_that_everything_is_looked_at() -> None:
-    survey = rested()
-    survey.started(CountRuns())
-    survey.failed(CountRuns(), 2.0, retryable=True)
-    assert survey.searching
-    assert survey.due(2.0) == [LIVE]
-    assert survey.wake_at() < 2.0
+def test_lists_for_newcomers_are_spaced_and_further_while_answers_are_slow() -> None:
+    poller = rested()
+    poller.want_list()
+    assert LIVE not in poller.due(0.1 + RunPoller.SPACING - 0.01, 0.0)
+    assert LIVE not in poller.due(0.1 + RunPoller.SPACING, 1.0)
+    assert LIVE in poller.due(0.1 + RunPoller.SPACING, 0.0)
+    assert LIVE in poller.due(0.1 + 2.0, 1.0)
 
 
-def test_a_refused_list_is_left_out_and_the_pass_goes_on_without_it() -> None:
-    survey = rested()
-    count(survey, 2.0, 11)
-    survey.started(LIVE)
-    survey.failed(LIVE, 2.1, retryable=False)
-    assert survey.listing_ended()
-    assert not survey.listing_ended()
-    assert not survey.newcomers(2.2)
+def test_a_list_that_was_given_up_or_failed_for_a_moment_is_requested_again() -> None:
+    poller = rested()
+    for step in range(2):
+        poller.want_list()
+        poller.started(LIVE, 5.0 + step)
+        if step:
+            poller.dropped(LIVE)
+        else:
+            poller.failed(LIVE, 5.0, 0.0, retryable=True)
+        assert LIVE in poller.due(7.0 + step, 0.0)
 
 
-def test_newcomers_wait_a_moment_for_a_list_that_serves_several_of_them() -> None:
-    survey = rested()
-    assert survey.newcomers(0.3)
-    assert survey.due(0.3) == []
-    assert survey.newcomers(survey.newcomers_at())
-    assert LIVE in survey.due(survey.newcomers_at())
+def test_a_refused_list_is_left_out() -> None:
+    poller = rested()
+    poller.want_list()
+    poller.started(LIVE, 5.0)
+    poller.failed(LIVE, 5.1, 0.0, retryable=False)
+    poller.want_list()
+    assert LIVE not in poller.due(10.0, 0.0)
+
+
+def test_many_runs_that_seem_to_have_ended_are_settled_by_one_list() -> None:
+    poller, waits = rested(), [wait(f"r{n}", created=10.0 + n) for n in range(6)]
+    assert poller.settler_for(waits[:4], 1.0) is None
+    assert poller.settler_for(waits, 1.0) == (ALL, waits)
+    # Full, and its oldest row is the fourth run: the three older ones are out of its reach.
+    rows = {f"r{n}": ListedRun("succeeded", 10.0 + n, ended=True) for n in (3, 4, 5)}
+    reach = listed(poller, 1.0, *waits, request=ALL, rows=rows, full=True)
+    assert ids(reach.ended) == ["r3", "r4", "r5"]
+    assert poller.settler_for(waits[:3] * 2, 2.0) is None
+    # With twenty of them, the list of those that succeeded is worth its price.
+    older = [wait(f"o{n}", created=1.0) for n in range(20)]
+    assert poller.settler_for(older, 2.0) == (SUCCEEDED, older)
+
+
+def test_a_list_of_ended_runs_that_settles_hardly_any_is_left_out_for_a_minute() -> None:
+    poller, waits = rested(), [wait(f"r{n}", created=10.0 + n) for n in range(6)]
+    listed(poller, 1.0, *waits, request=ALL, rows={}, full=False)
+    assert poller.settler_for(waits, 2.0) is None
+    assert poller.settler_for(waits, 62.0) == (ALL, waits)
+
+
+def test_a_run_that_a_list_did_not_hold_is_not_looked_for_in_it_again() -> None:
+    poller, waits = rested(), [wait(f"r{n}", created=10.0 + n) for n in range(6)]
+    for one in waits:
+        one.missed_by = frozenset({"all"})
+    assert poller.settler_for(waits, 1.0) is None
 
 
 def test_nothing_is_remembered_over_a_rest() -> None:
-    survey = rested()
-    count(survey, 2.0, 11)
-    survey.rest()
-    assert not survey.searching
-    assert survey.due(100.0) == [CountRuns()]
-    count(survey, 100.0, 11)
-    assert survey.searching
-
-
-def test_a_count_that_was_given_up_is_asked_for_again() -> None:
-    survey = rested()
-    survey.started(CountRuns())
-    assert survey.due(100.0) == []
-    survey.dropped(CountRuns())
-    assert survey.due(100.0) == [CountRuns()]
+    poller = rested()
+    count(poller, 2.0, 12)
+    poller.rest()
+    assert poller.stale_before == NEVER
+    count(poller, 3.0, 12)
+    assert poller.stale_before == 3.0

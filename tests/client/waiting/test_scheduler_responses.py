@@ -24,7 +24,7 @@ MANY = Scheduler.NEWCOMERS + 1
 
 def looked_at() -> Scheduler:
     """One wait, whose first look is under way."""
-    scheduler = Scheduler(random=lambda: 0.5)
+    scheduler = Scheduler.build(random=lambda: 0.5)
     scheduler.add(WAIT, 0.0)
     assert scheduler.actions(0.0) == [LOOK]
     return scheduler
@@ -48,7 +48,7 @@ def hinted() -> Scheduler:
 
 
 def many(kind: str) -> Scheduler:
-    scheduler = Scheduler(random=lambda: 0.5)
+    scheduler = Scheduler.build(random=lambda: 0.5)
     for number in range(MANY):
         scheduler.add(WaitKey(kind, str(number)), 0.0)
     return scheduler
@@ -100,9 +100,9 @@ def test_an_answer_for_somebody_who_left_ends_nothing() -> None:
 
 
 @pytest.mark.parametrize("way", ["answered", "failed", "dropped", "removed"])
-def test_a_suspect_that_was_looked_at_or_is_gone_holds_nobody_up(way: str) -> None:
+def test_nothing_is_queued_to_confirm_an_end_once_it_was_polled_or_is_not_waited_for(way: str) -> None:
     scheduler = hinted()
-    assert scheduler._queue.pending
+    assert WAIT in scheduler._queue.in_flight
     if way == "answered":
         scheduler.retrieved(LOOK, 20.1, ended=False, status="running")
     elif way == "failed":
@@ -111,7 +111,10 @@ def test_a_suspect_that_was_looked_at_or_is_gone_holds_nobody_up(way: str) -> No
         scheduler.dropped(LOOK, 20.1)
     else:
         scheduler.remove(WAIT)
-    assert not scheduler._queue.pending
+    assert not len(scheduler._queue)
+    if way == "removed":
+        scheduler.dropped(LOOK, 20.2)
+    assert WAIT not in scheduler._queue.in_flight
 
 
 def test_a_stream_that_was_closed_for_a_moment_is_opened_again_at_once() -> None:
@@ -123,7 +126,7 @@ def test_a_stream_that_was_closed_for_a_moment_is_opened_again_at_once() -> None
 
 
 def test_a_missing_scope_for_tokens_ends_the_waits_for_tokens() -> None:
-    scheduler = Scheduler(random=lambda: 0.5)
+    scheduler = Scheduler.build(random=lambda: 0.5)
     token = WaitKey(TOKEN, "token")
     for key in (WAIT, token):
         scheduler.add(key, 0.0)

@@ -152,14 +152,24 @@ def test_a_stream_that_told_of_the_end_is_not_beaten() -> None:
     assert following.allowed(30.0) == 4
 
 
-@pytest.mark.parametrize("skew", [-3600.0, -1.0, 0.0, 30.0])
-def test_the_lag_of_an_event_does_not_depend_on_the_difference_of_the_clocks(skew: float) -> None:
-    lag = ClockSkew()
-    assert lag.of(at=1000.0, arrived=1000.0 + skew, opened=999.0 + skew) == pytest.approx(0.0)
-    assert lag.of(at=1100.0, arrived=1122.0 + skew, opened=999.0 + skew) == pytest.approx(22.0)
+@pytest.mark.parametrize("difference", [-3600.0, -1.0, 0.0, 30.0])
+def test_the_lag_of_an_event_does_not_depend_on_the_difference_of_the_clocks(difference: float) -> None:
+    skew = ClockSkew()
+    assert skew.lag(at=1000.0, arrived=1000.0 + difference, opened=999.0 + difference) == pytest.approx(0.0)
+    assert skew.lag(at=1050.0, arrived=1072.0 + difference, opened=999.0 + difference) == pytest.approx(22.0)
+
+
+@pytest.mark.parametrize("step", [10.0, -10.0])
+def test_after_a_step_of_the_servers_clock_events_are_late_for_two_minutes_at_most(step: float) -> None:
+    skew = ClockSkew()
+    lags = [skew.lag(at=1000.0 + n, arrived=1000.0 + n, opened=1000.0) for n in range(60)]
+    lags += [skew.lag(at=1000.0 + n + step, arrived=1000.0 + n, opened=1000.0) for n in range(60, 300)]
+    late = [lag for lag in lags if lag is not None and lag > StreamHealth.LATE]
+    assert len(late) <= (2 * ClockSkew.WINDOW if step < 0 else 0)
+    assert lags[-60:] == [pytest.approx(0.0)] * 60
 
 
 def test_an_event_older_than_its_stream_is_not_late() -> None:
-    lag = ClockSkew()
-    lag.of(at=1000.0, arrived=1000.0, opened=999.0)
-    assert lag.of(at=500.0, arrived=1010.0, opened=1005.0) is None
+    skew = ClockSkew()
+    skew.lag(at=1000.0, arrived=1000.0, opened=999.0)
+    assert skew.lag(at=500.0, arrived=1010.0, opened=1005.0) is None

@@ -270,7 +270,8 @@ def test_nothing_runs_any_more_when_the_server_has_stopped() -> None:
 
 @contextmanager
 def served(folder: Path) -> Iterator[tuple[subprocess.Popen[str], Wire]]:
-    command = [sys.executable, "-W", "error", "-m", "helmr_provider.local", "serve", "--db", str(folder / "state.db")]
+    command = [sys.executable, "-W", "error", "-m", "helmr_provider.local", "serve", "--port", "0"]
+    command += ["--db", str(folder / "state.db")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process, Wire(_Address(process))
@@ -281,7 +282,7 @@ def served(folder: Path) -> Iterator[tuple[subprocess.Popen[str], Wire]]:
 class _Address:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
-        lines = [process.stdout.readline().strip().removeprefix("export ").split("=", 1) for _ in range(2)]
+        lines = [process.stdout.readline().strip().removeprefix("export ").partition("=")[::2] for _ in range(5)]
         self.url, self.api_key = dict(lines)["HELMR_API_URL"], dict(lines)["HELMR_API_KEY"]
 
 
