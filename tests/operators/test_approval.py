@@ -22,7 +22,6 @@ from helmr_provider._approvals.hitl import AVAILABLE
 from helmr_provider.operators.approval import HelmrApprovalOperator
 from tests.support.required_actions import RequiredActions
 from tests.support.task_attempts import TaskRun, fire, overdue
-from tests.support.task_states import airflow_says
 
 if TYPE_CHECKING:
     from collections.abc import Callable
