@@ -17,19 +17,6 @@ def require_id(name: str, value: object) -> str:
     raise AirflowFailException(f"{name} must be an id, but is {value!r}: has the task that gives it pushed one?")
 
 
-def one_of(name: str, value: object, *allowed: str) -> None:
-    """Refuse a value that is none of those allowed.
-
-    :param name: of the parameter.
-    :param value: as the author set it.
-    :param allowed: at least two values.
-    :raises ValueError: it is another one.
-    """
-    if value not in allowed:
-        *first, last = map(repr, allowed)
-        raise ValueError(f"{name} must be {', '.join(first)} or {last}")
-
-
 def check_session_ref(session_id: object, external_id: object) -> None:
     """Refuse a DAG that names no session, or two.
 
