@@ -196,7 +196,7 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
         return HelmrTurnTrigger(helmr_conn_id=self.helmr_conn_id, deadline=deadline, **ids)
 
     def on_time_limit(self, context: Context, ids: dict[str, Any]) -> str:
-        """Say that the session goes on: its record can't be taken back.
+        """Say that the session continues: its record cannot be taken back.
 
         :param context: of the task instance.
         :param ids: as returned by :meth:`submit`.

@@ -365,7 +365,7 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         """
         retried = context["ti"].try_number <= context["ti"].max_tries
         cancelled = self._cancel(FAILED, wanted=self.cancel_on_kill and not retried)
-        return f"The run {'was cancelled' if cancelled else 'goes on, and a retry finds it again'}."
+        return f"The run {'was cancelled' if cancelled else 'continues, and a retry finds it again'}."
 
     def stop(self, reason: str) -> None:
         """Cancel what this try owns.

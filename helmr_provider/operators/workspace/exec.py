@@ -244,7 +244,7 @@ class HelmrExecOperator(HelmrWaitingOperator):
         if "exec_id" not in ids:
             return "It was not started, because something else still writes to the workspace."
         self.exec_id, self._owner = ids["exec_id"], owner_of(context["ti"])
-        return "It was stopped with its workspace." if self._stop() else "It goes on, and a retry finds it again."
+        return "It was stopped with its workspace." if self._stop() else "It continues, and a retry finds it again."
 
     def on_lost_trigger(self, context: Context, ids: dict[str, Any]) -> str:
         """Stop the workspace, unless a retry will find the command again.
@@ -254,7 +254,7 @@ class HelmrExecOperator(HelmrWaitingOperator):
         """
         if context["ti"].try_number > context["ti"].max_tries:
             return self.on_time_limit(context, ids)
-        return "It goes on, and a retry finds it again."
+        return "It continues, and a retry finds it again."
 
     def stop(self, reason: str) -> None:
         """Stop the workspace, if the command in it belongs to this try.

@@ -426,7 +426,7 @@ def test_a_turn_that_takes_too_long_fails_and_leaves_the_session(
     client: HelmrClient, gate: str, deferrable: bool
 ) -> None:
     started = session_of(client, f"gate {gate}")
-    with pytest.raises(AirflowTaskTimeout, match="The session goes on"):
+    with pytest.raises(AirflowTaskTimeout, match="The session continues"):
         a_turn(started.session.id, wait_for="run", timeout=0.2, deferrable=deferrable).start().finish()
     assert client.sessions.retrieve(started.session.id).is_open
 
