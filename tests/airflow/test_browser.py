@@ -101,7 +101,7 @@ def test_the_button_of_a_deferred_task_leads_to_its_run(scenarios: Scenarios, wi
     window.click_on("Helmr run", "a")
     window.newest_window()
     window.size(1280, 800)
-    window.until(lambda: scenario.token_id in window.text("#wait"))
+    window.until(lambda: scenario.token_id[-8:] in window.text("#wait"))
     keep(window, "helmr-run")
     (run,) = scenario.helmr_runs()
     assert window.url == f"{scenario.stack.control_plane.url}/sessions/{run.session_id}/runs/{run.id}"
