@@ -106,6 +106,15 @@ class Program:
                     with contextlib.suppress(psutil.NoSuchProcess):
                         each.kill()
 
+    def ask_children_of_children_to_stop(self) -> None:
+        """Send SIGTERM to those of its children that have children: of a scheduler, what supervises tasks."""
+        if self.process is None:
+            return
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if child.children():
+                    child.send_signal(signal.SIGTERM)
+
     def ask_to_stop(self) -> None:
         """Ask it to end, without waiting."""
         if self.process is not None and self.exited is None:

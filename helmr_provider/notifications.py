@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 
 from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import address, check_session_ref, shown, stream_name
+from helmr_provider.client.errors import HelmrError
 from helmr_provider.hooks.helmr import HelmrHook
 
 if TYPE_CHECKING:
@@ -90,8 +91,6 @@ class HelmrNotifier(BaseNotifier):
 
         :param context: of the event.
         """
-        from helmr_provider.client.errors import HelmrError
-
         hook = HelmrHook(self.helmr_conn_id)
         try:
             session = hook.client.sessions.open(**address(self.session_id, self.external_id))
@@ -106,7 +105,6 @@ class HelmrNotifier(BaseNotifier):
 
         :param context: of the event.
         """
-        from helmr_provider.client.errors import HelmrError
         from helmr_provider.triggers._shared_client import shared_client
 
         try:

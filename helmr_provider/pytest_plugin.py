@@ -1,6 +1,6 @@
 """Fixtures for tests against a local control plane; pytest finds them wherever this package is installed.
 
-Nothing is imported and nothing is started before a test asks for it, and none of it needs Airflow.
+Nothing is imported or started before a test uses a fixture, and none of them needs Airflow.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def helmr_airflow_connection(helmr_server: LocalEnvironment, monkeypatch: pytest
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Let a test fail that passed without meeting the faults which it planted."""
+    """Fail a test that passed although a fault that it planted never fired."""
     result = yield
     environment = item.stash.get(_ENVIRONMENT, None)
     pending = [] if environment is None else environment.pending_faults

@@ -108,7 +108,10 @@ def public_classes(sections: tuple[str, ...]) -> dict[str, type]:
         name: cls
         for module in modules
         for name, cls in vars(module).items()
-        if isinstance(cls, type) and cls.__module__.startswith("helmr_provider.") and name.startswith("Helmr")
+        if isinstance(cls, type)
+        and cls.__module__.startswith("helmr_provider.")
+        and not cls.__module__.startswith("helmr_provider.client.")
+        and name.startswith("Helmr")
     }
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from helmr_provider._approvals.question import QUESTION
 from helmr_provider._common.errors import IdentityError
 from helmr_provider._sessions.identity import OWNERSHIP, ownership_member
+from helmr_provider.client.errors import HelmrConflictError, HelmrGoneError, HelmrNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -43,8 +44,6 @@ def find_or_create(
     :raises IdentityError: another question was asked under this key, or all are withdrawn.
     :raises ValueError: the token cannot be like this; nothing was sent.
     """
-    from helmr_provider.client.errors import HelmrConflictError
-
     for generation in range(1, _MOST + 1):
         try:
             token = client.tokens.create(
@@ -72,8 +71,6 @@ def cancel(client: HelmrClient, token_id: str, owner: str) -> bool:
     :param owner: who must have asked.
     :raises HelmrError: a request failed.
     """
-    from helmr_provider.client.errors import HelmrConflictError, HelmrGoneError, HelmrNotFoundError
-
     token = client.tokens.retrieve(token_id)
     if not token.is_pending or ownership_member(token.metadata, "owner") != owner:
         return False
@@ -103,3 +100,11 @@ def cancel_earlier(client: HelmrClient, stamp: Mapping[str, Any], log: Any) -> N
         same = all(theirs.get(name) == ours[name] for name in _SAME_TASK)
         if same and owner not in {None, ours["owner"]} and cancel(client, token.id, str(owner)):
             log.info("Cancelled token %s, which was asked before this task was cleared.", token.id)
+
+
+def left_over_token(token_id: str) -> str:
+    """Say what is left when a token cannot be cancelled, and how to end it.
+
+    :param token_id: the token.
+    """
+    return f"token {token_id} is still open; HelmrCancelTokenOperator or the console cancels it."

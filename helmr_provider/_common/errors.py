@@ -13,6 +13,9 @@ from airflow.providers.common.compat.sdk import (
     AirflowNotFoundException,
 )
 
+from helmr_provider._common.cancel_reasons import OURS
+from helmr_provider.client.errors import HelmrApiError, HelmrConfigError, HelmrError, PayloadValidationError
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
@@ -51,8 +54,6 @@ def translate_errors(doing: str, helmr_conn_id: str) -> Iterator[None]:
     :raises AirflowFailException: the same attempt would fail again: connection, credential, scope, request.
     :raises AirflowException: another attempt may succeed.
     """
-    from helmr_provider.client.errors import HelmrError
-
     try:
         yield
     except (HelmrError, IdentityError, AirflowNotFoundException) as error:
@@ -69,8 +70,6 @@ def is_permanent(error: Exception) -> bool:
 
     :param error: an error of the client, of the identity, or of the look-up of the connection.
     """
-    from helmr_provider.client.errors import HelmrApiError, HelmrConfigError, PayloadValidationError
-
     if isinstance(error, IdentityError):
         return error.permanent
     if isinstance(error, HelmrApiError):
@@ -130,8 +129,8 @@ def run_failure(client: HelmrClient, run: RunSnapshot, *, url: str, ours: bool =
     :param url: its page.
     :param ours: whether this task instance itself has cancelled it.
     """
-    message = explain(client, run, url=url, ours=ours)
-    if run.status == "cancelled" and not ours:
+    message, cancelled_by_airflow = _explain(client, run, url=url, ours=ours)
+    if run.status == "cancelled" and not cancelled_by_airflow:
         return AirflowFailException(message)
     return AirflowException(message)
 
@@ -144,8 +143,14 @@ def explain(client: HelmrClient, run: RunSnapshot, *, url: str, ours: bool = Fal
     :param url: its page.
     :param ours: whether this task instance itself has cancelled it.
     """
+    return _explain(client, run, url=url, ours=ours)[0]
+
+
+def _explain(client: HelmrClient, run: RunSnapshot, *, url: str, ours: bool) -> tuple[str, bool]:
+    """Return the description, and whether Airflow has cancelled the run: this process, or another one before."""
     event = _last_event(client, run)
     attributes: dict[str, Any] = event.attributes if event is not None and isinstance(event.attributes, dict) else {}
+    ours = ours or attributes.get("reason") in OURS
     if run.status == "failed":
         said = f"failed{_because(attributes)}"
         process = [f"attempt {run.attempt_number}"] if run.attempt_number else []
@@ -161,7 +166,7 @@ def explain(client: HelmrClient, run: RunSnapshot, *, url: str, ours: bool = Fal
     lines = [f"Helmr run {run.id} of session {run.session_id} {said}."]
     if stderr := _stderr(client, run):
         lines += ["Last lines of stderr:", *(f"  {line}" for line in stderr)]
-    return "\n".join([*lines, f"See {url}"])
+    return "\n".join([*lines, f"See {url}"]), ours
 
 
 def _because(attributes: dict[str, Any]) -> str:
@@ -188,8 +193,6 @@ _CAUSES: Final = {
 
 
 def _last_event(client: HelmrClient, run: RunSnapshot) -> EventRecord | None:
-    from helmr_provider.client.errors import HelmrError
-
     kinds = _CAUSES.get(run.status, ())
     found: dict[str, EventRecord] = {}
     give_up = time.monotonic() + _LOOK_UP_SECONDS
@@ -205,8 +208,6 @@ def _last_event(client: HelmrClient, run: RunSnapshot) -> EventRecord | None:
 
 
 def _stderr(client: HelmrClient, run: RunSnapshot) -> list[str]:
-    from helmr_provider.client.errors import HelmrError
-
     try:
         text = client.runs.logs.retrieve(run.id).stderr
     except HelmrError:

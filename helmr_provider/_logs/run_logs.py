@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from helmr_provider._common.errors import is_permanent
 from helmr_provider.client._secrets import scrub
 from helmr_provider.client._waiting.pacing import RateLimiter
+from helmr_provider.client.errors import HelmrConnectionError, HelmrProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,8 +112,6 @@ def another_look_may_help(error: Exception, log: Any, lines: RunLogLines | None 
     :param log: of the task.
     :param lines: where to skip what is broken.
     """
-    from helmr_provider.client.errors import HelmrConnectionError, HelmrProtocolError
-
     if isinstance(error, HelmrConnectionError):
         return True
     log.warning("The output of the run is not shown: %s: %s", type(error).__name__, error)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from helmr_provider._logs.run_logs import SILENCE, RunLogLines, another_look_may_help, write_tail
 from helmr_provider.client._waiting.pacing import PollInterval
+from helmr_provider.client.errors import HelmrTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,8 +47,6 @@ class RunLogReader:
         :param timeout: seconds; ``None`` for as long as it takes.
         :raises HelmrTimeoutError: it had not ended by then.
         """
-        from helmr_provider.client.errors import HelmrTimeoutError
-
         ends_at = None if timeout is None else time.monotonic() + timeout
         pace = PollInterval(2.0, 15.0, 1.5, random.random)
         while self._lines is not None:

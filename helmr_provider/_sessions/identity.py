@@ -89,7 +89,10 @@ class OwnershipMetadata:
 
     :param owner: the try. Only the owner of a session may cancel it.
     :param epoch: unchanged by retries, new after a clear: a result is taken over within one epoch only.
-    :param url: page of the task instance, for people who look at the session.
+    :param url: page of the task instance, for people who read the session.
+    :param clears: how often tasks of the DAG run were cleared; ``None`` where Airflow does not say. A task that is
+        cleared while it runs keeps its epoch; this number tells such a clear from a retry.
+    :param ends_with_task: whether the run is of no use when the task instance is over.
     """
 
     owner: str
@@ -100,6 +103,8 @@ class OwnershipMetadata:
     map_index: int
     try_number: int
     url: str | None = None
+    clears: int | None = None
+    ends_with_task: bool = False
 
     @classmethod
     def of(cls, ti: Any, dag_run: Any) -> OwnershipMetadata:
@@ -118,6 +123,7 @@ class OwnershipMetadata:
             map_index=map_index,
             try_number=ti.try_number,
             url=getattr(ti, "log_url", None),
+            clears=getattr(dag_run, "clear_number", None),
         )
 
     def identity(self, prefix: str) -> Identity:
@@ -145,6 +151,10 @@ class OwnershipMetadata:
             "try_number": self.try_number,
             "url": self.url,
         }
+        if self.clears is not None:
+            stamp["clears"] = self.clears
+        if self.ends_with_task:
+            stamp["ends_with_task"] = True
         return {**(metadata or {}), OWNERSHIP: stamp}
 
     @property
@@ -161,7 +171,8 @@ class OwnershipMetadata:
         """
         url = None if self.url is None else _TRY.sub("", self.url)
         stamp = self.onto(None)[OWNERSHIP] | {"owner": self.instance, "url": url, "prefix": prefix}
-        del stamp["try_number"]
+        for name in ("try_number", "clears"):
+            stamp.pop(name, None)
         return {OWNERSHIP: stamp}
 
 
@@ -209,6 +220,16 @@ def instance_in(metadata: Mapping[str, Any] | None) -> str | None:
     return "/".join(str(members.get(name)) for name in ("dag_id", "run_id", "task_id", "map_index", "epoch"))
 
 
+def clears_in(metadata: Mapping[str, Any] | None) -> int | None:
+    """Read how often tasks of the DAG run had been cleared when the stamp was written; ``None`` if it does not say.
+
+    :param metadata: metadata of a session.
+    """
+    stamp = (metadata or {}).get(OWNERSHIP)
+    value = cast("Mapping[str, object]", stamp).get("clears") if isinstance(stamp, Mapping) else None
+    return value if isinstance(value, int) else None
+
+
 def refuse_reserved(metadata: Mapping[str, Any] | None) -> None:
     """Refuse metadata of an author that would be taken for a stamp.
 
@@ -231,6 +252,7 @@ class FoundSession:
     :param owner: the stamp's owner; ``None`` without a stamp.
     :param epoch: the stamp's epoch; ``None`` without a stamp.
     :param instance: the stamp's task instance between two clears, whatever the try; ``None`` without a stamp.
+    :param clears: the stamp's number of clears; ``None`` if it has none.
     """
 
     generation: int
@@ -241,6 +263,7 @@ class FoundSession:
     epoch: str | None
     instance: str | None = None
     workspace_id: str | None = None
+    clears: int | None = None
 
     @property
     def live(self) -> bool:
@@ -301,7 +324,12 @@ StartSteps: TypeAlias = Generator[Step, FoundSession | None, Outcome]
 
 
 def find_or_start(
-    *, owner: str, epoch: str, on_retry: OnRetry = "reattach", results: Collection[str] = frozenset({"succeeded"})
+    *,
+    owner: str,
+    epoch: str,
+    on_retry: OnRetry = "reattach",
+    results: Collection[str] = frozenset({"succeeded"}),
+    clears: int | None = None,
 ) -> StartSteps:
     """Find or start the one session of a task instance that this try goes on with.
 
@@ -313,6 +341,8 @@ def find_or_start(
     :param on_retry: ``new`` replaces what another try left running, instead of adopting it.
     :param results: statuses of runs whose result counts. A cancelled run makes way for the next all the same, because
         it may have been cancelled only because its task was.
+    :param clears: how often tasks of the DAG run were cleared. A result of the same epoch is not taken if that number
+        has grown since its session was stamped: the task may have been cleared while it was running.
     :raises IdentityError: others start and end sessions of this identity faster than they can be looked at.
     """
     for _ in range(_MAX_ROUNDS):
@@ -322,7 +352,7 @@ def find_or_start(
                 seen = (yield Adopt(seen)) or seen
                 if seen.run_status != "cancelled":
                     return Outcome(seen=seen, started=False)
-            elif seen.run_status in results and seen.run_status != "cancelled" and seen.epoch == epoch:
+            elif seen.run_status in results and seen.run_status != "cancelled" and _is_current(seen, epoch, clears):
                 return Outcome(seen=seen, started=False)
         elif seen is not None and seen.live:
             yield Replace(seen)
@@ -330,6 +360,10 @@ def find_or_start(
         if started is not None:
             return Outcome(seen=started, started=True)
     raise IdentityError("The sessions of this task instance keep changing; try again later.", permanent=False)
+
+
+def _is_current(seen: FoundSession, epoch: str, clears: int | None) -> bool:
+    return seen.epoch == epoch and (None in {seen.clears, clears} or seen.clears == clears)
 
 
 def find_or_start_named(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from helmr_provider._common.cancel_reasons import REPLACED
+from helmr_provider._common.cleanup import clean_up
 from helmr_provider._common.errors import IdentityError
 from helmr_provider._sessions.identity import (
     Adopt,
@@ -13,10 +15,12 @@ from helmr_provider._sessions.identity import (
     LookUp,
     Replace,
     Start,
+    clears_in,
     highest_generation,
     instance_in,
     ownership_member,
 )
+from helmr_provider.client.errors import HelmrConflictError, HelmrError, HelmrNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
     from helmr_provider._sessions.start_request import Differences, StartOptions
     from helmr_provider.client import HelmrClient
     from helmr_provider.client.models.sessions import SessionSnapshot
+    from helmr_provider.hooks.connection import HelmrSettings
+    from helmr_provider.hooks.helmr import HelmrHook
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -35,7 +41,7 @@ _STAMP_ATTEMPTS: Final = 3
 
 @dataclass(kw_only=True)
 class OwnedSession:
-    """What a try has to answer for in Helmr, from the moment that its start is sent.
+    """The Helmr session owned by this task attempt, from the moment that its start is sent.
 
     :param external_id: name of the session.
     :param owner: the try; the session's stamp must say the same when something is cancelled.
@@ -52,7 +58,7 @@ class OwnedSession:
 
     @property
     def ids(self) -> dict[str, str]:
-        """What is handed on: to XComs, to whoever does not wait, and over a deferral."""
+        """IDs pushed to XCom and carried across a deferral."""
         known = {"session_id": self.session_id, "run_id": self.run_id, "external_id": self.external_id}
         return {name: value for name, value in known.items() if value is not None}
 
@@ -65,7 +71,7 @@ class SessionStarter:
     :param name: external id of a generation.
     :param options: what to start with.
     :param wait: waits until a run has ended.
-    :param claimed: hears the name of the session that this try is about to answer for.
+    :param on_owned: called with the name of the session before this try becomes responsible for it.
     :param log: of the task.
     """
 
@@ -77,7 +83,7 @@ class SessionStarter:
         name: Callable[[int], str],
         options: StartOptions,
         wait: Callable[[str], object],
-        claimed: Callable[[str], object],
+        on_owned: Callable[[str], object],
         log: Any,
     ) -> None:
         self._client = client
@@ -85,7 +91,7 @@ class SessionStarter:
         self._name = name
         self._options = options
         self._wait = wait
-        self._claimed = claimed
+        self._on_owned = on_owned
         self._log = log
 
     def run(self, steps: StartSteps) -> Outcome:
@@ -116,10 +122,8 @@ class SessionStarter:
                 return None
 
     def _start(self, generation: int) -> FoundSession | None:
-        from helmr_provider.client.errors import HelmrConflictError
-
         external_id = self._name(generation)
-        self._claimed(external_id)
+        self._on_owned(external_id)
         try:
             started = self._options.start(self._client, external_id, self._stamp.onto(self._options.metadata))
         except HelmrConflictError as error:
@@ -131,15 +135,13 @@ class SessionStarter:
         return _seen(generation, started.session, started.run.id, started.run.status)
 
     def _adopt(self, seen: FoundSession) -> FoundSession:
-        self._claimed(self._name(seen.generation))
+        self._on_owned(self._name(seen.generation))
         session = self._put_stamp(seen)
         run = self._client.runs.retrieve(seen.run_id)
         self._log.info("Adopted run %s of session %s instead of starting another.", seen.run_id, seen.session_id)
         return _seen(seen.generation, session, run.id, run.status)
 
     def _put_stamp(self, seen: FoundSession) -> SessionSnapshot:
-        from helmr_provider.client.errors import HelmrConflictError
-
         session = self._client.sessions.retrieve(seen.session_id)
         for _ in range(_STAMP_ATTEMPTS):
             before = ownership_member(session.metadata, "owner")
@@ -158,8 +160,6 @@ class SessionStarter:
 
     def _report(self, seen: FoundSession) -> None:
         """Warn if the run that is used, live or ended, was started with other input."""
-        from helmr_provider.client.errors import HelmrError
-
         try:
             differences = self._differences(seen)
         except HelmrError:
@@ -195,7 +195,7 @@ class SessionStarter:
 
     def _replace(self, seen: FoundSession) -> None:
         self._log.info("Cancelling session %s of an earlier try, because on_retry is 'new'.", seen.session_id)
-        self._client.sessions.open(seen.session_id).cancel(reason="replaced by a new try of the Airflow task")
+        self._client.sessions.open(seen.session_id).cancel(reason=REPLACED)
         self._wait(seen.run_id)
 
 
@@ -207,8 +207,6 @@ def look_up(client: HelmrClient, external_id: str, generation: int = 1) -> Found
     :param generation: what to call it in the answer.
     :raises HelmrError: a request failed.
     """
-    from helmr_provider.client.errors import HelmrNotFoundError
-
     try:
         session = client.sessions.retrieve(external_id=external_id)
     except HelmrNotFoundError:
@@ -233,33 +231,68 @@ def find_last(client: HelmrClient, name: Callable[[int], str], *, single: bool =
     return _drive(highest_generation(), lambda step: look_up(client, name(step.generation), step.generation))
 
 
-def cancel(client: HelmrClient, claim: OwnedSession, *, reason: str, log: Any) -> bool:
-    """Cancel what a try answers for, if it still does. Check and cancel are not atomic; an adopter looks again.
+def find_own(
+    hook: HelmrHook, name: Callable[[], Callable[[int], str]], owner: str, *, single: bool, log: Any
+) -> FoundSession | None:
+    """Find the last session of a task instance, if it belongs to this try; ``None`` if it cannot be found.
+
+    :param hook: gives the worker's client.
+    :param name: returns the external id of a generation.
+    :param owner: this try.
+    :param single: whether there is one name only, an author's.
+    :param log: of the task.
+    """
+    try:
+        seen = find_last(hook.client, name(), single=single)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the try fails for the reason that led here
+        log.warning("What this task has started in Helmr cannot be found: %s: %s", type(error).__name__, error)
+        return None
+    return seen if seen is not None and seen.owner == owner else None
+
+
+def cancel_until_accepted(settings: HelmrSettings, owned: OwnedSession, *, reason: str, log: Any) -> bool:
+    """Cancel what a try owns, again and again while the control plane does not answer.
+
+    :param settings: of the connection. The hook's own client may have been stopped by a signal in the middle of a
+        request, with its locks held.
+    :param owned: of this try.
+    :param reason: goes into the run's events.
+    :param log: of the task.
+    """
+
+    def do() -> bool:
+        with settings.client(max_streams=0) as client:
+            return cancel(client, owned, reason=reason, log=log)
+
+    what = left_over(owned.session_id or owned.external_id, owned.run_id, whole_session=owned.named)
+    return bool(clean_up(do, log=log, left_over=what))
+
+
+def cancel(client: HelmrClient, owned: OwnedSession, *, reason: str, log: Any) -> bool:
+    """Cancel what a try owns, if it still does. Check and cancel are not atomic; an adopter looks again.
 
     :param client: of the worker.
-    :param claim: of this try.
+    :param owned: of this try.
     :param reason: goes into the run's events.
     :param log: of the task.
     :raises HelmrError: a request failed.
     """
-    from helmr_provider.client.errors import HelmrConflictError, HelmrNotFoundError
-
-    by_id = {"session": claim.session_id} if claim.session_id else {"external_id": claim.external_id}
+    by_id = {"session": owned.session_id} if owned.session_id else {"external_id": owned.external_id}
     try:
         session = client.sessions.retrieve(**by_id)
     except HelmrNotFoundError:
         return False
-    if ownership_member(session.metadata, "owner") != claim.owner:
+    if ownership_member(session.metadata, "owner") != owned.owner:
         log.info("Session %s belongs to another try now; it is left alone.", session.id)
         return False
-    if claim.named:
+    if owned.named:
         try:
             client.sessions.open(session.id).cancel(reason=reason)
         except HelmrConflictError:
             return False
         log.info("Cancelled session %s.", session.id)
         return True
-    run_id = claim.run_id or session.current_run_id
+    run_id = owned.run_id or session.current_run_id
     if run_id is None:
         return False
     client.runs.cancel(run_id, reason=reason)
@@ -267,6 +300,35 @@ def cancel(client: HelmrClient, claim: OwnedSession, *, reason: str, log: Any) -
     if client.sessions.retrieve(session.id).activity != "idle":
         log.warning(INPUT_PENDING, session.id)
     return True
+
+
+def close_after_result(client: HelmrClient, session_id: str, *, log: Any) -> None:
+    """Close a session whose result is there. The result counts even if the session stays open.
+
+    :param client: of the worker.
+    :param session_id: the session.
+    :param log: of the task.
+    """
+    try:
+        client.sessions.open(session_id).close(reason="the Airflow task has the result")
+    except HelmrConflictError as error:
+        if error.code != "session_terminal":
+            log.warning("Session %s was not closed, because it is active: %s", session_id, error)
+    except HelmrError as error:
+        log.warning("Session %s was not closed: %s", session_id, error)
+
+
+def left_over(session: str | None, run_id: str | None, *, whole_session: bool) -> str:
+    """Say what goes on when it cannot be cancelled, and how to end it.
+
+    :param session: id or external id of the session.
+    :param run_id: its run, if that is known.
+    :param whole_session: whether the session was to be cancelled, or its run only.
+    """
+    if whole_session:
+        return f"session {session} and its run go on; HelmrCancelSessionOperator or the console ends them."
+    run = run_id or "of this task"
+    return f"run {run} of session {session} goes on; HelmrCancelRunOperator or the console ends it."
 
 
 INPUT_PENDING: Final = (
@@ -296,4 +358,5 @@ def _seen(generation: int, session: SessionSnapshot, run_id: str, run_status: st
         epoch=ownership_member(session.metadata, "epoch"),
         instance=instance_in(session.metadata),
         workspace_id=session.workspace_id,
+        clears=clears_in(session.metadata),
     )

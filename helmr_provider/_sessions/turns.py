@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from helmr_provider.client.errors import HelmrProtocolError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -170,7 +172,6 @@ class TurnPoller:
         return TurnState(run=run if doubt is None else None, answer=answer, ended=doubt)
 
     def _sent(self) -> Steps[StreamRecord[Any]]:
-        from helmr_provider.client.errors import HelmrProtocolError
 
         if self._record is not None:
             return self._record

@@ -124,3 +124,15 @@ def created_in(workspace: Workspace, stamp: OwnershipMetadata) -> bool:
     :param stamp: of the try that asks.
     """
     return workspace.state == "active" and ownership_member(workspace.metadata, "epoch") == stamp.epoch
+
+
+def left_over_exec(workspace_id: str, exec_id: str) -> str:
+    """Say what goes on when a workspace cannot be stopped, and how to end it.
+
+    :param workspace_id: the workspace.
+    :param exec_id: the command in it.
+    """
+    return (
+        f"exec {exec_id} of workspace {workspace_id} goes on if it has not ended by itself; "
+        "HelmrStopWorkspaceOperator or the console stops the workspace."
+    )

@@ -205,7 +205,7 @@ def check_credential(credential: Secret, what: str) -> None:
 def check_scope(project_id: str | None, environment_id: str | None) -> None:
     """Project and environment go together.
 
-    :raises HelmrConfigError: only one of them is given, or one is blank.
+    :raises HelmrConfigError: only one of them is set, or one is blank.
     """
     if (project_id is None) != (environment_id is None):
         raise HelmrConfigError("project_id and environment_id go together: give both or neither.")

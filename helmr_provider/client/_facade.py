@@ -1,4 +1,4 @@
-"""Stand-ins for the namespaces of a default client that is built at first use, never at import."""
+"""The namespaces of the default client, which is built at first use, never at import."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def may_repeat(error: BaseException, *, repeatable: bool) -> bool:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether a wait or a follower goes on after this error (contract/behaviour.md section 2)."""
+    """Whether a wait or a follower continues after this error (contract/behaviour.md section 2)."""
     return isinstance(error, HelmrConnectionError) or (isinstance(error, HelmrApiError) and error.retryable)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def validate(schema: Schema[Any], value: Any, what: str) -> None:
-    """Check a value that is about to be sent. The original is what is sent, not what validation makes of it.
+    """Check a value before it is sent. The original is what is sent, not what validation makes of it.
 
     :param schema: type or adapter.
     :param value: what the caller gave.

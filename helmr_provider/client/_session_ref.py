@@ -28,7 +28,7 @@ class SessionRef:
     def of(cls, session: str | _HasId | None, external_id: str | None) -> SessionRef:
         """Read what a caller passed. A plain text is always an id; a snapshot means its id.
 
-        :raises ValueError: not exactly one of the two is given, or it is blank.
+        :raises ValueError: both or neither are passed, or it is blank.
         """
         if (session is None) == (external_id is None):
             raise ValueError("Give either a session or external_id=.")

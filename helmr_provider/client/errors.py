@@ -52,7 +52,7 @@ class HelmrError(Exception):
 
 
 class HelmrConfigError(HelmrError, ValueError):
-    """The client cannot be built from what it was given (contract/behaviour.md section 16)."""
+    """The options of the client do not fit (contract/behaviour.md section 16)."""
 
 
 class PayloadValidationError(HelmrError, ValueError):
@@ -84,7 +84,7 @@ class HelmrConnectionError(HelmrError):
 
 
 class HelmrTimeoutError(HelmrError, TimeoutError):
-    """A wait reached the deadline its caller had set. The run or token goes on.
+    """A wait reached the deadline its caller had set. The run or token continues.
 
     :param message: what was waited for, and for how long.
     :param pending: ids that had not ended.
@@ -107,7 +107,7 @@ class HelmrProtocolError(HelmrError):
 
     :param message: what does not fit.
     :param operation: operationId of the request.
-    :param cursor: where a stream can go on behind the bad frame, if known.
+    :param cursor: where a stream can continue behind the bad frame, if known.
     :param raw: the text that does not fit, cut to a readable size.
     :param oversize: true when an event exceeded the size limit.
     """
@@ -218,7 +218,7 @@ class WorkspaceStreamError(HelmrError):
 
     :param message: the server's text.
     :param code: machine code of the frame.
-    :param cursor: byte offset to go on from, if known.
+    :param cursor: byte offset to continue from, if known.
     """
 
     def __init__(self, message: str, *, code: str | None = None, cursor: int | None = None) -> None:

@@ -43,7 +43,7 @@ class Task(Generic[In, Out]):
     max_duration: timedelta | float | str | None = None
 
     def __str__(self) -> str:
-        """Return the id, so that whoever keeps the text of a target keeps what names it."""
+        """Return the id: the text of a target names it."""
         return self.id
 
     def __deepcopy__(self, memo: object) -> Self:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from airflow.providers.common.compat.sdk import AirflowOptionalProviderFeatureException
 
 from helmr_provider._common.errors import explain, is_permanent, run_failure
+from helmr_provider.client.errors import HelmrError
 from helmr_provider.hooks.helmr import HelmrHook
 from helmr_provider.links import run_url
 
@@ -91,8 +92,6 @@ class HelmrManagedAgentHook(HelmrHook, BaseManagedAgentHook):  # type: ignore[mi
         :raises HelmrError: the control plane could not be asked, or (HelmrTimeoutError) the request's time is over.
         :raises ValueError: an option would change what is asked.
         """
-        from helmr_provider.client.errors import HelmrError
-
         if refused := sorted(_REFUSED & request.vendor_options.keys()):
             raise ValueError(f"vendor_options must not have {', '.join(refused)}: they change what is asked.")
         try:
@@ -130,8 +129,6 @@ class HelmrManagedAgentHook(HelmrHook, BaseManagedAgentHook):  # type: ignore[mi
 
 def _end(client: HelmrClient, started: SessionStart, *, cancel: bool) -> None:
     """Leave nothing open; an answer is not lost for what goes wrong here."""
-    from helmr_provider.client.errors import HelmrError
-
     handle = client.sessions.open(started.session.id)
     with suppress(HelmrError):
         if cancel:

@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowOptionalProviderFeatureEx
 
 from helmr_provider._logs.exec_logs import PAGE, advances
 from helmr_provider._workspaces.ownership import BUSY
+from helmr_provider.client.errors import HelmrConflictError, HelmrError, HelmrNotFoundError, HelmrTimeoutError
 from helmr_provider.hooks.helmr import HelmrHook
 
 try:
@@ -145,8 +146,6 @@ class HelmrSandboxBackend(AttachableSandboxBackend):  # type: ignore[misc, unuse
         :param sandbox: the workspace.
         :raises SandboxTerminalError: it could not be archived.
         """
-        from helmr_provider.client.errors import HelmrConflictError, HelmrNotFoundError
-
         give_up = time.monotonic() + _END_SECONDS
         with self._connected() as client:
             while True:
@@ -193,8 +192,6 @@ class HelmrSandboxBackend(AttachableSandboxBackend):  # type: ignore[misc, unuse
     @contextmanager
     def _connected(self) -> Iterator[HelmrClient]:
         """Give a client for one call; the toolset calls from many threads."""
-        from helmr_provider.client.errors import HelmrError
-
         try:
             with self._hook.settings.client(max_streams=0) as client:
                 yield client
@@ -231,8 +228,6 @@ class HelmrSandboxBackend(AttachableSandboxBackend):  # type: ignore[misc, unuse
         self, workspace: WorkspaceHandle, argv: Sequence[str], cwd: str | None, env: Any, deadline: float
     ) -> ExecHandle | None:
         """Start a command as soon as no other one runs; ``None`` if that takes too long."""
-        from helmr_provider.client.errors import HelmrConflictError
-
         # The key makes a lost answer repeatable.
         key = str(uuid.uuid4())
         while True:
@@ -261,7 +256,6 @@ def _refusal(spec: SandboxSpec | None, network_policy: Any) -> str | None:
 
 
 def _feed(handle: ExecHandle, content: bytes) -> None:
-    from helmr_provider.client.errors import HelmrConflictError
 
     try:
         for offset in range(0, len(content), _WRITE_BYTES):
@@ -273,7 +267,6 @@ def _feed(handle: ExecHandle, content: bytes) -> None:
 
 
 def _ended(handle: ExecHandle, deadline: float) -> Exec | None:
-    from helmr_provider.client.errors import HelmrTimeoutError
 
     try:
         return handle.wait(poll_interval=_LOOK_SECONDS, timeout=max(_LOOK_SECONDS, deadline - time.monotonic()))

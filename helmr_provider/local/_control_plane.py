@@ -47,8 +47,8 @@ class LocalControlPlane:
     :param port: the port, 0 for a free one.
     :param host: the address to bind, one of this machine's own.
     :param api_key: the key with all scopes, beginning with `hlmr_sk_`; one that the database keeps if absent.
-    :param settings: times and sizes that a test wants shorter.
-    :param clock: where the present comes from, for a test that moves it.
+    :param settings: times and sizes that a test shortens.
+    :param clock: the source of the present time, for a test that moves it.
     """
 
     def __init__(
@@ -192,7 +192,10 @@ class LocalControlPlane:
         return self._call(replace)
 
     def cancel_runs(self, environment: str) -> None:
-        """Cancel every live run of an environment, given by its id."""
+        """Cancel every live run of an environment.
+
+        :param environment: its id.
+        """
 
         def cancel() -> None:
             core = self.running.core
@@ -220,7 +223,7 @@ class LocalControlPlane:
         self.running.faults.clear()
 
     def stop_listening(self) -> None:
-        """Refuse connections and reset the open ones; runs go on."""
+        """Refuse connections and reset the open ones; runs continue."""
         self._run(self.running.listener.close())
 
     def listen_again(self) -> None:
@@ -236,9 +239,9 @@ class LocalControlPlane:
         self._call(self.running.worker.resume)
 
     def pause_workspaces(self, what: Pause | None = "workspaces") -> None:
-        """Begin nothing of a kind in workspaces, so that one can look at what comes before.
+        """Pause one kind of work in workspaces, so that a test can check the state before it.
 
-        :param what: `workspaces` for nothing at all, `preparations` or `commands` for nothing of those; None to go on.
+        :param what: `workspaces` for nothing at all, `preparations` or `commands` for those only; None to continue.
         """
         self._call(lambda: self.running.workspaces.pause(what))
 
@@ -247,7 +250,7 @@ class LocalControlPlane:
         self._run(self.running.workspaces.lose(workspace_id))
 
     def set_clock(self, mode: Mode, rate: float | None = None) -> None:
-        """Let this control plane's time pass differently from now on; timeouts of connections stay real.
+        """Change how this control plane's time passes; timeouts of connections stay real.
 
         :param mode: `real`: the present time of this machine again; `scaled`: from now on `rate` times as fast;
             `manual`: not at all, until :meth:`advance`.
@@ -266,7 +269,7 @@ class LocalControlPlane:
         self._run(time_control.advance(self.running.core, by), limited=False)
 
     def sweep(self) -> None:
-        """Do what is due now without waiting for the next sweep."""
+        """Process everything that is due without waiting for the next sweep."""
         self._call(lambda: sweep(self.running.core))
 
     @property

@@ -90,7 +90,7 @@ class LocalEnvironment:
     ) -> Callable[[Callable[[TaskContext, Any], Awaitable[Any]]], TaskDefinition]:
         """Make a coroutine function a task and deploy it until :meth:`end`.
 
-        :param task_id: its id. The deployment is the control plane's: every environment sees the task meanwhile.
+        :param task_id: its id. The deployment belongs to the control plane: every environment sees the task until then.
         :param options: those of :func:`helmr_provider.local.task`.
         :raises ValueError: if the id or an option is malformed.
         """

@@ -1,4 +1,4 @@
-"""A control plane in a running event loop: its parts, and the order in which they start and end."""
+"""The server: the parts of a control plane, and the order in which they start and stop."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class Server:
     :param port: the port, 0 for a free one.
     :param api_key: a key with all scopes, in place of the one that the database brings.
     :param settings: times and sizes.
-    :param clock: where the present comes from.
-    :param allow_remote: allow an address that others can reach. Whoever reaches it runs the deployed tasks.
+    :param clock: the source of the present time.
+    :param allow_remote: allow an address that others can reach. Everyone who reaches it can run the deployed tasks.
     :param certificate: files of the certificate chain and its private key, in PEM, to serve https.
     :raises ValueError: for a host that others can reach, without `allow_remote`.
     """
@@ -67,7 +67,7 @@ class Server:
         certificate: tuple[Path, Path] | None = None,
     ) -> None:
         if not allow_remote and not is_loopback(host):
-            raise ValueError(f"{host} is not a loopback address; whoever reaches it could run the deployed tasks")
+            raise ValueError(f"{host} is not a loopback address; everyone who reaches it could run the deployed tasks")
         # Before the database is opened, which a refusal would have to close.
         tls = None if certificate is None else server_context(*certificate)
         self.journal = Journal()
@@ -118,7 +118,7 @@ class Server:
         return f"{self.listener.scheme}://{host}:{self.listener.port}"
 
     async def start(self) -> None:
-        """Deal with what an earlier process left, then serve.
+        """Recover the state of an earlier process, then serve.
 
         :raises OSError: if the port is taken; the database is closed then.
         """
@@ -165,7 +165,7 @@ class Server:
 
 def _report(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        _log.critical("This control plane goes on without %s.", task.get_coro(), exc_info=error)
+        _log.critical("This control plane continues without %s.", task.get_coro(), exc_info=error)
 
 
 def _health(status: str) -> Callable[[Request], Response]:

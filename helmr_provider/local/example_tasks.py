@@ -124,7 +124,7 @@ async def retry_once(ctx: TaskContext, payload: Any) -> dict[str, Any]:
 
 @task("work")
 async def work(ctx: TaskContext, payload: Any) -> dict[str, Any]:
-    """Take a given time. Payload: `seconds` (1 if absent); `waiting: true` sleeps on a timer, the run is `waiting`."""
+    """Take some time. Payload: `seconds` (1 if absent); `waiting: true` sleeps on a timer, the run is `waiting`."""
     asked = as_object(payload) or {}
     seconds = float(asked.get("seconds", 1.0))
     ctx.log(f"Working for {seconds:g} s")

@@ -1,19 +1,22 @@
-"""What all Helmr operators have in common: the connection, and keys that make a retry find what was done already."""
+"""Base classes of the operators: the connection, idempotency keys, and the wait."""
 
 from __future__ import annotations
 
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator
+from airflow.providers.common.compat.sdk import BaseOperator, conf
 
+from helmr_provider._common.deferrable import DeferrableWait
 from helmr_provider._common.errors import translate_errors
 from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._sessions.identity import OwnershipMetadata
+from helmr_provider.client.durations import seconds
 from helmr_provider.hooks.helmr import HelmrHook
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from datetime import timedelta
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -46,3 +49,25 @@ class HelmrOperator(BaseOperator):
         """
         stamp = OwnershipMetadata.of(context["ti"], context["dag_run"])
         return stamp.identity(self.hook.settings.session_prefix).once_key(stamp.epoch, *more)
+
+
+class HelmrWaitingOperator(HelmrOperator, DeferrableWait):
+    """Submit something that a repeat finds again, then wait for it.
+
+    :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
+    :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``, from the start
+        of the try. An ``execution_timeout`` that is earlier counts.
+    """
+
+    def __init__(
+        self,
+        *,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        timeout: timedelta | float | str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.deferrable = deferrable
+        self.timeout = timeout
+        if timeout is not None:
+            seconds(timeout, "timeout", positive=True)

@@ -20,11 +20,13 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from helmr_provider._approvals.question import AnswerError, Question
+from helmr_provider._common.cleanup import clean_up
 from helmr_provider._common.template_fields import TemplateField, text, texts
 from helmr_provider._sessions.identity import OwnershipMetadata
 from helmr_provider.client.durations import seconds
+from helmr_provider.client.errors import HelmrConflictError, HelmrError, HelmrGoneError
 from helmr_provider.links import HelmrApprovalLink, store_approval_link, token_url
-from helmr_provider.operators._waiting import HelmrWaitingOperator
+from helmr_provider.operators._base import HelmrWaitingOperator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -137,7 +139,7 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         self.assigned_users = assigned_users
         self.tags = tags
         self.notifiers = notifiers
-        self._begun: dict[str, Any] | None = None
+        self._ids: dict[str, Any] | None = None
         self._retried = True
         self._passed_on = True
         if on_reject not in {"succeed", "skip", "fail"}:
@@ -150,7 +152,7 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         """The question, for people."""
         return f"the answer to {self.subject!r}"
 
-    def begin(self, context: Context) -> dict[str, Any]:
+    def submit(self, context: Context) -> dict[str, Any]:
         """Create the token, or find the one of an earlier try.
 
         :param context: of the task instance.
@@ -162,14 +164,14 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         stamp = OwnershipMetadata.of(context["ti"], context["dag_run"])
         self._retried = stamp.try_number <= context["ti"].max_tries
         token = self._token(context, stamp)
-        begun = {"token_id": token.id, "owner": stamp.instance}
+        ids = {"token_id": token.id, "owner": stamp.instance}
         if AVAILABLE:
-            begun["ti_id"] = str(context["ti"].id)
-        self._begun = begun
+            ids["ti_id"] = str(context["ti"].id)
+        self._ids = ids
         if self.do_xcom_push:
             context["ti"].xcom_push(key="token_id", value=token.id)
         store_approval_link(context, console_url=self.hook.settings.console_url, token_id=token.id)
-        return begun
+        return ids
 
     def execute(self, context: Context) -> Any:
         """Ask, and defer until there is an answer.
@@ -177,34 +179,28 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         :param context: of the task instance.
         """
         with closing(self.hook), self._withdrawn_if_it_fails():
-            begun, deadline = self._begin(context), self._deadline(context)
-            if (seen := self._look(context, begun)).is_done:
-                return seen.xcom_value
-            self._show(begun)
-            self._notify(context, begun)
-            return self._return_or_defer(context, begun, deadline)
+            self._enter(context)
+            ids, deadline = self._submit(context), self._deadline(context)
+            if (polled := self._poll(context, ids)).is_done:
+                return polled.xcom_value
+            self._show(ids)
+            self._notify(context, ids)
+            return self._return_or_defer(context, ids, deadline)
 
-    def execute_complete(
-        self,
-        context: Context,
-        event: Mapping[str, Any] | None = None,
-        *,
-        begun: dict[str, Any] | None = None,
-        deadline: float | None = None,
-    ) -> Any:
-        """Go on when the trigger has fired, or when somebody has answered in Airflow.
+    def take_over(
+        self, context: Context, ids: dict[str, Any] | None, event: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """Become responsible for the question; complete its token if the event is an answer given in Airflow.
 
         :param context: of the task instance.
+        :param ids: as of the deferral; ``None`` in ``dag.test()``.
         :param event: of the trigger, or the answer.
-        :param begun: as of the deferral.
-        :param deadline: as of the deferral, in seconds since the epoch.
         """
-        with closing(self.hook):
-            self._begun = begun = self._begin(context) if begun is None else begun
-            self._retried = context["ti"].try_number <= context["ti"].max_tries
-            if event is not None and "chosen_options" in event:
-                self._pass_on(begun, event)
-            return super().execute_complete(context, event, begun=begun, deadline=deadline)
+        self._ids = ids = super().take_over(context, ids, event)
+        self._retried = context["ti"].try_number <= context["ti"].max_tries
+        if ids is not None and "chosen_options" in event:
+            self._pass_on(ids, event)
+        return ids
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume; also when the trigger was lost or timed out, with nothing left of what was deferred.
@@ -216,14 +212,14 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         with self._withdrawn_if_it_fails():
             return super().resume_execution(next_method, next_kwargs, context)
 
-    def look(self, context: Context, begun: dict[str, Any]) -> PokeReturnValue:
+    def poll(self, context: Context, ids: dict[str, Any]) -> PokeReturnValue:
         """Look at the token once.
 
         :param context: of the task instance.
-        :param begun: as returned by :meth:`begin`.
+        :param ids: as returned by :meth:`submit`.
         :raises AirflowFailException: there will never be an answer.
         """
-        token = self.hook.client.tokens.retrieve(begun["token_id"])
+        token = self.hook.client.tokens.retrieve(ids["token_id"])
         match token.status:
             case "pending":
                 return PokeReturnValue(is_done=False)
@@ -239,30 +235,33 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
                     "Clear the task to ask anew."
                 )
 
-    def trigger(self, begun: dict[str, Any], deadline: float | None) -> HelmrApprovalTrigger:
-        """Return what waits in the triggerer.
+    def trigger(self, ids: dict[str, Any], deadline: float | None) -> HelmrApprovalTrigger:
+        """Return the trigger that waits.
 
-        :param begun: as returned by :meth:`begin`.
+        :param ids: as returned by :meth:`submit`.
         :param deadline: when to take the default, or to give up, in seconds since the epoch; ``None`` for never.
         """
         from helmr_provider.triggers.approval import HelmrApprovalTrigger
 
-        return HelmrApprovalTrigger(helmr_conn_id=self.helmr_conn_id, deadline=deadline, **begun)
+        return HelmrApprovalTrigger(helmr_conn_id=self.helmr_conn_id, deadline=deadline, **ids)
 
-    def give_up(self, context: Context, begun: dict[str, Any]) -> str:
+    def on_time_limit(self, context: Context, ids: dict[str, Any]) -> str:
         """Cancel the token; nobody waits for its answer any more.
 
         :param context: of the task instance.
-        :param begun: as returned by :meth:`begin`.
+        :param ids: as returned by :meth:`submit`.
         """
         del context
-        withdrawn = self._withdraw(begun)
-        return f"Token {begun['token_id']} {'was cancelled' if withdrawn else 'was not cancelled'}."
+        withdrawn = self._withdraw(ids)
+        return f"Token {ids['token_id']} {'was cancelled' if withdrawn else 'was not cancelled'}."
 
-    def on_kill(self) -> None:
-        """Cancel the token, unless a retry will wait for it."""
-        if not self._retried:
-            self._withdraw(self._begun)
+    def stop(self, reason: str) -> None:
+        """Cancel the token.
+
+        :param reason: unused; a token keeps none.
+        """
+        del reason
+        self._withdraw(self._ids)
 
     def _question(self) -> Question:
         defaults = [self.defaults] if isinstance(self.defaults, str) else self.defaults
@@ -278,7 +277,6 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
 
     def _token(self, context: Context, stamp: OwnershipMetadata) -> Token:
         from helmr_provider._approvals.tokens import cancel_earlier, find_or_create
-        from helmr_provider.client.errors import HelmrError
 
         client, metadata = self.hook.client, stamp.of_all_tries(self.hook.settings.session_prefix)
         lifetimes = [each for each in (_delta(self.timeout), self.execution_timeout) if each is not None]
@@ -300,28 +298,28 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
                 self.log.warning("Earlier questions of this task cannot be looked for: %s", error)
         return token
 
-    def _show(self, begun: dict[str, Any]) -> None:
+    def _show(self, ids: dict[str, Any]) -> None:
         """Show the question in Airflow, and say in the log how to answer it in Helmr."""
         from helmr_provider._approvals import hitl
 
         question = self._question()
-        if "ti_id" in begun:
+        if "ti_id" in ids:
             users = [self.assigned_users] if isinstance(self.assigned_users, Mapping) else self.assigned_users
-            hitl.show(begun["ti_id"], question, users)
+            hitl.show(ids["ti_id"], question, users)
             self.log.info("%s waits for an answer under Required Actions, or in Helmr.", self.subject)
         else:
             self.log.info("%s waits for an answer in Helmr; this version of Airflow cannot ask.", self.subject)
         self.log.info(
             "In Helmr, complete token %s (%s), with %s for example.",
-            begun["token_id"],
-            token_url(self.hook.settings.console_url, begun["token_id"]),
+            ids["token_id"],
+            token_url(self.hook.settings.console_url, ids["token_id"]),
             json.dumps({"chosen": [question.options[0]], "by": "your name"}, ensure_ascii=False),
         )
 
-    def _notify(self, context: Context, begun: dict[str, Any]) -> None:
+    def _notify(self, context: Context, ids: dict[str, Any]) -> None:
         """Call the notifiers; one that fails costs a log line, not the question."""
-        url = token_url(self.hook.settings.console_url, begun["token_id"])
-        approval = {"subject": self.subject, "token_id": begun["token_id"], "url": url}
+        url = token_url(self.hook.settings.console_url, ids["token_id"])
+        approval = {"subject": self.subject, "token_id": ids["token_id"], "url": url}
         context_merge(context, {"helmr_approval": approval})
         for notifier in self.notifiers:
             try:
@@ -329,17 +327,16 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
             except Exception:
                 self.log.exception("%s could not notify about %r", type(notifier).__name__, self.subject)
 
-    def _pass_on(self, begun: dict[str, Any], response: Mapping[str, Any]) -> None:
+    def _pass_on(self, ids: dict[str, Any], response: Mapping[str, Any]) -> None:
         """Complete the token with what was answered in Airflow.
 
         Airflow keeps the answer until the control plane can be told: the trigger looks for it first of all.
         """
         from helmr_provider._approvals.hitl import answer_of
         from helmr_provider._common.errors import is_permanent
-        from helmr_provider.client.errors import HelmrError
 
         try:
-            self._complete(begun, answer_of(self._question(), response))
+            self._complete(ids, answer_of(self._question(), response))
         except HelmrError as error:
             if is_permanent(error):
                 with self._translate_errors(f"complete the token of {self.subject!r}"):
@@ -347,24 +344,23 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
             self._passed_on = False
             self.log.warning("The answer given in Airflow cannot be told to the control plane now: %s", error)
 
-    def _complete(self, begun: dict[str, Any], answer: Answer) -> None:
-        from helmr_provider.client.errors import HelmrConflictError, HelmrGoneError
+    def _complete(self, ids: dict[str, Any], answer: Answer) -> None:
 
         try:
-            self.hook.client.tokens.complete(begun["token_id"], answer.data)
+            self.hook.client.tokens.complete(ids["token_id"], answer.data)
         except (HelmrConflictError, HelmrGoneError) as error:
             self.log.warning("The token had ended before it could be answered via %s: %s", answer.via, error)
 
-    def _give_up(self, context: Context, begun: dict[str, Any]) -> Any:
+    def _give_up(self, context: Context, ids: dict[str, Any]) -> Any:
         """Take the default, if there is one."""
         if not self._passed_on:
             raise AirflowException("An answer was given in Airflow, but the control plane could not be told in time.")
         default = self._question().default(datetime.now(UTC))
         if default is None:
-            return super()._give_up(context, begun)
+            return super()._give_up(context, ids)
         with self._translate_errors(f"complete the token of {self.subject!r}"):
-            self._complete(begun, default)
-            return self.look(context, begun).xcom_value
+            self._complete(ids, default)
+            return self.poll(context, ids).xcom_value
 
     def _result(self, context: Context, answer: Answer) -> dict[str, Any]:
         params = dict(answer.params)
@@ -398,21 +394,22 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
             raise
         except Exception as error:
             if isinstance(error, AirflowFailException) or not self._retried:
-                self._withdraw(self._begun)
+                self._withdraw(self._ids)
             raise
 
-    def _withdraw(self, begun: dict[str, Any] | None) -> bool:
-        from helmr_provider._approvals.tokens import cancel
+    def _withdraw(self, ids: dict[str, Any] | None) -> bool:
+        from helmr_provider._approvals.tokens import cancel, left_over_token
 
-        if begun is None:
+        if ids is None:
             return False
-        try:
+        token_id, owner = ids["token_id"], ids["owner"]
+
+        def withdraw() -> bool:
             # Not the hook's client: a signal may have stopped that in the middle of a request, with its locks held.
             with self.hook.settings.client(max_streams=0) as client:
-                return cancel(client, begun["token_id"], begun["owner"])
-        except Exception:
-            self.log.exception("Could not cancel the token of this task")
-            return False
+                return cancel(client, token_id, owner)
+
+        return bool(clean_up(withdraw, log=self.log, left_over=left_over_token(token_id)))
 
 
 def _read(token: Token) -> Answer:

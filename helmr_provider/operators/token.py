@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import (
 from helmr_provider._common.template_fields import TemplateField, text, texts
 from helmr_provider._common.validation import require_id
 from helmr_provider._sessions.identity import OwnershipMetadata
+from helmr_provider.client.errors import HelmrConflictError, HelmrGoneError, HelmrNotFoundError
 from helmr_provider.links import HelmrTokenLink, store_token_link, token_url
 from helmr_provider.operators._base import HelmrOperator
 
@@ -151,7 +152,7 @@ class HelmrCompleteTokenOperator(HelmrOperator):
         self.token_id = token_id
         self.data = data
 
-    def execute(self, context: Context) -> str:  # noqa: ARG002
+    def execute(self, context: Context) -> str:
         """Complete the token.
 
         :param context: Context of the task.
@@ -192,7 +193,7 @@ class HelmrCancelTokenOperator(HelmrOperator):
         self.token_id = token_id
         self.completed_ok = completed_ok
 
-    def execute(self, context: Context) -> str:  # noqa: ARG002
+    def execute(self, context: Context) -> str:
         """Cancel the token.
 
         :param context: Context of the task.
@@ -207,7 +208,6 @@ class HelmrCancelTokenOperator(HelmrOperator):
         return status
 
     def _cancel(self, token_id: str) -> str:
-        from helmr_provider.client.errors import HelmrConflictError, HelmrGoneError, HelmrNotFoundError
 
         tokens = self.hook.client.tokens
         try:
@@ -295,7 +295,7 @@ class HelmrCreatePublicTokenOperator(HelmrOperator):
         if (deliver is None) == (variable is None):
             raise ValueError("Give deliver or variable, one of them: else nobody gets the token.")
 
-    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
+    def execute(self, context: Context) -> dict[str, Any]:
         """Create the token and hand it over.
 
         :param context: Context of the task.

@@ -1,8 +1,7 @@
-"""What all Helmr sensors have in common: three ways to wait, and what ends a wait."""
+"""Base class of the sensors: the wait, and what ``soft_fail`` skips."""
 
 from __future__ import annotations
 
-import time
 from contextlib import closing, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -13,11 +12,10 @@ from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
     AirflowSkipException,
     BaseSensorOperator,
-    PokeReturnValue,
     conf,
 )
 
-from helmr_provider._common.errors import is_permanent, translate_errors
+from helmr_provider._common.deferrable import DeferrableWait
 from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider.client.durations import seconds
 from helmr_provider.hooks.helmr import HelmrHook
@@ -25,18 +23,26 @@ from helmr_provider.hooks.helmr import HelmrHook
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from airflow.providers.common.compat.sdk import Context
-
-    from helmr_provider.triggers.base import HelmrTrigger
+    from airflow.providers.common.compat.sdk import Context, PokeReturnValue
 
 
 _DURATIONS: Final = frozenset({"timeout", "poke_interval", "max_wait"})
 
 
-class HelmrSensor(BaseSensorOperator):
+class _NeverSucceedsError(Exception):
+    """Carries an ``AirflowFailException`` past Airflow's base class, which would skip the task for ``soft_fail``."""
+
+    def __init__(self, cause: AirflowFailException) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class HelmrSensor(DeferrableWait, BaseSensorOperator):
     """Wait for something in Helmr, in a worker or in the triggerer; an outage of the control plane is waited out.
 
-    Whatever ends the wait without success (``timeout`` included) skips the task with ``soft_fail``, and says why.
+    ``soft_fail`` skips the task at its time limit only. A wait that can never succeed fails the task: an unknown
+    connection, a wrong key, a malformed id, or an awaited resource that ended otherwise.
+    ``never_fail`` skips it even then.
 
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
@@ -64,117 +70,76 @@ class HelmrSensor(BaseSensorOperator):
         """Access to the control plane."""
         return HelmrHook(self.helmr_conn_id)
 
-    @property
-    def awaited(self) -> str:
-        """What is waited for, for people."""
-        raise NotImplementedError
-
-    def look(self, context: Context) -> PokeReturnValue:
-        """Look once.
-
-        :param context: of the task instance.
-        :raises HelmrError: it cannot be read.
-        :raises AirflowFailException: it has ended, but not as it should.
-        """
-        raise NotImplementedError
-
-    def trigger(self, deadline: float | None) -> HelmrTrigger:
-        """Return what waits in the triggerer.
-
-        :param deadline: when to give up, in seconds since the epoch; ``None`` for never.
-        """
-        raise NotImplementedError
-
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once, from a worker.
+        """Poll once, from a worker.
 
         :param context: of the task instance.
         """
-        with self._failing_softly():
-            return self._look(context)
+        try:
+            return self._poll(context, {})
+        except AirflowFailException as error:
+            if self.never_fail:
+                # The base class would skip as well, but not say why.
+                raise AirflowSkipException(str(error)) from None
+            if self.soft_fail:
+                raise _NeverSucceedsError(error) from None
+            raise
 
     def execute(self, context: Context) -> Any:
         """Wait here, or defer unless there is nothing to wait for.
 
         :param context: of the task instance.
         """
+        if self.deferrable:
+            with self._skipping():
+                return super().execute(context)
         with closing(self.hook):
-            return self._return_or_defer(context) if self.deferrable else super().execute(context)
+            try:
+                return BaseSensorOperator.execute(self, context)
+            except _NeverSucceedsError as error:
+                raise error.cause from None
 
     def execute_complete(
-        self, context: Context, event: Mapping[str, Any] | None = None, *, deadline: float | None = None
+        self,
+        context: Context,
+        event: Mapping[str, Any] | None = None,
+        *,
+        begun: dict[str, Any] | None = None,
+        deadline: float | None = None,
     ) -> Any:
-        """Go on when the trigger has fired. How things stand is asked of the control plane, not of the event.
+        """Resume after the trigger's event. The state comes from the control plane, not from the event.
 
         :param context: of the task instance.
         :param event: of the trigger; it can be a stale one.
-        :param deadline: as of the deferral, in seconds since the epoch. ``dag.test()`` hands on nothing but the event.
+        :param begun: unused; a sensor submits nothing.
+        :param deadline: as of the deferral, in seconds since the epoch.
         """
-        with closing(self.hook):
-            return self._return_or_defer(context, event or {}, deadline)
+        with self._skipping():
+            return super().execute_complete(context, event, begun=begun, deadline=deadline)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume; Airflow 2 calls its own limit a lost trigger, which it is not for a sensor.
+        """Resume; also when the trigger was lost or timed out.
 
         :param next_method: what to resume with.
         :param next_kwargs: its arguments.
         :param context: of the task instance.
         """
-        from helmr_provider.triggers.base import TRIGGER_FAILED, TRIGGER_TIMED_OUT
+        with self._skipping():
+            return super().resume_execution(next_method, next_kwargs, context)
 
-        if next_method == TRIGGER_FAILED and (next_kwargs or {}).get("error") in TRIGGER_TIMED_OUT:
-            with self._failing_softly():
-                raise AirflowSensorTimeout(self._too_late)
-        return super().resume_execution(next_method, next_kwargs, context)
-
-    @property
-    def _too_late(self) -> str:
-        return f"{self.awaited} had not ended when the time of this sensor was over."
-
-    def _return_or_defer(
-        self, context: Context, event: Mapping[str, Any] | None = None, deadline: float | None = None
-    ) -> Any:
-        from helmr_provider.triggers.base import backstop, deadline_of
-
-        if deadline is None:
-            deadline = deadline_of(context["ti"], timeout=self.timeout, execution_timeout=self.execution_timeout)
-        late = event is not None and deadline is not None and time.time() >= deadline
-        with self._failing_softly():
-            if (seen := self._look(context)).is_done:
-                return seen.xcom_value
-            if late:
-                raise AirflowSensorTimeout(self._too_late)
-            if event is not None and event.get("status") == "error":
-                raise AirflowException(
-                    f"Waiting for {self.awaited} in the triggerer failed ({event.get('error')}); see its log."
-                )
-        return self.defer(
-            trigger=self.trigger(deadline),
-            method_name="execute_complete",
-            kwargs={"deadline": deadline},
-            timeout=backstop(deadline),
-        )
-
-    def _look(self, context: Context) -> PokeReturnValue:
-        from helmr_provider.client.errors import HelmrError
-
-        with translate_errors(f"read {self.awaited}", self.helmr_conn_id):
-            try:
-                return self.look(context)
-            except HelmrError as error:
-                if is_permanent(error):
-                    raise
-                self.log.warning("The control plane cannot be asked, waiting on: %s", error)
-                return PokeReturnValue(is_done=False)
+    def _give_up(self, context: Context, ids: dict[str, Any]) -> Any:
+        del context, ids
+        raise AirflowSensorTimeout(f"{self.awaited} had not ended when the time of this sensor was over.")
 
     @contextmanager
-    def _failing_softly(self) -> Iterator[None]:
+    def _skipping(self) -> Iterator[None]:
+        """Skip the task where the base class would, after a deferral and on every version, and say why."""
         try:
             yield
-        except (AirflowSensorTimeout, AirflowFailException) as error:
-            # The base class would skip as well, but not say why (after a deferral it replaces even this text), and on
-            # Airflow 2 not after a deferral.
-            if self.soft_fail or self.never_fail:
+        except AirflowSkipException:
+            raise
+        except AirflowException as error:
+            if self.never_fail or (self.soft_fail and isinstance(error, AirflowSensorTimeout)):
                 self.log.info("Skipping: %s", error)
                 raise AirflowSkipException(str(error)) from None
             raise

@@ -78,13 +78,14 @@ class HelmrRunSensor(HelmrSensor):
 
     @property
     def awaited(self) -> str:
-        """What is waited for, for people."""
+        """Human-readable description of the awaited resource."""
         return f"Helmr run {self.run_id}"
 
-    def look(self, context: Context) -> PokeReturnValue:
+    def poll(self, context: Context, ids: dict[str, Any]) -> PokeReturnValue:
         """Read the run.
 
         :param context: of the task instance.
+        :param ids: none; a sensor submits nothing.
         """
         run = self.hook.client.runs.retrieve(require_id("run_id", self.run_id))
         console_url = self.hook.settings.console_url
@@ -106,9 +107,10 @@ class HelmrRunSensor(HelmrSensor):
         )
         return PokeReturnValue(is_done=True, xcom_value=value)
 
-    def trigger(self, deadline: float | None) -> HelmrRunTrigger:
-        """Return what waits in the triggerer.
+    def trigger(self, ids: dict[str, Any], deadline: float | None) -> HelmrRunTrigger:
+        """Return the trigger that waits.
 
+        :param ids: none; a sensor submits nothing.
         :param deadline: when to give up, in seconds since the epoch; ``None`` for never.
         """
         from helmr_provider.triggers.run import HelmrRunTrigger

@@ -94,14 +94,15 @@ class HelmrSessionSensor(_SessionSensor):
 
     @property
     def awaited(self) -> str:
-        """What is waited for, for people."""
+        """Human-readable description of the awaited resource."""
         wanted = [" or ".join(names) for names in (self.status, self.activity) if names]
         return f"{shown(self.session_id, self.external_id)} to be {' and '.join(wanted)}"
 
-    def look(self, context: Context) -> PokeReturnValue:
-        """Look at the session once.
+    def poll(self, context: Context, ids: dict[str, Any]) -> PokeReturnValue:
+        """Read the session once.
 
         :param context: of the task instance.
+        :param ids: none; a sensor submits nothing.
         """
         from helmr_provider.triggers.session import reached
 
@@ -116,9 +117,10 @@ class HelmrSessionSensor(_SessionSensor):
             )
         return PokeReturnValue(is_done=False)
 
-    def trigger(self, deadline: float | None) -> HelmrSessionTrigger:
-        """Return what waits in the triggerer.
+    def trigger(self, ids: dict[str, Any], deadline: float | None) -> HelmrSessionTrigger:
+        """Return the trigger that waits.
 
+        :param ids: none; a sensor submits nothing.
         :param deadline: when to give up, in seconds since the epoch; ``None`` for never.
         """
         from helmr_provider.triggers.session import HelmrSessionTrigger
@@ -209,13 +211,14 @@ class HelmrSessionOutputSensor(_SessionSensor):
 
     @property
     def awaited(self) -> str:
-        """What is waited for, for people."""
+        """Human-readable description of the awaited resource."""
         return f"a record of {shown(self.session_id, self.external_id)} on output stream {self.stream!r}"
 
-    def look(self, context: Context) -> PokeReturnValue:
+    def poll(self, context: Context, ids: dict[str, Any]) -> PokeReturnValue:
         """Look for the record once.
 
         :param context: of the task instance.
+        :param ids: none; a sensor submits nothing.
         """
         # Before the records: one that ends after this has written all that it will by then.
         session = self._session(context)
@@ -230,9 +233,10 @@ class HelmrSessionOutputSensor(_SessionSensor):
             )
         return PokeReturnValue(is_done=False)
 
-    def trigger(self, deadline: float | None) -> HelmrSessionOutputTrigger:
-        """Return what waits in the triggerer.
+    def trigger(self, ids: dict[str, Any], deadline: float | None) -> HelmrSessionOutputTrigger:
+        """Return the trigger that waits.
 
+        :param ids: none; a sensor submits nothing.
         :param deadline: when to give up, in seconds since the epoch; ``None`` for never.
         """
         from helmr_provider.triggers.session import HelmrSessionOutputTrigger

@@ -51,13 +51,14 @@ class HelmrTokenSensor(HelmrSensor):
 
     @property
     def awaited(self) -> str:
-        """Name the token in messages."""
+        """Human-readable description of the awaited resource."""
         return f"Helmr token {self.token_id}"
 
-    def look(self, context: Context) -> PokeReturnValue:
-        """Look at the token once.
+    def poll(self, context: Context, ids: dict[str, Any]) -> PokeReturnValue:
+        """Read the token once.
 
         :param context: Context of the task.
+        :param ids: none; a sensor submits nothing.
         :raises AirflowFailException: The token can never be completed any more.
         """
         token_id = require_id("token_id", self.token_id)
@@ -76,9 +77,10 @@ class HelmrTokenSensor(HelmrSensor):
                 why = f"ended as {status!r}"
         raise AirflowFailException(f"{self.awaited} {why}.")
 
-    def trigger(self, deadline: float | None) -> HelmrTokenTrigger:
-        """Return what waits in the triggerer.
+    def trigger(self, ids: dict[str, Any], deadline: float | None) -> HelmrTokenTrigger:
+        """Return the trigger that waits.
 
+        :param ids: none; a sensor submits nothing.
         :param deadline: When to give up, in seconds since the epoch; ``None`` for never.
         """
         from helmr_provider.triggers.token import HelmrTokenTrigger

@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, PokeReturn
 from helmr_provider._common.template_fields import TemplateField, text, texts
 from helmr_provider._common.validation import require_id
 from helmr_provider._workspaces.ownership import BUSY, ENDED
+from helmr_provider.client.errors import HelmrConflictError
 from helmr_provider.links import HelmrWorkspaceLink, store_workspace_link
 from helmr_provider.sensors._base import HelmrSensor
 
@@ -82,15 +83,16 @@ class HelmrWorkspaceSensor(HelmrSensor):
 
     @property
     def awaited(self) -> str:
-        """What is waited for, for people."""
+        """Human-readable description of the awaited resource."""
         if self.exec_id is not None:
             return f"Helmr exec {self.exec_id}"
         return f"Helmr workspace {self.workspace_id}"
 
-    def look(self, context: Context) -> PokeReturnValue:
+    def poll(self, context: Context, ids: dict[str, Any]) -> PokeReturnValue:
         """Read what is waited for.
 
         :param context: of the task instance.
+        :param ids: none; a sensor submits nothing.
         """
         workspace_id = require_id("workspace_id", self.workspace_id)
         store_workspace_link(context, console_url=self.hook.settings.console_url, workspace_id=workspace_id)
@@ -98,9 +100,10 @@ class HelmrWorkspaceSensor(HelmrSensor):
             return self._look_at_exec(workspace_id, require_id("exec_id", self.exec_id))
         return self._look_for_machine(workspace_id) if self.running else self._look_at_workspace(workspace_id)
 
-    def trigger(self, deadline: float | None) -> HelmrWorkspaceTrigger:
-        """Return what waits in the triggerer.
+    def trigger(self, ids: dict[str, Any], deadline: float | None) -> HelmrWorkspaceTrigger:
+        """Return the trigger that waits.
 
+        :param ids: none; a sensor submits nothing.
         :param deadline: when to give up, in seconds since the epoch; ``None`` for never.
         """
         from helmr_provider.triggers.workspace import HelmrWorkspaceTrigger
@@ -124,7 +127,6 @@ class HelmrWorkspaceSensor(HelmrSensor):
         return PokeReturnValue(is_done=False)
 
     def _look_for_machine(self, workspace_id: str) -> PokeReturnValue:
-        from helmr_provider.client.errors import HelmrConflictError
 
         try:
             materialization = self.hook.client.workspaces.connect(workspace_id)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from helmr_provider._approvals import hitl
+from helmr_provider._approvals.tokens import left_over_token
 from helmr_provider._common.versions import AIRFLOW_V_3_3_PLUS
+from helmr_provider.client.errors import HelmrApiError, HelmrConflictError, HelmrError, HelmrGoneError
 from helmr_provider.triggers.base import KWARGS_VERSION, HelmrTrigger
 
 if TYPE_CHECKING:
@@ -59,6 +61,11 @@ class HelmrApprovalTrigger(HelmrTrigger):
         return self.owner is not None
 
     @property
+    def left_over(self) -> str:
+        """What is left when :meth:`kill` fails, and how to end it."""
+        return left_over_token(self.token_id)
+
+    @property
     def ids(self) -> dict[str, str]:
         """What every event says besides how the wait ended."""
         return {"token_id": self.token_id}
@@ -84,7 +91,6 @@ class HelmrApprovalTrigger(HelmrTrigger):
         :param client: the triggerer's shared client.
         """
         from helmr_provider._sessions.identity import ownership_member
-        from helmr_provider.client.errors import HelmrApiError
 
         token = await client.tokens.retrieve(self.token_id)
         if not token.is_pending or ownership_member(token.metadata, "owner") != self.owner:
@@ -97,8 +103,7 @@ class HelmrApprovalTrigger(HelmrTrigger):
         else:
             self.log.info("Cancelled token %s.", self.token_id)
 
-    async def _outcome(self) -> dict[str, str]:
-        from helmr_provider.client.errors import HelmrError
+    async def _outcome(self) -> dict[str, Any]:
         from helmr_provider.triggers._shared_client import shared_client
 
         outcome = await super()._outcome()
@@ -169,7 +174,6 @@ class HelmrApprovalTrigger(HelmrTrigger):
         await client.waiter.until(WaitKey("approval", self.token_id), complete, lambda _: True)
 
     async def _complete(self, client: AsyncHelmrClient, answer: Answer) -> None:
-        from helmr_provider.client.errors import HelmrConflictError, HelmrGoneError
 
         try:
             await client.tokens.complete(self.token_id, answer.data)

@@ -1,17 +1,18 @@
-"""What all Helmr triggers have in common: how they are stored, when they give up, and what being killed means."""
+"""Base class of the triggers: how they are stored, when they give up, and what a kill ends."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import time
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from helmr_provider._common.versions import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
-from helmr_provider.client.durations import seconds as duration_seconds
+from helmr_provider._common.cleanup import clean_up_async
+from helmr_provider._common.task_state import task_state
+from helmr_provider._common.versions import AIRFLOW_V_3_3_PLUS
+from helmr_provider.client.errors import HelmrAuthError, HelmrTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -20,13 +21,6 @@ if TYPE_CHECKING:
 
 KWARGS_VERSION: Final = 1
 EVENT_SCHEMA: Final = 1
-
-# How Airflow resumes a task without an event, and what it gives as the reason after its own limit.
-TRIGGER_FAILED: Final = "__fail__"
-TRIGGER_TIMED_OUT: Final = frozenset({"Trigger timeout", "Trigger/execution timeout"})
-
-# The trigger's event has to reach the worker first, past a busy triggerer and scheduler.
-_BACKSTOP_SECONDS: Final = 120.0
 
 # States of a deferred task before Airflow 3.3 that only a user's fail, success or clear brings about; the others are
 # passed through when the task resumes, too.
@@ -65,6 +59,11 @@ class HelmrTrigger(BaseTrigger):
         return False
 
     @property
+    def left_over(self) -> str:
+        """What goes on when :meth:`kill` fails, and how to end it."""
+        return "nothing."
+
+    @property
     def ids(self) -> Mapping[str, str | int]:
         """What every event says besides how the wait ended: ids, and how far something was read."""
         return {}
@@ -85,7 +84,7 @@ class HelmrTrigger(BaseTrigger):
         """
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Fire the one event: ``ended``, ``timeout``, or ``error`` when waiting on is pointless."""
+        """Fire the one event: ``ended``, ``timeout`` with the deadline, or ``error`` when the wait cannot continue."""
         event = {"schema": EVENT_SCHEMA, **await self._outcome(), **self.ids}
         # Airflow may call on_kill when it has handled the event; by then nothing is left that may be killed.
         self._fired = True
@@ -100,11 +99,9 @@ class HelmrTrigger(BaseTrigger):
         if not AIRFLOW_V_3_3_PLUS and not self._past_deadline():
             await self._kill(unless_deferred=False)
 
-    async def _outcome(self) -> dict[str, str]:
-        from helmr_provider.client.errors import HelmrAuthError, HelmrError, HelmrTimeoutError
-
+    async def _outcome(self) -> dict[str, Any]:
         if self._past_deadline():
-            return {"status": "timeout"}
+            return self._timed_out()
         try:
             try:
                 await self._watch_shared()
@@ -112,12 +109,18 @@ class HelmrTrigger(BaseTrigger):
                 # The shared client can be older than the key. It is retired now; the next one fetches the connection.
                 await self._watch_shared()
         except HelmrTimeoutError:
-            return {"status": "timeout"}
-        except HelmrError as error:
-            # The text stays in the task's log: an event holds ids only.
-            self.log.error("Waiting on connection %s is over: %s", self.helmr_conn_id, error)  # noqa: TRY400 - no traceback in a user's log
-            return {"status": "error", "error": type(error).__name__}
+            return self._timed_out()
+        except Exception as error:  # noqa: BLE001 - the event names it, and the log has it
+            # A trigger that ends without an event fails its task with a traceback that explains nothing. The text stays
+            # in the task's log: an event holds ids only.
+            name, said = type(error).__name__, " ".join(str(error).split())
+            self.log.error("Waiting on connection %s is over: %s: %s", self.helmr_conn_id, name, said)  # noqa: TRY400 - no traceback in a user's log
+            return {"status": "error", "error": name}
         return {"status": "ended"}
+
+    def _timed_out(self) -> dict[str, Any]:
+        # ``dag.test()`` hands over nothing but the event.
+        return {"status": "timeout", "deadline": self.deadline}
 
     async def _watch_shared(self) -> None:
         from helmr_provider.triggers._shared_client import shared_client
@@ -147,11 +150,12 @@ class HelmrTrigger(BaseTrigger):
             meant = unless_deferred
         if not meant:
             return
-        try:
+
+        async def kill() -> None:
             async with shared_client(self.helmr_conn_id) as client:
                 await self.kill(client)
-        except Exception:
-            self.log.exception("Could not end what the task had started in Helmr")
+
+        await clean_up_async(kill, log=self.log, left_over=self.left_over)
 
     async def _is_meant(self, *, unless_deferred: bool) -> bool:
         """Tell whether a user has ended the deferred task."""
@@ -163,12 +167,9 @@ class HelmrTrigger(BaseTrigger):
         """Ask Airflow for the state of the deferred task; ``None`` means that it was cleared."""
         from asgiref.sync import sync_to_async
 
-        ti = self.task_instance
-        if ti is None:
+        if (ti := self.task_instance) is None:
             raise LookupError("this trigger does not belong to a task")
-        look_up = _state_of_airflow_3 if AIRFLOW_V_3_0_PLUS else _state_of_airflow_2
-        state = await sync_to_async(look_up)(ti)
-        return None if state is None else str(getattr(state, "value", state))
+        return await sync_to_async(task_state)(ti)
 
 
 def stored_form(trigger: Any) -> tuple[str, dict[str, Any]]:
@@ -183,58 +184,3 @@ def stored_form(trigger: Any) -> tuple[str, dict[str, Any]]:
         if getattr(trigger, name) != parameter.default
     }
     return f"{cls.__module__}.{cls.__qualname__}", {**stored, "version": KWARGS_VERSION}
-
-
-def _state_of_airflow_3(ti: Any) -> Any:
-    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-
-    states = RuntimeTaskInstance.get_task_states(
-        dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
-    )
-    # One task instance was asked for; its key depends on whether it is mapped.
-    return next(iter(states.get(ti.run_id, {}).values()), None)
-
-
-def _state_of_airflow_2(ti: Any) -> Any:
-    from airflow.models.taskinstance import TaskInstance
-    from airflow.utils.session import create_session
-
-    with create_session() as session:
-        return (
-            session.query(TaskInstance.state)
-            .filter_by(dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index)
-            .scalar()
-        )
-
-
-def deadline_of(
-    ti: Any, *, timeout: timedelta | float | str | None = None, execution_timeout: timedelta | None = None
-) -> float | None:
-    """Return when a task gives up, in seconds since the epoch: the earlier one of its limits.
-
-    Airflow 3 does not enforce ``execution_timeout`` while a task is deferred, and grants it anew when the task resumes.
-    Airflow 2 does enforce it, but then the task cannot cancel anything any more: there, the deadline lies a little
-    before Airflow's.
-
-    :param ti: the task instance; limits count from its start, before any deferral.
-    :param timeout: limit of the operator; timedelta, seconds, or text.
-    :param execution_timeout: limit of the task.
-    """
-    limits: list[float] = []
-    if timeout is not None:
-        limits.append(duration_seconds(timeout, "timeout"))
-    if execution_timeout is not None:
-        seconds = execution_timeout.total_seconds()
-        limits.append(seconds if AIRFLOW_V_3_0_PLUS else seconds - min(30.0, seconds / 10))
-    if not limits:
-        return None
-    started = getattr(ti, "start_date", None)
-    return (time.time() if started is None else started.timestamp()) + min(limits)
-
-
-def backstop(deadline: float | None) -> timedelta | None:
-    """Return the limit to defer with: when even the trigger's own deadline is not noticed.
-
-    :param deadline: of the trigger, in seconds since the epoch.
-    """
-    return None if deadline is None else timedelta(seconds=max(0.0, deadline - time.time()) + _BACKSTOP_SECONDS)

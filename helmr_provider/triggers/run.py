@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Literal
 
+from helmr_provider._common.cancel_reasons import USER
 from helmr_provider._common.metrics import RUNS_CANCELLED, SESSIONS_CANCELLED, count
+from helmr_provider._sessions.identity import ownership_member
+from helmr_provider._sessions.ownership import INPUT_PENDING, left_over
+from helmr_provider.client.errors import HelmrConflictError
 from helmr_provider.triggers.base import KWARGS_VERSION, HelmrTrigger
 
 if TYPE_CHECKING:
@@ -56,6 +60,11 @@ class HelmrRunTrigger(HelmrTrigger):
         return None not in {self.cancel_on_kill, self.owner, self.session_id}
 
     @property
+    def left_over(self) -> str:
+        """What goes on when :meth:`kill` fails, and how to end it."""
+        return left_over(self.session_id, self.run_id, whole_session=self.cancel_on_kill == "session")
+
+    @property
     def ids(self) -> dict[str, str]:
         """What every event says besides how the wait ended."""
         return {"run_id": self.run_id} | ({"log_cursor": self.log_cursor} if self.log_cursor else {})
@@ -84,17 +93,13 @@ class HelmrRunTrigger(HelmrTrigger):
 
         :param client: the triggerer's shared client.
         """
-        from helmr_provider._sessions.identity import ownership_member
-        from helmr_provider._sessions.ownership import INPUT_PENDING
-        from helmr_provider.client.errors import HelmrConflictError
-
         if self.session_id is None:
             return
         session = await client.sessions.retrieve(self.session_id)
         if ownership_member(session.metadata, "owner") != self.owner:
             self.log.info("Session %s belongs to another try now; it is left alone.", self.session_id)
             return
-        reason = "the Airflow task was ended by a user"
+        reason = USER
         if self.cancel_on_kill == "session":
             try:
                 await client.sessions.open(self.session_id).cancel(reason=reason)

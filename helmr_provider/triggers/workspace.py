@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from uuid import uuid4
 
 from helmr_provider._logs.exec_logs import PAGE, STREAMS, Output, advances
+from helmr_provider._workspaces.ownership import left_over_exec
+from helmr_provider.client.errors import HelmrConflictError, HelmrGoneError, HelmrPermissionError
 from helmr_provider.triggers.base import KWARGS_VERSION, HelmrTrigger
 
 if TYPE_CHECKING:
@@ -69,6 +71,11 @@ class HelmrExecTrigger(HelmrTrigger):
         return self.stop_on_kill and self.owner is not None
 
     @property
+    def left_over(self) -> str:
+        """What goes on when :meth:`kill` fails, and how to end it."""
+        return left_over_exec(self.workspace_id, self.exec_id)
+
+    @property
     def ids(self) -> Mapping[str, str | int]:
         """What every event says besides how the wait ended."""
         read = {f"{stream}_cursor": cursor for stream, cursor in self._output.cursors.items()}
@@ -114,7 +121,6 @@ class HelmrExecTrigger(HelmrTrigger):
         self.log.info("Exec %s was %s.", self.exec_id, "stopped with its workspace" if stopped else "left alone")
 
     async def _next_lines(self, handle: AsyncExecHandle, stream: str, found: Exec) -> list[str] | None:
-        from helmr_provider.client.errors import HelmrGoneError
 
         source = handle.stdout if stream == "stdout" else handle.stderr
         position = self._output.position(stream)
@@ -206,7 +212,6 @@ class HelmrWorkspaceTrigger(HelmrTrigger):
         return look
 
     async def _is_free(self, client: AsyncHelmrClient) -> bool:
-        from helmr_provider.client.errors import HelmrPermissionError
 
         handle = client.workspaces.open(self.workspace_id)
         if not all(found.is_terminal for found in await handle.execs.list()):
@@ -229,7 +234,6 @@ class HelmrWorkspaceTrigger(HelmrTrigger):
 
     async def _is_running(self, client: AsyncHelmrClient) -> bool:
         from helmr_provider._workspaces.ownership import BUSY
-        from helmr_provider.client.errors import HelmrConflictError
 
         try:
             return (await client.workspaces.connect(self.workspace_id)).is_running

@@ -22,6 +22,7 @@ from helmr_provider._common.metrics import (
 from helmr_provider.triggers import _shared_client as sharing
 from tests.support.session_tasks import LIVE, a_task
 from tests.support.task_attempts import deferred, fire
+from tests.support.task_states import airflow_says
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,7 +84,10 @@ def in_triggerer(monkeypatch: pytest.MonkeyPatch) -> Backend:
 
 
 @pytest.mark.usefixtures("helmr_connection")
-def test_starting_adopting_and_giving_up_a_session_are_counted(in_workers: Backend) -> None:
+def test_starting_adopting_and_giving_up_a_session_are_counted(
+    in_workers: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    airflow_says(monkeypatch, "failed")
     task = a_task(**LIVE, deferrable=True, retries=3)
     deferred(task.start().execute())
     assert in_workers.sent == [(SESSIONS_STARTED, 1, {"helmr_conn_id": "helmr_default"})]
@@ -94,7 +98,10 @@ def test_starting_adopting_and_giving_up_a_session_are_counted(in_workers: Backe
 
 
 @pytest.mark.usefixtures("helmr_connection")
-def test_of_an_author_s_session_the_cancelled_run_is_counted(in_workers: Backend) -> None:
+def test_of_an_author_s_session_the_cancelled_run_is_counted(
+    in_workers: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    airflow_says(monkeypatch, "failed")
     attempt = a_task(**LIVE, deferrable=True, external_id="mine").start()
     deferred(attempt.execute())
     attempt.operator.on_kill()

@@ -28,7 +28,7 @@ async def test_what_ends_in_the_background_by_mistake_is_told_in_the_log(
     monkeypatch.setattr(Worker, "dispatch", broken)
     with LocalControlPlane():
         until(lambda: "a mistake of ours" in caplog.text)
-    assert "goes on without" in caplog.text
+    assert "continues without" in caplog.text
 
 
 async def test_a_start_that_fails_leaves_no_database_open() -> None:

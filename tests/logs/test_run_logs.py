@@ -116,7 +116,7 @@ def test_a_chunk_that_cannot_be_decoded_is_passed_over() -> None:
     log = Log()
     lines = RunLogLines(log)
     broken = LogChunk(id="1", stream="stdout", content_base64="abc", at=datetime.now(UTC))
-    with pytest.raises(ValueError, match="padding"):
+    with pytest.raises(HelmrProtocolError, match="not base64"):
         lines.take(broken)
     lines.take(broken)
     lines.take(chunk(2, b"next\n"))

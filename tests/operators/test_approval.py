@@ -444,34 +444,6 @@ def test_a_lost_trigger_withdraws_the_question_unless_a_retry_waits_for_it(
     assert token_of(client, attempt).status == status
 
 
-@pytest.mark.parametrize(("retried", "status"), [(True, "pending"), (False, "cancelled")])
-def test_a_killed_worker_withdraws_the_question_unless_a_retry_waits_for_it(
-    client: HelmrClient, retried: bool, status: str
-) -> None:
-    task = a_question()
-    task.max_tries = 1 if retried else 0
-    attempt = task.start()
-    asked(attempt)
-    attempt.operator.on_kill()
-    assert token_of(client, attempt).status == status
-
-
-def test_a_task_that_is_killed_cancels_only_a_token_of_its_own(client: HelmrClient) -> None:
-    task = a_question()
-    task.max_tries = 0
-    attempt = task.start()
-    asked(attempt)
-    other = client.tokens.create().id
-    attempt.operator._begun["token_id"] = other
-    attempt.operator.on_kill()
-    assert client.tokens.retrieve(other).is_pending
-
-
-def test_a_task_that_is_killed_before_it_has_asked_has_nothing_to_cancel(control_plane: LocalControlPlane) -> None:
-    a_question().start().operator.on_kill()
-    assert control_plane.journal == []
-
-
 # Notifiers
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from helmr_provider._common.deferrable import deadline_of
 from helmr_provider.operators.approval import HelmrApprovalOperator
 from helmr_provider.operators.schedule import HelmrCreateScheduleOperator
 from helmr_provider.operators.session import (
@@ -27,7 +28,6 @@ from helmr_provider.sensors.run import HelmrRunSensor
 from helmr_provider.sensors.session import HelmrSessionSensor
 from helmr_provider.sensors.token import HelmrTokenSensor
 from helmr_provider.sensors.workspace import HelmrWorkspaceSensor
-from helmr_provider.triggers.base import deadline_of
 from tests.support.session_tasks import a_task, starts
 from tests.support.task_contexts import context
 

@@ -57,9 +57,9 @@ def test_a_run_that_failed_fails_the_task_for_good_and_says_why(client: HelmrCli
 
 
 @MODES
-def test_with_soft_fail_a_run_that_failed_skips_the_task_and_says_why(client: HelmrClient, how: dict[str, Any]) -> None:
+def test_with_soft_fail_a_run_that_failed_fails_the_task(client: HelmrClient, how: dict[str, Any]) -> None:
     started = client.sessions.start("fail", {"message": "no such repository"})
-    with pytest.raises(AirflowSkipException, match="no such repository"):
+    with pytest.raises(AirflowFailException, match="no such repository"):
         a_sensor(started.run.id, soft_fail=True, **how).start().finish()
 
 

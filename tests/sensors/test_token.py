@@ -131,18 +131,37 @@ def test_a_wrong_key_fails_for_good_in_one_line(
     assert "hlmr_sk_" not in str(refused.value)
 
 
-@pytest.mark.parametrize("soft", ["soft_fail", "never_fail"])
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_a_soft_failure_skips_and_says_why(soft: str, deferrable: bool, client: HelmrClient, token_id: str) -> None:
+@pytest.mark.parametrize(
+    ("soft", "raised"), [("soft_fail", AirflowFailException), ("never_fail", AirflowSkipException)]
+)
+def test_what_can_never_succeed_is_skipped_by_never_fail_only(
+    soft: str, raised: type[Exception], deferrable: bool, client: HelmrClient, token_id: str
+) -> None:
     client.tokens.cancel(token_id)
-    with pytest.raises(AirflowSkipException, match="was cancelled"):
+    with pytest.raises(raised, match="was cancelled"):
         start(token_id, deferrable=deferrable, **{soft: True}).finish()
 
 
-def test_a_soft_failure_while_deferred_skips_and_says_why(
+@pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.parametrize("wrong", ["connection", "key", "id"])
+def test_soft_fail_does_not_skip_what_is_configured_wrongly(
+    wrong: str, deferrable: bool, token_id: str, control_plane: LocalControlPlane, connect: Callable[..., str]
+) -> None:
+    options: dict[str, Any] = {"soft_fail": True, "deferrable": deferrable}
+    if wrong == "connection":
+        options["helmr_conn_id"] = "nowhere"
+    if wrong == "key":
+        connect("refused", host=control_plane.url, password="hlmr_sk_wrong")
+        options["helmr_conn_id"] = "refused"
+    with pytest.raises(AirflowFailException):
+        start("None" if wrong == "id" else token_id, **options).finish()
+
+
+def test_never_fail_while_deferred_skips_and_says_why(
     client: HelmrClient, token_id: str, logged: Callable[[], str]
 ) -> None:
-    sensor = start(token_id, deferrable=True, soft_fail=True)
+    sensor = start(token_id, deferrable=True, never_fail=True)
     deferral = deferred(sensor)
     client.tokens.cancel(token_id)
     with pytest.raises(AirflowSkipException):

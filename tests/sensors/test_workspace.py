@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout
 
 from helmr_provider.sensors.workspace import HelmrWorkspaceSensor
 from tests.support.task_attempts import both_ways, deferred, fire, overdue
@@ -112,9 +112,9 @@ def test_another_end_of_a_command_fails_for_good(client: HelmrClient, workspace:
         sensing(workspace, exec_id=found.id, deferrable=deferrable).start().finish()
 
 
-def test_or_skips_the_task_with_soft_fail(client: HelmrClient, workspace: str) -> None:
+def test_soft_fail_does_not_skip_a_state_that_cannot_come(client: HelmrClient, workspace: str) -> None:
     found = client.workspaces.open(workspace).exec(["no-such-program"])
-    with pytest.raises(AirflowSkipException, match="has ended as failed"):
+    with pytest.raises(AirflowFailException, match="has ended as failed"):
         sensing(workspace, exec_id=found.id, soft_fail=True).start().finish()
 
 

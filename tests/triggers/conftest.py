@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from blockbuster import blockbuster_ctx
 
+from helmr_provider._common import cleanup
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -25,3 +27,10 @@ def nothing_blocks_the_event_loop() -> Iterator[None]:
     """Raise from every call that would block the loop that it is made on."""
     with blockbuster_ctx(scanned_modules=ON_THE_LOOP):
         yield
+
+
+@pytest.fixture(autouse=True)
+def clean_ups_give_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Repeat no clean-up for minutes: an outage of a test lasts until the test ends it."""
+    monkeypatch.setattr(cleanup, "_FIRST_GAP", 0.01)
+    monkeypatch.setattr(cleanup, "_TOTAL_SECONDS", 0.05)

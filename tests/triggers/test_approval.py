@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,9 @@ from blockbuster import blockbuster_ctx
 from helmr_provider._approvals.hitl import AVAILABLE
 from helmr_provider._approvals.question import Question
 from helmr_provider.client import AsyncHelmrClient
-from helmr_provider.triggers import approval, base
+from helmr_provider.triggers import approval
 from helmr_provider.triggers.approval import HelmrApprovalTrigger
+from tests.support import task_states
 from tests.support.required_actions import RequiredActions
 from tests.support.task_attempts import stored
 
@@ -215,7 +217,9 @@ async def test_an_answer_is_not_overruled_by_the_default(ask: Any, people: Any) 
 
 async def test_without_a_default_the_worker_is_told_of_the_deadline(ask: Any) -> None:
     asked = await ask(deadline=time.time() + 0.1)
-    assert await asked.events() == [{"schema": 1, "status": "timeout", "token_id": asked.token_id}]
+    assert await asked.events() == [
+        {"schema": 1, "status": "timeout", "deadline": asked.trigger.deadline, "token_id": asked.token_id}
+    ]
     assert (await asked.token()).is_pending
 
 
@@ -235,11 +239,7 @@ async def test_at_the_deadline_a_control_plane_that_is_down_is_left_to_the_worke
 def airflow_says(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
     """Let Airflow answer with a task state."""
 
-    def say(state: str | None) -> None:
-        for name in ("_state_of_airflow_3", "_state_of_airflow_2"):
-            monkeypatch.setattr(base, name, lambda ti: state)
-
-    return say
+    return partial(task_states.airflow_says, monkeypatch)
 
 
 async def kill(waiting: asyncio.Task[Any], trigger: HelmrApprovalTrigger) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from blockbuster import BlockingError
@@ -78,9 +78,8 @@ class Blocking(HelmrTrigger):
 
 @pytest.mark.usefixtures("helmr_connection")
 def test_a_trigger_that_blocks_is_found() -> None:
-    async def run() -> None:
-        async for _ in Blocking(helmr_conn_id="helmr_default").run():
-            pass
+    async def run() -> dict[str, Any]:
+        events = [event.payload async for event in Blocking(helmr_conn_id="helmr_default").run()]
+        return dict(events[0])
 
-    with pytest.raises(BlockingError):
-        asyncio.run(run())
+    assert asyncio.run(run())["error"] == BlockingError.__name__

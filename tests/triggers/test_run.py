@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from helmr_provider._common import task_state
 from helmr_provider._common.versions import AIRFLOW_V_3_0_PLUS
 from helmr_provider.local import faults
 from helmr_provider.triggers import base
@@ -61,12 +62,22 @@ def test_it_fires_at_its_deadline() -> None:
     attempt = a_task(**LIVE, deferrable=True).start()
     deferral = deferred(attempt.execute())
     deferral.trigger.deadline = time.time() + 0.3
-    assert fire(deferral) == {"schema": 1, "status": "timeout", "run_id": attempt.xcoms["run_id"]}
+    assert fire(deferral) == {
+        "schema": 1,
+        "status": "timeout",
+        "deadline": deferral.trigger.deadline,
+        "run_id": attempt.xcoms["run_id"],
+    }
 
 
 def test_a_deadline_that_has_passed_needs_no_connection() -> None:
     trigger = HelmrRunTrigger(helmr_conn_id="nowhere", run_id="r", deadline=time.time() - 1)
-    assert asyncio.run(first_event(trigger)) == {"schema": 1, "status": "timeout", "run_id": "r"}
+    assert asyncio.run(first_event(trigger)) == {
+        "schema": 1,
+        "status": "timeout",
+        "deadline": trigger.deadline,
+        "run_id": "r",
+    }
 
 
 def test_a_refused_key_is_an_error_event_that_holds_no_secret(
@@ -173,7 +184,7 @@ def airflow_says(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None
                 staticmethod(lambda **asked: {asked["run_ids"][0]: {asked["task_ids"][0]: state}}),
             )
         else:
-            monkeypatch.setattr(base, "_state_of_airflow_2", lambda ti: state)
+            monkeypatch.setattr(task_state, "_find_in_airflow_2", lambda ti: [state])
 
     return say
 
@@ -343,3 +354,29 @@ async def first_event(trigger: HelmrRunTrigger) -> dict[str, Any]:
 async def until_asked_for(control_plane: LocalControlPlane, operation: str) -> None:
     # The control plane lives in another thread, which cannot set an event of this loop.
     await asyncio.to_thread(wait_until_asked_for, control_plane, operation)
+
+
+# Mistakes and surprises
+
+
+@pytest.mark.parametrize("how", ["connection", "mistake"])
+def test_whatever_goes_wrong_becomes_an_error_event_and_one_line(
+    how: str,
+    task_log: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+    airflow_db: object,
+    helmr_connection: str,
+) -> None:
+    async def break_down(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a mistake of ours\nin two lines")
+
+    conn_id = "no_such_connection"
+    if how == "mistake":
+        conn_id = helmr_connection
+        monkeypatch.setattr(HelmrRunTrigger, "watch", break_down)
+    event = asyncio.run(first_event(HelmrRunTrigger(helmr_conn_id=conn_id, run_id="r")))
+    name = {"connection": "AirflowNotFoundException", "mistake": "ZeroDivisionError"}[how]
+    assert event == {"schema": 1, "status": "error", "error": name, "run_id": "r"}
+    log = task_log()
+    assert "Traceback" not in log
+    assert log.count(f"is over: {name}: ") == 1

@@ -70,7 +70,9 @@ async def test_a_token_that_ended_before_is_noticed(helmr_connection: str, clien
 async def test_the_deadline_is_an_event(helmr_connection: str, client: AsyncHelmrClient) -> None:
     token_id = (await client.tokens.create()).id
     trigger = HelmrTokenTrigger(token_id=token_id, helmr_conn_id=helmr_connection, deadline=time.time() + 0.2)
-    assert await events(trigger) == [{"schema": 1, "status": "timeout", "token_id": token_id}]
+    assert await events(trigger) == [
+        {"schema": 1, "status": "timeout", "deadline": trigger.deadline, "token_id": token_id}
+    ]
     assert (await client.tokens.retrieve(token_id)).is_pending, "a token is not ours to cancel"
 
 

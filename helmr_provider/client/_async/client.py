@@ -58,7 +58,7 @@ class AsyncHelmrClient:
     :param cert: path of a client certificate with its key, or the paths of certificate and key.
     :param proxy: proxy URL; the proxy variables of the environment when left out.
     :param headers: more request headers.
-    :param max_streams: event streams that waits may hold at once; 0 makes waits poll.
+    :param max_streams: event streams that waits may hold at the same time; 0 makes waits poll.
     :raises HelmrConfigError: an option does not fit (contract/behaviour.md section 16).
     """
 
@@ -125,7 +125,7 @@ class AsyncHelmrClient:
 
     @property
     def max_streams(self) -> int:
-        """Event streams that waits may hold at once."""
+        """Event streams that waits may hold at the same time."""
         return self.stream_slots.budget
 
     @cached_property
@@ -193,7 +193,7 @@ class AsyncHelmrClient:
 
         :param project_id: project id or slug; for user-session credentials only.
         :param environment_id: environment id or slug.
-        :raises HelmrConfigError: only one of them is given.
+        :raises HelmrConfigError: only one of them is set.
         """
         check_scope(project_id, environment_id)
         context = self.transport.context

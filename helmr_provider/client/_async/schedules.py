@@ -161,7 +161,7 @@ class AsyncSchedules:
         return await self._schedule("deactivateSchedule", schedule)
 
     async def delete(self, schedule: str | Schedule) -> None:
-        """Delete a schedule (deleteSchedule). What it started goes on.
+        """Delete a schedule (deleteSchedule). Sessions that it started continue.
 
         :param schedule: schedule id, or a schedule.
         :raises HelmrNotFoundError: no such schedule in this environment.

@@ -160,7 +160,7 @@ class AsyncSessions:
 
         :param session: session id (a plain text is always an id), or a snapshot or handle.
         :param external_id: the session's external id instead.
-        :raises ValueError: not exactly one of the two is given, or it is blank.
+        :raises ValueError: both or neither are passed, or it is blank.
         """
         if isinstance(session, AsyncSessionHandle):
             return AsyncSessionHandle(self._client, session.address)
@@ -290,7 +290,7 @@ class AsyncSessionHandle:
         :param metadata: JSON object.
         :param tags: at most 10.
         :param expires_at: only later than the one it has; an aware datetime or ISO 8601 text.
-        :raises ValueError: nothing is given, or a value does not fit; nothing was sent.
+        :raises ValueError: no member is passed, or a value does not fit; nothing was sent.
         :raises HelmrConflictError: the session is over.
         """
         return await self._snapshot("patchSession", update_body(metadata, tags, expires_at))

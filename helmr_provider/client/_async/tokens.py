@@ -1,4 +1,4 @@
-"""Tokens: what a run, or a DAG, waits for until somebody answers (contract/behaviour.md section 11)."""
+"""Tokens: answers that a run or a DAG waits for (contract/behaviour.md section 11)."""
 
 from __future__ import annotations
 

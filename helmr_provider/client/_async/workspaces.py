@@ -174,7 +174,7 @@ class AsyncWorkspaceHandle:
 
         :param metadata: JSON object.
         :param tags: at most 10.
-        :raises ValueError: nothing is given, or a value does not fit; nothing was sent.
+        :raises ValueError: no member is passed, or a value does not fit; nothing was sent.
         """
         return await self._workspace("patchWorkspace", update_workspace_body(metadata, tags))
 

@@ -66,7 +66,7 @@ class Runs:
 
         :param run: run id, or a handle or snapshot.
         :param timeout: timedelta, seconds, or text such as ``"1h"``; None waits for as long as it takes.
-        :raises HelmrTimeoutError: the deadline passed. The run goes on.
+        :raises HelmrTimeoutError: the deadline passed. The run continues.
         :raises HelmrNotFoundError: no such run in this environment.
         """
         limit = None if timeout is None else seconds(timeout, "timeout")
@@ -83,7 +83,7 @@ class Runs:
         :param runs: run ids, handles or snapshots; one that stands twice counts once.
         :param timeout: timedelta, seconds, or text such as ``"1h"``, for all of them; None waits for as long as it
             takes.
-        :raises HelmrTimeoutError: the deadline passed; ``pending`` has the ids of those that go on.
+        :raises HelmrTimeoutError: the deadline passed; ``pending`` has the ids of those that continue.
         :raises HelmrNotFoundError: a run is missing; raised after the others were yielded.
         """
         ids = list(dict.fromkeys(run_id_of(run) for run in runs))
@@ -104,7 +104,7 @@ class Runs:
 
         :param run: run id, or a handle or snapshot.
         :param reason: text for the event.
-        :param force: do not wait for the worker to let go.
+        :param force: do not wait until the worker has stopped.
         :param idempotency_key: sent as given; the same key with another body is a conflict.
         :raises HelmrNotFoundError: no such run in this environment.
         """

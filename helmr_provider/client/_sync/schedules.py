@@ -162,7 +162,7 @@ class Schedules:
         return self._schedule("deactivateSchedule", schedule)
 
     def delete(self, schedule: str | Schedule) -> None:
-        """Delete a schedule (deleteSchedule). What it started goes on.
+        """Delete a schedule (deleteSchedule). Sessions that it started continue.
 
         :param schedule: schedule id, or a schedule.
         :raises HelmrNotFoundError: no such schedule in this environment.

@@ -161,7 +161,7 @@ class Sessions:
 
         :param session: session id (a plain text is always an id), or a snapshot or handle.
         :param external_id: the session's external id instead.
-        :raises ValueError: not exactly one of the two is given, or it is blank.
+        :raises ValueError: both or neither are passed, or it is blank.
         """
         if isinstance(session, SessionHandle):
             return SessionHandle(self._client, session.address)
@@ -291,7 +291,7 @@ class SessionHandle:
         :param metadata: JSON object.
         :param tags: at most 10.
         :param expires_at: only later than the one it has; an aware datetime or ISO 8601 text.
-        :raises ValueError: nothing is given, or a value does not fit; nothing was sent.
+        :raises ValueError: no member is passed, or a value does not fit; nothing was sent.
         :raises HelmrConflictError: the session is over.
         """
         return self._snapshot("patchSession", update_body(metadata, tags, expires_at))

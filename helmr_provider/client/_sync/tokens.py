@@ -1,5 +1,5 @@
 # Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
-"""Tokens: what a run, or a DAG, waits for until somebody answers (contract/behaviour.md section 11)."""
+"""Tokens: answers that a run or a DAG waits for (contract/behaviour.md section 11)."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def chunk_or_end(frame: ServerSentEvent, operation: str) -> StreamChunk | Stream
     """Read one frame: some bytes, or the end.
 
     :raises WorkspaceStreamTerminalError: what was followed is lost or has failed.
-    :raises WorkspaceStreamError: the server cannot go on.
+    :raises WorkspaceStreamError: the server cannot continue.
     :raises HelmrProtocolError: the frame is none of these. It has no cursor: bytes are not skipped.
     :raises HelmrConnectionError: the stream was cut inside it.
     """

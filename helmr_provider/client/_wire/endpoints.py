@@ -72,7 +72,7 @@ class Endpoint:
         return f"{filled}?{urlencode(members)}" if members else filled
 
     def repeatable(self, body: Any) -> bool:
-        """Whether this request may be sent again when nobody knows whether the first one was served.
+        """Whether this request may be sent again when the fate of the first one is unknown.
 
         :param body: the JSON body.
         """

@@ -98,9 +98,9 @@ def event_from_record(record: EventRecord) -> RunEvent:
     :raises HelmrProtocolError: the kind is known, but its attributes do not fit; the error holds the raw text.
     """
     attributes = json_object(record.attributes) or {}
-    told = attributes.get("run_id")
+    named = attributes.get("run_id")
     shared: dict[str, Any] = {
-        "run_id": record.run_id or (told if isinstance(told, str) else ""),
+        "run_id": record.run_id or (named if isinstance(named, str) else ""),
         "at": record.at,
         "cursor": record.id,
         "raw": record,

@@ -53,7 +53,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What goes on the wire.
+    """One HTTP request.
 
     :param operation: operationId, for errors.
     :param method: HTTP method.

@@ -63,7 +63,7 @@ class PublicScope(WireModel):
     ) -> PublicScope:
         """Allow to send records to one input stream.
 
-        :param session: session id, snapshot, or handle; a handle that was opened by external id stands for that.
+        :param session: session id, snapshot, or handle; of a handle that was opened by external id, that id.
         :param stream: name or definition.
         :param correlation_id: the only one the bearer may use.
         :raises ValueError: the name is not one of a stream, or the stream is an output.
@@ -80,7 +80,7 @@ class PublicScope(WireModel):
     ) -> PublicScope:
         """Allow to read the records of one output stream.
 
-        :param session: session id, snapshot, or handle; a handle that was opened by external id stands for that.
+        :param session: session id, snapshot, or handle; of a handle that was opened by external id, that id.
         :param stream: name or definition.
         :param correlation_id: the only one the bearer may use.
         :raises ValueError: the name is not one of a stream, or the stream is an input.
@@ -103,7 +103,7 @@ class PublicScope(WireModel):
 
 
 class PublicAccessToken(WireModel):
-    """A credential for somebody who has no API key (schema PublicAccessToken). It can be neither listed nor revoked.
+    """A credential for users without an API key (schema PublicAccessToken). It can be neither listed nor revoked.
 
     :param public_access_token: the bearer value; shown this once.
     :param scope: what it allows; its session is always named by id.

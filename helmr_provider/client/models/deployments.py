@@ -16,7 +16,7 @@ def _not_reached_is_absent(value: Any) -> Any:
     return None if value == _NOT_REACHED else value
 
 
-# Go's zero time stands for what has not happened (contract/behaviour.md section 21.10).
+# Go's zero time means that something has not happened (contract/behaviour.md section 21.10).
 Reached = Annotated[datetime | None, BeforeValidator(_not_reached_is_absent)]
 
 
@@ -106,7 +106,7 @@ class Deployment(WireModel):
 
 
 class StoredSecret(WireModel):
-    """A secret of the environment, without its value, which nobody can read back (schema Secret)."""
+    """A secret of the environment, without its value, which cannot be read back (schema Secret)."""
 
     project_id: str
     environment_id: str

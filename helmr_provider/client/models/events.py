@@ -37,7 +37,7 @@ class EventRecord(WireModel):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether it reads as the end of the run. A retried run writes ``run.failed`` and goes on."""
+        """Whether it reads as the end of the run. A retried run writes ``run.failed`` and continues."""
         return self.message in TERMINAL_KINDS or self.kind in TERMINAL_KINDS
 
 
@@ -141,7 +141,7 @@ class RunFailedEvent(BaseRunEvent):
 
 
 class RunCancelledEvent(BaseRunEvent):
-    """The run was cancelled, and the worker let go of it."""
+    """The run was cancelled, and the worker has stopped."""
 
     type: Literal["run_cancelled"] = "run_cancelled"
     reason: _Text = None

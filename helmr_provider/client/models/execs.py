@@ -15,7 +15,7 @@ _MATERIALIZATION = AliasChoices("materialization_id", "workspace_mount_id")
 class Exec(WireModel):
     """A command at one moment (schema Exec).
 
-    :param env_shape: the environment it was given, values included: no place for secrets.
+    :param env_shape: its environment variables, values included: no place for secrets.
     :param state: materializing or queued, then running, and at the end exited, terminated, lost or failed.
     :param exit_code: of one that exited by itself; a signal ends it without.
     :param error: ``{}`` unless it failed or was lost.

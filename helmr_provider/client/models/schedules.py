@@ -11,7 +11,7 @@ from helmr_provider.client.models.base import Instant, OptionalText, WireModel
 
 
 class Schedule(WireModel):
-    """A schedule at one moment (schema Schedule). The run options it was given are not shown.
+    """A schedule at one moment (schema Schedule). Its run options are not shown.
 
     :param type: imperative, or declarative for one from the source of a task, which can only be read.
     :param deduplication_key: what names it; of imperative ones only.
@@ -58,7 +58,7 @@ class ScheduledRunPayload(WireModel):
 
     @classmethod
     def parse(cls, payload: Any) -> Self:
-        """Read the payload that a task was given.
+        """Read the payload of a scheduled run.
 
         :param payload: the JSON object, as the task received it.
         :raises PayloadValidationError: it is not one of a scheduled run.

@@ -69,7 +69,7 @@ class Materialization(WireModel):
 
     @property
     def is_running(self) -> bool:
-        """Whether commands run at once."""
+        """Whether commands run immediately."""
         return self.state == "running"
 
     @property

@@ -1,4 +1,4 @@
-"""The API as an ASGI application: what every request passes, in the server's order.
+"""The API as an ASGI application, with the checks of every request in the server's order.
 
 Body size, API version, path and method, credentials, scope, then the operation itself.
 """
@@ -72,7 +72,7 @@ class Api:
         async def versioned(message: Message) -> None:
             if message["type"] == "http.response.start":
                 Journal.amend(slot, status=message["status"])
-                # The limit on bodies stands in front of the API: its refusal alone names no version.
+                # The limit on bodies is checked before the API: only its refusal names no version.
                 added = [] if too_large else [(b"helmr-api-version", API_VERSION.encode()), *self._cors(asked)]
                 message = {**message, "headers": [*message.get("headers", ()), *added]}
             await send(message)
@@ -125,7 +125,7 @@ class Api:
         )
 
     def _cors(self, asked: _Asked) -> list[tuple[bytes, bytes]]:
-        """Return the headers with which public routes allow the console's own pages, and nobody else's."""
+        """Return the CORS headers of public routes, which allow only the console's own origin."""
         origin = asked.headers.get("origin")
         if origin is None or not asked.path.startswith(_PUBLIC) or origin != self._core.public_url:
             return []

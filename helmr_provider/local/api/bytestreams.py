@@ -110,7 +110,7 @@ def require_execution(request: ApiRequest) -> None:
     :raises ApiError: 501.
     """
     if not request.core.executes:
-        raise ApiError(501, "this local control plane runs no commands: it was told not to, or others can reach it")
+        raise ApiError(501, "this local control plane runs no commands: they are disabled, or others can reach it")
 
 
 def refuse_project(members: dict[str, Any]) -> None:

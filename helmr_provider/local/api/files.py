@@ -46,7 +46,7 @@ async def list_workspace_files(request: ApiRequest) -> ASGIApp:
 
 
 async def stat_workspace_file(request: ApiRequest) -> ASGIApp:
-    """Tell what stands at a path (statWorkspaceFile)."""
+    """Describe the file at a path (statWorkspaceFile)."""
     asked = await _asked(request, "stat workspace file", _required_path(request))
     return answer({"entry": _rendered(asked.entry(), named=False)})
 
@@ -86,7 +86,7 @@ class _Asked(NamedTuple):
     entries: dict[str, Entry]
 
     def entry(self) -> Entry:
-        """Return what stands at the path.
+        """Return the entry at the path.
 
         :raises ApiError: 404 if nothing does.
         """

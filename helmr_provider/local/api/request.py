@@ -39,7 +39,7 @@ class ApiRequest:
     :param starter: starts sessions.
     :param scope: the ASGI scope.
     :param params: what the path's placeholders stand for.
-    :param caller: who asks; on public routes a caller without environment and scopes.
+    :param caller: the caller; on public routes a caller without environment and scopes.
     :param note_body: tells the journal the parsed body.
     """
 

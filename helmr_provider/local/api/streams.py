@@ -75,7 +75,7 @@ async def list_session_output_records(request: ApiRequest) -> ASGIApp:
 
 
 async def read_session_output_record(request: ApiRequest) -> ASGIApp:
-    """Return the first output record after a sequence, or null at once (readSessionOutputRecord)."""
+    """Return the first output record after a sequence, or null without waiting (readSessionOutputRecord)."""
     rows = _records(request, "output", 1)
     return answer({"record": streams.rendered_record(rows[0]) if rows else None})
 

@@ -1,4 +1,4 @@
-"""Time as the control plane counts it: whole microseconds since the epoch, written the way Go writes them."""
+"""The clock, and instants as microseconds since the epoch and in RFC 3339 as Go writes them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Clock:
         return self._shown + int((_elapsed() - self._since) * self.rate)
 
     def seconds_until(self, instant: int) -> float:
-        """Return how many real seconds pass until the clock shows an instant; infinity if it stands still before."""
+        """Return how many real seconds pass until the clock shows an instant; infinity if it is stopped before."""
         left = instant - self.now()
         if left <= 0:
             return 0.0
@@ -56,7 +56,7 @@ class Clock:
         self.rate = 1.0
 
     def set_rate(self, rate: float) -> None:
-        """Go on from the present so many times as fast as real time; 0 stands still."""
+        """Continue from the present at a multiple of real time; 0 stops the clock."""
         self._shown, self._since = self.now(), _elapsed()
         self.rate = rate
 

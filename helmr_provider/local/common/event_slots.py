@@ -1,4 +1,4 @@
-"""The scarcity of event streams on the real control plane: silent ones hold what publishing needs too."""
+"""The limited event streams of a real control plane: silent followers hold connections that publishing needs."""
 
 from __future__ import annotations
 

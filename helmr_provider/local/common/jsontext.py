@@ -40,7 +40,7 @@ class Number:
 
 
 def dumps(value: object) -> str:
-    """Write a value compactly, members in the order given.
+    """Write a value compactly, members in their order.
 
     :raises ValueError: for a float that JSON cannot write.
     """

@@ -1,4 +1,4 @@
-"""Who waits for what: a topic wakes everybody that waits for it, without a thread or a poll."""
+"""Publish/subscribe notifications between coroutines of one event loop."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ class Notifier:
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
 
     def notify(self, topic: str) -> None:
-        """Wake everybody that waits for the topic."""
+        """Wake all waiters of the topic."""
         for future in self._waiting.pop(topic, ()):
             if not future.done():
                 future.set_result(None)
 
     async def wait(self, topic: str, timeout: float) -> bool:  # noqa: ASYNC109 - silence is an answer here, not an error
-        """Wait until the topic is notified or so many seconds have passed; tell which.
+        """Wait until the topic is notified or a time has passed; return whether it was notified.
 
         What a caller read before calling cannot be outdated: nothing runs between the read and the wait.
         """

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Settings:
-    """What a test may want shorter than the truth.
+    """Times and sizes that a test may shorten.
 
     :param start_and_wait: seconds that start-and-wait waits; a request cannot change it (contract/behaviour.md §21).
     :param keep_alive: seconds of silence after which an event stream sends a comment.
-    :param log_poll: seconds between two looks of a log stream, each followed by a comment.
+    :param log_poll: seconds between two polls of a log stream, each followed by a comment.
     :param stream_limit: seconds after which any stream is ended.
-    :param sweep: seconds between two looks for what has come due: timeouts, expiries, timers, retries, follow-up runs.
+    :param sweep: seconds between two sweeps for what has become due: timeouts, expiries, timers, retries and
+        follow-up runs.
     :param start_latency: seconds during which a start holds the claim on its idempotency key, so that another start
         with the same key is answered 202.
     :param max_body: bytes of a request body.
@@ -21,8 +22,8 @@ class Settings:
     :param schedule_jitter: seconds by which a schedule's fire is late at most; each schedule has its own share.
     :param execute: run the commands of execs and terminals, on this machine as they are. Never done for an address
         that others can reach.
-    :param event_slots: how many followers of events can be silent at once before nothing comes any more; without a
-        limit if None. A small real control plane has 20.
+    :param event_slots: how many followers of events can be silent at the same time before no event is published;
+        without a limit if None. A small real control plane has 20.
     :param request_seconds: seconds after which the connection of an incomplete request is closed.
     :param stream_retention: the newest bytes of an exec's or terminal's stream that stay readable.
     """

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 def routes(core: Core, journal: Journal) -> list[Route]:
     """Return the routes of the pages.
 
-    The pages of sessions, runs, tokens and workspaces answer to whoever knows an id; what lists them, and what changes
-    something, only to this machine.
+    The pages of single sessions, runs, tokens and workspaces answer to everyone who knows the id. Lists and forms
+    answer only to this machine.
     """
 
     async def overview_page(request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""The pages that links to a session, a run or a token lead to."""
+"""The pages of a session, a run and a token."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def run(core: Core, row: Row, *, may_complete: bool) -> Response:
 
 
 def _airflow(metadata: dict[str, Any]) -> str:
-    """Return what the stamp of a task instance says, if the session bears one: anybody may have written it."""
+    """Return the task instance in the session's metadata, if there is one; the text is not trusted."""
     stamp = as_object(metadata.get("airflow"))
     if stamp is None:
         return ""
@@ -111,7 +111,7 @@ def token(core: Core, row: Row, *, may_complete: bool) -> Response:
 
 
 def _question(metadata: dict[str, Any]) -> str:
-    """Return what the token asks, if it says so: anybody may have written it."""
+    """Return the question of a token, if its metadata has one; the text is not trusted."""
     asked = as_object(metadata.get("approval"))
     if asked is None:
         return ""

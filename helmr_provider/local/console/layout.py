@@ -1,4 +1,4 @@
-"""What every page has: its frame, its looks, and how its parts stay up to date."""
+"""The frame and style of every page, its building blocks, and the script that keeps it up to date."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ form.filter button { margin: 0 } nav.pages { display: flex; gap: 1rem; margin-to
   table.facts th { padding-right: .8rem; width: auto }
 }
 """
-# A part that somebody types into or has opened something in is left alone.
+# A part with focus, changed text or open details is not replaced.
 SCRIPT = """
 const typing = () => document.activeElement.tagName === 'BUTTON' ? null : document.activeElement;
 const used = part => part.contains(typing()) || part.querySelector('details[open]') ||
@@ -144,7 +144,7 @@ _TONES = {
 
 
 def page(title: str, body: str, *, live: bool = False, status: int = 200) -> Response:
-    """Answer with a page; whatever looks like a secret is taken out.
+    """Return a page; everything that has the form of a secret is removed.
 
     :param title: its heading, text.
     :param body: HTML.

@@ -1,4 +1,4 @@
-"""The page that links to a workspace lead to: its state, and what was run in it."""
+"""The page of a workspace: its state and its newest commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Queues: the lines in which runs stand until they may execute, and how many of each may at once."""
+"""Queues, and how many of their runs may execute at the same time."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Queue(NamedTuple):
     """A queue that a task declares.
 
     :param name: its name; tasks that name the same one share it.
-    :param concurrency_limit: how many of its runs execute at once, for each environment and concurrency key; without a
-        limit if None. A run that waits does not execute.
+    :param concurrency_limit: how many of its runs execute at the same time, for each environment and concurrency key;
+        without a limit if None. A run that waits does not execute.
     """
 
     name: str

@@ -61,7 +61,7 @@ class TaskDefinition:
     """A deployed task.
 
     :param id: the task id.
-    :param function: the coroutine function; it is given the context and the payload, its result is the run's output.
+    :param function: the coroutine function. It takes the context and the payload; its result is the run's output.
     :param retry: the retry policy of runs that bring none, camelCase as on the wire; None means no retry.
     :param max_duration: seconds that an attempt may run, waits not counted, for runs that bring no limit.
     :param inputs: the input streams that this task declares.

@@ -1,4 +1,4 @@
-"""What a task sees: its context.
+"""The context that a task receives.
 
 **Replay.** Each effect of a task (a log line, a token, a wait, a record, a metadata change) is a numbered *step* of its
 attempt, and each step's result is committed together with its effect. A run that waited when the process died is
@@ -6,7 +6,7 @@ resumed by calling its coroutine again from the start: steps that have a result 
 the coroutine arrives where it waited. What a task does outside its context (reading a file, calling a service, plain
 `asyncio.sleep`) is done again. A coroutine that takes other steps than it took before fails its attempt.
 
-A run that *ran* when the process died is not resumed: nobody can know how far its own effects went. Its execution
+A run that *ran* when the process died is not resumed: it is unknown how far its own effects went. Its execution
 counts as lost, and its next attempt starts with no steps.
 """
 
@@ -48,7 +48,7 @@ class WaitTimedOut(Exception):  # noqa: N818 - named after what happened to the 
 
 @dataclass(frozen=True)
 class TaskToken:
-    """A token as the task that created it sees it; both secrets stay out of its text.
+    """A token that the task has created. Its `repr` shows no secret.
 
     :param id: the token's id.
     :param callback_url: completes the token without credentials.
@@ -187,7 +187,7 @@ class TaskContext:
         *,
         timeout: float | None = None,  # noqa: ASYNC109 - a durable wait, not a cancelled call
     ) -> Any:
-        """Wait until a token is completed and return the completion's data; the run is `waiting` meanwhile.
+        """Wait until a token is completed and return the completion's data; the run is `waiting` until then.
 
         :param token: a token of this environment, or its id.
         :param timeout: seconds after which to wait no longer.
@@ -313,8 +313,8 @@ class TaskContext:
     async def workspace(self) -> Path:
         """Return the directory of the session's workspace, to read and to change.
 
-        What is in it when the task has succeeded becomes a version. Ask again after a wait: somebody may have stopped
-        the workspace meanwhile, and then the directory is made anew from its version.
+        What is in it when the task has succeeded becomes a version. Ask again after a wait: if the workspace was
+        stopped during the wait, the directory is made again from its version.
         """
         self._uses_workspace = True
         return await self._core.workspaces.directory(self._leased())
@@ -324,7 +324,7 @@ class TaskContext:
         await self._core.workspaces.commit(self._leased(), changed=self._uses_workspace)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait for a timer: the run is `waiting` meanwhile, and a restart of the control plane does not shorten it."""
+        """Wait for a timer: the run is `waiting` until then, also over a restart of the control plane."""
         await self._wait("timer", None, seconds=seconds)
 
     def _effect(self, kind: str, act: Callable[[Row], Any]) -> Any:

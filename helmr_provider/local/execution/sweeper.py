@@ -1,4 +1,4 @@
-"""What comes due with time: timeouts, expiries, timers, retries, follow-up runs.
+"""The sweep for everything that has become due: timeouts, expiries, timers, retries, follow-up runs.
 
 The real control plane finds these with periodic sweeps too, which is why a token can still read `pending` after its
 timeout while completing it is refused already.
@@ -29,7 +29,7 @@ async def sweep_forever(core: Core) -> None:
 
 
 def sweep(core: Core) -> None:
-    """Do everything that is due now."""
+    """Process everything that is due."""
     now = core.clock.now()
     tokens.expire_due(core)
     for run in core.db.all("SELECT * FROM runs WHERE execution = 'waiting' AND wait_due <= ?", now):

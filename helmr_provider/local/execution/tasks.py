@@ -40,7 +40,7 @@ def task(
     :param inputs: names of input streams.
     :param outputs: names of output streams.
     :param queue: the queue of runs whose start names none; `Queue("reviews", concurrency_limit=2)` bounds how many of
-        them execute at once.
+        them execute at the same time.
     :param queues: further queues that a start may ask for.
     :param sandbox: the sandbox that it runs in: a name that its workspaces carry.
     :param schedules: schedules that exist as long as the task is deployed.

@@ -1,12 +1,12 @@
 """The worker: leases queued runs and executes their tasks, each as one asyncio task.
 
-What a restart finds (contract/behaviour.md section 6):
+Recovery after a restart (contract/behaviour.md section 6):
 
-- a run that was `queued` is executed, one that was `waiting` goes on waiting; when its wait ends it is resumed by
+- a run that was `queued` is executed, one that was `waiting` keeps waiting; when its wait ends it is resumed by
   replay (see :mod:`helmr_provider.local.execution.context`);
 - a run that was `running` lost its execution: `run.execution_lost`, then the attempt has failed, and the run is retried
   with the next `attempt_number` or has failed, as its retry policy says;
-- a run that was being cancelled is let go.
+- a run that was being cancelled is released.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Worker:
         self._stopping = False
 
     def recover(self) -> None:
-        """Deal with the runs that a worker held when the process ended."""
+        """Fail or release the runs that a worker held when the process ended."""
         for run in self._core.db.all("SELECT * FROM runs WHERE execution IN ('executing', 'pending_cancel')"):
             runs.lose(self._core, run)
 
@@ -102,7 +102,7 @@ class Worker:
             if not places.free(run):
                 continue
             held = self._executions.get(run["id"])
-            # An execution that is still letting go of an earlier attempt must end before the next one may begin.
+            # The execution of an earlier attempt must end before the next attempt begins.
             if held is not None and (held.waiting is None or held.attempt != run["attempt_number"]):
                 continue
             with self._core.db.transaction():
@@ -178,7 +178,7 @@ class _Execution:
         self._start_limit(runs.reread(self._core, self._run_id))
 
     def drop(self) -> asyncio.Task[None]:
-        """Stop the coroutine without a trace: what it still does counts no more. Return its task."""
+        """Stop the coroutine and ignore what it still does. Return its task."""
         self._dropped = True
         self._stop_limit()
         self.task.cancel()

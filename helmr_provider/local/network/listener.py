@@ -113,8 +113,8 @@ class Listener:
         if self._server is not None:
             return
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        # Named, because asyncio sends small pieces at once (TCP_NODELAY) only where it sees that this is TCP: else the
-        # body of every answer waits 40 ms for the acknowledgement of its head.
+        # Named, because asyncio sends small pieces immediately (TCP_NODELAY) only where it sees that this is TCP: else
+        # the body of every answer waits 40 ms for the acknowledgement of its head.
         bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -151,7 +151,7 @@ class Listener:
         self._reopening = asyncio.get_running_loop().call_later(seconds, self._reopen)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Only :meth:`close` cancels a request, and there is nobody left to answer.
+        # Only :meth:`close` cancels a request, and its connection is closed by then.
         with contextlib.suppress(asyncio.CancelledError):
             await self._app(scope, receive, send)
 
@@ -173,7 +173,7 @@ class Listener:
         loop = asyncio.get_running_loop()
         for listening in self._server.sockets:
             loop.remove_reader(listening.fileno())
-        # Not at once: asyncio would drop, unclosed, a connection that it has accepted in this turn.
+        # Not immediately: asyncio would drop, unclosed, a connection that it has accepted in this turn.
         loop.call_soon(self._server.close)
         self._server = None
 

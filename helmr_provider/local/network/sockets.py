@@ -1,4 +1,4 @@
-"""What is done to single connections."""
+"""Operations on single connections."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """Reset a connection (RST): what was not sent yet is lost, and the other side learns of it at once."""
+    """Reset a connection (RST): unsent data is lost, and the peer is notified immediately."""
     connection: socket.socket | None = transport.get_extra_info("socket")
     if connection is not None and connection.fileno() >= 0:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)

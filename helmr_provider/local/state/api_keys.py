@@ -49,7 +49,7 @@ SCOPES = (
 
 
 class Caller(NamedTuple):
-    """Who a request comes from."""
+    """The caller of a request: its environment and scopes."""
 
     environment_id: str
     scopes: frozenset[str]
@@ -78,7 +78,7 @@ def create_key(
     environment: str = DEFAULT_ENVIRONMENT,
     key: str | None = None,
 ) -> str:
-    """Make a key, or make a given one known, and return it.
+    """Create a key, or register an existing one, and return it.
 
     :param scopes: what it may do; everything if absent.
     :param environment: the name of its environment, made at its first use.

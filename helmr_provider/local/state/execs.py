@@ -31,7 +31,7 @@ EXECS = Primitive(
 
 
 class NewExec(NamedTuple):
-    """What a create asks for, checked."""
+    """The checked options of a creation."""
 
     command: list[str]
     cwd: str

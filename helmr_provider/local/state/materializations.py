@@ -49,7 +49,7 @@ def reread(core: Core, materialization_id: str) -> Row:
 def ensure(core: Core, workspace: Row, run_id: str | None = None) -> tuple[Row, bool]:
     """Return the live materialization, requested now if there is none; tell whether it was.
 
-    :param run_id: the run that needs it; it then lives only as long as the run, unless somebody else asks for it.
+    :param run_id: the run that needs it; it then lives only as long as the run, unless another caller asks for it.
     :raises ApiError: 409 while one is being stopped.
     """
     with core.db.transaction():
@@ -81,7 +81,7 @@ def ensure(core: Core, workspace: Row, run_id: str | None = None) -> tuple[Row, 
 
 
 def claim(core: Core, materialization: Row, worker_id: str, state: str) -> None:
-    """Let the worker take a materialization on, or go on with it."""
+    """Assign a materialization to the worker, or move it to its next state."""
     now = core.clock.now()
     core.db.update(
         "materializations",

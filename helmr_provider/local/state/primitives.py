@@ -1,4 +1,4 @@
-"""What execs and terminals have in common: rows of a workspace with a state, made once per idempotency key."""
+"""The common part of execs and terminals: rows of a workspace with a state, made once per idempotency key."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Primitive:
         return self.reread(core, resource_id)
 
     def change(self, core: Core, resource_id: str, at: str | None = None, **columns: object) -> None:
-        """Change a row's columns and wake whoever follows or serves it.
+        """Change a row's columns and wake its followers and its worker.
 
         :param at: a column that holds when the change was made.
         """

@@ -33,7 +33,7 @@ DEFAULT_SIZE = (80, 24)
 
 
 class NewPty(NamedTuple):
-    """What a create asks for, checked."""
+    """The checked options of a creation."""
 
     cwd: str
     cols: int

@@ -1,4 +1,4 @@
-"""Public access tokens: the right to one stream of one session, for somebody without an API key (section 12)."""
+"""Public access tokens: the right to one stream of one session without an API key (section 12)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Grant(NamedTuple):
 
 
 def mint(core: Core, environment_id: str, grant: Grant, expires_at: int, max_uses: int | None) -> dict[str, Any]:
-    """Make a token and return it as the API answers it, the only time that its secret is told."""
+    """Make a token and return it as the API answers it, the only response with its secret."""
     secret = new_secret(SECRET_PREFIX)
     now = core.clock.now()
     token_id = uuid7(now)

@@ -59,7 +59,7 @@ def _order(run: Row) -> tuple[float, int, str]:
 class Places:
     """The places of all queues, for one round of leases.
 
-    A run holds one from its lease until its worker has let go of it: not while it waits, nor between two attempts.
+    A run holds one from its lease until its worker has released it: not while it waits, nor between two attempts.
 
     :param core: the control plane's state.
     """

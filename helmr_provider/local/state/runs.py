@@ -1,7 +1,7 @@
-"""Runs: what they are on the wire, how they are found, and every change of their state (contract/behaviour.md §6).
+"""Runs: their form in the API, how they are found, and every change of their state (contract/behaviour.md §6).
 
-Two columns tell where a run stands: `status` is what the API calls it; `execution` is what the worker has to do with
-it, and outlives the status only while a worker still holds a run that is cancelled already (`pending_cancel`).
+Two columns describe a run's state: `status` is the API's; `execution` is the worker's, and outlives the
+status only while a worker still holds a run that is cancelled already (`pending_cancel`).
 """
 
 from __future__ import annotations
@@ -288,7 +288,7 @@ def lose(core: Core, run: Row) -> None:
 
 
 def cancel(core: Core, run: Row, reason: str | None, *, force: bool = False) -> None:
-    """Cancel a live run; a running one is cancelled at once too, but its events end only when the worker lets go."""
+    """Cancel a live run; the events of a running one end when the worker has released it."""
     with core.db.transaction():
         now = core.clock.now()
         attributes = {"force": force, "reason": reason or "run cancelled"}
@@ -302,7 +302,7 @@ def cancel(core: Core, run: Row, reason: str | None, *, force: bool = False) -> 
 
 
 def let_go(core: Core, run: Row) -> None:
-    """Record that the worker has let go of a cancelled run."""
+    """Record that the worker has released a cancelled run."""
     with core.db.transaction():
         now = core.clock.now()
         attributes = {"origin": "cancel_operation", "reason": "worker execution cancelled"}

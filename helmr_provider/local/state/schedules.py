@@ -39,7 +39,7 @@ class Timing(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What a create or an update asks for, checked; `active` is None where the request has no such member."""
+    """The checked options of a creation or an update; `active` is None where the request has no such member."""
 
     task_id: str
     external_id: str | None
@@ -151,7 +151,7 @@ def declare(core: Core, environment_id: str) -> None:
 
 
 def fire_due(core: Core) -> None:
-    """Start a session for each schedule whose moment has come; moments missed meanwhile are not made up for."""
+    """Start a session for each schedule whose moment has come; missed moments are not made up for."""
     for row in core.db.all("SELECT * FROM schedules WHERE due_at <= ? ORDER BY due_at", core.clock.now()):
         try:
             with core.db.transaction():
@@ -163,7 +163,7 @@ def fire_due(core: Core) -> None:
 
 
 def rendered(core: Core, schedule: Row) -> dict[str, Any]:
-    """Return a schedule as the API answers it; its run options are not told."""
+    """Return a schedule as the API answers it; without its run options."""
     answer: dict[str, Any] = {
         "id": schedule["id"],
         "type": schedule["type"],
@@ -275,6 +275,6 @@ def _next(core: Core, schedule_id: str, timing: Timing, now: int, *, active: boo
     moments = timing.after(now, 1) if active else []
     if not moments:
         return {"next_fire_at": None, "due_at": None}
-    # Each schedule is late by its own constant amount, so that all those of one minute do not fire at once.
+    # Each schedule is late by its own constant amount, so that schedules of the same minute do not all fire together.
     spread = int.from_bytes(hashlib.sha256(schedule_id.encode()).digest()[:4]) / 2**32
     return {"next_fire_at": moments[0], "due_at": moments[0] + int(spread * core.settings.schedule_jitter * SECOND)}

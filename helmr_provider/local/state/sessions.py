@@ -1,4 +1,4 @@
-"""Sessions: what they are on the wire, how they are found, and how they end (contract/behaviour.md section 4)."""
+"""Sessions: their form in the API, how they are found, and how they end (contract/behaviour.md section 4)."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ class Starter:
         return started
 
     def start_new(self, environment_id: str, request: StartRequest) -> Started:
-        """Start a session that nobody can have started before, at once.
+        """Start a session that cannot exist yet, without a claim.
 
         :raises ApiError: 400, 409.
         """

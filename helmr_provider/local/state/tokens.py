@@ -21,7 +21,7 @@ CALLBACK_PREFIX = "hlmr_callback_"
 
 
 class NewToken(NamedTuple):
-    """What a create asks for; `request_fingerprint` tells two requests with one idempotency key apart."""
+    """The options of a creation; `request_fingerprint` tells two requests with one idempotency key apart."""
 
     timeout_us: int
     tags: list[str]

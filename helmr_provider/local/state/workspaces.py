@@ -1,4 +1,4 @@
-"""Workspaces: what they are on the wire, how they are found, made, changed and archived (contract/behaviour.md §13)."""
+"""Workspaces: their form in the API, how they are found, made, changed and archived (contract/behaviour.md §13)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STATES = ("active", "deleting", "recovery_required", "archived", "deleted")
 
 
 class NewWorkspace(NamedTuple):
-    """What a create asks for, checked."""
+    """The checked options of a creation."""
 
     sandbox_id: str
     external_id: str | None = None

@@ -149,7 +149,7 @@ def _add(archive: tarfile.TarFile, path: Path, name: str) -> int:
         archive.addfile(member)
         return 1
     with path.open("rb") as content:
-        # A second name of one file is a file of its own here, as it is for whoever reads single files.
+        # A second name of one file is a file of its own here, as it is for readers of single files.
         member.type = tarfile.REGTYPE
         member.linkname = ""
         member.size = os.fstat(content.fileno()).st_size

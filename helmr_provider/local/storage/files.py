@@ -45,7 +45,7 @@ class Files:
 
     @property
     def temporary(self) -> Path | None:
-        """The directory if it has been made and nobody needs it afterwards."""
+        """The temporary directory, if it has been made."""
         return self._root if self._kept is None else None
 
     def close(self) -> None:

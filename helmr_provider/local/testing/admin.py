@@ -1,6 +1,6 @@
-"""What tests and people in front of this control plane need beyond the API: faults, journal, keys, the worker's pause.
+"""Administration for tests and people beyond the API: faults, journal, keys, clock, pauses.
 
-It stands under `/_local`, never under `/api`, and answers only to this machine.
+Its routes are under `/_local`, never under `/api`, and answer only to this machine.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a planted fault is acted out on a connection."""
+"""Apply a planted fault to a request and its connection."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EVENT_FRAME = re.compile(rb"id: (\d+)\nevent: (\w+)\n")
 
 
 class Connections(Protocol):
-    """What a fault may do to the listener."""
+    """The listener's operations that faults use."""
 
     def refuse_for(self, seconds: float) -> None:
         """Refuse new connections for so many seconds."""
@@ -34,7 +34,7 @@ class _Cut(Exception):  # noqa: N818 - an event, not an error
 
 
 def with_fault(fault: Fault, connections: Connections, app: ASGIApp) -> ASGIApp:
-    """Return an application that answers one request as the fault has it."""
+    """Return an application that answers one request with the fault."""
 
     async def respond(scope: Scope, receive: Receive, send: Send) -> None:
         if fault.kind in STREAM_KINDS:

@@ -127,12 +127,12 @@ def half_frame(after: int = 0) -> Fault:
 
 
 def malformed_frame(after: int = 0) -> Fault:
-    """Send the next frame after so many events with data that is no JSON, then go on."""
+    """Send the next frame after so many events with data that is no JSON, then continue."""
     return Fault("malformed_frame", after=after)
 
 
 def oversize_frame(after: int = 0, size: int = _OVERSIZE) -> Fault:
-    """Send a frame of so many characters in place of the next one after so many events, then go on."""
+    """Send a frame of so many characters in place of the next one after so many events, then continue."""
     return Fault("oversize_frame", after=after, size=size)
 
 
@@ -142,7 +142,10 @@ def silent_stream(after: int = 0) -> Fault:
 
 
 def late_headers(seconds: float) -> Fault:
-    """Handle the request at once, but send even the answer's status only so many seconds later."""
+    """Handle the request immediately, but send the status of the response later.
+
+    :param seconds: the delay.
+    """
     return Fault("late_headers", seconds=seconds)
 
 
@@ -152,17 +155,17 @@ def drip(seconds: float = 0.0, after: int = 0) -> Fault:
 
 
 def duplicate(after: int = 0) -> Fault:
-    """Send the next frame after so many events twice, then go on."""
+    """Send the next frame after so many events twice, then continue."""
     return Fault("duplicate", after=after)
 
 
 def gap(after: int = 0) -> Fault:
-    """Leave out the next frame after so many events, then go on."""
+    """Leave out the next frame after so many events, then continue."""
     return Fault("gap", after=after)
 
 
 def expired_cursor(after: int = 0) -> Fault:
-    """Refuse a follower's cursor: with 410 at once, or after so many events with an error frame (section 14)."""
+    """Refuse a follower's cursor: with 410 immediately, or after so many events with an error frame (section 14)."""
     if after == 0:
         return Fault("status", status=410, code=EXPIRED_CURSOR)
     return Fault("expired_cursor", after=after)

@@ -78,7 +78,7 @@ class Journal:
 
 
 def without_secrets(value: Any) -> Any:
-    """Replace whatever looks like a Helmr secret, however deep it stands."""
+    """Replace everything that has the form of a Helmr secret, at any depth."""
     if isinstance(value, str):
         return _SECRET.sub("<secret>", value)
     members, items = as_object(value), as_list(value)

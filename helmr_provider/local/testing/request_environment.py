@@ -1,4 +1,4 @@
-"""Whose request it is, found before anything is decided about it: for the journal and for planted faults."""
+"""Resolve the environment of a request from its credentials, for the journal and for planted faults."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def environment_of(core: Core, headers: Headers, params: Mapping[str, str]) -> s
     """Return the id of the environment that a request's credentials open, if they open any.
 
     :param headers: the request's headers.
-    :param params: what its path's placeholders stand for; a callback URL carries its secret there.
+    :param params: the values of the path's placeholders, which include the secret of a callback URL.
     """
     secret = bearer(headers.get("authorization"))
     if secret is not None:

@@ -32,7 +32,7 @@ SELECT min(due) AS due FROM (
 
 
 def set_mode(core: Core, mode: Mode, rate: float | None = None) -> None:
-    """Let time pass differently from now on.
+    """Change how time passes.
 
     :param mode: `real`: the present time of this machine again; `scaled`: from now on `rate` times as fast; `manual`:
         not at all, until it is advanced.

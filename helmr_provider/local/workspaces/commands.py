@@ -219,7 +219,7 @@ def _closed(core: Core, exec_id: str) -> bool:
 
 
 def _directory(core: Core, workspace_id: str, cwd: str) -> str:
-    """Return where a command begins: the sandbox's mount path stands for the workspace's directory."""
+    """Return the working directory of a command; the sandbox's mount path means the workspace's directory."""
     directory = core.files.directory(workspace_id)
     if not cwd:
         return str(directory)

@@ -1,8 +1,8 @@
-"""Ends what a control plane leaves behind when it is killed: processes in workspaces, and its temporary directory.
+"""Clean up after a control plane that was killed: end processes in workspaces, remove its temporary directory.
 
 Run as a program it reads commands from stdin, one per line, and acts when its stdin ends: `+ID` for a session of
 processes to end then, `-ID` for one that has ended by itself, `/path` for a directory to remove. It imports nothing but
-the standard library, so that it starts at once.
+the standard library, so that it starts quickly.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ProcessReaper:
         self._tell(f"+{session_id}")
 
     def forget(self, session_id: int) -> None:
-        """Leave this session alone: it has ended, and its number may be somebody else's soon."""
+        """Forget this session: it has ended, and its number may be used again."""
         if self._process is not None:
             self._tell(f"-{session_id}")
 

@@ -77,7 +77,7 @@ class Reader:
     """Hands on what a descriptor brings until it ends, and closes it.
 
     :param descriptor: taken over.
-    :param take: given the bytes.
+    :param take: receives the bytes.
     """
 
     def __init__(self, descriptor: int, take: Callable[[bytes], None]) -> None:
@@ -101,7 +101,7 @@ class Reader:
         except BlockingIOError:
             return
         except OSError:
-            # How a terminal says that nobody holds its other side any more.
+            # A terminal reports that its other side is closed.
             content = b""
         if content:
             self._take(content)
@@ -110,7 +110,7 @@ class Reader:
 
 
 async def feed(descriptor: int, content: bytes) -> bool:
-    """Write all of the bytes as fast as they are read; tell whether somebody still reads."""
+    """Write all of the bytes as fast as they are read; return whether there is still a reader."""
     loop = asyncio.get_running_loop()
     rest = memoryview(content)
     while rest:

@@ -74,7 +74,7 @@ class WorkspaceWorker:
             await self._core.notifier.wait(materializations.TOPIC, pause)
 
     def pause(self, what: Pause | None) -> None:
-        """Begin nothing of a kind, so that one can look at what comes before; go on with everything else.
+        """Pause one kind of work, so that a test can check the state before it; continue everything else.
 
         :param what: `workspaces`: nothing at all; `preparations`: workspaces stay `materializing`; `commands`: execs
             stay `queued`, terminals `creating`; None: nothing is paused.
@@ -115,7 +115,7 @@ class WorkspaceWorker:
         materializations.take_writer(core, materialization["id"])
         self._held_by[run["id"]] = materialization["id"]
         if is_new:
-            # A directory is made only if somebody wants to see it.
+            # The directory is made when the run asks for it.
             materializations.claim(core, materialization, self.worker_id, "running")
         return True
 

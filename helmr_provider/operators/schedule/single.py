@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import require_id
+from helmr_provider.client.errors import HelmrNotFoundError
 from helmr_provider.operators._base import HelmrOperator
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class HelmrCreateScheduleOperator(HelmrOperator):
         self.ttl = ttl
         self.max_duration = max_duration
 
-    def execute(self, context: Context) -> str:  # noqa: ARG002
+    def execute(self, context: Context) -> str:
         """Create or replace the schedule.
 
         :param context: Context of the task.
@@ -198,7 +199,7 @@ class _SwitchScheduleOperator(_ScheduleOperator):
     def _switch(self, schedule_id: str) -> Schedule:
         raise NotImplementedError
 
-    def execute(self, context: Context) -> str:  # noqa: ARG002
+    def execute(self, context: Context) -> str:
         """Switch the schedule.
 
         :param context: Context of the task.
@@ -266,14 +267,12 @@ class HelmrDeleteScheduleOperator(_ScheduleOperator):
     :raises AirflowFailException: It is declared in the source of a task.
     """
 
-    def execute(self, context: Context) -> str | None:  # noqa: ARG002
+    def execute(self, context: Context) -> str | None:
         """Delete the schedule.
 
         :param context: Context of the task.
         :return: Id of the deleted schedule; ``None`` when there was none.
         """
-        from helmr_provider.client.errors import HelmrNotFoundError
-
         with closing(self.hook), self._translate_errors(f"delete {self._named}"):
             schedule_id = self._find()
             if schedule_id is not None:

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import require_id
+from helmr_provider.client.errors import HelmrNotFoundError
 from helmr_provider.operators._base import HelmrOperator
 
 if TYPE_CHECKING:
@@ -160,7 +161,6 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
         return said == "true"
 
     def _plan(self, declared: list[DeclaredSchedule], memory: Mapping[str, Memory]) -> list[Change]:
-        from helmr_provider.client.errors import HelmrNotFoundError
         from helmr_provider.schedules._plan import LIST_CAP, PlanError, plan
 
         with self._translate_errors("list the schedules"):

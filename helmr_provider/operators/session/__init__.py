@@ -1,4 +1,4 @@
-"""Operators for sessions: start one, send input, read output, end runs and sessions, clean up.
+"""Operators for sessions: start one, send input, read output, end runs and sessions, clean up, cancel orphans.
 
 Import the operators from this package; its modules divide the code.
 """
@@ -16,6 +16,9 @@ from helmr_provider.operators.session.end import (
 from helmr_provider.operators.session.input import (
     HelmrSendInputOperator,
 )
+from helmr_provider.operators.session.orphans import (
+    HelmrCancelOrphansOperator,
+)
 from helmr_provider.operators.session.output import (
     HelmrReadOutputOperator,
 )
@@ -24,6 +27,7 @@ from helmr_provider.operators.session.start import (
 )
 
 __all__ = [
+    "HelmrCancelOrphansOperator",
     "HelmrCancelRunOperator",
     "HelmrCancelSessionOperator",
     "HelmrCleanupSessionsOperator",

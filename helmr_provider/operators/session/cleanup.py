@@ -10,6 +10,15 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._sessions.identity import OWNERSHIP, ownership_member
 from helmr_provider.client.durations import seconds
+from helmr_provider.client.errors import (
+    HelmrApiError,
+    HelmrAuthError,
+    HelmrConflictError,
+    HelmrGoneError,
+    HelmrNotFoundError,
+    HelmrPermissionError,
+    HelmrProtocolError,
+)
 from helmr_provider.operators._base import HelmrOperator
 
 if TYPE_CHECKING:
@@ -79,7 +88,7 @@ class HelmrCleanupSessionsOperator(HelmrOperator):
         if max_closed < 1:
             raise ValueError("max_closed must be at least 1")
 
-    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
+    def execute(self, context: Context) -> dict[str, Any]:
         """Close what is old enough.
 
         :param context: of the task instance.
@@ -155,16 +164,6 @@ class _Cleanup:
 
     def _try(self, session: SessionSnapshot, latest: datetime) -> None:
         """Close a session if it is ours and old enough; what goes wrong concerns only this one."""
-        from helmr_provider.client.errors import (
-            HelmrApiError,
-            HelmrAuthError,
-            HelmrConflictError,
-            HelmrGoneError,
-            HelmrNotFoundError,
-            HelmrPermissionError,
-            HelmrProtocolError,
-        )
-
         try:
             self._close_if_old(session, latest)
         except (HelmrAuthError, HelmrPermissionError):

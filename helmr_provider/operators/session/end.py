@@ -8,9 +8,9 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import address, check_session_ref, require_id, shown
+from helmr_provider.client.errors import HelmrConflictError, HelmrGoneError
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, session_url, store_links
-from helmr_provider.operators._base import HelmrOperator
-from helmr_provider.operators._waiting import HelmrWaitingOperator
+from helmr_provider.operators._base import HelmrOperator, HelmrWaitingOperator
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -69,10 +69,10 @@ class HelmrCancelRunOperator(HelmrWaitingOperator):
 
     @property
     def awaited(self) -> str:
-        """What is waited for, for people."""
+        """Human-readable description of the awaited resource."""
         return f"the cancellation of Helmr run {self.run_id}"
 
-    def begin(self, context: Context) -> dict[str, Any]:
+    def submit(self, context: Context) -> dict[str, Any]:
         """Cancel the run.
 
         :param context: of the task instance.
@@ -83,33 +83,33 @@ class HelmrCancelRunOperator(HelmrWaitingOperator):
         self.log.info("Helmr run %s is %s.", run.id, run.status)
         return {"run_id": run.id, "session_id": run.session_id, "status": run.status}
 
-    def look(self, context: Context, begun: dict[str, Any]) -> PokeReturnValue:  # noqa: ARG002
+    def poll(self, context: Context, ids: dict[str, Any]) -> PokeReturnValue:
         """Look whether the worker has let go.
 
         :param context: of the task instance.
-        :param begun: as returned by :meth:`begin`.
+        :param ids: as returned by :meth:`submit`.
         """
         from helmr_provider.triggers.session import is_released
 
         if not self.wait_for_completion:
-            return PokeReturnValue(is_done=True, xcom_value=begun)
-        for run in self.hook.client.sessions.open(begun["session_id"]).runs():
-            if run.run_id == begun["run_id"]:
-                return PokeReturnValue(is_done=is_released(run), xcom_value={**begun, "status": run.status})
-        raise AirflowFailException(f"Helmr session {begun['session_id']} does not show its run {begun['run_id']}.")
+            return PokeReturnValue(is_done=True, xcom_value=ids)
+        for run in self.hook.client.sessions.open(ids["session_id"]).runs():
+            if run.run_id == ids["run_id"]:
+                return PokeReturnValue(is_done=is_released(run), xcom_value={**ids, "status": run.status})
+        raise AirflowFailException(f"Helmr session {ids['session_id']} does not show its run {ids['run_id']}.")
 
-    def trigger(self, begun: dict[str, Any], deadline: float | None) -> HelmrRunReleaseTrigger:
-        """Return what waits in the triggerer.
+    def trigger(self, ids: dict[str, Any], deadline: float | None) -> HelmrRunReleaseTrigger:
+        """Return the trigger that waits.
 
-        :param begun: as returned by :meth:`begin`.
+        :param ids: as returned by :meth:`submit`.
         :param deadline: when to give up, in seconds since the epoch; ``None`` for never.
         """
         from helmr_provider.triggers.session import HelmrRunReleaseTrigger
 
         return HelmrRunReleaseTrigger(
             helmr_conn_id=self.helmr_conn_id,
-            session_id=begun["session_id"],
-            run_id=begun["run_id"],
+            session_id=ids["session_id"],
+            run_id=ids["run_id"],
             deadline=deadline,
         )
 
@@ -163,10 +163,10 @@ class HelmrCloseSessionOperator(HelmrWaitingOperator):
 
     @property
     def awaited(self) -> str:
-        """What is waited for, for people."""
+        """Human-readable description of the awaited resource."""
         return f"{shown(self.session_id, self.external_id)} to become idle and be closed"
 
-    def begin(self, context: Context) -> dict[str, Any]:
+    def submit(self, context: Context) -> dict[str, Any]:
         """Find the session.
 
         :param context: of the task instance.
@@ -175,19 +175,17 @@ class HelmrCloseSessionOperator(HelmrWaitingOperator):
         store_links(context, console_url=self.hook.settings.console_url, session_id=session.id)
         return {"session_id": session.id}
 
-    def look(self, context: Context, begun: dict[str, Any]) -> PokeReturnValue:  # noqa: ARG002
+    def poll(self, context: Context, ids: dict[str, Any]) -> PokeReturnValue:
         """Close the session, if it can be closed by now.
 
         :param context: of the task instance.
-        :param begun: as returned by :meth:`begin`.
+        :param ids: as returned by :meth:`submit`.
         """
-        from helmr_provider.client.errors import HelmrConflictError, HelmrGoneError
-
         client = self.hook.client
         try:
-            session = client.sessions.open(begun["session_id"]).close(reason=self.reason)
+            session = client.sessions.open(ids["session_id"]).close(reason=self.reason)
         except (HelmrConflictError, HelmrGoneError) as error:
-            session = client.sessions.retrieve(begun["session_id"])
+            session = client.sessions.retrieve(ids["session_id"])
             if session.is_open and error.code != "close_run_active":
                 raise
         if not session.is_open:
@@ -201,16 +199,16 @@ class HelmrCloseSessionOperator(HelmrWaitingOperator):
             f"See {session_url(self.hook.settings.console_url, session.id)}"
         )
 
-    def trigger(self, begun: dict[str, Any], deadline: float | None) -> HelmrSessionTrigger:
-        """Return what waits in the triggerer.
+    def trigger(self, ids: dict[str, Any], deadline: float | None) -> HelmrSessionTrigger:
+        """Return the trigger that waits.
 
-        :param begun: as returned by :meth:`begin`.
+        :param ids: as returned by :meth:`submit`.
         :param deadline: when to give up, in seconds since the epoch; ``None`` for never.
         """
         from helmr_provider.triggers.session import HelmrSessionTrigger
 
         return HelmrSessionTrigger(
-            helmr_conn_id=self.helmr_conn_id, session_id=begun["session_id"], activities=["idle"], deadline=deadline
+            helmr_conn_id=self.helmr_conn_id, session_id=ids["session_id"], activities=["idle"], deadline=deadline
         )
 
 
@@ -256,8 +254,6 @@ class HelmrCancelSessionOperator(HelmrOperator):
 
         :param context: of the task instance.
         """
-        from helmr_provider.client.errors import HelmrConflictError
-
         with self._translate_errors(f"cancel {shown(self.session_id, self.external_id)}"):
             handle = self.hook.client.sessions.open(**address(self.session_id, self.external_id))
             try:

@@ -14,8 +14,9 @@ from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import address, check_session_ref, shown, stream_name
 from helmr_provider._sessions.identity import OwnershipMetadata
 from helmr_provider._sessions.turns import Turn, TurnPoller, with_waiting_run
+from helmr_provider.client.errors import HelmrConflictError, HelmrError
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, store_links
-from helmr_provider.operators._waiting import HelmrWaitingOperator
+from helmr_provider.operators._base import HelmrWaitingOperator
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -128,10 +129,10 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
 
     @property
     def awaited(self) -> str:
-        """What is waited for, for people."""
+        """Human-readable description of the awaited resource."""
         return f"the turn of {shown(self.session_id, self.external_id)} that input stream {self.stream!r} begins"
 
-    def begin(self, context: Context) -> dict[str, Any]:
+    def submit(self, context: Context) -> dict[str, Any]:
         """Send the record, or find it sent.
 
         :param context: of the task instance.
@@ -140,7 +141,7 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
         stream = stream_name("stream", self.stream)
         output = None if self.output_stream is None else stream_name("output_stream", self.output_stream)
         session_id = client.sessions.retrieve(**address(self.session_id, self.external_id)).id
-        # Before the send: a turn whose answer can't be read would be begun in vain.
+        # Before the send: a turn whose answer can't be read must not begin.
         after = 0 if output is None else self._output_so_far(session_id, output)
         sent = self._send(context, session_id, stream)
         turn = Turn(
@@ -165,15 +166,13 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
         store_links(context, console_url=self.hook.settings.console_url, session_id=session_id)
         return turn.ids
 
-    def look(self, context: Context, begun: dict[str, Any]) -> PokeReturnValue:
+    def poll(self, context: Context, ids: dict[str, Any]) -> PokeReturnValue:
         """Look for the run, its end, or the answer.
 
         :param context: of the task instance.
-        :param begun: as returned by :meth:`begin`.
+        :param ids: as returned by :meth:`submit`.
         """
-        from helmr_provider.client.errors import HelmrError
-
-        turn = Turn(**begun)
+        turn = Turn(**ids)
         if self._poller is None or self._poller.turn != turn:
             self._poller = TurnPoller(turn)
         if self.wait_for == "none":
@@ -186,21 +185,21 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
         self._ids(context, turn, seen)
         return self._result(context, turn, seen)
 
-    def trigger(self, begun: dict[str, Any], deadline: float | None) -> HelmrTurnTrigger:
-        """Return what waits in the triggerer.
+    def trigger(self, ids: dict[str, Any], deadline: float | None) -> HelmrTurnTrigger:
+        """Return the trigger that waits.
 
-        :param begun: as returned by :meth:`begin`.
+        :param ids: as returned by :meth:`submit`.
         :param deadline: when to give up, in seconds since the epoch; ``None`` for never.
         """
         from helmr_provider.triggers.session import HelmrTurnTrigger
 
-        return HelmrTurnTrigger(helmr_conn_id=self.helmr_conn_id, deadline=deadline, **begun)
+        return HelmrTurnTrigger(helmr_conn_id=self.helmr_conn_id, deadline=deadline, **ids)
 
-    def give_up(self, context: Context, begun: dict[str, Any]) -> str:  # noqa: ARG002
+    def on_time_limit(self, context: Context, ids: dict[str, Any]) -> str:
         """Say that the session goes on: its record can't be taken back.
 
         :param context: of the task instance.
-        :param begun: as returned by :meth:`begin`.
+        :param ids: as returned by :meth:`submit`.
         """
         return "The session goes on, and a retry waits for the same turn."
 
@@ -214,7 +213,6 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
         return 0
 
     def _send(self, context: Context, session_id: str, stream: str) -> SentRecord:
-        from helmr_provider.client.errors import HelmrConflictError
 
         stamp = OwnershipMetadata.of(context["ti"], context["dag_run"])
         try:

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow.providers.common.compat.sdk import (
-    AirflowException,
-    AirflowFailException,
-    AirflowTaskTimeout,
-    conf,
-)
+from airflow.providers.common.compat.sdk import AirflowFailException, PokeReturnValue
 
+from helmr_provider._common.cancel_reasons import FAILED, TIME_LIMIT
 from helmr_provider._common.errors import (
     DEFAULT_MAX_RESULT_BYTES,
     UNSUCCESSFUL,
-    IdentityError,
-    is_permanent,
     run_failure,
     unsuccessful_statuses,
 )
@@ -27,10 +21,17 @@ from helmr_provider._common.results import return_or_write
 from helmr_provider._common.template_fields import TemplateField, text, texts
 from helmr_provider._logs.run_logs_worker import RunLogReader
 from helmr_provider._sessions.identity import TERMINAL, OwnershipMetadata, find_or_start, find_or_start_named, owner_of
+from helmr_provider._sessions.ownership import (
+    OwnedSession,
+    SessionStarter,
+    cancel_until_accepted,
+    close_after_result,
+    find_own,
+)
 from helmr_provider._sessions.start_request import Payload, StartOptions
-from helmr_provider.client.durations import seconds
+from helmr_provider.client.errors import HelmrTimeoutError
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, store_links
-from helmr_provider.operators._base import HelmrOperator
+from helmr_provider.operators._base import HelmrWaitingOperator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -40,12 +41,12 @@ if TYPE_CHECKING:
 
     from helmr_provider._logs.run_logs import Logs
     from helmr_provider._sessions.identity import OnMismatch, OnRetry, Outcome
-    from helmr_provider._sessions.ownership import OwnedSession
     from helmr_provider.client import Task
     from helmr_provider.client.models.runs import RunSnapshot
+    from helmr_provider.triggers.run import HelmrRunTrigger
 
 
-class HelmrStartSessionOperator(RunLineage, HelmrOperator):
+class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
     """Start a session of a Helmr task, wait for its first run, and return the run's output.
 
     The session is started at most once for a task instance: a retry adopts the run that an earlier try has left
@@ -145,8 +146,6 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
         expires_at: datetime | str | None = None,
         workspace_id: str | None = None,
         wait_for_completion: bool = True,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        timeout: timedelta | float | str | None = None,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
         on_retry: OnRetry = "reattach",
@@ -175,8 +174,6 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
         self.expires_at = expires_at
         self.workspace_id = workspace_id
         self.wait_for_completion = wait_for_completion
-        self.deferrable = deferrable
-        self.timeout = timeout
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.on_retry: OnRetry = on_retry
@@ -192,12 +189,11 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
         self.run_id: str | None = None
         self.run_status: str | None = None
         self.run_page: str | None = None
-        self._claim: OwnedSession | None = None
+        self._owned: OwnedSession | None = None
         self._log_cursor: str | None = None
-        self._killed = False
+        self._is_resumed = False
+        self._is_known_live = False
         self._cancelled = False
-        if timeout is not None:
-            seconds(timeout, "timeout", positive=True)
         if on_retry not in {"reattach", "new"}:
             raise ValueError("on_retry must be 'reattach' or 'new'")
         if on_mismatch not in {"fail", "adopt"}:
@@ -211,96 +207,174 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
         if on_retry == "new" and external_id is not None:
             raise ValueError("on_retry='new' needs a new name for every session, so it excludes external_id")
 
-    def execute(self, context: Context) -> Any:
-        """Start or adopt the session; then wait, defer, or return its ids.
+    @property
+    def awaited(self) -> str:
+        """Human-readable description of the awaited resource."""
+        return f"Helmr task '{self.task}'" if self.run_id is None else f"Helmr run {self.run_id}"
+
+    @property
+    def submitting(self) -> str:
+        """Human-readable description of the submission; it follows "Could not"."""
+        return f"start Helmr task '{self.task}'"
+
+    def submit(self, context: Context) -> dict[str, Any]:
+        """Start the session, or adopt it.
 
         :param context: of the task instance.
         """
-        with closing(self.hook):
-            return self._execute(context)
+        outcome = self._start_or_adopt(context, self._deadline(context))
+        owned = self._keep(context, outcome)
+        self._is_known_live = self.deferrable and outcome.seen.live
+        return owned.ids
 
-    def _execute(self, context: Context) -> Any:
-        deadline = self._deadline(context)
-        with self._translate_errors(f"start Helmr task '{self.task}'"):
-            outcome = self._start_or_adopt(context, deadline)
-        claim = self._keep(context, outcome)
-        if self._killed:
-            self._cancel("the Airflow task was killed", self.cancel_on_kill)
-            raise AirflowException("The task was killed while its session was being started.")
+    def poll(self, context: Context, ids: dict[str, Any]) -> PokeReturnValue:
+        """Read the run; a run that has ended gives the result, or fails the task.
+
+        :param context: of the task instance.
+        :param ids: as returned by :meth:`submit`.
+        """
         if not self.wait_for_completion:
-            self._claim = None
-            return claim.ids
-        if self.deferrable and outcome.seen.live:
-            self._defer(claim, deadline)
-        return self._wait(deadline)
+            self._owned = None
+            return PokeReturnValue(is_done=True, xcom_value=ids)
+        is_known_live, self._is_known_live = self._is_known_live, False
+        if is_known_live:
+            # The start has just said so, and the trigger asks next.
+            return PokeReturnValue(is_done=False)
+        run = self.hook.client.runs.retrieve(ids["run_id"])
+        if not run.is_terminal:
+            return PokeReturnValue(is_done=False)
+        return PokeReturnValue(is_done=True, xcom_value=self._finish(run, self._output()))
+
+    def wait(self, context: Context, ids: dict[str, Any], deadline: float | None) -> PokeReturnValue | None:
+        """Wait for the run on a worker, and log its output; return ``None`` at the deadline.
+
+        :param context: of the task instance.
+        :param ids: as returned by :meth:`submit`.
+        :param deadline: in seconds since the epoch; ``None`` for never.
+        """
+        if not self.wait_for_completion:
+            return self.poll(context, ids)
+        output = self._output()
+        with self._translate_errors(f"wait for run {self.run_id}"):
+            try:
+                run = output.wait(_seconds_until(deadline))
+            except HelmrTimeoutError:
+                return None
+        return PokeReturnValue(is_done=True, xcom_value=self._finish(run, output))
+
+    def trigger(self, ids: dict[str, Any], deadline: float | None) -> HelmrRunTrigger:
+        """Return the trigger that waits.
+
+        :param ids: as returned by :meth:`submit`.
+        :param deadline: when to give up, in seconds since the epoch; ``None`` for never.
+        """
+        from helmr_provider.triggers.run import HelmrRunTrigger
+
+        owned = self._owned
+        named = self.external_id is None
+        return HelmrRunTrigger(
+            helmr_conn_id=self.helmr_conn_id,
+            run_id=ids["run_id"],
+            session_id=ids["session_id"],
+            deadline=deadline,
+            owner=None if owned is None else owned.owner,
+            cancel_on_kill=("session" if named else "run") if self.cancel_on_kill else None,
+            live_logs=self.logs == "live",
+            log_cursor=self._log_cursor,
+        )
 
     def execute_complete(
         self,
         context: Context,
         event: Mapping[str, Any] | None = None,
         *,
+        begun: dict[str, Any] | None = None,
+        deadline: float | None = None,
         session_id: str | None = None,
         run_id: str | None = None,
         external_id: str | None = None,
-        deadline: float | None = None,
     ) -> Any:
-        """Go on when the trigger has fired. What became of the run is asked of the control plane, not of the event.
+        """Resume after the trigger's event. The state comes from the control plane, not from the event.
 
         :param context: of the task instance.
         :param event: of the trigger; it can be a stale one.
-        :param session_id: as of the deferral, like the others. ``dag.test()`` hands on nothing but the event.
-        :param run_id: as of the deferral.
-        :param external_id: as of the deferral.
+        :param begun: unused; the ids have arguments of their own here.
         :param deadline: as of the deferral, in seconds since the epoch.
+        :param session_id: one of the ids.
+        :param run_id: likewise.
+        :param external_id: likewise.
         """
-        told = dict(event or {})
-        self._log_cursor = told.get("log_cursor")
-        if external_id is None or session_id is None or run_id is None:
-            run = self._find_again(context)
-        else:
-            self._claim_as(owner_of(context["ti"]), external_id, session_id=session_id, run_id=run_id)
-            run = self._read(run_id)
-        if run is not None and run.is_terminal:
-            return self._finish(run, self._output(resumed=True))
-        if deadline is None:
-            deadline = self._deadline(context)
-        if deadline is not None and time.time() >= deadline:
-            self._give_up(self._output(resumed=True))
-        if told.get("status") == "error" or self._claim is None:
-            cancelled = self._cancel_unless_retried(context)
-            raise AirflowException(
-                f"Waiting for run {self.run_id} in the triggerer failed ({told.get('error')}); the log has the reason. "
-                f"The run {'was cancelled' if cancelled else 'goes on, and a retry finds it again'}."
-            )
-        return self._defer(self._claim, deadline)
+        stored = {"session_id": session_id, "run_id": run_id, "external_id": external_id}
+        if begun is None and None not in stored.values():
+            begun = stored
+        return super().execute_complete(context, event, begun=begun, deadline=deadline)
 
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume; also when the trigger was lost or timed out, with nothing left of what was deferred.
+    def take_over(
+        self, context: Context, ids: dict[str, Any] | None, event: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """Become responsible for the session, and continue its log where the trigger has stopped.
 
-        :param next_method: what to resume with.
-        :param next_kwargs: its arguments.
+        :param context: of the task instance.
+        :param ids: as of the deferral; ``None`` in ``dag.test()``.
+        :param event: of the trigger.
+        """
+        self._is_resumed, self._log_cursor = True, event.get("log_cursor")
+        if ids is None:
+            return self.recover(context)
+        self._own(owner_of(context["ti"]), **ids)
+        return ids
+
+    def resume_kwargs(self, ids: dict[str, Any]) -> dict[str, Any]:
+        """Return the ids, each as an argument of its own.
+
+        :param ids: as returned by :meth:`submit`.
+        """
+        return ids
+
+    def recover(self, context: Context) -> dict[str, Any] | None:
+        """Find the session of this try by its name, as far as the control plane can be reached.
+
         :param context: of the task instance.
         """
-        from helmr_provider.triggers.base import TRIGGER_FAILED, TRIGGER_TIMED_OUT
+        self._is_resumed = True
+        stamp = self._stamp(context)
+        single = self.external_id is not None
+        if (seen := find_own(self.hook, lambda: self._name(stamp), stamp.owner, single=single, log=self.log)) is None:
+            return None
+        owned = self._own(
+            stamp.owner, self._name(stamp)(seen.generation), session_id=seen.session_id, run_id=seen.run_id
+        )
+        return owned.ids
 
-        with closing(self.hook):
-            if next_method == TRIGGER_FAILED:
-                run = self._find_again(context)
-                if run is not None and run.is_terminal:
-                    return self._finish(run, self._output(resumed=True))
-                if run is not None and (next_kwargs or {}).get("error") in TRIGGER_TIMED_OUT:
-                    self._give_up(self._output(resumed=True))
-                self._cancel_unless_retried(context)
-            return super().resume_execution(next_method, next_kwargs, context)
+    def on_time_limit(self, context: Context, ids: dict[str, Any]) -> str:
+        """Cancel, if that is wanted.
 
-    def on_kill(self) -> None:
-        """Cancel what this try answers for."""
-        self._killed = True
-        self._cancel("the Airflow task was killed", self.cancel_on_kill)
+        :param context: of the task instance.
+        :param ids: as returned by :meth:`submit`.
+        """
+        output = self._output()
+        cancelled = self._cancel(TIME_LIMIT, wanted=self.cancel_on_timeout)
+        output.finish()
+        return f"It {'was cancelled' if cancelled else 'was not cancelled, and a retry finds it again'}."
+
+    def on_lost_trigger(self, context: Context, ids: dict[str, Any]) -> str:
+        """Cancel, unless a retry will find the run again.
+
+        :param context: of the task instance.
+        :param ids: as returned by :meth:`submit`.
+        """
+        retried = context["ti"].try_number <= context["ti"].max_tries
+        cancelled = self._cancel(FAILED, wanted=self.cancel_on_kill and not retried)
+        return f"The run {'was cancelled' if cancelled else 'goes on, and a retry finds it again'}."
+
+    def stop(self, reason: str) -> None:
+        """Cancel what this try owns.
+
+        :param reason: kept with the run's events.
+        """
+        self._cancel(reason, wanted=self.cancel_on_kill)
 
     def _start_or_adopt(self, context: Context, deadline: float | None) -> Outcome:
-        from helmr_provider._sessions.ownership import SessionStarter
-
         stamp = self._stamp(context)
         client = self.hook.client
         starter = SessionStarter(
@@ -309,7 +383,7 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
             name=self._name(stamp),
             options=self._options(),
             wait=lambda run_id: client.runs.wait(run_id, timeout=_seconds_until(deadline)),
-            claimed=lambda external_id: self._claim_as(stamp.owner, external_id),
+            on_owned=lambda external_id: self._own(stamp.owner, external_id),
             log=self.log,
         )
         results = TERMINAL - set(self.fail_on)
@@ -317,7 +391,11 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
             return starter.run(
                 find_or_start_named(results=results, instance=stamp.instance, on_mismatch=self.on_mismatch)
             )
-        return starter.run(find_or_start(owner=stamp.owner, epoch=stamp.epoch, on_retry=self.on_retry, results=results))
+        return starter.run(
+            find_or_start(
+                owner=stamp.owner, epoch=stamp.epoch, on_retry=self.on_retry, results=results, clears=stamp.clears
+            )
+        )
 
     def _options(self) -> StartOptions:
         """Return what to start with; whatever would be refused is refused here."""
@@ -341,118 +419,53 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
             raise AirflowFailException(f"Helmr task '{self.task}' was not started: {error}") from None
 
     def _stamp(self, context: Context) -> OwnershipMetadata:
-        return OwnershipMetadata.of(context["ti"], context["dag_run"])
+        is_of_use_to_the_task_only = self.wait_for_completion and self.cancel_on_kill and self.cancel_on_timeout
+        return replace(
+            OwnershipMetadata.of(context["ti"], context["dag_run"]),
+            ends_with_task=is_of_use_to_the_task_only and self.external_id is None,
+        )
 
     def _name(self, stamp: OwnershipMetadata) -> Callable[[int], str]:
         if (external_id := self.external_id) is not None:
             return lambda _: external_id
         return stamp.identity(self.hook.settings.session_prefix).external_id
 
-    def _claim_as(
+    def _own(
         self, owner: str, external_id: str, *, session_id: str | None = None, run_id: str | None = None
     ) -> OwnedSession:
-        from helmr_provider._sessions.ownership import OwnedSession
-
         self.session_id, self.run_id = session_id, run_id
-        self._claim = OwnedSession(
+        self._owned = OwnedSession(
             external_id=external_id,
             owner=owner,
             named=self.external_id is None,
             session_id=session_id,
             run_id=run_id,
         )
-        return self._claim
+        return self._owned
 
     def _keep(self, context: Context, outcome: Outcome) -> OwnedSession:
         seen, stamp = outcome.seen, self._stamp(context)
         name = self._name(stamp)(seen.generation)
-        claim = self._claim_as(stamp.owner, name, session_id=seen.session_id, run_id=seen.run_id)
+        owned = self._own(stamp.owner, name, session_id=seen.session_id, run_id=seen.run_id)
         count(SESSIONS_STARTED if outcome.started else RUNS_ADOPTED, self.helmr_conn_id)
         console_url = self.hook.settings.console_url
         if self.do_xcom_push:
-            for key, value in claim.ids.items():
+            for key, value in owned.ids.items():
                 context["ti"].xcom_push(key=key, value=value)
         store_links(context, console_url=console_url, session_id=seen.session_id, run_id=seen.run_id)
         self.run_page = run_url(console_url, seen.session_id, seen.run_id)
         self.log.info("Helmr run: %s", self.run_page)
-        return claim
+        return owned
 
-    def _deadline(self, context: Context) -> float | None:
-        from helmr_provider.triggers.base import deadline_of
-
-        return deadline_of(context["ti"], timeout=self.timeout, execution_timeout=self.execution_timeout)
-
-    def _read(self, run_id: str) -> RunSnapshot | None:
-        """Read the run; ``None`` during an outage, which is not a failure of the run."""
-        from helmr_provider.client.errors import HelmrError
-
-        with self._translate_errors(f"learn what became of run {run_id}, which may go on"):
-            try:
-                return self.hook.client.runs.retrieve(run_id)
-            except HelmrError as error:
-                if is_permanent(error):
-                    raise
-                self.log.warning("The control plane cannot be asked for the result: %s", error)
-                return None
-
-    def _wait(self, deadline: float | None) -> Any:
-        from helmr_provider.client.errors import HelmrTimeoutError
-
-        run, run_id, output = None, self.run_id or "", self._output()
-        # Airflow's own alarm can be a moment earlier than our deadline.
-        with (
-            suppress(AirflowTaskTimeout),
-            self._translate_errors(f"wait for run {run_id}"),
-            suppress(HelmrTimeoutError),
-        ):
-            run = output.wait(_seconds_until(deadline))
-        return self._give_up(output) if run is None else self._finish(run, output)
-
-    def _output(self, *, resumed: bool = False) -> RunLogReader:
+    def _output(self) -> RunLogReader:
         """Return what shows the run's output from here on."""
         # How far the triggerer has got is not known when it was lost.
-        logs: Logs = "tail" if resumed and self.logs == "live" and self._log_cursor is None else self.logs
+        is_unknown = self._is_resumed and self.logs == "live" and self._log_cursor is None
+        logs: Logs = "tail" if is_unknown else self.logs
         return RunLogReader(logs, self.hook.client, self.run_id or "", self.log, self._log_cursor)
 
-    def _defer(self, claim: OwnedSession, deadline: float | None) -> NoReturn:
-        from helmr_provider.triggers.base import backstop
-        from helmr_provider.triggers.run import HelmrRunTrigger
-
-        self.defer(
-            trigger=HelmrRunTrigger(
-                helmr_conn_id=self.helmr_conn_id,
-                run_id=claim.ids["run_id"],
-                session_id=claim.session_id,
-                deadline=deadline,
-                owner=claim.owner,
-                cancel_on_kill=("session" if claim.named else "run") if self.cancel_on_kill else None,
-                live_logs=self.logs == "live",
-                log_cursor=self._log_cursor,
-            ),
-            method_name="execute_complete",
-            kwargs=claim.ids if deadline is None else {**claim.ids, "deadline": deadline},
-            timeout=backstop(deadline),
-        )
-
-    def _find_again(self, context: Context) -> RunSnapshot | None:
-        """Find what this try answers for by its name, as far as the control plane can be asked."""
-        from helmr_provider._sessions.ownership import find_last
-        from helmr_provider.client.errors import HelmrError
-
-        try:
-            stamp = self._stamp(context)
-            name = self._name(stamp)
-            seen = find_last(self.hook.client, name, single=self.external_id is not None)
-            if seen is None or seen.owner != stamp.owner:
-                return None
-            self._claim_as(stamp.owner, name(seen.generation), session_id=seen.session_id, run_id=seen.run_id)
-            return self.hook.client.runs.retrieve(seen.run_id)
-        except (HelmrError, IdentityError) as error:
-            self.log.warning("What this task has started in Helmr cannot be found: %s", error)
-            return None
-
     def _finish(self, run: RunSnapshot, output: RunLogReader) -> Any:
-        self._claim, self.run_status = None, run.status
+        self._owned, self.run_status = None, run.status
         self.run_page = run_url(self.hook.settings.console_url, run.session_id, run.id)
         output.finish()
         if run.status in self.fail_on:
@@ -467,50 +480,18 @@ class HelmrStartSessionOperator(RunLineage, HelmrOperator):
             log=self.log,
         )
         if self.close_session:
-            self._close_session(run)
+            close_after_result(self.hook.client, run.session_id, log=self.log)
         return value
 
-    def _close_session(self, run: RunSnapshot) -> None:
-        """Close; a result is not lost for it, and a retry takes the result of a closed session, too."""
-        from helmr_provider.client.errors import HelmrConflictError, HelmrError
-
-        try:
-            self.hook.client.sessions.open(run.session_id).close(reason="the Airflow task has the result")
-        except HelmrConflictError as error:
-            if error.code != "session_terminal":
-                self.log.warning("Session %s was not closed, because it goes on: %s", run.session_id, error)
-        except HelmrError as error:
-            self.log.warning("Session %s was not closed: %s", run.session_id, error)
-
-    def _give_up(self, output: RunLogReader) -> NoReturn:
-        run_id = self.run_id
-        cancelled = self._cancel("the Airflow task has reached its time limit", self.cancel_on_timeout)
-        output.finish()
-        raise AirflowTaskTimeout(
-            f"Helmr run {run_id} had not ended when the time of this task was over; "
-            f"it {'was cancelled' if cancelled else 'was not cancelled, and a retry finds it again'}."
-        )
-
-    def _cancel_unless_retried(self, context: Context) -> bool:
-        ti = context["ti"]
-        retried = ti.try_number <= ti.max_tries
-        return self._cancel("the Airflow task has failed", self.cancel_on_kill and not retried)
-
-    def _cancel(self, reason: str, wanted: bool) -> bool:  # noqa: FBT001
-        """Cancel if wanted; either way, there is nothing left to answer for."""
-        from helmr_provider._sessions.ownership import cancel
-
-        claim, self._claim = self._claim, None
-        if claim is None or not wanted:
+    def _cancel(self, reason: str, *, wanted: bool) -> bool:
+        """Cancel if wanted; either way, this try owns nothing any more."""
+        owned, self._owned = self._owned, None
+        if owned is None or not wanted:
             return False
-        try:
-            # Not the hook's client: a signal may have stopped that in the middle of a request, with its locks held.
-            with self.hook.settings.client(max_streams=0) as client:
-                self._cancelled |= cancel(client, claim, reason=reason, log=self.log)
-            if self._cancelled:
-                count(SESSIONS_CANCELLED if claim.named else RUNS_CANCELLED, self.helmr_conn_id)
-        except Exception:
-            self.log.exception("Could not cancel what this task has started in Helmr")
+
+        if cancel_until_accepted(self.hook.settings, owned, reason=reason, log=self.log):
+            self._cancelled = True
+            count(SESSIONS_CANCELLED if owned.named else RUNS_CANCELLED, self.helmr_conn_id)
         return self._cancelled
 
 

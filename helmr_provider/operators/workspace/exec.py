@@ -8,15 +8,23 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, PokeReturnValue
 
+from helmr_provider._common.cleanup import clean_up
 from helmr_provider._common.errors import DEFAULT_MAX_RESULT_BYTES
 from helmr_provider._common.results import write
 from helmr_provider._common.template_fields import TemplateField, text, text_mapping, texts
 from helmr_provider._common.validation import require_id
 from helmr_provider._logs.exec_logs import PAGE, STREAMS, Output, advances, read_bytes
 from helmr_provider._sessions.identity import OwnershipMetadata, owner_of
-from helmr_provider._workspaces.ownership import MARK, hold, is_busy, stop_if_held
+from helmr_provider._workspaces.ownership import MARK, hold, is_busy, left_over_exec, stop_if_held
+from helmr_provider.client.errors import (
+    HelmrApiError,
+    HelmrConflictError,
+    HelmrError,
+    HelmrGoneError,
+    HelmrPermissionError,
+)
 from helmr_provider.links import HelmrWorkspaceLink, store_workspace_link, workspace_url
-from helmr_provider.operators._waiting import HelmrWaitingOperator
+from helmr_provider.operators._base import HelmrWaitingOperator
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -129,7 +137,6 @@ class HelmrExecOperator(HelmrWaitingOperator):
         self._owner: str | None = None
         self._output: Output | None = None
         self._waits_for_writer = False
-        self._killed = False
         self._stopped = False
         if result not in {"exit_code", "stdout"}:
             raise ValueError("result must be 'exit_code' or 'stdout'")
@@ -138,37 +145,37 @@ class HelmrExecOperator(HelmrWaitingOperator):
 
     @property
     def awaited(self) -> str:
-        """What is waited for, for people."""
+        """Human-readable description of the awaited resource."""
         return f"command {_shown(self._argv)} in Helmr workspace {self.workspace_id}"
 
-    def begin(self, context: Context) -> dict[str, Any]:
+    def submit(self, context: Context) -> dict[str, Any]:
         """Start the command, or adopt what an earlier try has started; neither, while somebody else writes.
 
         :param context: of the task instance.
         :raises AirflowFailException: it cannot be started at all.
         """
-        begun = {"workspace_id": require_id("workspace_id", self.workspace_id)}
+        ids = {"workspace_id": require_id("workspace_id", self.workspace_id)}
         if self.do_xcom_push:
-            context["ti"].xcom_push(key="workspace_id", value=begun["workspace_id"])
+            context["ti"].xcom_push(key="workspace_id", value=ids["workspace_id"])
         url = self.hook.settings.console_url
-        store_workspace_link(context, console_url=url, workspace_id=begun["workspace_id"])
-        self._start(context, begun)
-        return begun
+        store_workspace_link(context, console_url=url, workspace_id=ids["workspace_id"])
+        self._start(context, ids)
+        return ids
 
-    def look(self, context: Context, begun: dict[str, Any]) -> PokeReturnValue:
+    def poll(self, context: Context, ids: dict[str, Any]) -> PokeReturnValue:
         """Read the command, log what it has written, and judge its end.
 
         :param context: of the task instance.
-        :param begun: as returned by :meth:`begin`.
+        :param ids: as returned by :meth:`submit`.
         """
-        if "exec_id" not in begun:
-            self._start(context, begun)
-            if "exec_id" not in begun:
+        if "exec_id" not in ids:
+            self._start(context, ids)
+            if "exec_id" not in ids:
                 return PokeReturnValue(is_done=False)
-        self.exec_id, self._owner = begun["exec_id"], owner_of(context["ti"])
-        handle = self._workspace(begun).execs.open(begun["exec_id"])
+        self.exec_id, self._owner = ids["exec_id"], owner_of(context["ti"])
+        handle = self._workspace(ids).execs.open(ids["exec_id"])
         found = handle.retrieve()
-        self._forward(handle, found, begun)
+        self._forward(handle, found, ids)
         if not found.is_terminal:
             return PokeReturnValue(is_done=False)
         self.exec_id = None
@@ -176,113 +183,111 @@ class HelmrExecOperator(HelmrWaitingOperator):
             return PokeReturnValue(is_done=True, xcom_value=self._result(handle, found))
         raise self._failure(handle, found)
 
-    def trigger(self, begun: dict[str, Any], deadline: float | None) -> HelmrTrigger:
-        """Return what waits in the triggerer.
+    def trigger(self, ids: dict[str, Any], deadline: float | None) -> HelmrTrigger:
+        """Return the trigger that waits.
 
-        :param begun: as returned by :meth:`begin`.
+        :param ids: as returned by :meth:`submit`.
         :param deadline: when to give up, in seconds since the epoch; ``None`` for never.
         """
         from helmr_provider.triggers.workspace import HelmrExecTrigger, HelmrWorkspaceTrigger
 
-        if "exec_id" not in begun:
+        if "exec_id" not in ids:
             return HelmrWorkspaceTrigger(
-                helmr_conn_id=self.helmr_conn_id, workspace_id=begun["workspace_id"], what="free", deadline=deadline
+                helmr_conn_id=self.helmr_conn_id, workspace_id=ids["workspace_id"], what="free", deadline=deadline
             )
         return HelmrExecTrigger(
             helmr_conn_id=self.helmr_conn_id,
-            **begun,
+            **ids,
             log_output=self.log_output,
             owner=self._owner,
             stop_on_kill=self.stop_on_kill,
             deadline=deadline,
         )
 
-    def execute_complete(
-        self,
-        context: Context,
-        event: Mapping[str, Any] | None = None,
-        *,
-        begun: dict[str, Any] | None = None,
-        deadline: float | None = None,
-    ) -> Any:
-        """Go on when the trigger has fired, and log on from where it has stopped.
+    def take_over(
+        self, context: Context, ids: dict[str, Any] | None, event: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """Become responsible for the command, and continue its log where the trigger has stopped.
 
         :param context: of the task instance.
-        :param event: of the trigger; it can be a stale one.
-        :param begun: as of the deferral. ``dag.test()`` hands on nothing but the event.
-        :param deadline: as of the deferral, in seconds since the epoch.
+        :param ids: as of the deferral; ``None`` in ``dag.test()``.
+        :param event: of the trigger.
         """
-        told = {name: value for name, value in (event or {}).items() if name in _BEGUN}
-        if begun is None or begun.get("exec_id") == told.get("exec_id"):
-            begun = {**(begun or {}), **told} or None
-        return super().execute_complete(context, event, begun=begun, deadline=deadline)
+        read = {name: value for name, value in event.items() if name in _IDS}
+        if ids is None or ids.get("exec_id") == read.get("exec_id"):
+            ids = {**(ids or {}), **read} or None
+        if ids is not None and "exec_id" in ids:
+            self.exec_id, self._owner = ids["exec_id"], owner_of(context["ti"])
+        return super().take_over(context, ids, event)
 
-    def find_again(self, context: Context) -> dict[str, Any] | None:
+    def recover(self, context: Context) -> dict[str, Any] | None:
         """Find the last command of this task instance by its mark; start none.
 
         :param context: of the task instance.
         """
-        begun = {"workspace_id": require_id("workspace_id", self.workspace_id)}
-        marked = self._marked(self._workspace(begun))
+        ids = {"workspace_id": require_id("workspace_id", self.workspace_id)}
+        marked = self._marked(self._workspace(ids))
         # A generation more than there were tries: a task that is cleared while it runs keeps its epoch.
         for generation in range(context["ti"].try_number + 1, 0, -1):
             if (found := marked.get(self._key(context, generation))) is not None:
                 # What it wrote before is in the log, as far as the lost trigger got.
                 read = {f"{stream}_cursor": getattr(found, f"{stream}_cursor") for stream in STREAMS}
-                return {**begun, "exec_id": found.id, **read}
+                return {**ids, "exec_id": found.id, **read}
         return None
 
-    def give_up(self, context: Context, begun: dict[str, Any]) -> str:
+    def on_time_limit(self, context: Context, ids: dict[str, Any]) -> str:
         """Stop the workspace, if the command in it is ours to end.
 
         :param context: of the task instance.
-        :param begun: as returned by :meth:`begin`.
+        :param ids: as returned by :meth:`submit`.
         """
-        if "exec_id" not in begun:
+        if "exec_id" not in ids:
             return "It was not started, because something else still writes to the workspace."
-        self.exec_id, self._owner = begun["exec_id"], owner_of(context["ti"])
+        self.exec_id, self._owner = ids["exec_id"], owner_of(context["ti"])
         return "It was stopped with its workspace." if self._stop() else "It goes on, and a retry finds it again."
 
-    def abandon(self, context: Context, begun: dict[str, Any]) -> None:
+    def on_lost_trigger(self, context: Context, ids: dict[str, Any]) -> str:
         """Stop the workspace, unless a retry will find the command again.
 
         :param context: of the task instance.
-        :param begun: as returned by :meth:`begin`.
+        :param ids: as returned by :meth:`submit`.
         """
         if context["ti"].try_number > context["ti"].max_tries:
-            self.give_up(context, begun)
+            return self.on_time_limit(context, ids)
+        return "It goes on, and a retry finds it again."
 
-    def on_kill(self) -> None:
-        """Stop the workspace, if the command in it is ours to end."""
-        self._killed = True
+    def stop(self, reason: str) -> None:
+        """Stop the workspace, if the command in it belongs to this try.
+
+        :param reason: unused; a stop of a workspace keeps none.
+        """
+        del reason
         self._stop()
 
     @property
     def _argv(self) -> list[str]:
         return ["sh", "-c", self.command] if isinstance(self.command, str) else list(self.command)
 
-    def _workspace(self, begun: Mapping[str, Any]) -> WorkspaceHandle:
-        return self.hook.client.workspaces.open(begun["workspace_id"])
+    def _workspace(self, ids: Mapping[str, Any]) -> WorkspaceHandle:
+        return self.hook.client.workspaces.open(ids["workspace_id"])
 
     def _key(self, context: Context, generation: int) -> str:
         return self._once_key(context, "exec", str(generation))
 
-    def _start(self, context: Context, begun: dict[str, Any]) -> None:
+    def _start(self, context: Context, ids: dict[str, Any]) -> None:
         """Start or adopt the command, and note its id; note none while the workspace is busy."""
-        workspace = self._workspace(begun)
+        workspace = self._workspace(ids)
         found = self._adopt_or_create(context, workspace)
         if found is None:
             return
-        begun["exec_id"] = found.id
+        ids["exec_id"] = found.id
         stamp = OwnershipMetadata.of(context["ti"], context["dag_run"])
         if self.stop_on_kill and not found.is_terminal:
             self._hold(workspace.id, stamp)
         self.exec_id, self._owner = found.id, stamp.owner
         if self.do_xcom_push:
             context["ti"].xcom_push(key="exec_id", value=found.id)
-        if self._killed:
-            self._stop()
-            raise AirflowException("The task was killed while its command was being started.")
+        self._check_killed()
         self._feed(workspace.execs.open(found.id), found)
 
     def _adopt_or_create(self, context: Context, workspace: WorkspaceHandle) -> Exec | None:
@@ -319,8 +324,6 @@ class HelmrExecOperator(HelmrWaitingOperator):
 
     def _create(self, workspace: WorkspaceHandle, key: str) -> Exec | None:
         """Create the command of a key, or find it; ``None`` while the workspace is busy."""
-        from helmr_provider.client.errors import HelmrApiError
-
         try:
             created = workspace.exec(
                 self._argv, cwd=self.cwd, env={**(self.env or {}), MARK: key}, idempotency_key=key
@@ -356,7 +359,6 @@ class HelmrExecOperator(HelmrWaitingOperator):
         return {each.env_shape[MARK]: each for each in found if MARK in each.env_shape}
 
     def _hold(self, workspace_id: str, stamp: OwnershipMetadata) -> None:
-        from helmr_provider.client.errors import HelmrPermissionError
 
         try:
             ours = hold(self.hook.client, workspace_id, stamp, self.hook.settings.session_prefix)
@@ -371,8 +373,6 @@ class HelmrExecOperator(HelmrWaitingOperator):
 
     def _feed(self, handle: ExecHandle, found: Exec) -> None:
         """Write what is missing of standard input, and close it: a command that reads must not wait for ever."""
-        from helmr_provider.client.errors import HelmrConflictError
-
         if found.is_terminal or found.stdin_closed_at is not None:
             return
         data = self.stdin.encode() if isinstance(self.stdin, str) else self.stdin or b""
@@ -384,12 +384,12 @@ class HelmrExecOperator(HelmrWaitingOperator):
             if self.stdin:
                 self.log.info("The command has not taken all of its standard input: %s", error)
 
-    def _forward(self, handle: ExecHandle, found: Exec, begun: dict[str, Any]) -> None:
+    def _forward(self, handle: ExecHandle, found: Exec, ids: dict[str, Any]) -> None:
         if not self.log_output:
             return
         output = self._output
         if output is None:
-            output = self._output = Output(*(begun.get(f"{stream}_cursor", 0) for stream in STREAMS))
+            output = self._output = Output(*(ids.get(f"{stream}_cursor", 0) for stream in STREAMS))
         for stream in STREAMS:
             while output.is_behind(stream, found) and (lines := self._next_lines(handle, output, stream, found)):
                 for line in lines:
@@ -397,10 +397,9 @@ class HelmrExecOperator(HelmrWaitingOperator):
         if found.is_terminal:
             for line in output.end():
                 self.log.info("%s", line)
-        begun.update({f"{stream}_cursor": cursor for stream, cursor in output.cursors.items()})
+        ids.update({f"{stream}_cursor": cursor for stream, cursor in output.cursors.items()})
 
     def _next_lines(self, handle: ExecHandle, output: Output, stream: str, found: Exec) -> Iterable[str] | None:
-        from helmr_provider.client.errors import HelmrGoneError
 
         position = output.position(stream)
         try:
@@ -432,7 +431,6 @@ class HelmrExecOperator(HelmrWaitingOperator):
         )
 
     def _failure(self, handle: ExecHandle, found: Exec) -> AirflowException:
-        from helmr_provider.client.errors import HelmrError
 
         lines = [f"Helmr exec {found.id} ({_shown(found.command)}) {_ending(found, ours=self._stopped)}."]
         written = next((stream for stream in ("stderr", "stdout") if getattr(found, f"{stream}_cursor")), None)
@@ -451,18 +449,21 @@ class HelmrExecOperator(HelmrWaitingOperator):
         exec_id, self.exec_id = self.exec_id, None
         if exec_id is None or self._owner is None or not self.stop_on_kill:
             return False
-        try:
+        owner = self._owner
+
+        def stop() -> bool:
             # Not the hook's client: a signal may have stopped that in the middle of a request, with its locks held.
             with self.hook.settings.client(max_streams=0) as client:
-                self._stopped = stop_if_held(client, workspace_id=self.workspace_id, exec_id=exec_id, owner=self._owner)
-        except Exception:
-            self.log.exception("Could not stop the workspace of exec %s", exec_id)
-        else:
-            self.log.info("Exec %s was %s.", exec_id, "stopped with its workspace" if self._stopped else "left alone")
+                return stop_if_held(client, workspace_id=self.workspace_id, exec_id=exec_id, owner=owner)
+
+        stopped = clean_up(stop, log=self.log, left_over=left_over_exec(self.workspace_id, exec_id))
+        if stopped is not None:
+            self._stopped = stopped
+            self.log.info("Exec %s was %s.", exec_id, "stopped with its workspace" if stopped else "left alone")
         return self._stopped
 
 
-_BEGUN: Final = frozenset({"workspace_id", "exec_id", "stdout_cursor", "stderr_cursor"})
+_IDS: Final = frozenset({"workspace_id", "exec_id", "stdout_cursor", "stderr_cursor"})
 
 
 def _shown(command: Iterable[str]) -> str:

@@ -11,9 +11,9 @@ from helmr_provider._common.template_fields import TemplateField, text, texts
 from helmr_provider._common.validation import require_id
 from helmr_provider._sessions.identity import OwnershipMetadata, refuse_reserved
 from helmr_provider._workspaces.ownership import created_in, is_stopped
+from helmr_provider.client.errors import HelmrConflictError
 from helmr_provider.links import HelmrWorkspaceLink, store_workspace_link
-from helmr_provider.operators._base import HelmrOperator
-from helmr_provider.operators._waiting import HelmrWaitingOperator
+from helmr_provider.operators._base import HelmrOperator, HelmrWaitingOperator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -155,8 +155,6 @@ class HelmrCreateWorkspaceOperator(HelmrOperator):
 
     def _create(self, external_id: str, stamp: OwnershipMetadata, key: str) -> Workspace | None:
         """Create it; ``None`` if somebody was faster."""
-        from helmr_provider.client.errors import HelmrConflictError
-
         try:
             workspace = self.hook.client.workspaces.create(
                 self.sandbox_id,
@@ -208,10 +206,10 @@ class HelmrStopWorkspaceOperator(HelmrWaitingOperator):
 
     @property
     def awaited(self) -> str:
-        """What is waited for, for people."""
+        """Human-readable description of the awaited resource."""
         return f"Helmr workspace {self.workspace_id}"
 
-    def begin(self, context: Context) -> dict[str, Any]:
+    def submit(self, context: Context) -> dict[str, Any]:
         """Ask the workspace to stop.
 
         :param context: of the task instance.
@@ -222,15 +220,15 @@ class HelmrStopWorkspaceOperator(HelmrWaitingOperator):
         live = stop.materialization
         return {"workspace_id": workspace_id, "materialization_id": None if live is None else live.id}
 
-    def look(self, context: Context, begun: dict[str, Any]) -> PokeReturnValue:  # noqa: ARG002
+    def poll(self, context: Context, ids: dict[str, Any]) -> PokeReturnValue:
         """Ask again, which tells whether it has stopped.
 
         :param context: of the task instance.
-        :param begun: as returned by :meth:`begin`.
+        :param ids: as returned by :meth:`submit`.
         :raises AirflowException: the files could not be captured.
         """
-        workspaces, workspace_id = self.hook.client.workspaces, begun["workspace_id"]
-        if self.wait_for_completion and not is_stopped(workspaces.stop(workspace_id), begun["materialization_id"]):
+        workspaces, workspace_id = self.hook.client.workspaces, ids["workspace_id"]
+        if self.wait_for_completion and not is_stopped(workspaces.stop(workspace_id), ids["materialization_id"]):
             return PokeReturnValue(is_done=False)
         workspace = workspaces.retrieve(workspace_id)
         if workspace.dirty_state in {"capture_failed", "dirty_state_lost"}:
@@ -240,19 +238,19 @@ class HelmrStopWorkspaceOperator(HelmrWaitingOperator):
             )
         return PokeReturnValue(is_done=True, xcom_value=workspace.current_version_id)
 
-    def trigger(self, begun: dict[str, Any], deadline: float | None) -> HelmrWorkspaceTrigger:
-        """Return what waits in the triggerer.
+    def trigger(self, ids: dict[str, Any], deadline: float | None) -> HelmrWorkspaceTrigger:
+        """Return the trigger that waits.
 
-        :param begun: as returned by :meth:`begin`.
+        :param ids: as returned by :meth:`submit`.
         :param deadline: when to give up, in seconds since the epoch; ``None`` for never.
         """
         from helmr_provider.triggers.workspace import HelmrWorkspaceTrigger
 
         return HelmrWorkspaceTrigger(
             helmr_conn_id=self.helmr_conn_id,
-            workspace_id=begun["workspace_id"],
+            workspace_id=ids["workspace_id"],
             what="stopped",
-            materialization_id=begun["materialization_id"],
+            materialization_id=ids["materialization_id"],
             deadline=deadline,
         )
 
@@ -288,10 +286,10 @@ class HelmrDeleteWorkspaceOperator(HelmrWaitingOperator):
 
     @property
     def awaited(self) -> str:
-        """What is waited for, for people."""
+        """Human-readable description of the awaited resource."""
         return f"Helmr workspace {self.workspace_id}"
 
-    def begin(self, context: Context) -> dict[str, Any]:
+    def submit(self, context: Context) -> dict[str, Any]:
         """Name the workspace; there is nothing to begin before it is known whether it has to be stopped.
 
         :param context: of the task instance.
@@ -300,15 +298,13 @@ class HelmrDeleteWorkspaceOperator(HelmrWaitingOperator):
         store_workspace_link(context, console_url=self.hook.settings.console_url, workspace_id=workspace_id)
         return {"workspace_id": workspace_id}
 
-    def look(self, context: Context, begun: dict[str, Any]) -> PokeReturnValue:  # noqa: ARG002
+    def poll(self, context: Context, ids: dict[str, Any]) -> PokeReturnValue:
         """Try to archive it, and ask it to stop as long as that is refused.
 
         :param context: of the task instance.
-        :param begun: as returned by :meth:`begin`.
+        :param ids: as returned by :meth:`submit`.
         """
-        from helmr_provider.client.errors import HelmrConflictError
-
-        workspace_id = begun["workspace_id"]
+        workspace_id = ids["workspace_id"]
         try:
             self.hook.client.workspaces.delete(workspace_id)
         except HelmrConflictError:
@@ -317,14 +313,14 @@ class HelmrDeleteWorkspaceOperator(HelmrWaitingOperator):
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=True, xcom_value=workspace_id)
 
-    def trigger(self, begun: dict[str, Any], deadline: float | None) -> HelmrWorkspaceTrigger:
-        """Return what waits in the triggerer.
+    def trigger(self, ids: dict[str, Any], deadline: float | None) -> HelmrWorkspaceTrigger:
+        """Return the trigger that waits.
 
-        :param begun: as returned by :meth:`begin`.
+        :param ids: as returned by :meth:`submit`.
         :param deadline: when to give up, in seconds since the epoch; ``None`` for never.
         """
         from helmr_provider.triggers.workspace import HelmrWorkspaceTrigger
 
         return HelmrWorkspaceTrigger(
-            helmr_conn_id=self.helmr_conn_id, workspace_id=begun["workspace_id"], what="stopped", deadline=deadline
+            helmr_conn_id=self.helmr_conn_id, workspace_id=ids["workspace_id"], what="stopped", deadline=deadline
         )

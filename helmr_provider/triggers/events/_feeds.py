@@ -10,6 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from helmr_provider.client._waiting.actions import WaitKey
+from helmr_provider.client.errors import HelmrError, HelmrNotFoundError
 from helmr_provider.triggers._shared_client import shared_client
 from helmr_provider.triggers.events._ended_runs import FULL, EndedRuns
 from helmr_provider.triggers.events._feed_events import Cursor, FeedEvent
@@ -110,7 +111,6 @@ class OutputFeed(Feed):
         ]
 
     async def _page(self, client: AsyncHelmrClient, after: int, limit: int) -> list[Any]:
-        from helmr_provider.client.errors import HelmrNotFoundError
 
         try:
             output = client.sessions.open(**self._address).output(self._stream)
@@ -171,7 +171,6 @@ class EndedRunsFeed(Feed):
 
 
 async def _run(client: AsyncHelmrClient, run_id: str) -> RunSnapshot | None:
-    from helmr_provider.client.errors import HelmrNotFoundError
 
     try:
         return await client.runs.retrieve(run_id)
@@ -226,8 +225,6 @@ async def feed_events(
 async def _patience(feed: Feed, helmr_conn_id: str, log: Any) -> AsyncIterator[None]:
     """Wait after what no repeat mends, and let the caller go on: the waiter has repeated all else."""
     from airflow.providers.common.compat.sdk import AirflowNotFoundException
-
-    from helmr_provider.client.errors import HelmrError
 
     try:
         yield

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import DAG, task
 from helmr_provider.operators.session import HelmrStartSessionOperator
 from helmr_provider.sensors.run import HelmrRunSensor
 from tests.support.serialized_dags import stored_form
-from tests.support.session_tasks import starts
+from tests.support.session_tasks import LIVE, starts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,3 +74,14 @@ def test_an_operator_without_a_payload_stays_so_when_it_is_copied_and_stored() -
     # Airflow makes a new version of a DAG whose stored form differs from the last one's.
     assert stored_form(parse()) == stored_form(parse())
     assert "no payload" in str(stored_form(parse()))
+
+
+@pytest.mark.usefixtures("helmr_connection")
+def test_the_time_limit_of_a_deferred_task_holds_in_dag_test(
+    run_dag: Callable[..., Any], control_plane: LocalControlPlane
+) -> None:
+    with DAG(dag_id="limited", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+        HelmrStartSessionOperator(task_id="work", **LIVE, deferrable=True, timeout=2)
+    assert run_dag(dag).state == "failed"
+    assert len(starts(control_plane)) == 1
+    assert [entry.operation for entry in control_plane.journal].count("cancelSession") == 1

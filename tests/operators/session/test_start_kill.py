@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowTaskTimeout
 
+from helmr_provider._common.versions import AIRFLOW_V_3_0_PLUS
 from helmr_provider.local import faults
 from tests.support.session_tasks import LIVE, a_task, starts, wait_until_asked_for
-from tests.support.task_attempts import deferred
+from tests.support.task_attempts import deferred, fire
+from tests.support.task_states import airflow_says
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,9 +29,11 @@ LIVE_STATUSES = {"queued", "running", "waiting"}
 # A worker that is told to stop
 
 
-def test_a_worker_that_is_stopped_while_it_waits_cancels_and_may_be_retried(
-    control_plane: LocalControlPlane, client: HelmrClient
+@pytest.mark.parametrize("state", ["failed", "success", "removed", "restarting", None])
+def test_a_user_who_ends_a_waiting_task_cancels_its_session(
+    control_plane: LocalControlPlane, client: HelmrClient, monkeypatch: pytest.MonkeyPatch, state: str | None
 ) -> None:
+    airflow_says(monkeypatch, state)
     attempt = a_task(**LIVE).start()
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(attempt.execute)
@@ -40,9 +45,114 @@ def test_a_worker_that_is_stopped_while_it_waits_cancels_and_may_be_retried(
     assert client.sessions.retrieve(attempt.xcoms["session_id"]).status == "cancelled"
 
 
-def test_a_worker_that_is_stopped_before_its_start_is_answered_cancels_what_came_of_it(
+@pytest.mark.parametrize("state", ["running", "up_for_retry", "queued"])
+def test_a_worker_that_is_drained_leaves_its_run_to_the_retry(
+    control_plane: LocalControlPlane, client: HelmrClient, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    airflow_says(monkeypatch, state)
+    task = a_task(**LIVE, retries=2)
+    attempt = task.start()
+    with ThreadPoolExecutor(1) as worker:
+        result = worker.submit(attempt.execute)
+        wait_until_asked_for(control_plane, "getRun")
+        attempt.operator.on_kill()
+        assert status(client, attempt) in LIVE_STATUSES
+        task.make = a_task(**LIVE, deferrable=True).make
+        retry = task.start()
+        deferred(retry.execute())
+        assert retry.xcoms["run_id"] == attempt.xcoms["run_id"]
+        assert len(starts(control_plane)) == 1
+        client.runs.cancel(attempt.xcoms["run_id"])
+        with pytest.raises(AirflowFailException):
+            result.result(timeout=30)
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="Airflow 2 ends the process itself")
+def test_a_signal_ends_the_wait_of_a_drained_worker_at_once(
+    control_plane: LocalControlPlane, client: HelmrClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    airflow_says(monkeypatch, "running")
+    attempt = a_task(**LIVE, retries=1).start()
+
+    def drain() -> None:
+        wait_until_asked_for(control_plane, "getRun")
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: attempt.operator.on_kill())
+    try:
+        with ThreadPoolExecutor(1) as node:
+            drained = node.submit(drain)
+            with pytest.raises(SystemExit, match="a retry finds it again"):
+                attempt.execute()
+            drained.result(timeout=30)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert status(client, attempt) in LIVE_STATUSES
+
+
+def test_a_worker_that_is_drained_in_the_last_try_cancels(
+    control_plane: LocalControlPlane, client: HelmrClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    airflow_says(monkeypatch, "running")
+    attempt = a_task(**LIVE, retries=0).start()
+    with ThreadPoolExecutor(1) as worker:
+        result = worker.submit(attempt.execute)
+        wait_until_asked_for(control_plane, "getRun")
+        attempt.operator.on_kill()
+        with pytest.raises(AirflowException, match="because the Airflow task was ended"):
+            result.result(timeout=30)
+    assert client.sessions.retrieve(attempt.xcoms["session_id"]).status == "cancelled"
+
+
+def test_a_worker_that_cannot_ask_airflow_leaves_its_run_to_the_retry(
     control_plane: LocalControlPlane, client: HelmrClient
 ) -> None:
+    attempt = a_task(**LIVE, deferrable=True, retries=1).start()
+    deferred(attempt.execute())
+    attempt.operator._attempt.is_handed_over = False
+    attempt.operator.on_kill()
+    assert status(client, attempt) in LIVE_STATUSES
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+@pytest.mark.parametrize("state", ["running", "deferred"])
+def test_a_worker_that_is_stopped_when_it_has_deferred_leaves_the_run_to_the_trigger(
+    client: HelmrClient, monkeypatch: pytest.MonkeyPatch, state: str, retries: int
+) -> None:
+    airflow_says(monkeypatch, state)
+    attempt = a_task(**LIVE, deferrable=True, retries=retries).start()
+    deferred(attempt.execute())
+    attempt.operator.on_kill()
+    assert status(client, attempt) in LIVE_STATUSES
+
+
+def test_a_user_who_ends_a_task_that_has_just_deferred_cancels_its_session(
+    client: HelmrClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    airflow_says(monkeypatch, "failed")
+    attempt = a_task(**LIVE, deferrable=True).start()
+    deferred(attempt.execute())
+    attempt.operator.on_kill()
+    assert status(client, attempt) == "cancelled"
+
+
+@pytest.mark.parametrize("external_id", [None, "mine"])
+def test_a_cancellation_by_airflow_may_be_retried_whichever_process_did_it(
+    client: HelmrClient, monkeypatch: pytest.MonkeyPatch, external_id: str | None
+) -> None:
+    airflow_says(monkeypatch, "failed")
+    attempt = a_task(**LIVE, deferrable=True, external_id=external_id).start()
+    deferral = deferred(attempt.execute())
+    attempt.operator.on_kill()
+    with pytest.raises(AirflowException, match="because the Airflow task was ended") as failed:
+        attempt.resume(deferral, fire(deferral))
+    assert not isinstance(failed.value, AirflowFailException)
+
+
+def test_a_user_who_ends_a_task_whose_start_is_not_answered_yet_cancels_what_came_of_it(
+    control_plane: LocalControlPlane, client: HelmrClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    airflow_says(monkeypatch, "failed")
     attempt = a_task(**LIVE).start()
     # The start is served, and its answer is on the way when the signal comes.
     control_plane.fail_next("startSession", faults.delay(1.5))
@@ -96,14 +206,19 @@ def test_a_session_that_is_not_awaited_survives_its_task(client: HelmrClient) ->
     assert client.sessions.retrieve(ids["session_id"]).status == "open"
 
 
-def test_a_control_plane_that_is_down_does_not_stop_a_worker_from_stopping(
-    control_plane: LocalControlPlane, task_log: Callable[[], str]
+def test_a_control_plane_that_is_down_is_asked_again_and_what_is_left_over_is_logged(
+    control_plane: LocalControlPlane, task_log: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    airflow_says(monkeypatch, "failed")
     attempt = a_task(**LIVE, deferrable=True).start()
     deferred(attempt.execute())
     control_plane.stop_listening()
     attempt.operator.on_kill()
-    assert "Could not cancel" in task_log()
+    log = task_log()
+    assert log.count("is repeated for") == 1
+    assert log.count("What is left over: session") == 1
+    assert attempt.xcoms["session_id"] in log
+    assert "HelmrCancelSessionOperator" in log
 
 
 # A trigger that is lost
@@ -174,5 +289,14 @@ def test_a_lost_trigger_leaves_alone_what_another_try_has_adopted(client: HelmrC
 def test_a_lost_trigger_during_an_outage_fails_the_try(control_plane: LocalControlPlane, client: HelmrClient) -> None:
     attempt = lost(client)
     control_plane.stop_listening()
+    with pytest.raises(AirflowException, match="Trigger failure"):
+        attempt.lose_trigger()
+
+
+def test_a_lost_trigger_whose_connection_was_deleted_fails_the_try(
+    client: HelmrClient, monkeypatch: pytest.MonkeyPatch, airflow_db: object
+) -> None:
+    attempt = lost(client)
+    monkeypatch.delenv("AIRFLOW_CONN_HELMR_DEFAULT")
     with pytest.raises(AirflowException, match="Trigger failure"):
         attempt.lose_trigger()

@@ -278,7 +278,7 @@ def a_starter(client: HelmrClient, attempt: Any) -> SessionStarter:
         name=lambda generation: f"{attempt.of.name}:{generation}",
         options=attempt.operator._options(),
         wait=lambda _: None,
-        claimed=lambda _: None,
+        on_owned=lambda _: None,
         log=logging.getLogger(__name__),
     )
 
@@ -445,3 +445,53 @@ def send(control_plane: LocalControlPlane, external_id: str, data: Any) -> None:
     )
     with urlopen(request, timeout=10) as answer:
         assert answer.status == 201
+
+
+# A clear while the task was running
+
+
+def test_a_result_from_before_a_clear_of_the_running_task_is_not_taken(control_plane: LocalControlPlane) -> None:
+    task = a_task(payload=1)
+    task.dag_run.clear_number = 0
+    first = task.start()
+    assert first.execute() == 1
+    # Airflow keeps max_tries and the start of the DAG run when a running task is cleared, and counts the clear only.
+    task.dag_run.clear_number = 1
+    second = task.start()
+    assert second.execute() == 1
+    assert second.xcoms["session_id"] != first.xcoms["session_id"]
+    assert len(starts(control_plane)) == 2
+
+
+def test_a_retry_without_a_clear_takes_the_result(control_plane: LocalControlPlane) -> None:
+    task = a_task(payload=1)
+    task.dag_run.clear_number = 3
+    first = task.start()
+    first.execute()
+    second = task.start()
+    second.execute()
+    assert second.xcoms["session_id"] == first.xcoms["session_id"]
+    assert len(starts(control_plane)) == 1
+
+
+def test_a_session_of_a_release_that_did_not_count_clears_keeps_its_result(
+    control_plane: LocalControlPlane,
+) -> None:
+    task = a_task(payload=1)
+    first = task.start()
+    first.execute()
+    task.dag_run.clear_number = 2
+    second = task.start()
+    second.execute()
+    assert second.xcoms["session_id"] == first.xcoms["session_id"]
+
+
+def test_a_run_that_is_active_is_adopted_whatever_was_cleared(control_plane: LocalControlPlane) -> None:
+    task = a_task(**LIVE, deferrable=True)
+    task.dag_run.clear_number = 0
+    first = task.start()
+    deferred(first.execute())
+    task.dag_run.clear_number = 1
+    second = task.start()
+    deferred(second.execute())
+    assert second.xcoms["run_id"] == first.xcoms["run_id"]

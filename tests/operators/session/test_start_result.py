@@ -92,7 +92,7 @@ def test_a_session_that_goes_on_is_left_open_and_the_result_returned(
     control_plane.pause_worker()
     session.input("messages").send("second")
     assert attempt.resume(deferral, event)["message"] == "first"
-    assert "goes on" in task_log()
+    assert "is active" in task_log()
 
 
 @pytest.mark.parametrize("code", [500, 403])

@@ -13,6 +13,7 @@ from helmr_provider._workspaces.ownership import HOLDER
 from helmr_provider.local import faults
 from helmr_provider.triggers._shared_client import shared_client
 from tests.support.task_attempts import both_ways, deferred, fire, overdue, stored
+from tests.support.task_states import airflow_says
 from tests.support.workspace_tasks import SLEEPS, Gate, a_workspace, an_exec, asked, execs, until, until_state
 
 if TYPE_CHECKING:
@@ -47,31 +48,67 @@ def ended(client: HelmrClient, workspace: str) -> str:
 # On a worker
 
 
-def test_a_worker_that_is_stopped_stops_the_workspace_and_the_try_may_be_retried(
-    client: HelmrClient, workspace: str
+def test_a_task_that_a_user_ends_on_a_worker_ends_with_its_workspace(
+    client: HelmrClient, workspace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    airflow_says(monkeypatch, "failed")
     attempt = an_exec(workspace, SLEEPS).start()
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(attempt.execute)
         until(lambda: attempt.xcoms.get("exec_id"), "the command to be started")
         until_state(client, workspace, "running")
         attempt.operator.on_kill()
-        with pytest.raises(AirflowException, match="because the Airflow task was ended") as failed:
+        with pytest.raises(AirflowException, match=r"was killed|because the Airflow task was ended") as failed:
             result.result(timeout=30)
     assert not isinstance(failed.value, AirflowFailException)
     assert ended(client, workspace) == "terminated"
 
 
-def test_a_worker_that_is_stopped_before_its_start_is_answered_stops_what_came_of_it(
-    control_plane: LocalControlPlane, client: HelmrClient, workspace: str
+def test_a_worker_that_is_drained_leaves_its_command_to_the_retry(
+    control_plane: LocalControlPlane, client: HelmrClient, workspace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    airflow_says(monkeypatch, "running")
+    task = an_exec(workspace, SLEEPS)
+    attempt = task.start()
+    with ThreadPoolExecutor(1) as worker:
+        result = worker.submit(attempt.execute)
+        until(lambda: attempt.xcoms.get("exec_id"), "the command to be started")
+        attempt.operator.on_kill()
+        with pytest.raises(AirflowException, match="a retry finds it again"):
+            result.result(timeout=30)
+    assert asked(control_plane, "stopWorkspace") == []
+    task.make = an_exec(workspace, SLEEPS, deferrable=True).make
+    retry = task.start()
+    deferred(retry.execute())
+    assert retry.xcoms["exec_id"] == attempt.xcoms["exec_id"]
+    assert len(execs(client, workspace)) == 1
+
+
+def test_a_worker_that_is_drained_in_the_last_try_stops_the_workspace(
+    client: HelmrClient, workspace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    airflow_says(monkeypatch, "running")
+    attempt = an_exec(workspace, SLEEPS, retries=0).start()
+    with ThreadPoolExecutor(1) as worker:
+        result = worker.submit(attempt.execute)
+        until(lambda: attempt.xcoms.get("exec_id"), "the command to be started")
+        attempt.operator.on_kill()
+        with pytest.raises(AirflowException):
+            result.result(timeout=30)
+    assert ended(client, workspace) == "terminated"
+
+
+def test_a_user_who_ends_a_task_whose_start_is_not_answered_yet_stops_what_came_of_it(
+    control_plane: LocalControlPlane, client: HelmrClient, workspace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    airflow_says(monkeypatch, "failed")
     attempt = an_exec(workspace, SLEEPS).start()
     control_plane.fail_next("createWorkspaceExec", faults.delay(1.0))
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(attempt.execute)
         until(lambda: asked(control_plane, "createWorkspaceExec"), "the start")
         attempt.operator.on_kill()
-        with pytest.raises(AirflowException, match="killed while its command was being started"):
+        with pytest.raises(AirflowException, match="was killed"):
             result.result(timeout=30)
     assert ended(client, workspace) == "terminated"
 
@@ -164,12 +201,17 @@ def test_a_key_that_may_not_stop_runs_commands_all_the_same(
 
 
 def test_a_control_plane_that_is_down_does_not_stop_a_worker_from_stopping(
-    control_plane: LocalControlPlane, client: HelmrClient, workspace: str, task_log: Callable[[], str]
+    control_plane: LocalControlPlane,
+    client: HelmrClient,
+    workspace: str,
+    task_log: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     attempt, _ = waiting(client, workspace)
     control_plane.stop_listening()
+    airflow_says(monkeypatch, "failed")
     attempt.operator.on_kill()
-    assert "Could not stop" in task_log()
+    assert "HelmrStopWorkspaceOperator" in task_log()
 
 
 # In the triggerer

@@ -1,0 +1,22 @@
+"""Answers of Airflow about the state of a task instance; to ask it for real takes a supervisor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from helmr_provider._common import task_state
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def airflow_says(monkeypatch: pytest.MonkeyPatch, state: str | None) -> None:
+    """Let Airflow answer with a state, on every version."""
+    for name in ("_find_in_airflow_3", "_find_in_airflow_2"):
+        monkeypatch.setattr(task_state, name, lambda ti: [state])
+
+
+def airflow_knows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Airflow answer that there is no such task instance."""
+    for name in ("_find_in_airflow_3", "_find_in_airflow_2"):
+        monkeypatch.setattr(task_state, name, lambda ti: [])
