@@ -45,7 +45,7 @@ class Plane(NamedTuple):
 @contextlib.contextmanager
 def control_plane(*options: str) -> Iterator[Plane]:
     program = str(Path(sys.executable).with_name("helmr-local"))
-    command = [program, "serve", "--tasks", str(HERE / "tasks.py"), *options]
+    command = [program, "serve", "--port", "0", "--tasks", str(HERE / "tasks.py"), *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

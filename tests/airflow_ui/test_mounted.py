@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -14,10 +15,15 @@ if not AIRFLOW_V_3_1_1_PLUS:
 from starlette.testclient import TestClient
 
 from helmr_provider.airflow_ui.assets import HEADERS
+from helmr_provider.airflow_ui.service import QUEUED, THREADS, Service
+from tests.airflow_ui.test_service import GatedReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from helmr_provider.airflow_ui.reader import Reader
+    from tests.airflow_ui.helpers import Clock
 
 PAGES = ("/helmr/dags/reports/runs/r/tasks/work/-1", "/helmr/dags/reports/runs/r")
 
@@ -91,3 +97,27 @@ def test_a_viewer_learns_of_both_tabs(airflow: TestClient, token: Callable[..., 
     answer = airflow.get("/api/v2/plugins", headers={"Authorization": f"Bearer {token('viewer')}"})
     [helmr] = [plugin for plugin in answer.json()["plugins"] if plugin["name"] == "helmr"]
     assert [view["destination"] for view in helmr["external_views"]] == ["task_instance", "dag_run"]
+
+
+def test_pages_that_hang_hold_up_no_request_of_airflow_s_own(
+    airflow: TestClient, token: Callable[..., str], clock: Clock
+) -> None:
+    gated = GatedReader()
+    service = Service(cast("Reader", gated), clock=clock)
+    [tab] = [route for route in cast("Any", airflow.app).routes if getattr(route, "path", "") == "/helmr"]
+    headers = {"Authorization": f"Bearer {token('viewer')}"}
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(60) as viewers:
+        patch.setattr(tab.app.state, "service", service)
+        pages = [f"/helmr/dags/reports/runs/r/tasks/work/{number}" for number in range(60)]
+        views = [viewers.submit(airflow.get, page, headers=headers) for page in pages]
+        try:
+            answered = as_completed(views, timeout=60)
+            refused = [next(answered).result().status_code for _ in range(60 - THREADS - QUEUED)]
+            assert refused == [503] * len(refused)
+            for _ in range(5):
+                assert airflow.get("/api/v2/dags", headers=headers).status_code == 200
+            assert service.running == THREADS + QUEUED
+        finally:
+            gated.gate.set()
+        assert [view.result().status_code for view in answered] == [200] * (THREADS + QUEUED)
+    service.close()
