@@ -256,7 +256,7 @@ def test_a_connection_that_is_not_defined_fails_for_good(airflow_db: Any) -> Non
 
 
 def test_a_result_that_is_too_large_fails_for_good_with_advice() -> None:
-    with pytest.raises(AirflowFailException, match=r"50002 bytes.*max_result_bytes=49152.*reference"):
+    with pytest.raises(AirflowFailException, match=r"50002 bytes.*max_result_bytes=49152.*result_to"):
         a_task(payload="x" * 50_000).start().finish()
     assert a_task(run_id="again", payload="x" * 50_000, max_result_bytes=None).start().finish() == "x" * 50_000
 
