@@ -23,7 +23,7 @@ from helmr_provider.client._waiting.actions import (
     StopFollow,
     WaitKey,
 )
-from helmr_provider.client._waiting.scheduler import Scheduler
+from helmr_provider.client._waiting.assembly import build_scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +84,7 @@ class Simulation:
     def __init__(self, load: Load) -> None:
         self.load = load
         self.random = Random(load.seed)
-        self.scheduler = Scheduler.build(requests=load.requests, random=self.random.random)
+        self.scheduler = build_scheduler(requests=load.requests, random=self.random.random)
         self.scheduler.streams(load.streams)
         self.now = 0.0
         self.ends: dict[str, float] = {}

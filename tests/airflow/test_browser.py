@@ -101,7 +101,7 @@ def test_the_button_of_a_deferred_task_leads_to_its_run(scenarios: Scenarios, wi
     window.click_on("Helmr run", "a")
     window.newest_window()
     window.size(1280, 800)
-    window.until(lambda: scenario.token_id in window.text("#wait"))
+    window.until(lambda: scenario.token_id[-8:] in window.text("#wait"))
     keep(window, "helmr-run")
     (run,) = scenario.helmr_runs()
     assert window.url == f"{scenario.stack.control_plane.url}/sessions/{run.session_id}/runs/{run.id}"
@@ -122,11 +122,6 @@ def test_a_person_answers_under_required_actions_and_the_dag_goes_on(scenarios: 
     assert "12 changes" in window.text("body")
     window.until(lambda: "Required Action (1)" in window.text("body"))
     keep(window, "airflow-approval")
-    window.go(scenario.stack.control_plane.url)
-    window.until(lambda: "Publish the notes of release 2.4?" in window.text("body"))
-    keep(window, "local-control-plane")
-    window.go(f"{page_of(scenario, 'required_actions', 'approval')}")
-    window.until(lambda: window.run("return document.querySelector(arguments[0])?.disabled === false", approve))
     window.click(approve)
     scenario.succeeds()
     assert scenario.xcom(task_id="approval")["via"] == "airflow"

@@ -102,8 +102,8 @@ def test_links_lead_out_of_the_frame(scenarios: Scenarios, window: Browser) -> N
     window.click_on("Open Helmr run", "a")
     window.newest_window()
     (run,) = scenario.helmr_runs()
-    window.until(lambda: scenario.token_id in window.text("#wait"))
-    assert window.url == f"{scenario.stack.control_plane.url}/sessions/{run.session_id}/runs/{run.id}"
+    address_in_helmr = f"{scenario.stack.control_plane.url}/sessions/{run.session_id}/runs/{run.id}"
+    window.until(lambda: window.url == address_in_helmr and "gated" in window.text("body"))
     window.first_window()
     scenario.open_gate()
     scenario.succeeds()

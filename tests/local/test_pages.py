@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -95,6 +97,10 @@ def test_the_first_page_shows_by_itself_what_happens_elsewhere_and_keeps_what_is
     assert window.run("return document.querySelector('#tokens textarea').value") == '{"approved": '
     assert "startSession" in window.text("#journal")
     assert "0 9 * * 1" in window.text("#schedules")
+    if folder := os.environ.get("HELMR_PICTURES"):
+        window.size(1280, 800)
+        window.write("#tokens textarea", '{"approved": true}')
+        window.screenshot(Path(folder) / "local-control-plane.png")
 
 
 @pytest.mark.parametrize("width", [320, 1280])

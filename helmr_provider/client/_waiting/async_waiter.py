@@ -28,6 +28,8 @@ from helmr_provider.client._waiting.actions import (
     StopFollow,
     WaitKey,
 )
+from helmr_provider.client._waiting.assembly import build_scheduler
+from helmr_provider.client._waiting.async_results import Limit, Result, close_tasks
 from helmr_provider.client._waiting.failures import (
     failure_of,
     is_of_one,
@@ -35,9 +37,7 @@ from helmr_provider.client._waiting.failures import (
     raise_held_back,
     seconds_since_epoch,
     stream_failure_of,
-    timeout_error,
 )
-from helmr_provider.client._waiting.scheduler import Scheduler
 from helmr_provider.client._waiting.stats import WaitStats
 from helmr_provider.client._waiting.stream_allocator import ClockSkew, is_hint
 from helmr_provider.client.errors import HelmrConfigError, HelmrError
@@ -47,7 +47,8 @@ if TYPE_CHECKING:
 
     from helmr_provider.client._async.client import AsyncHelmrClient
     from helmr_provider.client._waiting.actions import Action, PollRequest
-    from helmr_provider.client.errors import HelmrTimeoutError
+    from helmr_provider.client._waiting.async_results import Inbox
+    from helmr_provider.client._waiting.scheduler import Scheduler
     from helmr_provider.client.models.runs import RunSnapshot
     from helmr_provider.client.models.tokens import Token
 
@@ -55,18 +56,9 @@ _T = TypeVar("_T")
 
 logger = logging.getLogger("helmr_provider.client")
 
-# Closing a cancelled stream takes a turn of the loop; a wait's result is not held up by one that does not close.
-_CLOSING = 5.0
 
 # Mistakes of this package in a row after which the waits end with an error instead of being scheduled anew.
 _BREAKDOWNS = 5
-
-
-class _Result(NamedTuple):
-    key: WaitKey
-    value: Any
-    error: BaseException | None
-    closing: tuple[asyncio.Task[Any], ...]
 
 
 def _has_ended(run: RunSnapshot) -> bool:
@@ -80,9 +72,6 @@ def _is_decided(token: Token) -> bool:
 class _StreamEnd(NamedTuple):
     failure: Failure | None = None
     cursor: str | None = None
-
-
-_Inbox = asyncio.Queue[_Result]
 
 
 class _Kind(NamedTuple):
@@ -101,7 +90,7 @@ class _Registration:
 
     kind: _Kind
     interval: float | None
-    inboxes: list[_Inbox] = field(default_factory=list["_Inbox"])
+    inboxes: list[Inbox] = field(default_factory=list["Inbox"])
 
 
 async def _ignoring_id(read: Callable[[AsyncHelmrClient], Awaitable[_T]], client: AsyncHelmrClient, _: str) -> _T:
@@ -120,7 +109,7 @@ class AsyncWaiter:
         # The scheduler has a rhythm of its own for what fails.
         self._client = client.single_shot()
         self._slots = client.stream_slots
-        self._scheduler = Scheduler.build()
+        self._scheduler = build_scheduler()
         self._stats = WaitStats()
         self._skew = ClockSkew()
         self._waits: dict[WaitKey, _Registration] = {}
@@ -164,8 +153,8 @@ class AsyncWaiter:
         :raises HelmrNotFoundError: a run does not exist; raised after all others were yielded.
         """
         pending = dict.fromkeys(WaitKey(RUN, run_id) for run_id in run_ids)
-        limit = _Limit(timeout)
-        inbox: _Inbox = asyncio.Queue()
+        limit = Limit(timeout)
+        inbox: Inbox = asyncio.Queue()
         held_back: list[BaseException] = []
         for key in pending:
             self._register(key, inbox)
@@ -176,7 +165,7 @@ class AsyncWaiter:
                 except TimeoutError:
                     raise limit.error(pending) from next(iter(held_back), None)
                 del pending[result.key]
-                await _close(result.closing)
+                await close_tasks(result.closing)
                 if result.error is None:
                     yield result.value
                 elif is_of_one(result.error):
@@ -229,7 +218,7 @@ class AsyncWaiter:
         self._closed = True
         children = self._children_and_driver()
         self._break(HelmrError("The client was closed while something waited with it."))
-        await _close(children)
+        await close_tasks(children)
 
     # Waits
 
@@ -240,8 +229,8 @@ class AsyncWaiter:
         interval: float | None = None,
         kind: _Kind | None = None,
     ) -> Any:
-        limit = _Limit(timeout)
-        inbox: _Inbox = asyncio.Queue()
+        limit = Limit(timeout)
+        inbox: Inbox = asyncio.Queue()
         self._register(key, inbox, interval, kind)
         try:
             result = await limit.next(inbox)
@@ -249,12 +238,12 @@ class AsyncWaiter:
             raise limit.error([key]) from None
         finally:
             self._unregister(key, inbox)
-        await _close(result.closing)
+        await close_tasks(result.closing)
         if result.error is not None:
             raise result.error
         return result.value
 
-    def _register(self, key: WaitKey, inbox: _Inbox, interval: float | None = None, kind: _Kind | None = None) -> None:
+    def _register(self, key: WaitKey, inbox: Inbox, interval: float | None = None, kind: _Kind | None = None) -> None:
         if self._closed:
             raise HelmrError("This client is closed: nothing can be waited for with it.")
         loop = asyncio.get_running_loop()
@@ -274,7 +263,7 @@ class AsyncWaiter:
             self._driver = loop.create_task(self._drive(), name="helmr-waiter")
         self._wake.set()
 
-    def _unregister(self, key: WaitKey, inbox: _Inbox) -> None:
+    def _unregister(self, key: WaitKey, inbox: Inbox) -> None:
         registration = self._waits.get(key)
         if registration is None or inbox not in registration.inboxes:
             return
@@ -315,7 +304,7 @@ class AsyncWaiter:
         self._breakdowns = 0
         closing = self._forget(key)
         for inbox in registration.inboxes:
-            inbox.put_nowait(_Result(key, value, own_copy(error) if error is not None else None, closing))
+            inbox.put_nowait(Result(key, value, own_copy(error) if error is not None else None, closing))
 
     def _break(self, error: HelmrError) -> None:
         for key in list(self._waits):
@@ -366,7 +355,7 @@ class AsyncWaiter:
             failure.__cause__ = error
             self._breakdowns = 0
             self._break(failure)
-        self._scheduler = Scheduler.build()
+        self._scheduler = build_scheduler()
         for child in list(self._children.values()):
             child.cancel()
         for key, registration in self._waits.items():
@@ -504,31 +493,3 @@ class AsyncWaiter:
             logger.warning("The event stream of run %s failed and is opened again later", action.run_id, exc_info=error)
             return _StreamEnd(Failure(retryable=True))
         return _StreamEnd()
-
-
-class _Limit:
-    """The deadline of one wait, and the error that names what it waited for."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self._seconds = seconds
-        self._at = None if seconds is None else asyncio.get_running_loop().time() + seconds
-
-    async def next(self, inbox: _Inbox) -> _Result:
-        if not inbox.empty():
-            return inbox.get_nowait()
-        try:
-            async with asyncio.timeout_at(self._at):
-                return await inbox.get()
-        except TimeoutError:
-            # What came in the same moment is a result all the same.
-            if inbox.empty():
-                raise
-            return inbox.get_nowait()
-
-    def error(self, pending: Iterable[WaitKey]) -> HelmrTimeoutError:
-        return timeout_error(self._seconds, pending)
-
-
-async def _close(tasks: tuple[asyncio.Task[Any], ...]) -> None:
-    if tasks:
-        await asyncio.wait(tasks, timeout=_CLOSING)

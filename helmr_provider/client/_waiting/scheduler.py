@@ -8,7 +8,6 @@ and waits without a stream are polled together.
 
 from __future__ import annotations
 
-import random as _random
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._waiting.actions import (
@@ -22,24 +21,19 @@ from helmr_provider.client._waiting.actions import (
     WaitKey,
     kind_of,
 )
-from helmr_provider.client._waiting.pacing import (
-    Backoff,
-    CircuitBreaker,
-    ConcurrencyLimit,
-    PollBudget,
-    PollInterval,
-    RateLimiter,
-)
-from helmr_provider.client._waiting.poll_queue import CONFIRM, FIRST, IDLE, NEVER, PollQueue, Wait
-from helmr_provider.client._waiting.run_poller import LIVE, RunPoller
-from helmr_provider.client._waiting.stream_allocator import StreamAllocator
-from helmr_provider.client._waiting.token_poller import TokenPoller
+from helmr_provider.client._waiting.pacing import Backoff, PollInterval
+from helmr_provider.client._waiting.poll_queue import CONFIRM, FIRST, IDLE, NEVER, Wait
+from helmr_provider.client._waiting.run_poller import LIVE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from helmr_provider.client._waiting.actions import Action, Failure, Follow, ListedRun, PollRequest
-    from helmr_provider.client._waiting.pacing import Random
+    from helmr_provider.client._waiting.pacing import CircuitBreaker, ConcurrencyLimit, Random, RateLimiter
+    from helmr_provider.client._waiting.poll_queue import PollQueue
+    from helmr_provider.client._waiting.run_poller import RunPoller
+    from helmr_provider.client._waiting.stream_allocator import StreamAllocator
+    from helmr_provider.client._waiting.token_poller import TokenPoller
 
 
 class Scheduler:
@@ -96,28 +90,6 @@ class Scheduler:
         self._confirmations = 0
         self._singles_first = False
         self._together = {RUN: False, TOKEN: False}
-
-    @classmethod
-    def build(cls, *, requests: int = 8, rate: float = 100.0, random: Random = _random.random) -> Scheduler:
-        """Build a scheduler with its parts.
-
-        :param requests: most requests in flight, streams not counted.
-        :param rate: most single polls a second on average.
-        :param random: source of jitter.
-        """
-        waits: dict[WaitKey, Wait] = {}
-        budget = PollBudget(rate, requests)
-        return cls(
-            waits=waits,
-            queue=PollQueue(waits, budget),
-            runs=RunPoller(random),
-            tokens=TokenPoller(random),
-            streams=StreamAllocator(random),
-            breaker=CircuitBreaker(random),
-            limit=ConcurrencyLimit(requests),
-            newcomers=RateLimiter(cls.NEWCOMERS, cls.NEWCOMERS),
-            random=random,
-        )
 
     # Registrations
 

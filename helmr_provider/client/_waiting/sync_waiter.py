@@ -28,6 +28,7 @@ from helmr_provider.client._waiting.actions import (
     StopFollow,
     WaitKey,
 )
+from helmr_provider.client._waiting.assembly import build_scheduler
 from helmr_provider.client._waiting.failures import (
     failure_of,
     is_of_one,
@@ -37,7 +38,6 @@ from helmr_provider.client._waiting.failures import (
     stream_failure_of,
     timeout_error,
 )
-from helmr_provider.client._waiting.scheduler import Scheduler
 from helmr_provider.client._waiting.stats import WaitStats
 from helmr_provider.client._waiting.stream_allocator import ClockSkew, is_hint
 from helmr_provider.client.errors import HelmrConnectionError, HelmrError
@@ -245,7 +245,7 @@ class _Wait:
         self._slots = client.stream_slots
         self._stats = stats
         self._shutdown = shutdown
-        self._scheduler = Scheduler.build(requests=1)
+        self._scheduler = build_scheduler(requests=1)
         self._skew = ClockSkew()
         self._pending = dict.fromkeys(keys)
         self._limit = timeout

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 
 from helmr_provider._common.cancel_reasons import ORPHANED
 from helmr_provider._common.task_state import is_over
+from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._sessions.identity import OWNERSHIP
 from helmr_provider.client.errors import HelmrConflictError, HelmrGoneError, HelmrNotFoundError
 from helmr_provider.operators._base import HelmrOperator
@@ -56,6 +57,8 @@ class HelmrCancelOrphansOperator(HelmrOperator):
 
     template_fields: Collection[str] = ("only_dag_id", "helmr_conn_id")
     ui_color = "#e8e4f8"
+
+    only_dag_id = TemplateField[str | None](text)
 
     def __init__(
         self,

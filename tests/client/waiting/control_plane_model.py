@@ -26,7 +26,7 @@ from helmr_provider.client._waiting.actions import (
     StopFollow,
     WaitKey,
 )
-from helmr_provider.client._waiting.scheduler import Scheduler
+from helmr_provider.client._waiting.assembly import build_scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,7 +117,7 @@ class World:
         seed: int = 0,
     ) -> None:
         self.random = Random(seed)
-        self.scheduler = Scheduler.build(requests=requests, rate=rate, random=self.random.random)
+        self.scheduler = build_scheduler(requests=requests, rate=rate, random=self.random.random)
         self.scheduler.streams(streams)
         self.streams, self.requests = streams, requests
         self.things = {WaitKey(RUN, id_): thing for id_, thing in runs.items()}

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helmr_provider.client._waiting.actions import RUN, TOKEN, Failure, Retrieve, WaitKey
-from helmr_provider.client._waiting.scheduler import Scheduler
+from helmr_provider.client._waiting.assembly import build_scheduler
 from tests.client.waiting.control_plane_model import FOREVER, OTHER, Thing, Weather, World
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def test_one_thing_is_looked_at_in_the_interval_that_its_waiter_asks_for(interva
 
 
 def test_without_an_interval_it_is_one_second_growing_to_five() -> None:
-    scheduler, key, now, gaps = Scheduler.build(random=lambda: 0.5), WaitKey(OTHER, "a"), 0.0, []
+    scheduler, key, now, gaps = build_scheduler(random=lambda: 0.5), WaitKey(OTHER, "a"), 0.0, []
     scheduler.add(key, now)
     for _ in range(6):
         assert scheduler.actions(now) == [Retrieve(key)]
@@ -111,7 +111,7 @@ def test_runs_that_no_list_reaches_share_the_rate_with_them() -> None:
 
 
 def test_one_that_fails_is_left_alone_for_longer_and_longer_and_the_others_are_not() -> None:
-    scheduler, bad, good = Scheduler.build(random=lambda: 0.0), WaitKey(OTHER, "bad"), WaitKey(OTHER, "good")
+    scheduler, bad, good = build_scheduler(random=lambda: 0.0), WaitKey(OTHER, "bad"), WaitKey(OTHER, "good")
     for key in (bad, good):
         scheduler.add(key, 0.0, 0.25)
     asked, step = {bad: 0, good: 0}, 0.05
@@ -129,7 +129,7 @@ def test_one_that_fails_is_left_alone_for_longer_and_longer_and_the_others_are_n
 
 
 def test_one_that_is_waited_for_anew_while_it_is_looked_at_is_not_looked_at_twice_at_once() -> None:
-    scheduler, key = Scheduler.build(random=lambda: 0.5), WaitKey(OTHER, "a")
+    scheduler, key = build_scheduler(random=lambda: 0.5), WaitKey(OTHER, "a")
     scheduler.add(key, 0.0, 0.25)
     assert scheduler.actions(0.0) == [Retrieve(key)]
     scheduler.remove(key)

@@ -165,7 +165,7 @@ def test_a_full_list_answers_for_the_runs_that_are_newer_than_its_oldest_row() -
     )
     reach = listed(rested(), 5.0, *waits, rows=rows, full=True)
     assert (ids(reach.alive), ids(reach.gone)) == (["a"], ["new"])
-    assert ids(reach.unreached) == ["unknown", "old", "as-old"]
+    assert ids(reach.unreached) == ["old", "unknown", "as-old"]
 
 
 def test_a_full_list_with_a_row_of_unknown_age_answers_for_its_rows_only() -> None:

@@ -23,6 +23,7 @@ from helmr_provider.client._waiting.actions import (
     StopFollow,
     WaitKey,
 )
+from helmr_provider.client._waiting.assembly import build_scheduler
 from helmr_provider.client._waiting.pacing import CircuitBreaker
 from helmr_provider.client._waiting.poll_queue import PollQueue
 from helmr_provider.client._waiting.scheduler import Scheduler
@@ -81,14 +82,14 @@ def worlds(draw: st.DrawFn) -> World:
     )
 
 
-PROPERTY = settings(max_examples=100)
+PROPERTY = settings(max_examples=50)
 
 
 @PROPERTY
 @given(world=worlds())
 def test_every_ended_thing_is_reported_exactly_once_and_nothing_else_whatever_the_network_does(world: World) -> None:
     # Long enough for a single request at a time, most of which fail.
-    seen = world.run(until=1500.0)
+    seen = world.run(until=1000.0)
     expected = {key for key, thing in world.things.items() if thing.joined < FOREVER and thing.ends <= thing.leaves}
     # Who leaves around the end of a thing may or may not still hear of it.
     certain = {key for key in expected if world.things[key].leaves == FOREVER and world.things[key].ends < FOREVER}
@@ -174,7 +175,7 @@ def test_two_hundred_idle_waits_cost_one_count_a_second_and_a_list_a_minute() ->
 
 
 def test_a_run_missing_from_a_list_that_is_not_full_is_retrieved_and_never_declared_ended() -> None:
-    scheduler = Scheduler.build(requests=8, random=lambda: 0.5)
+    scheduler = build_scheduler(requests=8, random=lambda: 0.5)
     keys = [WaitKey(RUN, f"run-{n}") for n in range(6)]
     for key in keys:
         scheduler.add(key, 0.0)
@@ -268,7 +269,7 @@ def test_streams_that_break_again_and_again_give_way_to_snapshots_and_come_back_
 
 
 def test_late_events_halve_the_streams_at_once() -> None:
-    scheduler = Scheduler.build(random=lambda: 0.5)
+    scheduler = build_scheduler(random=lambda: 0.5)
     scheduler.streams(4)
     for n in range(4):
         scheduler.add(WaitKey(RUN, f"run-{n}"), 0.0)
@@ -294,7 +295,7 @@ def test_fewer_slots_close_streams_at_once() -> None:
 
 def one_wait() -> Scheduler:
     key = WaitKey(RUN, "run")
-    scheduler = Scheduler.build(random=lambda: 0.5)
+    scheduler = build_scheduler(random=lambda: 0.5)
     scheduler.add(key, 0.0)
     assert scheduler.actions(0.0) == [Retrieve(key)]
     return scheduler
@@ -398,7 +399,7 @@ def test_a_look_that_was_given_up_is_taken_again_and_one_that_is_unknown_changes
 
 
 def test_a_count_that_was_given_up_makes_room_for_another() -> None:
-    scheduler = Scheduler.build(requests=1, random=lambda: 0.5)
+    scheduler = build_scheduler(requests=1, random=lambda: 0.5)
     for number in range(Scheduler.NEWCOMERS + 1):
         scheduler.add(WaitKey(RUN, str(number)), 0.0)
     (first,) = scheduler.actions(0.0)

@@ -14,6 +14,7 @@ from helmr_provider.client._waiting.actions import (
     Retrieve,
     WaitKey,
 )
+from helmr_provider.client._waiting.assembly import build_scheduler
 from helmr_provider.client._waiting.scheduler import Scheduler
 
 WAIT = WaitKey(RUN, "run")
@@ -24,7 +25,7 @@ MANY = Scheduler.NEWCOMERS + 1
 
 def looked_at() -> Scheduler:
     """One wait, whose first look is under way."""
-    scheduler = Scheduler.build(random=lambda: 0.5)
+    scheduler = build_scheduler(random=lambda: 0.5)
     scheduler.add(WAIT, 0.0)
     assert scheduler.actions(0.0) == [LOOK]
     return scheduler
@@ -48,7 +49,7 @@ def hinted() -> Scheduler:
 
 
 def many(kind: str) -> Scheduler:
-    scheduler = Scheduler.build(random=lambda: 0.5)
+    scheduler = build_scheduler(random=lambda: 0.5)
     for number in range(MANY):
         scheduler.add(WaitKey(kind, str(number)), 0.0)
     return scheduler
@@ -126,7 +127,7 @@ def test_a_stream_that_was_closed_for_a_moment_is_opened_again_at_once() -> None
 
 
 def test_a_missing_scope_for_tokens_ends_the_waits_for_tokens() -> None:
-    scheduler = Scheduler.build(random=lambda: 0.5)
+    scheduler = build_scheduler(random=lambda: 0.5)
     token = WaitKey(TOKEN, "token")
     for key in (WAIT, token):
         scheduler.add(key, 0.0)

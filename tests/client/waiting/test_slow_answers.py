@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.slow_answers import LOADS, Load, Simulation, describe
 from helmr_provider.client._waiting.actions import RUN, ListedRun, Retrieve, WaitKey
-from helmr_provider.client._waiting.scheduler import Scheduler
+from helmr_provider.client._waiting.assembly import build_scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,7 +125,7 @@ def calls_while(run: Callable[[], None]) -> int:
 
 
 def registered(waits: int, streams: int) -> Any:
-    scheduler = Scheduler.build(random=lambda: 0.5)
+    scheduler = build_scheduler(random=lambda: 0.5)
     scheduler.streams(streams)
 
     def run() -> None:
@@ -151,7 +151,7 @@ def test_the_work_for_each_wait_does_not_grow_with_their_number(streams: int) ->
 
 
 def test_a_list_is_read_once_for_each_wait_and_no_more() -> None:
-    scheduler, rows = Scheduler.build(random=lambda: 0.5), dict[str, ListedRun]()
+    scheduler, rows = build_scheduler(random=lambda: 0.5), dict[str, ListedRun]()
     for number in range(5000):
         scheduler.add(WaitKey(RUN, str(number)), 0.0)
         rows[str(number)] = ListedRun("running", float(number))

@@ -184,7 +184,7 @@ def test_a_payload_that_is_not_json_is_refused_before_any_request(
         ({"priority": True}, "priority"),
         ({"retry": {"attempts": 3}}, "retry"),
         ({"retry": "{'maxAttempts': 3}"}, "retry must be a mapping"),
-        ({"max_duration": "10m"}, "max_duration.*'10m'"),
+        ({"max_duration": "soon"}, "max_duration.*'soon'"),
         ({"max_duration": 1}, "max_duration"),
         ({"tags": ["x"] * 11}, "tags"),
         ({"expires_at": "tomorrow"}, "expires_at"),
@@ -256,7 +256,7 @@ def test_a_connection_that_is_not_defined_fails_for_good(airflow_db: Any) -> Non
 
 
 def test_a_result_that_is_too_large_fails_for_good_with_advice() -> None:
-    with pytest.raises(AirflowFailException, match=r"50002 bytes.*max_result_bytes=49152.*reference"):
+    with pytest.raises(AirflowFailException, match=r"50002 bytes.*max_result_bytes=49152.*result_to"):
         a_task(payload="x" * 50_000).start().finish()
     assert a_task(run_id="again", payload="x" * 50_000, max_result_bytes=None).start().finish() == "x" * 50_000
 
