@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-import certifi
+import httpx
 
 from helmr_provider.client._secrets import hide
 from helmr_provider.client.errors import HelmrConfigError
@@ -20,10 +20,6 @@ from helmr_provider.client.errors import HelmrConfigError
 if TYPE_CHECKING:
     from helmr_provider.client._config import Settings
     from helmr_provider.client._secrets import Secret
-
-
-# Found at import, because finding it reads the disk, and a client may be created on an event loop.
-_AUTHORITIES = certifi.where()
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext:
@@ -51,20 +47,15 @@ def _shared_context(verify: bool, file: str | None, folder: str | None) -> ssl.S
 
 
 def _new_context(verify: bool | str) -> ssl.SSLContext:  # noqa: FBT001 - the option of that name
-    if verify is False:
-        context = ssl.create_default_context(cafile=_AUTHORITIES)
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        return context
-    name, path, folder = "certifi", _AUTHORITIES, False
-    if isinstance(verify, str):
-        name, path, folder = "verify", verify, Path(verify).is_dir()
-    elif os.environ.get("SSL_CERT_FILE"):
-        name, path = "SSL_CERT_FILE", os.environ["SSL_CERT_FILE"]
-    elif os.environ.get("SSL_CERT_DIR"):
-        name, path, folder = "SSL_CERT_DIR", os.environ["SSL_CERT_DIR"], Path(os.environ["SSL_CERT_DIR"]).is_dir()
+    name = "SSL_CERT_FILE" if os.environ.get("SSL_CERT_FILE") else "SSL_CERT_DIR"
+    path = os.environ.get(name, "")
     with contextlib.suppress(OSError, ValueError):
+        if not isinstance(verify, str):
+            return httpx.create_ssl_context(verify=verify)
+        name, path = "verify", verify
         # Python would take a blank name for the current folder, or for the system's certificates.
         if path.strip():
+            folder = Path(path).is_dir()
             return ssl.create_default_context(cafile=None if folder else path, capath=path if folder else None)
     raise HelmrConfigError(f"{name}: cannot read certificates from {path!r}.")
 

@@ -6,9 +6,10 @@ import contextlib
 import logging
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import httpcore
+import httpx
 
 from helmr_provider.client._http._decoding import BodyDecoder
 from helmr_provider.client._http._environment import proxy_for, tls_context
@@ -92,11 +93,9 @@ class Endpoint:
 
 
 def _proxy(address: Secret) -> httpcore.Proxy:
-    parts = urlsplit(address.reveal())
-    user = None if parts.username is None else (unquote(parts.username), unquote(parts.password or ""))
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return httpcore.Proxy(f"{parts.scheme}://{host}:{port}", auth=user)
+    proxy = httpx.Proxy(address.reveal())
+    url = httpcore.URL(scheme=proxy.url.raw_scheme, host=proxy.url.raw_host, port=proxy.url.port, target="/")
+    return httpcore.Proxy(url, auth=proxy.raw_auth)
 
 
 def core_request(request: Request, settings: Settings, limit: float) -> httpcore.Request:
@@ -134,7 +133,7 @@ class Answer:
     def __init__(self, response: httpcore.Response, request: Request) -> None:
         self._request = request
         self.status = response.status
-        self.headers = _headers(response.headers)
+        self.headers = dict(httpx.Headers(response.headers))
         self.ok = 200 <= self.status < 300
         self._limit = (request.max_body or MAX_BODY) if self.ok else MAX_ERROR_BODY
         self._raw_limit = self._limit + 64 * 1024
@@ -180,14 +179,6 @@ class Answer:
                 operation=operation,
                 oversize=True,
             )
-
-
-def _headers(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for key, value in raw:
-        name, text = key.decode("latin-1").lower(), value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {text}" if name in headers else text
-    return headers
 
 
 def has_surplus(response: httpcore.Response) -> bool:
