@@ -48,7 +48,7 @@ class HelmrSensor(DeferrableWait, BaseSensorOperator):
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.
     """
 
-    helmr_conn_id = TemplateField[str](text)
+    helmr_conn_id = TemplateField[str](text)  # pyright: ignore[reportAssignmentType] - a descriptor of that type
 
     def __init__(
         self,

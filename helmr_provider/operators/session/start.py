@@ -100,7 +100,7 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
     :raises AirflowException: the run failed or expired, or the control plane cannot be reached to start it.
     """
 
-    task = TemplateField["str | Task[Any, Any]"](text)
+    task = TemplateField["str | Task[Any, Any]"](text)  # pyright: ignore[reportAssignmentType] - a descriptor of that type
     external_id = TemplateField[str | None](text)
     helmr_queue = TemplateField[str | None](text)
     concurrency_key = TemplateField[str | None](text)
