@@ -20,6 +20,7 @@ from helmr_provider.client.errors import HelmrError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from functools import cached_property
 
     from airflow.providers.common.compat.sdk import Context
     from airflow.triggers.base import BaseTrigger
@@ -73,9 +74,10 @@ class DeferrableWait(BaseOperator):
     if TYPE_CHECKING:
         timeout: Any
 
-        @property
+        @cached_property
         def hook(self) -> HelmrHook:
             """Access to the control plane."""
+            raise NotImplementedError
 
     @property
     def awaited(self) -> str:

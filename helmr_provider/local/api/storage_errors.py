@@ -12,19 +12,26 @@ from helmr_provider.local.api.operations import BY_EXTERNAL_ID
 from helmr_provider.local.common.errors import DOUBLE, JSON, NUMBER, TEXT, ApiError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from helmr_provider.local._core import Core
     from helmr_provider.local.api.operations import Operation
     from helmr_provider.local.common.errors import StorageRefusal
 
 # The status and the text for each kind of value; without a text, the database's own.
-_DEFAULT: dict[str, tuple[int, str | None]] = {
+_DEFAULT: Mapping[str, tuple[int, str | None]] = {
     JSON: (500, None),
     TEXT: (500, None),
     NUMBER: (500, None),
     DOUBLE: (400, None),
 }
-_START = {JSON: (400, None), TEXT: (400, None), NUMBER: (500, "start task"), DOUBLE: (500, "start task")}
-_BY_OPERATION: dict[str, dict[str, tuple[int, str | None]]] = {
+_START: Mapping[str, tuple[int, str | None]] = {
+    JSON: (400, None),
+    TEXT: (400, None),
+    NUMBER: (500, "start task"),
+    DOUBLE: (500, "start task"),
+}
+_BY_OPERATION: Mapping[str, Mapping[str, tuple[int, str | None]]] = {
     "startSession": _START,
     "startSessionAndWait": _START,
     "patchSession": {**dict.fromkeys(_DEFAULT, (500, "patch session")), DOUBLE: (400, None)},

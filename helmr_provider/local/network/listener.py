@@ -11,7 +11,7 @@ import math
 import re
 import socket
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import h11
 from uvicorn.config import Config
@@ -220,10 +220,14 @@ class _PatientProtocol(H11Protocol):
         if waits_for_head and self._deadline is not None:
             return
         self._stop_watching()
-        cycle: RequestResponseCycle | None = self.cycle
+        cycle = self._current()
         answered = cycle is not None and not cycle.response_complete
         if (waits_for_head and not answered) or self.conn.their_state is h11.SEND_BODY:
             self._deadline = self.loop.call_later(self._seconds, self._give_up)
+
+    def _current(self) -> RequestResponseCycle | None:
+        # None until the first request, whatever uvicorn declares.
+        return cast("RequestResponseCycle | None", self.cycle)
 
     def _stop_watching(self) -> None:
         if self._deadline is not None:
@@ -236,5 +240,5 @@ class _PatientProtocol(H11Protocol):
             # The rest has come, and the application has not taken it yet.
             self._watch()
         # Between two requests uvicorn's own limit on idle connections counts.
-        elif self.conn.their_state is not h11.IDLE or self.conn.trailing_data[0] or self.cycle is None:
+        elif self.conn.their_state is not h11.IDLE or self.conn.trailing_data[0] or self._current() is None:
             sockets.reset(self.transport)
