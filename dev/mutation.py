@@ -52,6 +52,7 @@ MODULES = {
     "_waiting.token_poller": ["waiting/test_token_poller", "waiting/test_scheduler"],
     "_waiting.pacing": ["waiting/test_pacing", "waiting/test_scheduler"],
     "_waiting.stream_slots": ["waiting/test_stream_slots"],
+    "_waiting.wait_log": ["waiting/test_wait_log"],
     "_waiting.failures": ["waiting/test_failures"],
     "_retry": ["test_retry"],
     "_idempotency": ["test_idempotency"],

@@ -133,6 +133,19 @@ async def test_an_outage_does_not_end_the_wait(control_plane: LocalControlPlane)
 
 
 @pytest.mark.usefixtures("helmr_connection")
+def test_failures_that_pass_are_one_line_in_the_task_log_and_one_when_they_are_over(
+    control_plane: LocalControlPlane, task_log: Callable[[], str]
+) -> None:
+    attempt = a_task(task="echo", deferrable=True).start()
+    deferral = deferred(attempt.execute())
+    control_plane.fail_next("getRun", faults.status(503), times=2)
+    assert fire(deferral)["status"] == "ended"
+    said = task_log()
+    assert said.count("The wait continues, although a request failed") == 1
+    assert said.count("Requests succeed again") == 1
+
+
+@pytest.mark.usefixtures("helmr_connection")
 def test_neither_what_is_stored_nor_the_event_holds_more_than_ids(control_plane: LocalControlPlane) -> None:
     attempt = a_task(payload={"password": "in the payload"}, metadata={"m": "in the metadata"}, deferrable=True).start()
     deferral = deferred(attempt.execute())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from helmr_provider.client._waiting.failures import timeout_error
+from helmr_provider.client._waiting.wait_log import WaitLog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from helmr_provider.client._waiting.actions import WaitKey
     from helmr_provider.client.errors import HelmrTimeoutError
@@ -24,7 +26,31 @@ class Result(NamedTuple):
     closing: tuple[asyncio.Task[Any], ...]
 
 
-Inbox = asyncio.Queue[Result]
+class Inbox(asyncio.Queue[Result]):
+    """Where the results of one wait are put, and the log of its caller."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log = WaitLog()
+
+
+class Kind(NamedTuple):
+    read: Callable[[str], Awaitable[Any]]
+    ended: Callable[[Any], bool]
+
+
+@dataclass(slots=True)
+class Registration:
+    """All waits for the same thing.
+
+    :param kind: how it is read.
+    :param interval: seconds between two polls, if not the scheduler's own.
+    :param inboxes: where its result is put.
+    """
+
+    kind: Kind
+    interval: float | None
+    inboxes: list[Inbox] = field(default_factory=list[Inbox])
 
 
 class Limit:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -29,7 +28,7 @@ from helmr_provider.client._waiting.actions import (
     WaitKey,
 )
 from helmr_provider.client._waiting.assembly import build_scheduler
-from helmr_provider.client._waiting.async_results import Limit, Result, close_tasks
+from helmr_provider.client._waiting.async_results import Inbox, Kind, Limit, Registration, Result, close_tasks
 from helmr_provider.client._waiting.failures import (
     failure_of,
     is_of_one,
@@ -40,6 +39,7 @@ from helmr_provider.client._waiting.failures import (
 )
 from helmr_provider.client._waiting.stats import WaitStats
 from helmr_provider.client._waiting.stream_allocator import ClockSkew, is_hint
+from helmr_provider.client._waiting.wait_log import KNOWN_STATUSES, WaitLogs, is_repeated
 from helmr_provider.client.errors import HelmrConfigError, HelmrError
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
     from helmr_provider.client._async.client import AsyncHelmrClient
     from helmr_provider.client._waiting.actions import Action, PollRequest
-    from helmr_provider.client._waiting.async_results import Inbox
     from helmr_provider.client._waiting.scheduler import Scheduler
     from helmr_provider.client.models.runs import RunSnapshot
     from helmr_provider.client.models.tokens import Token
@@ -74,25 +73,6 @@ class _StreamEnd(NamedTuple):
     cursor: str | None = None
 
 
-class _Kind(NamedTuple):
-    read: Callable[[str], Awaitable[Any]]
-    ended: Callable[[Any], bool]
-
-
-@dataclass(slots=True)
-class _Registration:
-    """Everybody who waits for the same thing.
-
-    :param kind: how it is read.
-    :param interval: seconds between two polls, if not the scheduler's own.
-    :param inboxes: where its result is put.
-    """
-
-    kind: _Kind
-    interval: float | None
-    inboxes: list[Inbox] = field(default_factory=list["Inbox"])
-
-
 async def _ignoring_id(read: Callable[[AsyncHelmrClient], Awaitable[_T]], client: AsyncHelmrClient, _: str) -> _T:
     return await read(client)
 
@@ -111,11 +91,12 @@ class AsyncWaiter:
         self._slots = client.stream_slots
         self._scheduler = build_scheduler()
         self._stats = WaitStats()
+        self._logs = WaitLogs()
         self._skew = ClockSkew()
-        self._waits: dict[WaitKey, _Registration] = {}
-        self._kinds: dict[str, _Kind] = {
-            RUN: _Kind(self._client.runs.retrieve, _has_ended),
-            TOKEN: _Kind(self._client.tokens.retrieve, _is_decided),
+        self._waits: dict[WaitKey, Registration] = {}
+        self._kinds: dict[str, Kind] = {
+            RUN: Kind(self._client.runs.retrieve, _has_ended),
+            TOKEN: Kind(self._client.tokens.retrieve, _is_decided),
         }
         self._children: dict[PollRequest | Follow, asyncio.Task[Any]] = {}
         self._driver: asyncio.Task[None] | None = None
@@ -154,7 +135,7 @@ class AsyncWaiter:
         """
         pending = dict.fromkeys(WaitKey(RUN, run_id) for run_id in run_ids)
         limit = Limit(timeout)
-        inbox: Inbox = asyncio.Queue()
+        inbox = Inbox()
         held_back: list[BaseException] = []
         for key in pending:
             self._register(key, inbox)
@@ -173,6 +154,7 @@ class AsyncWaiter:
                 else:
                     raise result.error
         finally:
+            self._logs.forget(inbox.log)
             for key in pending:
                 self._unregister(key, inbox)
         raise_held_back(held_back)
@@ -210,7 +192,7 @@ class AsyncWaiter:
         """
         if key.kind in self._kinds:
             raise ValueError(f"Things of the kind {key.kind!r} have a wait of their own.")
-        found: _T = await self._one(key, timeout, interval, _Kind(partial(_ignoring_id, read, self._client), ended))
+        found: _T = await self._one(key, timeout, interval, Kind(partial(_ignoring_id, read, self._client), ended))
         return found
 
     async def aclose(self) -> None:
@@ -227,23 +209,24 @@ class AsyncWaiter:
         key: WaitKey,
         timeout: float | None,  # noqa: ASYNC109 - the limit names what is waited for
         interval: float | None = None,
-        kind: _Kind | None = None,
+        kind: Kind | None = None,
     ) -> Any:
         limit = Limit(timeout)
-        inbox: Inbox = asyncio.Queue()
+        inbox = Inbox()
         self._register(key, inbox, interval, kind)
         try:
             result = await limit.next(inbox)
         except TimeoutError:
             raise limit.error([key]) from None
         finally:
+            self._logs.forget(inbox.log)
             self._unregister(key, inbox)
         await close_tasks(result.closing)
         if result.error is not None:
             raise result.error
         return result.value
 
-    def _register(self, key: WaitKey, inbox: Inbox, interval: float | None = None, kind: _Kind | None = None) -> None:
+    def _register(self, key: WaitKey, inbox: Inbox, interval: float | None = None, kind: Kind | None = None) -> None:
         if self._closed:
             raise HelmrError("This client is closed: nothing can be waited for with it.")
         loop = asyncio.get_running_loop()
@@ -254,7 +237,7 @@ class AsyncWaiter:
         self._loop = loop
         registration = self._waits.get(key)
         if registration is None:
-            registration = self._waits[key] = _Registration(kind or self._kinds[key.kind], interval)
+            registration = self._waits[key] = Registration(kind or self._kinds[key.kind], interval)
             self._scheduler.add(key, loop.time(), interval)
             self._stats.wait_began()
         registration.inboxes.append(inbox)
@@ -408,7 +391,7 @@ class AsyncWaiter:
 
     async def _request(self, action: PollRequest) -> None:
         clock = asyncio.get_running_loop().time
-        scheduler = self._scheduler
+        scheduler, began = self._scheduler, clock()
         try:
             report = await self._ask(action)
         except HelmrError as error:
@@ -419,11 +402,17 @@ class AsyncWaiter:
                 logger.warning("%s failed and is repeated", action, exc_info=error)
             self._failed(scheduler, action, Failure(retryable=not isinstance(action, Retrieve)), error)
         else:
+            self._logs.succeeded(action, began, clock())
             report(scheduler, clock())
 
     def _failed(self, scheduler: Scheduler, action: PollRequest, failure: Failure, error: Exception) -> None:
-        for key in scheduler.failed(action, asyncio.get_running_loop().time(), failure):
+        now = asyncio.get_running_loop().time()
+        for key in scheduler.failed(action, now, failure):
             self._end(key, None, error)
+        if is_repeated(action, failure):
+            own = [action.key] if isinstance(action, Retrieve) and not failure.outage else list(self._waits)
+            logs = (inbox.log for key in own if key in self._waits for inbox in self._waits[key].inboxes)
+            self._logs.failed(logs, action, failure, error, now)
 
     async def _ask(self, action: PollRequest) -> Callable[[Scheduler, float], None]:
         """Send a request.
@@ -436,9 +425,11 @@ class AsyncWaiter:
                 if registration is None:
                     return lambda scheduler, now: scheduler.dropped(action, now)
                 value = await registration.kind.read(key.id)
+                self._log_odd_statuses([value] if key.kind == RUN else [])
                 return self._retrieved(action, value, ended=registration.kind.ended(value))
             case ListRuns(status):
                 runs = await self._client.runs.list(status=status, limit=FULL_LIST)
+                self._log_odd_statuses(runs)
                 return self._listed(action, {run.id: run for run in runs}, full=len(runs) >= FULL_LIST)
             case CountRuns():
                 finished = (await self._client.runs.count()).terminal
@@ -447,6 +438,12 @@ class AsyncWaiter:
                 page = await self._client.tokens.list_page(status="pending", cursor=cursor, limit=TOKEN_PAGE)
                 tokens = {token.id for token in page.tokens}
                 return lambda scheduler, now: scheduler.paged(action, now, tokens, page.next_cursor)
+
+    def _log_odd_statuses(self, runs: Iterable[RunSnapshot]) -> None:
+        for run in runs:
+            if run.status not in KNOWN_STATUSES and (waits := self._waits.get(WaitKey(RUN, run.id))) is not None:
+                for inbox in waits.inboxes:
+                    inbox.log.status(run.id, run.status)
 
     def _retrieved(self, action: Retrieve, value: Any, *, ended: bool) -> Callable[[Scheduler, float], None]:
         status, created = getattr(value, "status", ""), seconds_since_epoch(getattr(value, "created_at", None))

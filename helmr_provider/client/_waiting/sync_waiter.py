@@ -40,6 +40,7 @@ from helmr_provider.client._waiting.failures import (
 )
 from helmr_provider.client._waiting.stats import WaitStats
 from helmr_provider.client._waiting.stream_allocator import ClockSkew, is_hint
+from helmr_provider.client._waiting.wait_log import WaitLog, is_repeated
 from helmr_provider.client.errors import HelmrConnectionError, HelmrError
 
 if TYPE_CHECKING:
@@ -247,6 +248,7 @@ class _Wait:
         self._shutdown = shutdown
         self._scheduler = build_scheduler(requests=1)
         self._skew = ClockSkew()
+        self._log = WaitLog()
         self._pending = dict.fromkeys(keys)
         self._limit = timeout
         self._ends_at = float("inf") if timeout is None else time.monotonic() + timeout
@@ -302,6 +304,7 @@ class _Wait:
         if isinstance(action, Follow):
             self._follow(action)
             return
+        began = time.monotonic()
         try:
             results = self._request(action)
         except HelmrError as error:
@@ -314,11 +317,14 @@ class _Wait:
                 logger.warning("%s failed and is repeated", action, exc_info=error)
                 yield from self._failed(action, Failure(retryable=True), error)
         else:
+            self._log.succeeded(action, began, time.monotonic())
             for key, value in results:
                 del self._pending[key]
                 yield _Result(key, value, None)
 
     def _failed(self, action: PollRequest, failure: Failure, error: Exception) -> Iterator[_Result]:
+        if is_repeated(action, failure):
+            self._log.failed(action, failure, error, time.monotonic())
         for key in self._scheduler.failed(action, time.monotonic(), failure):
             del self._pending[key]
             yield _Result(key, None, own_copy(error))
@@ -332,6 +338,8 @@ class _Wait:
         match action:
             case Retrieve(key):
                 value = self._kind.read(client, key.id)
+                if key.kind == RUN:
+                    self._log.status(key.id, value.status)
                 ended, status = self._kind.ended(value), getattr(value, "status", "")
                 created, now = seconds_since_epoch(getattr(value, "created_at", None)), time.monotonic()
                 over = self._scheduler.retrieved(action, now, ended=ended, status=status, created=created)
@@ -342,6 +350,9 @@ class _Wait:
                     run.id: ListedRun(run.status, seconds_since_epoch(run.created_at), run.is_terminal)
                     for run in runs.values()
                 }
+                for key in self._pending:
+                    if key.id in runs:
+                        self._log.status(key.id, runs[key.id].status)
                 over_now = self._scheduler.listed(action, time.monotonic(), rows, full=len(runs) >= FULL_LIST)
                 return [(key, runs[key.id]) for key in over_now]
             case CountRuns():
