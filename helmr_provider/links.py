@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
+
+_STORED: Final[set[tuple[str, str]]] = set()
+"""Links that this process has stored: id of the task instance and XCom key."""
 
 
 def session_url(console_url: str, session_id: str) -> str:
@@ -61,14 +64,37 @@ class _StoredLink(BaseOperatorLink):
         return f"_link_{type(self).__name__}"
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ARG002
-        """Return the stored address, or nothing when the task never got that far.
+        """Return the stored address; empty if the task ended before it knew one.
 
         :param operator: The operator that the link belongs to.
         :param ti_key: The task instance, or its key.
         """
         from airflow.providers.common.compat.sdk import XCom
 
+        if _is_first_run(ti_key) and (str(ti_key.id), self.xcom_key) not in _STORED:
+            # Airflow 3 would log the look-up as an error, "XCom not found".
+            return ""
         return XCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""
+
+    def store(self, context: Context, url: str) -> None:
+        """Store the address.
+
+        :param context: Context of the running task.
+        :param url: The address.
+        """
+        ti = context["ti"]
+        ti.xcom_push(key=self.xcom_key, value=url)
+        if _is_first_run(ti):
+            _STORED.add((str(ti.id), self.xcom_key))
+
+
+def _is_first_run(ti: Any) -> bool:
+    """Whether this process is the first of its try, so that all links are its own: Airflow deletes those before.
+
+    :param ti: The task instance in its process on Airflow 3; anything else is not known to be the first.
+    """
+    start = getattr(ti, "_ti_context_from_server", None)
+    return start is not None and not start.next_method and not start.task_reschedule_count
 
 
 class HelmrSessionLink(_StoredLink):
@@ -117,44 +143,43 @@ class HelmrWorkspaceLink(_StoredLink):
 
 
 def store_links(context: Context, *, console_url: str, session_id: str, run_id: str | None = None) -> None:
-    """Make the task's buttons work from now on: call it as soon as the ids are known.
+    """Store the links to the pages of session and run; call it as soon as the ids are known.
 
     :param context: Context of the running task.
     :param console_url: Base address of the console (``HelmrHook.settings.console_url``).
     :param session_id: Id of the session.
     :param run_id: Id of the run, once it is known.
     """
-    ti = context["ti"]
-    ti.xcom_push(key=HelmrSessionLink().xcom_key, value=session_url(console_url, session_id))
+    HelmrSessionLink().store(context, session_url(console_url, session_id))
     if run_id is not None:
-        ti.xcom_push(key=HelmrRunLink().xcom_key, value=run_url(console_url, session_id, run_id))
+        HelmrRunLink().store(context, run_url(console_url, session_id, run_id))
 
 
 def store_token_link(context: Context, *, console_url: str, token_id: str) -> None:
-    """Store the link to the token's page, so that the task's button works from now on.
+    """Store the link to the token's page; call it as soon as the token exists.
 
     :param context: Context of the running task.
     :param console_url: Base address of the console (``HelmrHook.settings.console_url``).
     :param token_id: Id of the token.
     """
-    context["ti"].xcom_push(key=HelmrTokenLink().xcom_key, value=token_url(console_url, token_id))
+    HelmrTokenLink().store(context, token_url(console_url, token_id))
 
 
 def store_approval_link(context: Context, *, console_url: str, token_id: str) -> None:
-    """Make the task's button work from now on: call it as soon as the token is there.
+    """Store the link to the page of the question's token; call it as soon as the token exists.
 
     :param context: Context of the running task.
     :param console_url: Base address of the console (``HelmrHook.settings.console_url``).
     :param token_id: Id of the token.
     """
-    context["ti"].xcom_push(key=HelmrApprovalLink().xcom_key, value=token_url(console_url, token_id))
+    HelmrApprovalLink().store(context, token_url(console_url, token_id))
 
 
 def store_workspace_link(context: Context, *, console_url: str, workspace_id: str) -> None:
-    """Make the task's button to its workspace work from now on.
+    """Store the link to the workspace's page; call it as soon as the id is known.
 
     :param context: Context of the running task.
     :param console_url: Base address of the console (``HelmrHook.settings.console_url``).
     :param workspace_id: Id of the workspace.
     """
-    context["ti"].xcom_push(key=HelmrWorkspaceLink().xcom_key, value=workspace_url(console_url, workspace_id))
+    HelmrWorkspaceLink().store(context, workspace_url(console_url, workspace_id))

@@ -1,6 +1,6 @@
-"""Airflow's Required Actions (3.1 and later): show a question there, learn the answer, close it.
+"""Airflow's Required Actions (3.1 and later): show a question there, read the answer, close it.
 
-A worker can only show. Reading and closing is for triggers: Airflow answers these requests in the triggerer alone.
+A worker can only show a question. Triggers read and close it: Airflow serves these requests in the triggerer only.
 """
 
 from __future__ import annotations
@@ -52,11 +52,21 @@ def show(ti_id: str, question: Question, assigned_users: Sequence[Mapping[str, s
     )
 
 
+def is_readable() -> bool:
+    """Whether Airflow lets this trigger read and close questions.
+
+    ``airflow dags test`` runs triggers in the process of the task, refuses their requests and logs each as an error.
+    """
+    from airflow.sdk.execution_time import task_runner
+
+    return type(getattr(task_runner, "SUPERVISOR_COMMS", None)).__name__ != "InProcessSupervisorComms"
+
+
 async def read(ti_id: str) -> Row:
-    """Look whether the question was answered in Airflow; from a trigger.
+    """Read whether the question was answered in Airflow; from a trigger.
 
     :param ti_id: id of the task instance.
-    :raises Exception: Airflow cannot be asked.
+    :raises Exception: Airflow refused the request.
     """
     from airflow.sdk.execution_time.hitl import get_hitl_detail_content_detail
     from asgiref.sync import sync_to_async
@@ -87,7 +97,7 @@ async def close(ti_id: str, answer: Answer) -> bool:
     :param ti_id: id of the task instance.
     :param answer: what to show as the answer.
     :return: whether this closed it.
-    :raises Exception: Airflow cannot be asked.
+    :raises Exception: Airflow refused the request.
     """
     from airflow.sdk.execution_time.hitl import update_hitl_detail_response
     from asgiref.sync import sync_to_async

@@ -75,7 +75,7 @@ def task_page(view: TaskView, rights: Rights, now: datetime) -> Markup:
         return main([problem, _links(view.links)], view.refresh)
     asked = content.token is not None and content.token.is_pending
     # Its link is among the ways to answer.
-    links = {name: url for name, url in view.links.items() if not (asked and name == "Helmr approval")}
+    links = {name: url for name, url in view.links.items() if not (asked and name in {"Helmr approval", "Helmr token"})}
     sections = [problem, _status(content, links, now)]
     if content.token is not None and asked:
         sections.append(_question(view.task, content.token, content.console_url, rights, now))

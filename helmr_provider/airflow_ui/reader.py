@@ -361,7 +361,7 @@ def _links(console_url: str, task: StoredTask) -> dict[str, str]:
         if (run_id := ids.get("run_id")) is not None:
             links["Helmr run"] = run_url(console_url, session_id, run_id)
     if (token_id := ids.get("token_id")) is not None:
-        links["Helmr approval"] = token_url(console_url, token_id)
+        links["Helmr token" if "token" in task.links else "Helmr approval"] = token_url(console_url, token_id)
     if (workspace_id := ids.get("workspace_id")) is not None:
         links["Helmr workspace"] = workspace_url(console_url, workspace_id)
     return links

@@ -38,6 +38,7 @@ IDS: Final = frozenset({"session_id", "run_id", "external_id", "token_id", "work
 _LINKS: Final = {
     "_link_HelmrSessionLink": "session",
     "_link_HelmrRunLink": "run",
+    "_link_HelmrTokenLink": "token",
     "_link_HelmrApprovalLink": "approval",
     "_link_HelmrWorkspaceLink": "workspace",
 }

@@ -157,6 +157,8 @@ class HelmrApprovalTrigger(HelmrTrigger):
         return None if row.response is None else row
 
     async def _row(self, ti_id: str) -> Row:
+        if not hitl.is_readable():
+            return hitl.Row(there=True)
         try:
             return await hitl.read(ti_id)
         except Exception as error:  # noqa: BLE001 - Airflow has no error of its own for it
@@ -186,7 +188,7 @@ class HelmrApprovalTrigger(HelmrTrigger):
         from helmr_provider._approvals.question import AnswerError
 
         question = self._question(token)
-        if self.ti_id is None or question is None or token.status != "completed":
+        if self.ti_id is None or question is None or token.status != "completed" or not hitl.is_readable():
             return
         try:
             answer = question.read(token.data, noticed=datetime.now(UTC))

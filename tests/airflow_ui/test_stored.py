@@ -20,6 +20,7 @@ from helmr_provider.airflow_ui.reader import Reader
 from helmr_provider.airflow_ui.views import MissingError, TaskKey
 from helmr_provider.operators.approval import HelmrApprovalOperator
 from helmr_provider.operators.session import HelmrStartSessionOperator
+from helmr_provider.operators.token import HelmrCreateTokenOperator
 from helmr_provider.operators.workspace import HelmrCreateWorkspaceOperator, HelmrExecOperator
 from helmr_provider.sensors.run import HelmrRunSensor
 
@@ -47,6 +48,7 @@ def ran(run_dag: Callable[..., Any]) -> Any:
             task_id="command", workspace_id=str(create.output), command="echo hello", deferrable=False
         )
         create >> command
+        HelmrCreateTokenOperator(task_id="token")
         EmptyOperator(task_id="plain") >> silent >> mapped.expand(payload=[1, 2]) >> command
     return run_dag(dag)
 
@@ -70,6 +72,9 @@ def test_what_tasks_leave_in_the_database_is_read(ran: Any, read: Callable[..., 
     sensor = read("sensor")
     assert sensor.named == {"run_id": start.pushed["run_id"]}
     assert sensor.pushed == {}
+    token = read("token")
+    assert token.links.keys() == {"token"}
+    assert "/tokens/" in token.links["token"]
     silent = read("silent")
     assert (silent.pushes_ids, silent.pushed) == (False, {})
     assert read("mapped", 1).pushed["session_id"] != read("mapped", 0).pushed["session_id"]
@@ -85,6 +90,7 @@ def test_what_tasks_leave_in_the_database_is_read(ran: Any, read: Callable[..., 
         "sensor",
         "silent",
         "start",
+        "token",
     ]
     assert left_out == 0
     with pytest.raises(MissingError):

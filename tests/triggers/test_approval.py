@@ -170,6 +170,36 @@ async def test_an_airflow_that_cannot_be_asked_does_not_end_the_wait(
 
 
 @in_airflow
+@pytest.mark.parametrize("polls_both", [True, False])
+async def test_in_a_terminal_the_trigger_makes_no_request_that_airflow_refuses(
+    ask: Any,
+    control_plane: LocalControlPlane,
+    people: RequiredActions,
+    monkeypatch: pytest.MonkeyPatch,
+    polls_both: bool,
+) -> None:
+    from airflow.sdk.execution_time.supervisor import InProcessSupervisorComms
+
+    requests: list[str] = []
+
+    def serve(message: Any, *_: Any) -> None:
+        requests.append(type(message).__name__)
+        comms.messages.append(people.send(message))
+
+    # As `airflow dags test` runs triggers: it logs every request about a question as an error.
+    supervisor: Any = SimpleNamespace(_handle_request=serve)
+    comms = InProcessSupervisorComms(supervisor=supervisor)
+    monkeypatch.setattr("airflow.sdk.execution_time.task_runner.SUPERVISOR_COMMS", comms)
+    monkeypatch.setattr(approval, "AIRFLOW_V_3_3_PLUS", not polls_both)
+    asked = await ask()
+    waiting = await asked.until_watched(control_plane)
+    await asked.client.tokens.complete(asked.token_id, "Approve")
+    [event] = await waiting
+    assert event["status"] == "ended"
+    assert [request for request in requests if "HITL" in request] == []
+
+
+@in_airflow
 async def test_both_at_once_the_token_is_first(ask: Any, people: RequiredActions) -> None:
     asked = await ask()
     people.answer(asked.attempt, "Approve")

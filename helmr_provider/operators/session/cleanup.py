@@ -35,27 +35,29 @@ _FULL_LIST: Final = 200
 class HelmrCleanupSessionsOperator(HelmrOperator):
     """Close idle sessions that this Airflow has started and that nothing has happened in for a while.
 
-    Only sessions are closed whose name begins with the connection's ``session_prefix`` and that bear the stamp of a
-    task instance: never one with an external id of an author's own. Active sessions are left alone.
+    A session is closed only if its name begins with the connection's ``session_prefix`` and its metadata name a task
+    instance: never one with an ``external_id`` of your own. Active sessions are left alone.
 
-    A list of sessions shows the 200 that changed last, and no more. While a list is full, what was closed makes room
-    for older ones, and each task's own list is looked at, too. If all that is shown is too young even so, older ones
-    stay out of reach: the task says so, and ``older_than_when_full`` lets it get there.
+    A list of sessions shows only the 200 that changed last. While a list is full, each closed session makes room for an
+    older one, and the list of each Helmr task is read as well. If all listed sessions are still too young, older ones
+    are out of reach: the task logs a warning, and ``older_than_when_full`` closes younger ones to reach them.
 
     Needs the scopes ``runs:read`` and ``runs:manage`` (operations listSessions, listTasks, getRun, closeSession).
 
     .. seealso:: Guide: :doc:`/how-to/conversations`
 
-    :param older_than: how long nothing must have happened: neither a change of the session, nor one of its run; a
-        timedelta, seconds, or text such as ``"90m"``, ``"12h"``, ``"7d"``. (templated)
-    :param older_than_when_full: the shorter time that is enough while older sessions are out of reach. By default, they
-        are waited for. (templated)
+    :param older_than: minimum time since the last change of the session and of its last run; a timedelta, seconds, or
+        text such as ``"90m"``, ``"12h"``, ``"7d"``. (templated)
+    :param older_than_when_full: the shorter time that is enough while older sessions are out of reach. By default,
+        ``older_than`` always applies. (templated)
     :param only_dag_id: only sessions of this DAG. (templated)
     :param reason: kept with each session. (templated)
-    :param max_closed: how many sessions are closed at most; the next run continues.
-    :param dry_run: whether to say only what would be closed.
+    :param max_closed: how many sessions to close at most; the next run continues. Default: 500.
+    :param preview_only: whether to log and return the sessions without closing them. Default: False.
+    :param dry_run: former name of ``preview_only``.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
-    :return: ``{"closed": [{"session_id", "external_id", "idle_since"}, …], "out_of_reach": bool, "dry_run": bool}``.
+    :return: ``{"closed": [{"session_id", "external_id", "idle_since"}, …], "out_of_reach": bool,
+        "preview_only": bool, "dry_run": bool}``. The last two are equal.
     :raises AirflowFailException: the connection may not do it, or a parameter is wrong.
     :raises AirflowException: some sessions could not be closed; all others were.
     """
@@ -74,7 +76,8 @@ class HelmrCleanupSessionsOperator(HelmrOperator):
         only_dag_id: str | None = None,
         reason: str = "cleaned up by Airflow",
         max_closed: int = 500,
-        dry_run: bool = False,
+        preview_only: bool = False,
+        dry_run: bool | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -83,8 +86,8 @@ class HelmrCleanupSessionsOperator(HelmrOperator):
         self.only_dag_id = only_dag_id
         self.reason = reason
         self.max_closed = max_closed
-        # The name itself is taken by a method of Airflow's.
-        self._dry_run = dry_run
+        # BaseOperator has a method called dry_run, so an attribute cannot have that name.
+        self.preview_only = preview_only if dry_run is None else dry_run
         if max_closed < 1:
             raise ValueError("max_closed must be at least 1")
 
@@ -96,8 +99,7 @@ class HelmrCleanupSessionsOperator(HelmrOperator):
         age, when_full = _age("older_than", self.older_than), None
         if self.older_than_when_full is not None:
             when_full = _age("older_than_when_full", self.older_than_when_full)
-        dry_run = self._dry_run
-        cleanup = _Cleanup(self, dry_run=dry_run)
+        cleanup = _Cleanup(self)
         with self._translate_errors("clean up Helmr sessions"):
             out_of_reach = cleanup.everything(age)
             if out_of_reach and when_full is not None:
@@ -107,28 +109,32 @@ class HelmrCleanupSessionsOperator(HelmrOperator):
                 "There are more open sessions than lists can show, and none of those shown is old enough to make room. "
                 "Set older_than_when_full, or close sessions in the DAGs that have started them."
             )
-        self.log.info("%s %d sessions.", "Would close" if dry_run else "Closed", len(cleanup.closed))
+        self.log.info("%s %d sessions.", "Would close" if self.preview_only else "Closed", len(cleanup.closed))
         if cleanup.failed:
             raise AirflowException(
                 f"Closed {len(cleanup.closed)} Helmr sessions, but {len(cleanup.failed)} could not be closed: "
                 + "; ".join(cleanup.failed)
             )
-        return {"closed": cleanup.closed, "out_of_reach": out_of_reach, "dry_run": dry_run}
+        return {
+            "closed": cleanup.closed,
+            "out_of_reach": out_of_reach,
+            "preview_only": self.preview_only,
+            "dry_run": self.preview_only,
+        }
 
 
 class _Cleanup:
-    """One cleaning.
+    """One execution of the operator.
 
-    :param operator: what is to be done.
-    :param dry_run: whether nothing is really closed.
+    :param operator: its parameters, client and log.
     """
 
-    def __init__(self, operator: HelmrCleanupSessionsOperator, *, dry_run: bool) -> None:
+    def __init__(self, operator: HelmrCleanupSessionsOperator) -> None:
         self._client = operator.hook.client
         self._log = operator.log
         self._reason = operator.reason
         self._most = operator.max_closed
-        self._dry_run = dry_run
+        self._preview_only = operator.preview_only
         self._prefix = f"{operator.hook.settings.session_prefix}:"
         self._dag_id = operator.only_dag_id
         self._decided: set[str] = set()
@@ -137,9 +143,9 @@ class _Cleanup:
         self.failed: list[str] = []
 
     def everything(self, age: timedelta) -> bool:
-        """Close what is old enough, as far as lists reach; return whether they hide older sessions still.
+        """Close what is old enough, as far as lists reach; return whether older sessions are out of reach.
 
-        :param age: since when nothing must have happened.
+        :param age: minimum time since the last change.
         """
         # What was decided about a session holds for one age only.
         self._decided.clear()
@@ -159,7 +165,7 @@ class _Cleanup:
                 if len(self.closed) < self._most:
                     self._try(session, datetime.now(UTC) - age)
             full = len(listed) >= _FULL_LIST
-            if not full or len(self.closed) == before or self._dry_run or len(self.closed) >= self._most:
+            if not full or len(self.closed) == before or self._preview_only or len(self.closed) >= self._most:
                 return full
 
     def _try(self, session: SessionSnapshot, latest: datetime) -> None:
@@ -184,7 +190,7 @@ class _Cleanup:
             since = max(since, self._client.runs.retrieve(session.current_run_id).updated_at)
         if since > latest:
             return
-        if not self._dry_run:
+        if not self._preview_only:
             self._client.sessions.open(session.id).close(reason=self._reason)
             self._log.info("Closed session %s (%s).", session.id, session.external_id)
         name = session.external_id or ""

@@ -47,6 +47,11 @@ class Recording:
         return value
 
     @property
+    def holds_nul(self) -> bool:
+        """Whether the request holds a NUL character, which the client refuses before it sends anything."""
+        return _holds_nul([self.path, self.query, self.body])
+
+    @property
     def status(self) -> int:
         """Answered status."""
         status: int = self.response["status"]
@@ -72,6 +77,14 @@ class Recording:
         if "json" in self.response:
             return Reply(self.status, json=self.response["json"], headers=headers)
         return Reply(self.status, body=self.response.get("text", "").encode(), headers=headers)
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_nul, [*value.keys(), *value.values()]))
+    if isinstance(value, list):
+        return any(map(_holds_nul, value))
+    return isinstance(value, str) and "\0" in value
 
 
 SCOPED = re.compile(r"/api/projects/(?P<project_id>[^/]+)/environments/(?P<environment_id>[^/]+)(?P<rest>/.*)")

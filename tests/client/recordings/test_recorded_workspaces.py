@@ -143,12 +143,10 @@ def test_there_are_no_more_requests_without_a_call_than_the_listed_ones() -> Non
 def test_what_the_server_would_answer_with_a_500_is_refused_here() -> None:
     ours = [found for found in FOUND if found.status == 500 and number(found) not in NO_CALL]
     refused = {number(found) for found in ours if was_refused_here(replay(found, "blocking", public_call(found)))}
-    assert refused == {537, 538, 539, 579, 583, 596, 605, 612, 1104}
+    assert refused == {537, 538, 539, 579, 583, 596, 605, 612, 1016, 1104, 1105, 1107}
     # Nobody here knows whether a key was used before, or whether a pty is closing.
     unknowable = {666, 667, 744, 745}
-    # To be refused as well: NUL in metadata and in a path.
-    pending = {1016, 1105, 1107}
-    assert {number(found) for found in ours} - refused == unknowable | pending
+    assert {number(found) for found in ours} - refused == unknowable
 
 
 def data_of(frame: str) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def test_the_scoped_form_replaces_the_beginning_and_only_where_there_is_one() ->
 @settings(max_examples=15)
 @given(part=TEXT, task=TEXT)
 def test_the_http_library_leaves_path_and_query_as_they_are(variant: str, part: str, task: str) -> None:
-    assume(part.strip() and part not in {".", ".."})
+    assume(part.strip() and part not in {".", ".."} and "\0" not in part + task)
     with ScriptedServer(Reply(404, json={"error": "no"})) as wire:
         for operation, path, query in (
             ("getSession", {"session_id": part}, {}),

@@ -87,6 +87,7 @@ def test_an_old_idle_session_of_ours_is_closed_and_told(client: HelmrClient) -> 
     assert result == {
         "closed": [{"session_id": session.id, "external_id": name, "idle_since": run.updated_at.isoformat()}],
         "out_of_reach": False,
+        "preview_only": False,
         "dry_run": False,
     }
     assert clean()["closed"] == []
@@ -146,7 +147,7 @@ def test_the_end_of_the_run_counts_though_the_session_says_nothing_of_it(
 @pytest.mark.parametrize("age", [timedelta(hours=2), 7200, 7200.0, "7200", "120m", "1h60m", " 2h "], ids=repr)
 def test_an_age_can_be_written_in_several_ways(client: HelmrClient, age: Any) -> None:
     ours(client, "a")
-    assert len(clean(older_than=age, dry_run=True)["closed"]) == 1
+    assert len(clean(older_than=age, preview_only=True)["closed"]) == 1
 
 
 @pytest.mark.parametrize("age", ["", "None", "soon", "2w", "-1", -1, float("nan"), "1e999", None], ids=repr)
@@ -155,11 +156,14 @@ def test_an_age_that_is_none_fails_for_good(age: Any) -> None:
         clean(older_than=age)
 
 
-def test_a_dry_run_says_what_would_be_closed_and_closes_nothing(client: HelmrClient) -> None:
+@pytest.mark.parametrize("parameter", ["preview_only", "dry_run"])
+def test_a_preview_says_what_would_be_closed_and_closes_nothing(client: HelmrClient, parameter: str) -> None:
     name = ours(client, "a")
-    result = clean(dry_run=True)
-    assert (closed(result), result["dry_run"]) == ([name], True)
+    result = clean(**{parameter: True})
+    assert (closed(result), result["preview_only"], result["dry_run"]) == ([name], True, True)
     assert still_open(client) == [name]
+    assert closed(clean(**{parameter: False})) == [name]
+    assert still_open(client) == []
 
 
 def test_no_more_are_closed_than_allowed_and_the_oldest_come_first(client: HelmrClient, clock: Clock) -> None:
