@@ -45,7 +45,7 @@ def test_the_default_client_can_be_closed_and_is_built_again(wire: ScriptedServe
     client.close()
     first = client.default_client()
     client.close()
-    assert first.transport.http.is_closed
+    assert first._transport.http.is_closed
     assert client.default_client() is not first
     assert not hasattr(client.runs, "nonsense")
 

@@ -94,7 +94,7 @@ def test_closing_a_blocking_client_wakes_the_threads_that_read_a_silent_stream_o
         following, sleeping = (HelmrClient(url=wire.url, api_key=API_KEY, max_streams=n) for n in (1, 0))
         waits = [pool.submit(client.runs.wait, "r") for client in (following, sleeping)]
         assert opened.wait(60)
-        while not sleeping.waiter.stats.requests:
+        while not sleeping._waiter.stats.requests:
             opened.wait(0)
         for client in (following, sleeping):
             client.close()
