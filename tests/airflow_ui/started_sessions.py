@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tests.airflow_ui.helpers import KEY, owned_by, stored
-from tests.support.local.polling import until
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from helmr_provider.client import HelmrClient

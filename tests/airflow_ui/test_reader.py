@@ -14,7 +14,7 @@ from helmr_provider._workspaces.ownership import MARK
 from tests.airflow_ui.conftest import needs_tab
 from tests.airflow_ui.helpers import KEY, owned_by, stored
 from tests.airflow_ui.started_sessions import start, waiting
-from tests.support.local.polling import until
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from helmr_provider.airflow_ui.reader import Reader

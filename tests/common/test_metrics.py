@@ -20,6 +20,7 @@ from helmr_provider._common.metrics import (
     WAITS,
 )
 from helmr_provider.triggers import _shared_client as sharing
+from tests.support.polling import until_async
 from tests.support.session_tasks import LIVE, a_task
 from tests.support.task_attempts import deferred, fire
 from tests.support.task_states import airflow_says
@@ -143,8 +144,7 @@ async def test_the_triggerer_reports_waits_streams_and_requests_of_a_connection(
     async with sharing.shared_client("helmr_default") as client:
         waiting = asyncio.create_task(client._waiter.run(attempt.xcoms["run_id"]))
         async with asyncio.timeout(30):
-            while in_triggerer.counts().get(OPEN_STREAMS) != 1:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+            await until_async(lambda: in_triggerer.counts().get(OPEN_STREAMS) == 1)
         assert in_triggerer.counts()[WAITS] == 1
         tags = next(tags for name, _, tags in in_triggerer.sent if name == WAITS and tags)
         assert tags["helmr_conn_id"] == "helmr_default"

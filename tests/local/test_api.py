@@ -10,9 +10,9 @@ import pytest
 from helmr_provider.local import SCOPES, LocalControlPlane, Settings
 from helmr_provider.local.api.operations import OPERATIONS
 from tests.conftest import CONTRACT
-from tests.support.local.polling import until
 from tests.support.local.settings import QUICK
 from tests.support.local.wire import Wire
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from tests.support.local.scripted_tasks import Director

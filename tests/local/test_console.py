@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import pytest
+
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from tests.support.local.scripted_tasks import Director
@@ -63,11 +64,8 @@ def _workspace_with(wire: Wire, *command: str) -> str:
     workspace = wire.post("/api/workspaces", body, 201)["workspace"]["id"]
     path = f"/api/workspaces/{workspace}/execs"
     exec_id = wire.post(path, {"command": list(command)}, 201)["exec"]["id"]
-    for _ in range(3000):
-        if "exited_at" in wire.get(f"{path}/{exec_id}")["exec"]:
-            return f"/workspaces/{workspace}"
-        time.sleep(0.01)
-    raise AssertionError("the command never ended")
+    until(lambda: "exited_at" in wire.get(f"{path}/{exec_id}")["exec"])
+    return f"/workspaces/{workspace}"
 
 
 def test_a_workspace_shows_what_was_run_in_it_and_how_that_ended(wire: Wire) -> None:

@@ -18,9 +18,9 @@ import pytest
 
 from helmr_provider.local import LocalControlPlane, Settings, task
 from helmr_provider.local.storage.database import Database, DatabaseError
-from tests.support.local.polling import until
 from tests.support.local.settings import QUICK
 from tests.support.local.wire import Wire
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

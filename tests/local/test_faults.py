@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.local import faults
-from tests.support.local.polling import until
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from helmr_provider.local import Fault, LocalControlPlane

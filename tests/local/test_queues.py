@@ -13,9 +13,9 @@ import pytest
 from helmr_provider.local import LocalControlPlane, Queue, Settings, TaskFailure, task
 from helmr_provider.local.state import queueing
 from helmr_provider.local.storage.schema import SCRIPTS
-from tests.support.local.polling import until
 from tests.support.local.settings import QUICK
 from tests.support.local.wire import Wire
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from helmr_provider.local import JournalEntry, LocalControlPlane, Queue, Setting
 from helmr_provider.local._server import Server
 from helmr_provider.local.execution.worker import Worker
 from helmr_provider.local.testing.journal import Journal
-from tests.support.local.polling import until
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from helmr_provider.local import TaskContext

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from helmr_provider.local import LocalControlPlane, Settings, TaskFailure
-from tests.support.local.polling import until
 from tests.support.local.wire import Wire
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from tests.support.local.scripted_tasks import Director

@@ -19,9 +19,9 @@ from helmr_provider.local import (
     WaitTimedOut,
     task,
 )
-from tests.support.local.polling import until
 from tests.support.local.settings import QUICK
 from tests.support.local.wire import Wire
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,8 @@ import pytest
 
 from helmr_provider.local import DeclaredSchedule, LocalControlPlane, Settings, WaitTimedOut, _control_plane, task
 from helmr_provider.local.common.clock import SECOND, Clock, parse_rfc3339
-from tests.support.local.polling import until
 from tests.support.local.wire import Wire
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

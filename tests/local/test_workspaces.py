@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.local import LocalControlPlane, Settings, TaskFailure
-from tests.support.local.polling import until
 from tests.support.local.settings import QUICK
 from tests.support.local.wire import Wire
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from pathlib import Path

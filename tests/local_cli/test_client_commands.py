@@ -15,7 +15,7 @@ from helmr_provider._local_cli import main
 from helmr_provider._local_cli.parser import DEFAULT_PORT
 from helmr_provider.client import HelmrClient
 from helmr_provider.local import LocalControlPlane
-from tests.support.local.polling import until
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +14,7 @@ from airflow.providers.common.compat.sdk import (
 from helmr_provider.local import LocalControlPlane, faults
 from helmr_provider.sensors.session import HelmrSessionOutputSensor, HelmrSessionSensor
 from tests.support.conversations import talk
+from tests.support.polling import until
 from tests.support.task_attempts import TaskRun, both_ways, deferred, fire
 
 if TYPE_CHECKING:
@@ -37,10 +37,7 @@ def control_plane() -> Iterator[LocalControlPlane]:
 def started(client: HelmrClient) -> SessionStart:
     """A session whose run waits for a message, and answers it."""
     start = client.sessions.start("talk", {"turns": [["take", "answer"]]}, external_id="chat")
-    give_up = time.monotonic() + 20
-    while client.runs.retrieve(start.run).status != "waiting":
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
+    until(lambda: client.runs.retrieve(start.run).status == "waiting")
     return start
 
 

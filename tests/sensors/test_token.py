@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from airflow.providers.common.compat.sdk import (
 
 from helmr_provider.client import HelmrClient
 from helmr_provider.sensors.token import HelmrTokenSensor
+from tests.support.polling import until
 from tests.support.task_attempts import TaskRun, fire, overdue
 
 if TYPE_CHECKING:
@@ -288,8 +288,7 @@ def test_in_a_dag_the_answer_is_waited_for(
     token_id = client.tokens.create().id
 
     def answer_once_asked() -> None:
-        while not any(entry.operation == "getToken" for entry in control_plane.journal):
-            time.sleep(0.01)
+        until(lambda: any(entry.operation == "getToken" for entry in control_plane.journal))
         client.tokens.complete(token_id, ANSWER)
 
     with DAG(f"waits_{mode}", schedule=None) as dag:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from helmr_provider.local import task
 from helmr_provider.triggers.events import HelmrRunEndedEventTrigger, HelmrSessionOutputEventTrigger
+from tests.support.polling import until_async
 from tests.support.task_attempts import stored
 
 if TYPE_CHECKING:
@@ -99,10 +100,12 @@ async def running(trigger: HelmrEventTrigger) -> AsyncIterator[Told]:
 async def until_asked(control_plane: LocalControlPlane, *operations: str, times: int = 1) -> None:
     """Return when each of these was asked for so often."""
     async with asyncio.timeout(30):
-        while any(  # noqa: ASYNC110 - the journal is filled by another thread
-            sum(entry.operation == operation for entry in control_plane.journal) < times for operation in operations
-        ):
-            await asyncio.sleep(0.01)
+        await until_async(
+            lambda: all(
+                sum(entry.operation == operation for entry in control_plane.journal) >= times
+                for operation in operations
+            )
+        )
 
 
 class Store:
@@ -187,5 +190,4 @@ async def triggerer(**options: Any) -> AsyncIterator[Triggerer]:
 async def until_kept(store: Store, order: float) -> None:
     """Return when the cursor has come so far."""
     async with asyncio.timeout(30):
-        while max((value["order"] for value in store.values.values()), default=-1) < order:  # noqa: ASYNC110 - the store is Airflow's
-            await asyncio.sleep(0.01)
+        await until_async(lambda: max((value["order"] for value in store.values.values()), default=-1) >= order)

@@ -20,6 +20,7 @@ from helmr_provider.client import AsyncHelmrClient
 from helmr_provider.triggers import approval
 from helmr_provider.triggers.approval import HelmrApprovalTrigger
 from tests.support import task_states
+from tests.support.polling import until_async
 from tests.support.required_actions import RequiredActions
 from tests.support.task_attempts import stored
 
@@ -81,8 +82,7 @@ class Asked:
         """Start the trigger, and return when it has looked for the first time."""
         control_plane.clear_journal()
         waiting = asyncio.create_task(self.events())
-        while not any(entry.operation in {"getToken", "listTokens"} for entry in control_plane.journal):  # noqa: ASYNC110 - the journal is filled by another thread
-            await asyncio.sleep(0.01)
+        await until_async(lambda: any(entry.operation in {"getToken", "listTokens"} for entry in control_plane.journal))
         return waiting
 
 

@@ -20,6 +20,7 @@ from helmr_provider.triggers.session import (
     HelmrTurnTrigger,
 )
 from tests.support.conversations import talk
+from tests.support.polling import until_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -69,8 +70,9 @@ async def event_of(trigger: HelmrTrigger) -> dict[str, Any]:
 async def asked_for(control_plane: LocalControlPlane, operation: str, times: int = 1) -> None:
     """Return when the trigger has looked so many times."""
     async with asyncio.timeout(20):
-        while sum((entry.operation or "").startswith(operation) for entry in control_plane.journal) < times:  # noqa: ASYNC110 - the journal is filled by another thread
-            await asyncio.sleep(0.01)
+        await until_async(
+            lambda: sum((entry.operation or "").startswith(operation) for entry in control_plane.journal) >= times
+        )
 
 
 # Each waits for its own thing, and says no more than ids.

@@ -12,6 +12,7 @@ from blockbuster import blockbuster_ctx
 from helmr_provider.client import AsyncHelmrClient
 from helmr_provider.triggers._shared_client import shared_client
 from helmr_provider.triggers.token import HelmrTokenTrigger
+from tests.support.polling import until_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -31,8 +32,7 @@ async def events(trigger: HelmrTokenTrigger) -> list[Any]:
 
 async def until_listed(control_plane: LocalControlPlane) -> None:
     """Return when the trigger has looked for the first time."""
-    while not any(entry.operation in {"getToken", "listTokens"} for entry in control_plane.journal):  # noqa: ASYNC110 - the journal is filled by another thread
-        await asyncio.sleep(0.01)
+    await until_async(lambda: any(entry.operation in {"getToken", "listTokens"} for entry in control_plane.journal))
 
 
 async def complete(client: AsyncHelmrClient, token_id: str) -> None:
@@ -124,8 +124,9 @@ async def test_a_key_that_was_rotated_is_fetched_again_by_those_who_wait(
         connect(host=control_plane.url, password=control_plane.api_key)
         waits = [events(HelmrTokenTrigger(token_id=token_id, helmr_conn_id=connection)) for _ in range(3)]
         waiting = asyncio.gather(*waits)
-        while not any(entry.operation == "getToken" and entry.status == 200 for entry in control_plane.journal):  # noqa: ASYNC110 - the journal is filled by another thread
-            await asyncio.sleep(0.01)
+        await until_async(
+            lambda: any(entry.operation == "getToken" and entry.status == 200 for entry in control_plane.journal)
+        )
         await complete(client, token_id)
         assert {event["status"] for [event] in await waiting} == {"ended"}
         async with shared_client(connection) as current:

@@ -17,6 +17,7 @@ from helmr_provider.client import AsyncHelmrClient
 from helmr_provider.local import faults
 from helmr_provider.triggers._shared_client import shared_client
 from helmr_provider.triggers.workspace import HelmrExecTrigger, HelmrWorkspaceTrigger
+from tests.support.polling import until_async
 from tests.support.workspace_tasks import SLEEPS, Gate, asked
 
 if TYPE_CHECKING:
@@ -61,8 +62,7 @@ async def events(trigger: Any) -> list[Any]:
 
 async def until_asked(control_plane: LocalControlPlane, operation: str, times: int = 1) -> None:
     async with asyncio.timeout(30):
-        while len(asked(control_plane, operation)) < times:  # noqa: ASYNC110 - the journal is filled by another thread
-            await asyncio.sleep(0.01)
+        await until_async(lambda: len(asked(control_plane, operation)) >= times)
 
 
 def watching(handle: AsyncExecHandle, **options: Any) -> HelmrExecTrigger:
@@ -137,8 +137,7 @@ async def test_two_triggers_log_each_into_the_log_of_its_own_task(workspace: Asy
         for name, handle in commands.items():
             group.create_task(watch(name, watching(handle)))
         async with asyncio.timeout(30):
-            while len(heard) < 2:  # noqa: ASYNC110 - there is no event for it
-                await asyncio.sleep(0.01)
+            await until_async(lambda: len(heard) >= 2)
         gate.open()
     assert sorted(heard) == [("a", "from a"), ("a", "more from a"), ("b", "from b"), ("b", "more from b")]
 

@@ -23,6 +23,7 @@ from helmr_provider.client._waiting.scheduler import Scheduler
 from helmr_provider.client._waiting.stats import WaitStats
 from helmr_provider.local import LocalControlPlane, faults
 from tests.client.waiting.tasks import MISSING, TASKS
+from tests.support.polling import until_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -66,11 +67,6 @@ async def start(client: AsyncHelmrClient, task_id: str = "take-time", **payload:
 async def collect(runs: AsyncIterator[RunSnapshot], seen: list[str]) -> None:
     async for run in runs:
         seen.append(run.id)  # noqa: PERF401 - what comes before an error counts
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - what is watched is another thread, or a counter
-        await asyncio.sleep(0.01)
 
 
 async def waiting_run(client: AsyncHelmrClient) -> tuple[str, Callable[[], Any]]:
@@ -118,7 +114,7 @@ async def test_any_terminal_status_is_returned_and_not_raised(
 async def test_a_cancelled_run_is_returned_although_its_worker_has_not_let_go(client: AsyncHelmrClient) -> None:
     run_id = await start(client, seconds=60.0)
     wait = asyncio.create_task(client._waiter.run(run_id))
-    await until(lambda: client._waiter.stats.open_streams == 1)
+    await until_async(lambda: client._waiter.stats.open_streams == 1)
     await client.runs.cancel(run_id)
     assert (await wait).is_cancelled
 
@@ -179,11 +175,11 @@ async def test_waits_survive_a_control_plane_that_goes_down_and_comes_back(
     ids = [await start(client, seconds=1.0) for _ in range(waits)]
     pending = [asyncio.create_task(client._waiter.run(run_id)) for run_id in ids]
     # The streams stand: asyncio leaks connections that are being accepted while a server closes.
-    await until(lambda: [entry.operation for entry in server.journal].count("getRunEvents") == min(waits, 4))
+    await until_async(lambda: [entry.operation for entry in server.journal].count("getRunEvents") == min(waits, 4))
     await asyncio.to_thread(server.stop_listening)
     sent = client._waiter.stats.requests.total()
     # Asked again and again while nobody listens, and no wait has ended.
-    await until(lambda: client._waiter.stats.requests.total() >= sent + 3)
+    await until_async(lambda: client._waiter.stats.requests.total() >= sent + 3)
     assert not any(wait.done() for wait in pending)
     await asyncio.to_thread(server.listen_again)
     assert all(run.is_success for run in await asyncio.gather(*pending))
@@ -215,13 +211,13 @@ async def test_a_cancelled_waiter_leaves_at_once_and_the_others_stay(client: Asy
     run_id, end = await waiting_run(client)
     leaving, staying = (asyncio.create_task(client._waiter.run(run_id)) for _ in range(2))
     alone = asyncio.create_task(client._waiter.run((await waiting_run(client))[0]))
-    await until(lambda: client._waiter.stats.open_streams == 2)
+    await until_async(lambda: client._waiter.stats.open_streams == 2)
     for task_ in (leaving, alone):
         task_.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task_
     assert client._waiter.stats.waits == 1
-    await until(lambda: client._waiter.stats.open_streams == 1)
+    await until_async(lambda: client._waiter.stats.open_streams == 1)
     await end()
     assert (await staying).is_success
 
@@ -230,7 +226,7 @@ async def test_closing_the_client_ends_all_waits_with_a_clear_error(server: Loca
     client = AsyncHelmrClient(url=server.url, api_key=server.api_key)
     run_id, _ = await waiting_run(client)
     waits = [asyncio.create_task(client._waiter.run(run_id)) for _ in range(2)]
-    await until(lambda: client._waiter.stats.open_streams == 1)
+    await until_async(lambda: client._waiter.stats.open_streams == 1)
     await client.aclose()
     for error in await asyncio.gather(*waits, return_exceptions=True):
         assert isinstance(error, HelmrError)
@@ -318,10 +314,10 @@ async def test_waits_survive_a_mistake_in_the_scheduler(
 ) -> None:
     run_id, end = await waiting_run(client)
     waits = [asyncio.create_task(client._waiter.run(run_id)) for _ in range(2)]
-    await until(lambda: client._waiter.stats.open_streams == 1)
+    await until_async(lambda: client._waiter.stats.open_streams == 1)
     monkeypatch.setattr(client._waiter._scheduler, "actions", lambda now: 1 / 0)
     client._waiter._wake.set()
-    await until(lambda: "scheduled anew" in caplog.text)
+    await until_async(lambda: "scheduled anew" in caplog.text)
     await end()
     assert [run.is_success for run in await asyncio.gather(*waits)] == [True, True]
 
@@ -331,7 +327,7 @@ async def test_a_mistake_that_is_made_again_and_again_ends_the_waits_and_the_nex
 ) -> None:
     run_id, end = await waiting_run(client)
     waits = [asyncio.create_task(client._waiter.run(run_id)) for _ in range(2)]
-    await until(lambda: client._waiter.stats.open_streams == 1)
+    await until_async(lambda: client._waiter.stats.open_streams == 1)
     with monkeypatch.context() as patch:
         patch.setattr(Scheduler, "actions", lambda self, now: 1 / 0)
         for _ in range(5):
@@ -347,10 +343,10 @@ async def test_a_mistake_that_is_made_again_and_again_ends_the_waits_and_the_nex
 async def test_explicit_followers_take_streams_from_the_waits_and_give_them_back(client: AsyncHelmrClient) -> None:
     runs = [await waiting_run(client) for _ in range(4)]
     waits = [asyncio.create_task(client._waiter.run(run_id)) for run_id, _ in runs]
-    await until(lambda: client._waiter.stats.open_streams == 4)
+    await until_async(lambda: client._waiter.stats.open_streams == 4)
     with client._stream_slots.explicit(), client._stream_slots.explicit():
-        await until(lambda: client._waiter.stats.open_streams == 2)
-    await until(lambda: client._waiter.stats.open_streams == 4)
+        await until_async(lambda: client._waiter.stats.open_streams == 2)
+    await until_async(lambda: client._waiter.stats.open_streams == 4)
     for _, end in runs:
         await end()
     assert all(run.is_success for run in await asyncio.gather(*waits))
@@ -373,7 +369,7 @@ async def test_views_of_a_client_share_its_stream_budget(
         waits = [
             asyncio.create_task(c._waiter.run(run_id)) for c, (run_id, _) in zip([client, view] * 2, runs, strict=True)
         ]
-        await until(lambda: client._waiter.stats.open_streams + view._waiter.stats.open_streams == 2)
+        await until_async(lambda: client._waiter.stats.open_streams + view._waiter.stats.open_streams == 2)
         for _, end in runs:
             await end()
         assert all(run.is_success for run in await asyncio.gather(*waits))
@@ -448,7 +444,7 @@ async def test_closing_run_many_stops_the_waits_and_not_the_runs(client: AsyncHe
 async def test_a_token_is_waited_for_until_it_is_not_pending(client: AsyncHelmrClient, others: int) -> None:
     tokens = [await client.tokens.create(timeout="1h") for _ in range(others + 1)]
     waits = [asyncio.create_task(client._waiter.token(token.id)) for token in tokens]
-    await until(lambda: client._waiter.stats.requests.total() > 0)
+    await until_async(lambda: client._waiter.stats.requests.total() > 0)
     assert not any(wait.done() for wait in waits)
     await client.tokens.complete(tokens[0].id, {"approved": True})
     token = await waits[0]
@@ -485,7 +481,7 @@ async def test_a_thousand_waits_on_one_client_hold_four_streams_at_most_and_all_
 
     ids = await asyncio.gather(*(begin(number) for number in range(1000)))
     waits = [asyncio.create_task(client.runs.wait(run_id)) for run_id in ids]
-    await until(lambda: client._waiter.stats.waits == 1000 and client._waiter.stats.open_streams == 4)
+    await until_async(lambda: client._waiter.stats.waits == 1000 and client._waiter.stats.open_streams == 4)
     await asyncio.to_thread(server.resume_worker)
     runs = await asyncio.gather(*waits)
     assert [run.id for run in runs] == ids

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from helmr_provider.client import (
 )
 from helmr_provider.local import LocalControlPlane, faults
 from tests.client.waiting.tasks import MISSING, TASKS
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,11 +64,6 @@ def waiting_run(client: HelmrClient) -> tuple[str, Callable[[], Any]]:
 def collect(runs: Iterator[RunSnapshot], seen: list[str]) -> None:
     for run in runs:
         seen.append(run.id)  # noqa: PERF401 - what comes before an error counts
-
-
-def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        time.sleep(0.01)
 
 
 def test_a_wait_follows_events_if_a_slot_is_free_and_polls_otherwise(

@@ -18,6 +18,7 @@ from helmr_provider.local import LocalControlPlane, faults
 from tests.client.run_json import run_json, snapshot
 from tests.client.scripted_server import VARIANTS, Reply, ScriptedServer, drive
 from tests.client.waiting.tasks import TASKS
+from tests.support.polling import until_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -156,8 +157,7 @@ async def test_each_wait_logs_an_outage_once_in_the_context_of_its_caller(server
             async with asyncio.TaskGroup() as group:
                 for name, each in started.items():
                     group.create_task(watch(name, each.session.id, each.run.id))
-                while len([entry for entry in server.journal if entry.operation == "getRun"]) < 2:  # noqa: ASYNC110 - the journal is filled by another thread
-                    await asyncio.sleep(0.01)
+                await until_async(lambda: len([entry for entry in server.journal if entry.operation == "getRun"]) >= 2)
                 for operation in ("getRun", "listRuns", "countRuns"):
                     server.fail_next(operation, faults.status(503), times=2)
                 for each in started.values():

@@ -12,6 +12,7 @@ from helmr_provider.client._waiting.actions import WaitKey
 from helmr_provider.local import LocalControlPlane, faults
 from tests.client.scripted_server import VARIANTS, drive
 from tests.client.waiting.tasks import MISSING, TASKS
+from tests.support.polling import until_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,11 +39,6 @@ def ask(server: LocalControlPlane, variant: str, call: Callable[[Any], Any]) -> 
     return drive(variant, call, url=server.url, api_key=server.api_key)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - what is watched is a counter
-        await asyncio.sleep(0.01)
-
-
 def result_of(client: Any, session: Any) -> Any:
     return client.sessions.open(session).output("result")
 
@@ -64,7 +60,7 @@ async def test_equal_waits_share_their_reads(server: LocalControlPlane, session:
         waits = [
             asyncio.create_task(waiter.until(key, lambda c: result_of(c, session).read(), is_there)) for _ in range(2)
         ]
-        await until(lambda: waiter.stats.requests["retrieve output"] > 0)
+        await until_async(lambda: waiter.stats.requests["retrieve output"] > 0)
         sent = await result_of(client, session).append({"turn": 1})
         records = await asyncio.gather(*waits)
         assert [(record.data, record.sequence) for record in records] == [({"turn": 1}, sent.sequence)] * 2
@@ -150,7 +146,7 @@ async def test_hundreds_of_waits_for_commands_stay_within_the_budget_and_all_ret
             return await client._waiter.until(key, read, lambda found: found.is_terminal, interval=0.25)
 
         waits = [asyncio.create_task(look(number)) for number in range(MANY)]
-        await until(lambda: client._waiter.stats.requests["retrieve exec"] > 20)
+        await until_async(lambda: client._waiter.stats.requests["retrieve exec"] > 20)
         await command.stdin.close()
         assert {found.exit_code for found in await asyncio.gather(*waits)} == {0}
         assert most <= 8

@@ -23,9 +23,9 @@ from helmr_provider.local.api import bytestreams
 from helmr_provider.local.execution.worker import Worker
 from helmr_provider.local.state import chunks
 from helmr_provider.local.workspaces.worker import WorkspaceWorker
-from tests.support.local.polling import until
 from tests.support.local.settings import QUICK
 from tests.support.local.wire import Wire
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

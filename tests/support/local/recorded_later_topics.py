@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from helmr_provider.local import TaskFailure
-from tests.support.local.polling import until
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

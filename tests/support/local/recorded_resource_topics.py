@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.support.local.controlled_processes import controlled_processes
-from tests.support.local.polling import until
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from helmr_provider.local import TaskContext

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from helmr_provider.local import DeclaredSchedule, LocalControlPlane, Settings, TaskFailure
 from tests.support.local import recorded_later_topics as later_topics
 from tests.support.local import recorded_resource_topics as resource_topics
-from tests.support.local.polling import until
 from tests.support.local.scenario import MovableClock, Scenario
 from tests.support.local.scripted_tasks import Director
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from helmr_provider.local.common.clock import SECOND, Clock
-from tests.support.local.polling import until
 from tests.support.local.recording_replay import Replay
 from tests.support.local.wire import Wire
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from pathlib import Path
