@@ -13,8 +13,8 @@ import pytest
 
 from helmr_provider import client
 from helmr_provider.client import HelmrConfigError, _facade, aio
+from tests.client.run_json import RUN
 from tests.client.scripted_server import Reply, ScriptedServer
-from tests.client.test_models import RUN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

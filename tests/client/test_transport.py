@@ -24,8 +24,9 @@ from helmr_provider.client import (
 )
 from helmr_provider.client._retry import Backoff
 from tests.client.recordings.recorded import recording
+from tests.client.run_json import RUN
 from tests.client.scripted_server import API_KEY, VARIANTS, Reply, ScriptedServer, drive
-from tests.client.test_models import RUN
+from tests.client.shown_errors import shown
 
 pytestmark = pytest.mark.parametrize("variant", VARIANTS)
 
@@ -243,21 +244,6 @@ def test_health_is_asked_without_a_credential_and_not_ready_is_an_answer(variant
 SECRET = "hlmr_public_access_verysecret"
 CALLBACK = "/api/v1/tokens/t/callback/hlmr_callback_verysecret"
 ECHO = Reply(500, json={"error": f"cannot use {SECRET}", "code": "x"})
-
-
-def shown(error: BaseException) -> str:
-    """Everything that a tool which reports exceptions would show of one: text, chain, and locals of our frames."""
-    seen: list[str] = []
-    chain: BaseException | None = error
-    while chain is not None:
-        seen += [str(chain), repr(chain), repr(vars(chain))]
-        frame = chain.__traceback__
-        while frame is not None:
-            if "helmr_provider" in frame.tb_frame.f_code.co_filename:
-                seen += [repr(value) for value in frame.tb_frame.f_locals.values()]
-            frame = frame.tb_next
-        chain = chain.__cause__ or chain.__context__
-    return "\n".join(seen)
 
 
 @pytest.mark.parametrize(
