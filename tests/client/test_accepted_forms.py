@@ -8,9 +8,8 @@ import pytest
 
 from helmr_provider.client import HelmrProtocolError
 from helmr_provider.client._wire.serialization import check_retry
+from tests.client.run_json import snapshot
 from tests.client.scripted_server import VARIANTS, Reply, ScriptedServer, drive, events
-from tests.client.test_schedules import schedule
-from tests.client.waiting.test_odd_streams import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,8 +63,19 @@ def test_another_media_type_is_no_stream(variant: str) -> None:
 
 @both
 def test_a_schedule_without_type_or_status_is_read(variant: str) -> None:
-    row = schedule()
-    del row["type"], row["status"]
+    now = "2026-11-23T17:39:27.900891Z"
+    row = {
+        "id": "s",
+        "project_id": "p",
+        "environment_id": "e",
+        "task": "nightly",
+        "deduplication_key": "nightly",
+        "cron": "30 2 * * *",
+        "timezone": "UTC",
+        "active": True,
+        "created_at": now,
+        "updated_at": now,
+    }
     with ScriptedServer(Reply(json={"schedules": [row]})) as wire:
         [found] = drive(variant, lambda client: client.schedules.list(), url=wire.url)
     assert (found.id, found.type, found.status) == ("s", "", "")
