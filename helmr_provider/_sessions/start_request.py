@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Payload(Enum):
-    """Stands for a payload that is not there, as ``None`` is one. An enum member stays itself when it is copied."""
+    """Marks an absent payload, as ``None`` is a payload. An enum member stays itself when it is copied."""
 
     NONE = "no payload"
 

@@ -128,7 +128,7 @@ class HelmrManagedAgentHook(HelmrHook, BaseManagedAgentHook):  # type: ignore[mi
 
 
 def _end(client: HelmrClient, started: SessionStart, *, cancel: bool) -> None:
-    """Leave nothing open; an answer is not lost for what goes wrong here."""
+    """Close everything; an error here does not lose an answer."""
     handle = client.sessions.open(started.session.id)
     with suppress(HelmrError):
         if cancel:
