@@ -10,6 +10,8 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from helmr_provider.client._internals import stream_slots_of, waiter_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -61,9 +63,9 @@ class WaitMeter:
 
     def read(self) -> tuple[int, int, int]:
         """Return the waits and streams of now, and the requests since the last time; for the client's event loop."""
-        stats = self._client.waiter.stats
+        stats = waiter_of(self._client).stats
         before, self._requests = self._requests, stats.requests.total()
-        return stats.waits, self._client.stream_slots.held, self._requests - before
+        return stats.waits, stream_slots_of(self._client).held, self._requests - before
 
     def send(self, waits: int, streams: int, requests: int) -> None:
         """Send what was read; it may block."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from helmr_provider._logs.run_logs import SILENCE, another_look_may_help
+from helmr_provider.client._internals import single_shot, stream_slots_of
 from helmr_provider.client._waiting.pacing import PollInterval
 
 if TYPE_CHECKING:
@@ -73,16 +74,16 @@ async def _forward(client: AsyncHelmrClient, run_id: str, lines: RunLogLines, lo
 
 async def _look(client: AsyncHelmrClient, run_id: str, lines: RunLogLines, *, last: bool) -> bool:
     """Read what is there, or follow for a while; return which."""
-    slots = client.stream_slots
+    slots = stream_slots_of(client)
     if not last and slots.try_take():
         try:
-            await _read(client.single_shot(), run_id, lines, _HOLD_SECONDS)
+            await _read(single_shot(client), run_id, lines, _HOLD_SECONDS)
         finally:
             slots.give_back()
         return True
     async with _turns.setdefault(client, asyncio.Lock()):
         # When the run is over, its stream ends by itself.
-        looking = client.single_shot(silence=None if last else SILENCE)
+        looking = single_shot(client, silence=None if last else SILENCE)
         await _read(looking, run_id, lines, _LOOK_SECONDS)
     return False
 

@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
 from helmr_provider._logs.run_logs import SILENCE, RunLogLines, another_look_may_help, write_tail
+from helmr_provider.client._internals import single_shot
 from helmr_provider.client._waiting.pacing import PollInterval
 from helmr_provider.client.errors import HelmrTimeoutError
 
@@ -77,7 +78,7 @@ class RunLogReader:
         before, give_up = lines.cursor, time.monotonic() + seconds
 
         def read() -> None:
-            logs = self._client.single_shot(silence=SILENCE).runs.logs
+            logs = single_shot(self._client, silence=SILENCE).runs.logs
             with closing(logs.stream(self._run_id, cursor=lines.cursor)) as chunks:
                 for chunk in chunks:
                     lines.take(chunk)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from helmr_provider._sessions.identity import Outcome, OwnershipMetadata, StartSteps, Step
-    from helmr_provider._sessions.start_request import Differences, StartOptions
+    from helmr_provider._sessions.start_request import Differences, UnnamedStart
     from helmr_provider.client import HelmrClient
     from helmr_provider.client.models.sessions import SessionSnapshot
     from helmr_provider.hooks.connection import HelmrSettings
@@ -81,7 +81,7 @@ class SessionStarter:
         *,
         stamp: OwnershipMetadata,
         name: Callable[[int], str],
-        options: StartOptions,
+        options: UnnamedStart,
         wait: Callable[[str], object],
         on_owned: Callable[[str], object],
         log: Any,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import mask_secret
 
+from helmr_provider.client._internals import single_shot, transport_of
 from helmr_provider.client.errors import HelmrConfigError
 from helmr_provider.hooks.connection import HelmrSettings
 
@@ -167,7 +168,7 @@ def _client(settings: HelmrSettings) -> HelmrClient:
         connect_timeout=min(settings.connect_timeout, CONNECT_SECONDS),
     )
     client = quick.client(max_streams=0)
-    once = client.single_shot(silence=SILENCE_SECONDS)
+    once = single_shot(client, silence=SILENCE_SECONDS)
     # Other threads may still use a client that was replaced. It is closed when the last of them drops it.
-    client.transport.http.close_when_collected()
+    transport_of(client).http.close_when_collected()
     return once

@@ -10,6 +10,7 @@ from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import BaseHook, mask_secret
 from asgiref.sync import sync_to_async
 
+from helmr_provider.client._internals import transport_of
 from helmr_provider.get_provider_info import CONNECTION_FIELDS, FIELD_BEHAVIOUR
 from helmr_provider.hooks.connection import HelmrSettings
 from helmr_provider.hooks.connection_test import probe
@@ -71,7 +72,7 @@ class HelmrHook(BaseHook):
         client = self.settings.client(max_streams=0)
         # Airflow never says that a task is done with its hook. Namespaces and views may outlive hook and client, as in
         # HelmrHook().client.tokens.create(); all of them share the connections.
-        client.transport.http.close_when_collected()
+        transport_of(client).http.close_when_collected()
         return client
 
     def close(self) -> None:

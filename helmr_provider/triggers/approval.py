@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from helmr_provider._approvals import hitl
 from helmr_provider._approvals.tokens import left_over_token
 from helmr_provider._common.versions import AIRFLOW_V_3_3_PLUS
+from helmr_provider.client._internals import waiter_of
 from helmr_provider.client.errors import HelmrApiError, HelmrConflictError, HelmrError, HelmrGoneError
 from helmr_provider.triggers.base import KWARGS_VERSION, HelmrTrigger
 
@@ -82,7 +83,7 @@ class HelmrApprovalTrigger(HelmrTrigger):
         if row is not None:
             await self._pass_on(client, row)
             return
-        token = await client.waiter.token(self.token_id, timeout=remaining)
+        token = await waiter_of(client).token(self.token_id, timeout=remaining)
         await self._close(token)
 
     async def kill(self, client: AsyncHelmrClient) -> None:
@@ -137,9 +138,9 @@ class HelmrApprovalTrigger(HelmrTrigger):
 
         key = WaitKey("required action", ti_id)
         in_airflow = asyncio.ensure_future(
-            client.waiter.until(key, lambda _: self._row(ti_id), lambda row: row.response is not None, remaining)
+            waiter_of(client).until(key, lambda _: self._row(ti_id), lambda row: row.response is not None, remaining)
         )
-        in_helmr = asyncio.ensure_future(client.waiter.token(self.token_id, timeout=remaining))
+        in_helmr = asyncio.ensure_future(waiter_of(client).token(self.token_id, timeout=remaining))
         try:
             await asyncio.wait([in_airflow, in_helmr], return_when=asyncio.FIRST_COMPLETED)
             return in_airflow.result() if in_airflow.done() and not in_helmr.done() else None
@@ -173,7 +174,7 @@ class HelmrApprovalTrigger(HelmrTrigger):
             if question is not None and row.response is not None:
                 await self._complete(quick, hitl.answer_of(question, row.response))
 
-        await client.waiter.until(WaitKey("approval", self.token_id), complete, lambda _: True)
+        await waiter_of(client).until(WaitKey("approval", self.token_id), complete, lambda _: True)
 
     async def _complete(self, client: AsyncHelmrClient, answer: Answer) -> None:
 

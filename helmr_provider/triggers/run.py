@@ -9,6 +9,7 @@ from helmr_provider._common.cancel_reasons import USER
 from helmr_provider._common.metrics import RUNS_CANCELLED, SESSIONS_CANCELLED, count
 from helmr_provider._sessions.identity import ownership_member
 from helmr_provider._sessions.ownership import INPUT_PENDING, left_over
+from helmr_provider.client._internals import waiter_of
 from helmr_provider.client.errors import HelmrConflictError
 from helmr_provider.triggers.base import KWARGS_VERSION, HelmrTrigger
 
@@ -76,7 +77,7 @@ class HelmrRunTrigger(HelmrTrigger):
         :param remaining: seconds left until the deadline; ``None`` without one.
         """
         if not self.live_logs:
-            await client.waiter.run(self.run_id, timeout=remaining)
+            await waiter_of(client).run(self.run_id, timeout=remaining)
             return
         from helmr_provider._logs.run_logs import RunLogLines
         from helmr_provider._logs.run_logs_triggerer import forward_run_logs
@@ -84,7 +85,7 @@ class HelmrRunTrigger(HelmrTrigger):
         lines = RunLogLines(self.log, self.log_cursor)
         try:
             async with forward_run_logs(client, self.run_id, lines, self.log):
-                await client.waiter.run(self.run_id, timeout=remaining)
+                await waiter_of(client).run(self.run_id, timeout=remaining)
         finally:
             self.log_cursor = lines.cursor
 

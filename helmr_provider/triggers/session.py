@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from helmr_provider._common.steps import run_steps_async
 from helmr_provider._sessions.turns import Turn, TurnPoller
+from helmr_provider.client._internals import waiter_of
 from helmr_provider.client._waiting.actions import WaitKey
 from helmr_provider.triggers.base import KWARGS_VERSION, HelmrTrigger
 
@@ -60,7 +61,7 @@ class HelmrSessionTrigger(HelmrTrigger):
         :param client: the triggerer's shared client.
         :param remaining: seconds left until the deadline; ``None`` without one.
         """
-        await client.waiter.until(
+        await waiter_of(client).until(
             _key("session", self.session_id, self.external_id, self.statuses, self.activities),
             lambda client: client.sessions.retrieve(self.session_id, external_id=self.external_id),
             lambda session: not session.is_open or reached(session, self.statuses, self.activities),
@@ -120,7 +121,7 @@ class HelmrSessionOutputTrigger(HelmrTrigger):
             return record is not None or not (await session.retrieve()).is_open
 
         key = _key("output", self.session_id, self.external_id, self.stream, self.after, self.correlation_id)
-        await client.waiter.until(key, look, bool, timeout=remaining)
+        await waiter_of(client).until(key, look, bool, timeout=remaining)
 
 
 class HelmrTurnTrigger(HelmrTrigger):
@@ -188,7 +189,7 @@ class HelmrTurnTrigger(HelmrTrigger):
         began, run_id = clock(), self.run_id
         if self.output is not None or run_id is None:
             poller = TurnPoller(turn)
-            seen = await client.waiter.until(
+            seen = await waiter_of(client).until(
                 _key("turn", *turn.ids.items()),
                 lambda client: run_steps_async(client, poller.poll()),
                 lambda seen: seen.is_over or (self.output is None and seen.run is not None),
@@ -198,7 +199,7 @@ class HelmrTurnTrigger(HelmrTrigger):
                 return
             run_id = seen.run.id
         # Runs are waited for together, with streams; a turn by itself is only polled.
-        await client.waiter.run(run_id, timeout=None if remaining is None else remaining - (clock() - began))
+        await waiter_of(client).run(run_id, timeout=None if remaining is None else remaining - (clock() - began))
 
 
 class HelmrRunReleaseTrigger(HelmrTrigger):
@@ -235,7 +236,7 @@ class HelmrRunReleaseTrigger(HelmrTrigger):
         :param client: the triggerer's shared client.
         :param remaining: seconds left until the deadline; ``None`` without one.
         """
-        await client.waiter.until(
+        await waiter_of(client).until(
             _key("release", self.session_id, self.run_id),
             lambda client: client.sessions.open(self.session_id).runs(),
             lambda runs: all(run.run_id != self.run_id or is_released(run) for run in runs),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from helmr_provider.client._internals import waiter_of
 from helmr_provider.triggers.base import KWARGS_VERSION, HelmrTrigger
 
 if TYPE_CHECKING:
@@ -39,4 +40,4 @@ class HelmrTokenTrigger(HelmrTrigger):
         :param client: The triggerer's shared client.
         :param remaining: Seconds left until the deadline; ``None`` without one.
         """
-        await client.waiter.token(self.token_id, timeout=remaining)
+        await waiter_of(client).token(self.token_id, timeout=remaining)

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from helmr_provider._logs.exec_logs import PAGE, STREAMS, Output, advances
 from helmr_provider._workspaces.ownership import left_over_exec
+from helmr_provider.client._internals import waiter_of
 from helmr_provider.client.errors import HelmrConflictError, HelmrGoneError, HelmrPermissionError
 from helmr_provider.triggers.base import KWARGS_VERSION, HelmrTrigger
 
@@ -106,7 +107,7 @@ class HelmrExecTrigger(HelmrTrigger):
 
         # Equal keys share reads, and another task's would log into another task's log.
         key = WaitKey("exec", f"{self.exec_id} for {uuid4()}")
-        await client.waiter.until(key, read, lambda found: found.is_terminal, timeout=remaining)
+        await waiter_of(client).until(key, read, lambda found: found.is_terminal, timeout=remaining)
 
     async def kill(self, client: AsyncHelmrClient) -> None:
         """Stop the workspace, if this try still owns the command in it.
@@ -200,7 +201,7 @@ class HelmrWorkspaceTrigger(HelmrTrigger):
             "exec": self._is_exec_in_state,
         }
         key = WaitKey("workspace", f"{self.workspace_id} for {uuid4()}")
-        await client.waiter.until(key, looks[self.what], bool, timeout=remaining)
+        await waiter_of(client).until(key, looks[self.what], bool, timeout=remaining)
 
     def _is_free_twice(self) -> Callable[[AsyncHelmrClient], Awaitable[bool]]:
         # A worker that has just been refused would come back immediately, be refused again, and so on.

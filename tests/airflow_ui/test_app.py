@@ -22,7 +22,8 @@ from helmr_provider.airflow_ui.assets import HEADERS
 from helmr_provider.airflow_ui.pages import Rights
 from helmr_provider.airflow_ui.service import QUEUED, THREADS, BusyError, Service
 from tests.airflow_ui.helpers import KEY, stored, structure, text_of
-from tests.airflow_ui.test_reader import start, until, waiting
+from tests.airflow_ui.started_sessions import start, waiting
+from tests.support.local.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,23 +8,7 @@ from hypothesis import strategies as st
 
 from helmr_provider.airflow_ui.markup import Markup, clean, element, is_web_address, join, link, text
 from tests.airflow_ui.helpers import structure, text_of
-
-HOSTILE = st.one_of(
-    st.text(),
-    st.sampled_from(
-        [
-            "<script>alert(1)</script>",
-            '"><img src=x onerror=alert(1)>',
-            "</pre></section><script>",
-            "<!-- ",
-            "]]>",
-            "&lt;script&gt;",
-            "' onmouseover='alert(1)",
-            "\x00<\x00s\x00c",
-            "\u202e<b>",
-        ]
-    ),
-)
+from tests.airflow_ui.hostile_text import HOSTILE
 
 
 @given(HOSTILE, HOSTILE)

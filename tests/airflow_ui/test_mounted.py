@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from helmr_provider.airflow_ui.assets import HEADERS
 from helmr_provider.airflow_ui.service import QUEUED, THREADS, Service
-from tests.airflow_ui.test_service import GatedReader
+from tests.airflow_ui.gated_reader import GatedReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

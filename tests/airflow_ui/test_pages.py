@@ -21,8 +21,8 @@ from helmr_provider.client.models.runs import RunSnapshot
 from helmr_provider.client.models.sessions import SessionRun, SessionSnapshot
 from helmr_provider.client.models.tokens import Token
 from tests.airflow_ui.helpers import KEY, stored, structure, text_of
-from tests.airflow_ui.test_markup import HOSTILE
-from tests.airflow_ui.test_timeline import BEGAN, event, read, recorded
+from tests.airflow_ui.hostile_text import HOSTILE
+from tests.airflow_ui.run_events import BEGAN, event, read, recorded
 
 NOW = BEGAN + timedelta(minutes=12)
 EVERYTHING = Rights()

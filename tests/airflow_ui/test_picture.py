@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from helmr_provider.airflow_ui.picture import picture, sentence
 from helmr_provider.airflow_ui.timeline import Timeline
 from tests.airflow_ui.helpers import structure
-from tests.airflow_ui.test_timeline import BEGAN, event, read, recorded
+from tests.airflow_ui.run_events import BEGAN, event, read, recorded
 
 LATER = BEGAN + timedelta(minutes=12)
 

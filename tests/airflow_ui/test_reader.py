@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -14,10 +13,10 @@ from helmr_provider._sessions.identity import Identity
 from helmr_provider._workspaces.ownership import MARK
 from tests.airflow_ui.conftest import needs_tab
 from tests.airflow_ui.helpers import KEY, owned_by, stored
+from tests.airflow_ui.started_sessions import start, waiting
+from tests.support.local.polling import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from helmr_provider.airflow_ui.reader import Reader
     from helmr_provider.airflow_ui.views import TaskView
     from helmr_provider.client import HelmrClient
@@ -27,29 +26,8 @@ if TYPE_CHECKING:
 pytestmark = needs_tab
 
 
-def until(read: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not read():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def requests(server: LocalEnvironment) -> list[str]:
     return [entry.operation for entry in server.journal if entry.operation]
-
-
-def start(client: HelmrClient, storage: Storage, task: str, payload: Any = None, key: Any = KEY, **more: Any) -> Any:
-    """Start a session as the task would, and store its ids as the task would."""
-    started = client.sessions.start(task, payload or {}, metadata=owned_by(key), **more)
-    storage.put(stored(key, pushed={"session_id": started.session.id, "run_id": started.run.id}))
-    return started
-
-
-def waiting(client: HelmrClient, storage: Storage) -> Any:
-    token = client.tokens.create(timeout="1h")
-    started = start(client, storage, "release-summary", {"token_id": token.id, "work_seconds": 0})
-    until(lambda: client.runs.retrieve(started.run.id).status == "waiting")
-    return token, started
 
 
 def test_a_live_run_costs_two_requests_once_its_session_is_known(

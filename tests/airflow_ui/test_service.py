@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from helmr_provider.airflow_ui.service import FRESH_SECONDS, MAX_CACHED, QUEUED, THREADS, BusyError, Service
-from helmr_provider.airflow_ui.views import TaskView
 from tests.airflow_ui.conftest import needs_tab
+from tests.airflow_ui.gated_reader import GatedReader
 from tests.airflow_ui.helpers import KEY, Storage, stored
 
 if TYPE_CHECKING:
@@ -22,27 +21,6 @@ if TYPE_CHECKING:
     from helmr_provider.airflow_ui.reader import Reader
     from helmr_provider.airflow_ui.views import TaskKey
     from tests.airflow_ui.helpers import Clock
-
-
-class GatedReader:
-    """Reads when the gate is open, and counts."""
-
-    def __init__(self) -> None:
-        self.gate = threading.Event()
-        self.reads: list[TaskKey] = []
-        self.inside = 0
-        self.most_inside = 0
-        self._lock = threading.Lock()
-
-    def task(self, key: TaskKey) -> TaskView:
-        with self._lock:
-            self.reads.append(key)
-            self.inside += 1
-            self.most_inside = max(self.most_inside, self.inside)
-        assert self.gate.wait(30)
-        with self._lock:
-            self.inside -= 1
-        return TaskView(task=stored(key))
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ def quickly(client: Any) -> Any:
     """The client with short pauses between its streams."""
     import dataclasses
 
-    client.transport.context = dataclasses.replace(client.transport.context, reconnects=QUICK)
+    client._transport.context = dataclasses.replace(client._transport.context, reconnects=QUICK)
     return client
 
 
@@ -241,8 +241,8 @@ def test_a_stream_that_was_asked_for_counts_while_it_is_open() -> None:
         HelmrClient(url=wire.url, api_key=API_KEY, max_streams=4) as client,
     ):
         stream = stdout(client)
-        assert client.stream_slots.for_waits() == 4
+        assert client._stream_slots.for_waits() == 4
         next(stream)
-        assert client.stream_slots.for_waits() == 3
+        assert client._stream_slots.for_waits() == 3
         stream.close()
-        assert client.stream_slots.for_waits() == 4
+        assert client._stream_slots.for_waits() == 4

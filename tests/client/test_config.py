@@ -75,12 +75,12 @@ def test_address_and_key_come_from_the_environment_unless_given(monkeypatch: pyt
     monkeypatch.setenv("HELMR_API_KEY", "hlmr_sk_env")
     with HelmrClient() as client:
         assert client.url == "https://env.example/x"
-        key = client.transport.context.api_key
+        key = client._transport.context.api_key
         assert key is not None
         assert key.reveal() == "hlmr_sk_env"
     with HelmrClient(url="https://given.example", api_key="hlmr_sk_given") as client:
         assert client.url == "https://given.example"
-        key = client.transport.context.api_key
+        key = client._transport.context.api_key
         assert key is not None
         assert key.reveal() == "hlmr_sk_given"
 
@@ -165,11 +165,11 @@ def test_a_scoped_view_shares_connections_and_stream_budget_but_not_the_environm
     client = client_class(url="https://helmr.example", api_key="x" * 40, max_streams=2)
     view = client.scoped(project_id="p", environment_id="e")
     assert type(view) is client_class
-    assert view.transport.http is client.transport.http
-    assert view.stream_slots is client.stream_slots
+    assert view._transport.http is client._transport.http
+    assert view._stream_slots is client._stream_slots
     assert view.max_streams == 2
-    assert (view.transport.context.project_id, client.transport.context.project_id) == ("p", None)
-    assert view.scoped().transport.context.project_id is None
+    assert (view._transport.context.project_id, client._transport.context.project_id) == ("p", None)
+    assert view.scoped()._transport.context.project_id is None
     with pytest.raises(HelmrConfigError, match="both or neither"):
         client.scoped(project_id="p")
 

@@ -13,8 +13,8 @@ import pytest
 
 from helmr_provider import client
 from helmr_provider.client import HelmrConfigError, _facade, aio
+from tests.client.run_json import RUN
 from tests.client.scripted_server import Reply, ScriptedServer
-from tests.client.test_models import RUN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +45,7 @@ def test_the_default_client_can_be_closed_and_is_built_again(wire: ScriptedServe
     client.close()
     first = client.default_client()
     client.close()
-    assert first.transport.http.is_closed
+    assert first._transport.http.is_closed
     assert client.default_client() is not first
     assert not hasattr(client.runs, "nonsense")
 

@@ -31,19 +31,8 @@ from helmr_provider.client._wire.responses import read, read_list, retry_after, 
 from helmr_provider.client._wire.sse import ServerSentEvent
 from helmr_provider.client.models.events import EventPage
 from tests.client.recordings.recorded import recording
+from tests.client.run_json import RUN
 
-RUN = {
-    "id": "r",
-    "task_id": "t",
-    "session_id": "s",
-    "project_id": "p",
-    "environment_id": "e",
-    "deployment_id": "d",
-    "deployment_task_id": "dt",
-    "status": "succeeded",
-    "created_at": "2026-11-23T17:28:10.35579Z",
-    "updated_at": "2026-11-23T17:28:10.355790123Z",
-}
 EVENT = {"id": "4", "kind": "run.created", "message": "run.created", "at": "2026-11-23T17:28:10Z"}
 
 

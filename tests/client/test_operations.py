@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from helmr_provider.client import AsyncHelmrClient, HelmrClient
 from helmr_provider.client._wire.endpoints import ENDPOINTS
 
 TREE = Path(__file__).resolve().parents[2] / "helmr_provider" / "client" / "_sync"
@@ -37,7 +38,7 @@ LEFT_OUT = {
     "startSessionAndWait": "the server waits 30 seconds, whatever limit is sent",
 }
 # These change the client and send nothing.
-LOCAL = {"scoped", "with_options", "single_shot", "close", "bound_to"}
+LOCAL = {"scoped", "with_options", "close"}
 
 Function = ast.FunctionDef
 
@@ -130,3 +131,12 @@ def test_a_docstring_that_hides_an_operation_is_refused() -> None:
     assert operations(owner, silent, {}) is None
     honest = method('def open(self):\n    """Return a handle; sends nothing."""\n    return Handle()')
     assert operations(owner, honest, {}) == ()
+
+
+@pytest.mark.parametrize("client_class", [HelmrClient, AsyncHelmrClient])
+def test_a_client_shows_its_namespaces_and_little_else(client_class: type) -> None:
+    client = client_class(url="http://127.0.0.1:9", api_key="hlmr_sk_key")
+    namespaces = {"auth", "deployments", "runs", "sandboxes", "schedules", "secrets", "sessions", "tasks", "tokens"}
+    methods = {"health", "ready", "scoped", "with_options", "close" if client_class is HelmrClient else "aclose"}
+    public = {name for name in dir(client) if not name.startswith("_")}
+    assert public == {*namespaces, "workspaces", *methods, "url", "max_streams"}

@@ -8,7 +8,7 @@ import pytest
 
 from helmr_provider.client import AsyncHelmrClient, HelmrError, HelmrProtocolError, PublicScope
 from tests.client.scripted_server import API_KEY, VARIANTS, Reply, ScriptedServer, drive
-from tests.client.test_transport import shown
+from tests.client.shown_errors import shown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

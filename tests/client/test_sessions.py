@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from helmr_provider.client import HelmrConflictError, HelmrProtocolError, SessionSnapshot, StartRequest
+from tests.client.run_json import RUN
 from tests.client.scripted_server import NOTHING, VARIANTS, Reply, ScriptedServer, drive
-from tests.client.test_models import RUN
 
 pytestmark = pytest.mark.parametrize("variant", VARIANTS)
 

@@ -24,8 +24,9 @@ from helmr_provider.client import (
 )
 from helmr_provider.client._retry import Backoff
 from tests.client.recordings.recorded import recording
+from tests.client.run_json import RUN
 from tests.client.scripted_server import API_KEY, VARIANTS, Reply, ScriptedServer, drive
-from tests.client.test_models import RUN
+from tests.client.shown_errors import shown
 
 pytestmark = pytest.mark.parametrize("variant", VARIANTS)
 
@@ -40,7 +41,7 @@ def quickly(client: Any, attempts: int = 3) -> Any:
     import dataclasses
 
     context = dataclasses.replace(
-        client.transport.context, backoff=Backoff(attempts, base=0.0), reconnects=Backoff(0, 0.0)
+        client._transport.context, backoff=Backoff(attempts, base=0.0), reconnects=Backoff(0, 0.0)
     )
     return client._view(context)
 
@@ -95,7 +96,7 @@ def test_a_start_is_repeated_after_a_cut_only_if_its_external_id_makes_it_one(va
 
 def test_a_single_shot_view_repeats_nothing(variant: str) -> None:
     with ScriptedServer(BUSY) as wire, pytest.raises(HelmrApiError):
-        drive(variant, lambda client: client.single_shot().runs.retrieve("r"), url=wire.url)
+        drive(variant, lambda client: client._single_shot().runs.retrieve("r"), url=wire.url)
     assert len(wire.asked) == 1
 
 
@@ -154,7 +155,7 @@ def test_a_server_that_stays_silent(variant: str) -> None:
         ScriptedServer(Reply(end="silent")) as wire,
         pytest.raises(HelmrConnectionError, match=r"no complete answer from .* within 0.05 s \(timeout=\)") as caught,
     ):
-        drive(variant, lambda client: client.single_shot().runs.retrieve("r"), url=wire.url, timeout=0.05)
+        drive(variant, lambda client: client._single_shot().runs.retrieve("r"), url=wire.url, timeout=0.05)
     assert caught.value.delivered
 
 
@@ -245,21 +246,6 @@ CALLBACK = "/api/v1/tokens/t/callback/hlmr_callback_verysecret"
 ECHO = Reply(500, json={"error": f"cannot use {SECRET}", "code": "x"})
 
 
-def shown(error: BaseException) -> str:
-    """Everything that a tool which reports exceptions would show of one: text, chain, and locals of our frames."""
-    seen: list[str] = []
-    chain: BaseException | None = error
-    while chain is not None:
-        seen += [str(chain), repr(chain), repr(vars(chain))]
-        frame = chain.__traceback__
-        while frame is not None:
-            if "helmr_provider" in frame.tb_frame.f_code.co_filename:
-                seen += [repr(value) for value in frame.tb_frame.f_locals.values()]
-            frame = frame.tb_next
-        chain = chain.__cause__ or chain.__context__
-    return "\n".join(seen)
-
-
 @pytest.mark.parametrize(
     "reply", [ECHO, CUT, Reply(body=SECRET.encode()), Reply(json={"public_access_token": SECRET}), BUSY]
 )
@@ -313,8 +299,8 @@ def test_other_peoples_requests_are_still_logged(variant: str, caplog: pytest.Lo
 
 def test_neither_client_nor_settings_show_the_key(variant: str) -> None:
     def look(client: Any) -> str:
-        http = client.transport.http
-        return " ".join(map(repr, (client, client.transport.context, http.settings, client.sessions.open("s"))))
+        http = client._transport.http
+        return " ".join(map(repr, (client, client._transport.context, http.settings, client.sessions.open("s"))))
 
     text = drive(
         variant, look, url="https://helmr.example", proxy="http://u:verysecret@proxy:1", headers={"X": "verysecret"}

@@ -141,7 +141,7 @@ async def test_the_triggerer_reports_waits_streams_and_requests_of_a_connection(
     attempt = a_task(**LIVE, deferrable=True).start()
     await asyncio.to_thread(attempt.execute)
     async with sharing.shared_client("helmr_default") as client:
-        waiting = asyncio.create_task(client.waiter.run(attempt.xcoms["run_id"]))
+        waiting = asyncio.create_task(client._waiter.run(attempt.xcoms["run_id"]))
         async with asyncio.timeout(30):
             while in_triggerer.counts().get(OPEN_STREAMS) != 1:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
@@ -150,7 +150,7 @@ async def test_the_triggerer_reports_waits_streams_and_requests_of_a_connection(
         assert tags["helmr_conn_id"] == "helmr_default"
         waiting.cancel()
         await asyncio.wait([waiting])
-        requests = client.waiter.stats.requests.total()
+        requests = client._waiter.stats.requests.total()
     assert sum(value for name, value, _ in in_triggerer.sent if name == REQUESTS) == requests
     assert in_triggerer.counts()[WAITS] == in_triggerer.counts()[OPEN_STREAMS] == 0
 

@@ -186,7 +186,7 @@ def test_a_cancelled_session_can_be_cancelled_again_and_nothing_else(plane: Plan
     started = plane.start("wait-for-input", external_id=name)
     handle = client.sessions.open(started.session)
     path = {"session_id": started.session.id}
-    before = client.transport.call("cancelSession", path=path, body={"reason": "enough"})
+    before = client._transport.call("cancelSession", path=path, body={"reason": "enough"})
     assert (before["status"], before["terminal_reason"]) == ("open", {})
     session = handle.cancel()
     assert (session.status, session.terminal_reason["reason"]) == ("cancelled", "enough")

@@ -138,7 +138,7 @@ def test_an_unknown_status_is_refused_of_runs_and_matches_no_session(client: Hel
         client.runs.list(status="no-such-status")
     assert caught.value.status == 400
     assert client.sessions.list(status="no-such-status") == []
-    assert client.transport.call("listSessions", query={"status": "all"}) == {"sessions": []}
+    assert client._transport.call("listSessions", query={"status": "all"}) == {"sessions": []}
 
 
 @pytest.mark.parametrize("limit", [0, 201])

@@ -157,7 +157,7 @@ def test_a_view_of_the_client_outlives_hook_and_client(helmr_connection: str, ke
 def test_the_connections_are_closed_when_no_view_uses_them_any_more(helmr_connection: str) -> None:
     view = HelmrHook(helmr_connection).client.scoped()
     view.tokens.create()
-    [pool] = view.transport.http._pools.values()
+    [pool] = view._transport.http._pools.values()
     assert pool.connections
     del view
     gc.collect()

@@ -92,10 +92,10 @@ async def test_a_follower_takes_a_slot_that_is_free_and_gives_it_back(
     waits, log = connected(2), Log()
     async with forward_run_logs(waits, run_id, RunLogLines(log), log):
         await log.wait_for("before the gate")
-        assert waits.stream_slots.for_waits() == 1
+        assert waits._stream_slots.for_waits() == 1
         await open_gate(client, session_id)
-        await waits.waiter.run(run_id, timeout=60)
-    assert waits.stream_slots.for_waits() == 2
+        await waits._waiter.run(run_id, timeout=60)
+    assert waits._stream_slots.for_waits() == 2
     assert log.lines == ["[stdout] before the gate", "[stdout] after the gate"]
 
 
@@ -104,15 +104,15 @@ async def test_without_a_free_slot_it_looks_and_holds_nothing(
 ) -> None:
     session_id, run_id = talking
     waits, log = connected(1), Log()
-    with waits.stream_slots.explicit():
+    with waits._stream_slots.explicit():
         async with forward_run_logs(waits, run_id, RunLogLines(log), log):
             await log.wait_for("before the gate")
             # A second look shows that the first one is over although the run goes on.
             await asked_for(control_plane, "getRunLogs", times=2)
-            assert waits.stream_slots.for_waits() == 0
+            assert waits._stream_slots.for_waits() == 0
             await open_gate(client, session_id)
             await log.wait_for("after the gate")
-            await waits.waiter.run(run_id, timeout=60)
+            await waits._waiter.run(run_id, timeout=60)
     assert log.lines == ["[stdout] before the gate", "[stdout] after the gate"]
 
 
@@ -142,7 +142,7 @@ async def test_many_without_a_slot_look_one_after_the_other(
                 async with forward_run_logs(waits, run_id, RunLogLines(log), log):
                     await log.wait_for("before the gate")
                     await open_gate(client, session_id)
-                    await waits.waiter.run(run_id, timeout=60)
+                    await waits._waiter.run(run_id, timeout=60)
 
             for start, log in zip(started, logs, strict=True):
                 group.create_task(show(start.run.id, start.session.id, log))
@@ -159,14 +159,14 @@ async def test_a_trigger_that_is_cancelled_gives_its_slot_back_and_keeps_half_li
         nonlocal lines
         lines = RunLogLines(log)
         async with forward_run_logs(waits, talking[1], lines, log):
-            await waits.waiter.run(talking[1])
+            await waits._waiter.run(talking[1])
 
     watching = asyncio.create_task(watch())
     await log.wait_for("before the gate")
     watching.cancel()
     with pytest.raises(asyncio.CancelledError):
         await watching
-    assert waits.stream_slots.for_waits() == 1
+    assert waits._stream_slots.for_waits() == 1
     assert lines is not None
     assert lines.cursor == "1"
 
@@ -182,7 +182,7 @@ async def test_it_goes_on_from_its_cursor_after_an_outage(
         await log.wait_for("before the gate")
         await asked_for(control_plane, "getRunLogs", times=3)
         await open_gate(client, session_id)
-        await waits.waiter.run(run_id, timeout=60)
+        await waits._waiter.run(run_id, timeout=60)
     assert [line for line in log.lines if "gate" in line] == ["[stdout] before the gate", "[stdout] after the gate"]
 
 
@@ -195,7 +195,7 @@ async def test_a_refusal_is_said_once_and_ends_the_looking(
     async with forward_run_logs(waits, run_id, RunLogLines(log), log):
         await log.wait_for("is not shown")
         await open_gate(client, session_id)
-        assert (await waits.waiter.run(run_id, timeout=60)).is_success
+        assert (await waits._waiter.run(run_id, timeout=60)).is_success
     assert len(log.lines) == 1
     assert [entry.status for entry in control_plane.journal if entry.operation == "getRunLogs"] == [403]
 
@@ -209,5 +209,5 @@ async def test_showing_output_blocks_nobody(connected: Any, client: HelmrClient,
         async with forward_run_logs(waits, run_id, RunLogLines(log), log):
             await log.wait_for("before the gate")
             await open_gate(client, session_id)
-            await waits.waiter.run(run_id, timeout=60)
+            await waits._waiter.run(run_id, timeout=60)
     assert log.lines[-1] == "[stdout] after the gate"

@@ -129,7 +129,7 @@ async def test_the_last_one_to_leave_closes_it_and_the_next_one_sees_a_changed_c
 
 
 def is_closed(client: AsyncHelmrClient) -> bool:
-    return client.transport.http.is_closed
+    return client._transport.http.is_closed
 
 
 async def test_a_failing_fetch_fails_for_all_who_wait_for_it_and_is_tried_anew(

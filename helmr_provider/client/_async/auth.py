@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from helmr_provider.client._internals import transport_of
 from helmr_provider.client._wire.responses import read
 from helmr_provider.client._wire.stream_serialization import public_token_body
 from helmr_provider.client.models.auth import PublicAccessToken
@@ -22,7 +23,7 @@ class AsyncAuth:
     """
 
     def __init__(self, client: AsyncHelmrClient) -> None:
-        self._transport = client.transport
+        self._transport = transport_of(client)
 
     async def create_public_token(
         self, scope: PublicScope, *, expires_at: datetime | str | None = None, max_uses: int | None = None

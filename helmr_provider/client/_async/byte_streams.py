@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from helmr_provider.client._internals import stream_slots_of, transport_of
 from helmr_provider.client._shim import async_sleep
 from helmr_provider.client._wire.byte_frames import chunk_or_end
 from helmr_provider.client._wire.responses import read_list
@@ -42,7 +43,7 @@ class AsyncByteStream:
         :param limit: chunks, 1 to 500; the server's default is 100.
         :raises HelmrGoneError: the cursor lies before what is kept.
         """
-        value = await self._client.transport.call(
+        value = await transport_of(self._client).call(
             self._operation, path=self._path, query={"cursor": cursor, "limit": limit}
         )
         return read_list(StreamChunk, value, "chunks", self._operation)
@@ -62,10 +63,11 @@ class AsyncByteStream:
         :raises HelmrGoneError: the cursor lies before what is kept.
         :raises HelmrProtocolError: a frame is broken. Bytes are not skipped.
         """
-        place = Followed(None if from_cursor is None else str(from_cursor), self._client.transport.context.reconnects)
+        reconnects = transport_of(self._client).context.reconnects
+        place = Followed(None if from_cursor is None else str(from_cursor), reconnects)
         while True:
             try:
-                with self._client.stream_slots.explicit():
+                with stream_slots_of(self._client).explicit():
                     async with contextlib.aclosing(self._connection(place.cursor, limit)) as frames:
                         async for frame in frames:
                             if not isinstance(frame, StreamChunk):
@@ -82,7 +84,7 @@ class AsyncByteStream:
     async def _connection(self, cursor: str | None, limit: int | None) -> AsyncStream[StreamChunk | StreamTerminal]:
         """Yield the frames of one connection; ends when the server ends it, and repeats nothing."""
         query = {"cursor": cursor, "limit": limit}
-        frames = self._client.transport.events(self._operation, path=self._path, query=query)
+        frames = transport_of(self._client).events(self._operation, path=self._path, query=query)
         async with contextlib.aclosing(frames):
             async for frame in frames:
                 if frame is not None:

@@ -25,6 +25,7 @@ from helmr_provider.client._config import (
     resolve_settings,
 )
 from helmr_provider.client._http import AsyncHttp
+from helmr_provider.client._internals import transport_of
 from helmr_provider.client._retry import ONCE
 from helmr_provider.client._secrets import hide
 from helmr_provider.client._shim import build_async_waiter
@@ -104,29 +105,29 @@ class AsyncHelmrClient:
         self._set_up(AsyncTransport(AsyncHttp(settings), context), StreamSlots(settings.max_streams))
 
     def _set_up(self, transport: AsyncTransport, slots: StreamSlots) -> None:
-        self.transport = transport
-        self.stream_slots = slots
+        self._transport = transport
+        self._stream_slots = slots
 
     @property
-    def _waiter(self) -> AsyncWaiter | None:
+    def _built_waiter(self) -> AsyncWaiter | None:
         waiter: AsyncWaiter | None = vars(self).get("_shared_waiter")
         return waiter
 
     def _view(self, context: Context) -> Self:
         view = object.__new__(type(self))
         view._owns_connections = False
-        view._set_up(AsyncTransport(self.transport.http, context), self.stream_slots)
+        view._set_up(AsyncTransport(self._transport.http, context), self._stream_slots)
         return view
 
     @property
     def url(self) -> str:
         """Base URL, without a trailing slash."""
-        return self.transport.context.base_url
+        return self._transport.context.base_url
 
     @property
     def max_streams(self) -> int:
         """Event streams that waits may hold at the same time."""
-        return self.stream_slots.budget
+        return self._stream_slots.budget
 
     @cached_property
     def sessions(self) -> AsyncSessions:
@@ -179,14 +180,14 @@ class AsyncHelmrClient:
         return AsyncSecrets(self)
 
     @property
-    def waiter(self) -> AsyncWaiter:
+    def _waiter(self) -> AsyncWaiter:
         """What all waits of this client share; built by the first.
 
         :raises HelmrError: the client is closed, or belongs to another event loop.
         """
-        self.transport.http.check_owner("wait")
+        self._transport.http.check_owner("wait")
         # One waiter also if two threads come first at the same time: setdefault is atomic.
-        return self._waiter or vars(self).setdefault("_shared_waiter", build_async_waiter(self))
+        return self._built_waiter or vars(self).setdefault("_shared_waiter", build_async_waiter(self))
 
     def scoped(self, *, project_id: str | None = None, environment_id: str | None = None) -> Self:
         """Return a view of this client for another environment; it shares the connections, which stay this client's.
@@ -196,7 +197,7 @@ class AsyncHelmrClient:
         :raises HelmrConfigError: only one of them is set.
         """
         check_scope(project_id, environment_id)
-        context = self.transport.context
+        context = self._transport.context
         return self._view(dataclasses.replace(context, project_id=project_id, environment_id=environment_id))
 
     def with_options(self, *, timeout: timedelta | float | str | None = None, max_retries: int | None = None) -> Self:
@@ -206,7 +207,7 @@ class AsyncHelmrClient:
         :param max_retries: how often a call that failed is sent again, where that is safe; None leaves it as it is.
         :raises HelmrConfigError: an option is out of range.
         """
-        context = self.transport.context
+        context = self._transport.context
         if timeout is not None:
             context = dataclasses.replace(context, timeout=check_limit("timeout", timeout))
         if max_retries is not None:
@@ -216,17 +217,17 @@ class AsyncHelmrClient:
             context = dataclasses.replace(context, backoff=backoff)
         return self._view(context)
 
-    def single_shot(self, *, silence: float | None = None) -> Self:
+    def _single_shot(self, *, silence: float | None = None) -> Self:
         """Return a view of this client that repeats no call after a failure, for callers with a rhythm of their own.
 
         :param silence: seconds that its calls may take and its streams may be silent, if less than this client's own
             limits.
         """
-        return self._view(dataclasses.replace(self.transport.context, backoff=ONCE, silence=silence))
+        return self._view(dataclasses.replace(self._transport.context, backoff=ONCE, silence=silence))
 
     async def health(self) -> Health:
         """Ask whether the control plane is up (healthz); needs no credential."""
-        return read(Health, await self.transport.call("healthz"), "healthz")
+        return read(Health, await self._transport.call("healthz"), "healthz")
 
     async def ready(self) -> Health:
         """Ask whether the control plane is ready (readyz); needs no credential.
@@ -234,7 +235,7 @@ class AsyncHelmrClient:
         ``not_ready`` is returned, not raised.
         """
         try:
-            value = await self.single_shot().transport.call("readyz")
+            value = await transport_of(self._single_shot()).call("readyz")
         except HelmrApiError as error:
             value = json_object(error.body)
             if error.status != 503 or value is None or "status" not in value:
@@ -243,10 +244,10 @@ class AsyncHelmrClient:
 
     async def aclose(self) -> None:
         """Stop the waits and close the connections. Runs continue; a view closes its own waits only."""
-        if self._waiter is not None:
-            await self._waiter.aclose()
+        if self._built_waiter is not None:
+            await self._built_waiter.aclose()
         if self._owns_connections:
-            await self.transport.http.aclose()
+            await self._transport.http.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -258,5 +259,5 @@ class AsyncHelmrClient:
 
     def __repr__(self) -> str:
         # A debugger may ask while the constructor is still at work.
-        transport: AsyncTransport | None = vars(self).get("transport")
+        transport: AsyncTransport | None = vars(self).get("_transport")
         return f"{type(self).__name__}(url={transport and transport.context.base_url!r})"

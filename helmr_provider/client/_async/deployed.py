@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from helmr_provider.client._internals import transport_of
 from helmr_provider.client._wire.responses import read, read_list
 from helmr_provider.client.models.deployments import DeployedTask, Sandbox
 
@@ -20,7 +21,7 @@ class AsyncTasks:
     """
 
     def __init__(self, client: AsyncHelmrClient) -> None:
-        self._transport = client.transport
+        self._transport = transport_of(client)
 
     async def list(self) -> builtins.list[DeployedTask]:
         """List the tasks, by task id (listTasks)."""
@@ -42,7 +43,7 @@ class AsyncSandboxes:
     """
 
     def __init__(self, client: AsyncHelmrClient) -> None:
-        self._transport = client.transport
+        self._transport = transport_of(client)
 
     async def list(self) -> builtins.list[Sandbox]:
         """List the sandboxes (listSandboxes)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._async._record_pages import all_records
+from helmr_provider.client._internals import transport_of
 from helmr_provider.client._wire.responses import read, read_list, read_member, same_id
 from helmr_provider.client._wire.serialization import reason_body
 from helmr_provider.client.models.deployments import Deployment
@@ -23,7 +24,7 @@ class AsyncDeployments:
     """
 
     def __init__(self, client: AsyncHelmrClient) -> None:
-        self._transport = client.transport
+        self._transport = transport_of(client)
 
     async def list(self, *, limit: int | None = None) -> builtins.list[Deployment]:
         """List deployments, newest first and without their tasks (listDeployments). There is no cursor.

@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._async._record_pages import all_records
+from helmr_provider.client._internals import stream_slots_of, transport_of
 from helmr_provider.client._shim import async_sleep
 from helmr_provider.client._wire.event_parsing import event_from_record, record_from_frame
 from helmr_provider.client._wire.resume import FollowedRun
@@ -30,7 +31,7 @@ class AsyncRunEvents:
 
     def __init__(self, client: AsyncHelmrClient) -> None:
         self._client = client
-        self._transport = client.transport
+        self._transport = transport_of(client)
 
     async def list(
         self, run: str | RunHandle, *, cursor: str | int | None = None, page_size: int | None = None
@@ -95,7 +96,7 @@ class AsyncRunEvents:
                 if place.must_look():
                     pause = place.look_again_in()
                 else:
-                    with self._client.stream_slots.explicit():
+                    with stream_slots_of(self._client).explicit():
                         async with contextlib.aclosing(self._connection(run_id, place.cursor)) as records:
                             async for received in records:
                                 if received is not None and place.is_new(received):

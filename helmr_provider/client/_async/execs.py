@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._async.byte_streams import AsyncByteStream
+from helmr_provider.client._internals import transport_of, waiter_of
 from helmr_provider.client._waiting.actions import WaitKey
 from helmr_provider.client._wire.responses import read, read_list, read_member, same_id
 from helmr_provider.client._wire.workspace_serialization import exec_body, write_body
@@ -45,7 +46,7 @@ class AsyncWorkspaceExecs:
     ) -> AsyncExecHandle:
         """Start a command; see :meth:`AsyncWorkspaceHandle.exec`."""
         body = exec_body(command, cwd=cwd, env=env, detached=detached, idempotency_key=idempotency_key)
-        value = await self._client.transport.call(
+        value = await transport_of(self._client).call(
             "createWorkspaceExec", path={"workspace_id": self._workspace_id}, body=body
         )
         created = read_member(Exec, value, "exec", "createWorkspaceExec")
@@ -68,7 +69,7 @@ class AsyncWorkspaceExecs:
         :param limit: 1 to 200; the server's default is 50.
         """
         query = {"state": state, "limit": limit}
-        value = await self._client.transport.call(
+        value = await transport_of(self._client).call(
             "listWorkspaceExecs", path={"workspace_id": self._workspace_id}, query=query
         )
         return read_list(Exec, value, "execs", "listWorkspaceExecs")
@@ -101,7 +102,7 @@ class AsyncExecHandle:
 
         :raises HelmrNotFoundError: no such command in this workspace.
         """
-        value = await self._client.transport.call("getWorkspaceExec", path=self._path)
+        value = await transport_of(self._client).call("getWorkspaceExec", path=self._path)
         found = read_member(Exec, value, "exec", "getWorkspaceExec")
         same_id(found.id, self.id, "getWorkspaceExec")
         return found
@@ -129,7 +130,7 @@ class AsyncExecHandle:
             if found.is_terminal:
                 return found
         key = WaitKey("exec", self.id, self.workspace_id)
-        return await self._client.waiter.until(key, self._read, _is_over, limit, interval=interval)
+        return await waiter_of(self._client).until(key, self._read, _is_over, limit, interval=interval)
 
     async def _read(self, client: AsyncHelmrClient) -> Exec:
         return await AsyncExecHandle(client, self.workspace_id, self.id).retrieve()
@@ -155,7 +156,7 @@ class AsyncExecStdin:
         :raises HelmrConflictError: the offset is not the end, or the input is closed, or the command is over.
         """
         operation = "writeWorkspaceExecStdin"
-        value = await self._client.transport.call(operation, path=self._path, body=write_body(data, offset))
+        value = await transport_of(self._client).call(operation, path=self._path, body=write_body(data, offset))
         return read(StreamChunk, value, operation)
 
     async def close(self) -> Exec:
@@ -163,5 +164,5 @@ class AsyncExecStdin:
 
         :raises HelmrConflictError: the command is over.
         """
-        value = await self._client.transport.call("closeWorkspaceExecStdin", path=self._path)
+        value = await transport_of(self._client).call("closeWorkspaceExecStdin", path=self._path)
         return read_member(Exec, value, "exec", "closeWorkspaceExecStdin")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from helmr_provider.client._async.byte_streams import AsyncByteStream
+from helmr_provider.client._internals import transport_of, waiter_of
 from helmr_provider.client._waiting.actions import WaitKey
 from helmr_provider.client._wire.responses import read, read_list, read_member, same_id
 from helmr_provider.client._wire.workspace_serialization import write_body
@@ -53,7 +54,7 @@ class AsyncWorkspacePtys:
         """
         options = {"cwd": cwd, "cols": cols, "rows": rows, "idempotency_key": idempotency_key}
         body: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-        value = await self._client.transport.call(
+        value = await transport_of(self._client).call(
             "createWorkspacePty", path={"workspace_id": self._workspace_id}, body=body
         )
         created = read_member(Pty, value, "pty", "createWorkspacePty")
@@ -75,7 +76,7 @@ class AsyncWorkspacePtys:
         :param state: only those in this state.
         :param limit: 1 to 200; the server's default is 50.
         """
-        value = await self._client.transport.call(
+        value = await transport_of(self._client).call(
             "listWorkspacePtys", path={"workspace_id": self._workspace_id}, query={"state": state, "limit": limit}
         )
         return read_list(Pty, value, "ptys", "listWorkspacePtys")
@@ -130,7 +131,7 @@ class AsyncPtyHandle:
             if _has_opened(found):
                 return found
         key = WaitKey("opening of pty", self.id, self.workspace_id)
-        return await self._client.waiter.until(key, self._read, _has_opened, limit, interval=interval)
+        return await waiter_of(self._client).until(key, self._read, _has_opened, limit, interval=interval)
 
     async def input(self, data: bytes | str, *, offset: int) -> StreamChunk:
         """Type into the terminal (writeWorkspacePtyInput). The same bytes at the same offset are written once.
@@ -141,7 +142,7 @@ class AsyncPtyHandle:
         :raises HelmrConflictError: the offset is not the end, or the terminal is not open (yet).
         """
         operation = "writeWorkspacePtyInput"
-        value = await self._client.transport.call(operation, path=self._path, body=write_body(data, offset))
+        value = await transport_of(self._client).call(operation, path=self._path, body=write_body(data, offset))
         return read(StreamChunk, value, operation)
 
     async def resize(self, cols: int, rows: int) -> Pty:
@@ -164,7 +165,7 @@ class AsyncPtyHandle:
         return await AsyncPtyHandle(client, self.workspace_id, self.id).retrieve()
 
     async def _pty(self, operation: str, body: dict[str, Any] | None = None) -> Pty:
-        value = await self._client.transport.call(operation, path=self._path, body=body)
+        value = await transport_of(self._client).call(operation, path=self._path, body=body)
         found = read_member(Pty, value, "pty", operation)
         same_id(found.id, self.id, operation)
         return found

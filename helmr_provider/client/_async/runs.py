@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from helmr_provider.client._async.events import AsyncRunEvents
 from helmr_provider.client._async.logs import AsyncRunLogs
+from helmr_provider.client._internals import transport_of, waiter_of
 from helmr_provider.client._wire.responses import read, read_list, same_id
 from helmr_provider.client._wire.serialization import cancel_run_body
 from helmr_provider.client.durations import seconds
@@ -31,7 +32,7 @@ class AsyncRuns:
 
     def __init__(self, client: AsyncHelmrClient) -> None:
         self._client = client
-        self._transport = client.transport
+        self._transport = transport_of(client)
 
     @cached_property
     def logs(self) -> AsyncRunLogs:
@@ -69,7 +70,7 @@ class AsyncRuns:
         :raises HelmrNotFoundError: no such run in this environment.
         """
         limit = None if timeout is None else seconds(timeout, "timeout")
-        return await self._client.waiter.run(run_id_of(run), timeout=limit)
+        return await waiter_of(self._client).run(run_id_of(run), timeout=limit)
 
     async def wait_many(
         self,
@@ -87,7 +88,7 @@ class AsyncRuns:
         """
         ids = list(dict.fromkeys(run_id_of(run) for run in runs))
         limit = None if timeout is None else seconds(timeout, "timeout")
-        async with contextlib.aclosing(self._client.waiter.run_many(ids, timeout=limit)) as snapshots:
+        async with contextlib.aclosing(waiter_of(self._client).run_many(ids, timeout=limit)) as snapshots:
             async for snapshot in snapshots:
                 yield snapshot
 

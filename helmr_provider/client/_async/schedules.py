@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import PrivateAttr
 
+from helmr_provider.client._internals import transport_of
 from helmr_provider.client._wire.responses import read, read_list, same_id
 from helmr_provider.client._wire.schedule_serialization import schedule_body
 from helmr_provider.client.models.schedules import Schedule
@@ -23,7 +24,7 @@ class AsyncScheduleHandle(Schedule):
 
     _schedules: AsyncSchedules = PrivateAttr()
 
-    def bound_to(self, schedules: AsyncSchedules) -> AsyncScheduleHandle:
+    def _bound_to(self, schedules: AsyncSchedules) -> AsyncScheduleHandle:
         """Set the namespace that the methods below use."""
         self._schedules = schedules
         return self
@@ -31,7 +32,7 @@ class AsyncScheduleHandle(Schedule):
     async def refresh(self) -> AsyncScheduleHandle:
         """Return the schedule as it is now (getSchedule)."""
         found = await self._schedules.retrieve(self)
-        return read(AsyncScheduleHandle, found.raw, "getSchedule").bound_to(self._schedules)
+        return read(AsyncScheduleHandle, found.raw, "getSchedule")._bound_to(self._schedules)  # noqa: SLF001
 
     async def update(
         self,
@@ -68,7 +69,7 @@ class AsyncSchedules:
     """
 
     def __init__(self, client: AsyncHelmrClient) -> None:
-        self._transport = client.transport
+        self._transport = transport_of(client)
 
     async def create(
         self,
@@ -103,7 +104,8 @@ class AsyncSchedules:
             options=options,
         )
         value = await self._transport.call("createSchedule", body=body)
-        return read(AsyncScheduleHandle, value, "createSchedule").bound_to(self)
+        handle = read(AsyncScheduleHandle, value, "createSchedule")
+        return handle._bound_to(self)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
     async def update(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from helmr_provider.client._internals import transport_of
 from helmr_provider.client._secrets import hide
 from helmr_provider.client._wire.responses import read, read_list
 from helmr_provider.client.models.deployments import StoredSecret
@@ -21,7 +22,7 @@ class AsyncSecrets:
     """
 
     def __init__(self, client: AsyncHelmrClient) -> None:
-        self._transport = client.transport
+        self._transport = transport_of(client)
 
     async def list(self) -> builtins.list[StoredSecret]:
         """List the secrets, 200 at most (listSecrets)."""

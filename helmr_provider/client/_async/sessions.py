@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from helmr_provider.client._async.session_streams import AsyncSessionInput, AsyncSessionOutput
+from helmr_provider.client._internals import transport_of
 from helmr_provider.client._session_ref import SessionRef
 from helmr_provider.client._wire.responses import check_start, read, read_list, same_id
 from helmr_provider.client._wire.serialization import NOT_GIVEN, reason_body, update_body
@@ -45,7 +46,7 @@ class AsyncSessions:
 
     def __init__(self, client: AsyncHelmrClient) -> None:
         self._client = client
-        self._transport = client.transport
+        self._transport = transport_of(client)
 
     @overload
     async def start(self, target: StartRequest) -> SessionStart: ...
@@ -227,7 +228,7 @@ class AsyncSessionHandle:
     """
 
     def __init__(self, client: AsyncHelmrClient, address: SessionRef) -> None:
-        self._transport = client.transport
+        self._transport = transport_of(client)
         self.address = address
 
     @property

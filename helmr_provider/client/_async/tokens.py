@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import PrivateAttr
 
 from helmr_provider.client._config import check_callback_url, check_credential
+from helmr_provider.client._internals import transport_of
 from helmr_provider.client._secrets import hide
 from helmr_provider.client._wire.json_values import encode
 from helmr_provider.client._wire.responses import read, same_id
@@ -29,7 +30,7 @@ class AsyncTokenHandle(Token):
 
     _tokens: AsyncTokens = PrivateAttr()
 
-    def bound_to(self, tokens: AsyncTokens) -> AsyncTokenHandle:
+    def _bound_to(self, tokens: AsyncTokens) -> AsyncTokenHandle:
         """Set the namespace that the methods below use."""
         self._tokens = tokens
         return self
@@ -54,7 +55,7 @@ class AsyncTokens:
     """
 
     def __init__(self, client: AsyncHelmrClient) -> None:
-        self._transport = client.transport
+        self._transport = transport_of(client)
 
     async def create(
         self,
@@ -76,7 +77,7 @@ class AsyncTokens:
         """
         body = token_body(timeout, idempotency_key, tags, metadata)
         handle = read(AsyncTokenHandle, await self._transport.call("createToken", body=body), "createToken")
-        return handle.bound_to(self)
+        return handle._bound_to(self)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
     async def retrieve(self, token: str | Token) -> Token:
         """Retrieve a token, without its secrets (getToken).

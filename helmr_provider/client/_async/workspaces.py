@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from helmr_provider.client._async.execs import AsyncWorkspaceExecs
 from helmr_provider.client._async.ptys import AsyncWorkspacePtys
 from helmr_provider.client._async.workspace_files import AsyncWorkspaceFiles, AsyncWorkspaceVersions
+from helmr_provider.client._internals import transport_of
 from helmr_provider.client._wire.responses import read, read_list, read_member, same_id
 from helmr_provider.client._wire.serialization import NOT_GIVEN
 from helmr_provider.client._wire.workspace_serialization import (
@@ -69,7 +70,7 @@ class AsyncWorkspaces:
             idempotency_key=idempotency_key,
             idempotency_key_ttl=idempotency_key_ttl,
         )
-        value = await self._client.transport.call("createWorkspace", body=body)
+        value = await transport_of(self._client).call("createWorkspace", body=body)
         return read_member(Workspace, value, "workspace", "createWorkspace")
 
     def open(self, workspace: str | Workspace | AsyncWorkspaceHandle) -> AsyncWorkspaceHandle:
@@ -99,7 +100,7 @@ class AsyncWorkspaces:
         :param limit: 1 to 200; the server's default is 100.
         """
         query = {"state": state, "external_id": external_id, "tag": tag, "limit": limit}
-        value = await self._client.transport.call("listWorkspaces", query=query)
+        value = await transport_of(self._client).call("listWorkspaces", query=query)
         return read_list(Workspace, value, "workspaces", "listWorkspaces")
 
     async def retrieve(self, workspace: str | Workspace | AsyncWorkspaceHandle) -> Workspace:
@@ -149,8 +150,8 @@ class AsyncWorkspaceHandle:
     def __init__(self, client: AsyncHelmrClient, workspace_id: str) -> None:
         self._client = client
         self.id = workspace_id
-        self.files = AsyncWorkspaceFiles(client.transport, workspace_id)
-        self.versions = AsyncWorkspaceVersions(client.transport, workspace_id)
+        self.files = AsyncWorkspaceFiles(transport_of(client), workspace_id)
+        self.versions = AsyncWorkspaceVersions(transport_of(client), workspace_id)
         self.execs = AsyncWorkspaceExecs(client, workspace_id)
         self.pty = AsyncWorkspacePtys(client, workspace_id)
 
@@ -244,4 +245,4 @@ class AsyncWorkspaceHandle:
         return read(Materialization, await self._call(operation), operation)
 
     async def _call(self, operation: str, body: Mapping[str, Any] | None = None) -> Any:
-        return await self._client.transport.call(operation, path={"workspace_id": self.id}, body=body)
+        return await transport_of(self._client).call(operation, path={"workspace_id": self.id}, body=body)

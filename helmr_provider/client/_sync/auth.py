@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from helmr_provider.client._internals import transport_of
 from helmr_provider.client._wire.responses import read
 from helmr_provider.client._wire.stream_serialization import public_token_body
 from helmr_provider.client.models.auth import PublicAccessToken
@@ -23,7 +24,7 @@ class Auth:
     """
 
     def __init__(self, client: HelmrClient) -> None:
-        self._transport = client.transport
+        self._transport = transport_of(client)
 
     def create_public_token(
         self, scope: PublicScope, *, expires_at: datetime | str | None = None, max_uses: int | None = None

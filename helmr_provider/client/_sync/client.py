@@ -16,6 +16,7 @@ from helmr_provider.client._config import (
     resolve_settings,
 )
 from helmr_provider.client._http import Http
+from helmr_provider.client._internals import transport_of
 from helmr_provider.client._retry import ONCE
 from helmr_provider.client._secrets import hide
 from helmr_provider.client._shim import build_waiter
@@ -105,29 +106,29 @@ class HelmrClient:
         self._set_up(Transport(Http(settings), context), StreamSlots(settings.max_streams))
 
     def _set_up(self, transport: Transport, slots: StreamSlots) -> None:
-        self.transport = transport
-        self.stream_slots = slots
+        self._transport = transport
+        self._stream_slots = slots
 
     @property
-    def _waiter(self) -> Waiter | None:
+    def _built_waiter(self) -> Waiter | None:
         waiter: Waiter | None = vars(self).get("_shared_waiter")
         return waiter
 
     def _view(self, context: Context) -> Self:
         view = object.__new__(type(self))
         view._owns_connections = False
-        view._set_up(Transport(self.transport.http, context), self.stream_slots)
+        view._set_up(Transport(self._transport.http, context), self._stream_slots)
         return view
 
     @property
     def url(self) -> str:
         """Base URL, without a trailing slash."""
-        return self.transport.context.base_url
+        return self._transport.context.base_url
 
     @property
     def max_streams(self) -> int:
         """Event streams that waits may hold at the same time."""
-        return self.stream_slots.budget
+        return self._stream_slots.budget
 
     @cached_property
     def sessions(self) -> Sessions:
@@ -180,14 +181,14 @@ class HelmrClient:
         return Secrets(self)
 
     @property
-    def waiter(self) -> Waiter:
+    def _waiter(self) -> Waiter:
         """What all waits of this client share; built by the first.
 
         :raises HelmrError: the client is closed, or belongs to another event loop.
         """
-        self.transport.http.check_owner("wait")
+        self._transport.http.check_owner("wait")
         # One waiter also if two threads come first at the same time: setdefault is atomic.
-        return self._waiter or vars(self).setdefault("_shared_waiter", build_waiter(self))
+        return self._built_waiter or vars(self).setdefault("_shared_waiter", build_waiter(self))
 
     def scoped(self, *, project_id: str | None = None, environment_id: str | None = None) -> Self:
         """Return a view of this client for another environment; it shares the connections, which stay this client's.
@@ -197,7 +198,7 @@ class HelmrClient:
         :raises HelmrConfigError: only one of them is set.
         """
         check_scope(project_id, environment_id)
-        context = self.transport.context
+        context = self._transport.context
         return self._view(dataclasses.replace(context, project_id=project_id, environment_id=environment_id))
 
     def with_options(self, *, timeout: timedelta | float | str | None = None, max_retries: int | None = None) -> Self:
@@ -207,7 +208,7 @@ class HelmrClient:
         :param max_retries: how often a call that failed is sent again, where that is safe; None leaves it as it is.
         :raises HelmrConfigError: an option is out of range.
         """
-        context = self.transport.context
+        context = self._transport.context
         if timeout is not None:
             context = dataclasses.replace(context, timeout=check_limit("timeout", timeout))
         if max_retries is not None:
@@ -217,17 +218,17 @@ class HelmrClient:
             context = dataclasses.replace(context, backoff=backoff)
         return self._view(context)
 
-    def single_shot(self, *, silence: float | None = None) -> Self:
+    def _single_shot(self, *, silence: float | None = None) -> Self:
         """Return a view of this client that repeats no call after a failure, for callers with a rhythm of their own.
 
         :param silence: seconds that its calls may take and its streams may be silent, if less than this client's own
             limits.
         """
-        return self._view(dataclasses.replace(self.transport.context, backoff=ONCE, silence=silence))
+        return self._view(dataclasses.replace(self._transport.context, backoff=ONCE, silence=silence))
 
     def health(self) -> Health:
         """Ask whether the control plane is up (healthz); needs no credential."""
-        return read(Health, self.transport.call("healthz"), "healthz")
+        return read(Health, self._transport.call("healthz"), "healthz")
 
     def ready(self) -> Health:
         """Ask whether the control plane is ready (readyz); needs no credential.
@@ -235,7 +236,7 @@ class HelmrClient:
         ``not_ready`` is returned, not raised.
         """
         try:
-            value = self.single_shot().transport.call("readyz")
+            value = transport_of(self._single_shot()).call("readyz")
         except HelmrApiError as error:
             value = json_object(error.body)
             if error.status != 503 or value is None or "status" not in value:
@@ -244,10 +245,10 @@ class HelmrClient:
 
     def close(self) -> None:
         """Stop the waits and close the connections. Runs continue; a view closes its own waits only."""
-        if self._waiter is not None:
-            self._waiter.close()
+        if self._built_waiter is not None:
+            self._built_waiter.close()
         if self._owns_connections:
-            self.transport.http.close()
+            self._transport.http.close()
 
     def __enter__(self) -> Self:
         return self
@@ -259,5 +260,5 @@ class HelmrClient:
 
     def __repr__(self) -> str:
         # A debugger may ask while the constructor is still at work.
-        transport: Transport | None = vars(self).get("transport")
+        transport: Transport | None = vars(self).get("_transport")
         return f"{type(self).__name__}(url={transport and transport.context.base_url!r})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from helmr_provider.client._internals import transport_of
 from helmr_provider.client._wire.responses import read, read_list
 from helmr_provider.client.models.deployments import DeployedTask, Sandbox
 
@@ -21,7 +22,7 @@ class Tasks:
     """
 
     def __init__(self, client: HelmrClient) -> None:
-        self._transport = client.transport
+        self._transport = transport_of(client)
 
     def list(self) -> builtins.list[DeployedTask]:
         """List the tasks, by task id (listTasks)."""
@@ -43,7 +44,7 @@ class Sandboxes:
     """
 
     def __init__(self, client: HelmrClient) -> None:
-        self._transport = client.transport
+        self._transport = transport_of(client)
 
     def list(self) -> builtins.list[Sandbox]:
         """List the sandboxes (listSandboxes)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from helmr_provider.client._internals import transport_of
 from helmr_provider.client._sync._record_pages import all_records
 from helmr_provider.client._wire.responses import read, read_list, read_member, same_id
 from helmr_provider.client._wire.serialization import reason_body
@@ -24,7 +25,7 @@ class Deployments:
     """
 
     def __init__(self, client: HelmrClient) -> None:
-        self._transport = client.transport
+        self._transport = transport_of(client)
 
     def list(self, *, limit: int | None = None) -> builtins.list[Deployment]:
         """List deployments, newest first and without their tasks (listDeployments). There is no cursor.

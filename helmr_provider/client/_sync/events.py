@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from helmr_provider.client._internals import stream_slots_of, transport_of
 from helmr_provider.client._shim import sleep
 from helmr_provider.client._sync._record_pages import all_records
 from helmr_provider.client._wire.event_parsing import event_from_record, record_from_frame
@@ -31,7 +32,7 @@ class RunEvents:
 
     def __init__(self, client: HelmrClient) -> None:
         self._client = client
-        self._transport = client.transport
+        self._transport = transport_of(client)
 
     def list(
         self, run: str | RunHandle, *, cursor: str | int | None = None, page_size: int | None = None
@@ -96,7 +97,7 @@ class RunEvents:
                 if place.must_look():
                     pause = place.look_again_in()
                 else:
-                    with self._client.stream_slots.explicit():
+                    with stream_slots_of(self._client).explicit():
                         with contextlib.closing(self._connection(run_id, place.cursor)) as records:
                             for received in records:
                                 if received is not None and place.is_new(received):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from helmr_provider.client._internals import transport_of, waiter_of
 from helmr_provider.client._sync.byte_streams import ByteStream
 from helmr_provider.client._waiting.actions import WaitKey
 from helmr_provider.client._wire.responses import read, read_list, read_member, same_id
@@ -46,7 +47,9 @@ class WorkspaceExecs:
     ) -> ExecHandle:
         """Start a command; see :meth:`WorkspaceHandle.exec`."""
         body = exec_body(command, cwd=cwd, env=env, detached=detached, idempotency_key=idempotency_key)
-        value = self._client.transport.call("createWorkspaceExec", path={"workspace_id": self._workspace_id}, body=body)
+        value = transport_of(self._client).call(
+            "createWorkspaceExec", path={"workspace_id": self._workspace_id}, body=body
+        )
         created = read_member(Exec, value, "exec", "createWorkspaceExec")
         return ExecHandle(self._client, self._workspace_id, created.id, created)
 
@@ -67,7 +70,7 @@ class WorkspaceExecs:
         :param limit: 1 to 200; the server's default is 50.
         """
         query = {"state": state, "limit": limit}
-        value = self._client.transport.call(
+        value = transport_of(self._client).call(
             "listWorkspaceExecs", path={"workspace_id": self._workspace_id}, query=query
         )
         return read_list(Exec, value, "execs", "listWorkspaceExecs")
@@ -100,7 +103,7 @@ class ExecHandle:
 
         :raises HelmrNotFoundError: no such command in this workspace.
         """
-        value = self._client.transport.call("getWorkspaceExec", path=self._path)
+        value = transport_of(self._client).call("getWorkspaceExec", path=self._path)
         found = read_member(Exec, value, "exec", "getWorkspaceExec")
         same_id(found.id, self.id, "getWorkspaceExec")
         return found
@@ -128,7 +131,7 @@ class ExecHandle:
             if found.is_terminal:
                 return found
         key = WaitKey("exec", self.id, self.workspace_id)
-        return self._client.waiter.until(key, self._read, _is_over, limit, interval=interval)
+        return waiter_of(self._client).until(key, self._read, _is_over, limit, interval=interval)
 
     def _read(self, client: HelmrClient) -> Exec:
         return ExecHandle(client, self.workspace_id, self.id).retrieve()
@@ -154,7 +157,7 @@ class ExecStdin:
         :raises HelmrConflictError: the offset is not the end, or the input is closed, or the command is over.
         """
         operation = "writeWorkspaceExecStdin"
-        value = self._client.transport.call(operation, path=self._path, body=write_body(data, offset))
+        value = transport_of(self._client).call(operation, path=self._path, body=write_body(data, offset))
         return read(StreamChunk, value, operation)
 
     def close(self) -> Exec:
@@ -162,5 +165,5 @@ class ExecStdin:
 
         :raises HelmrConflictError: the command is over.
         """
-        value = self._client.transport.call("closeWorkspaceExecStdin", path=self._path)
+        value = transport_of(self._client).call("closeWorkspaceExecStdin", path=self._path)
         return read_member(Exec, value, "exec", "closeWorkspaceExecStdin")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from helmr_provider.client._internals import stream_slots_of, transport_of
 from helmr_provider.client._shim import sleep
 from helmr_provider.client._wire.event_parsing import chunk_from_frame
 from helmr_provider.client._wire.responses import read
@@ -28,7 +29,7 @@ class RunLogs:
 
     def __init__(self, client: HelmrClient) -> None:
         self._client = client
-        self._transport = client.transport
+        self._transport = transport_of(client)
 
     def retrieve(self, run: str | RunHandle) -> LogSnapshot:
         """Retrieve the newest 1 MiB of both streams (getRunLogs).
@@ -57,7 +58,7 @@ class RunLogs:
             try:
                 snapshot = self._client.runs.retrieve(run_id)
                 place.reached()
-                with self._client.stream_slots.explicit():
+                with stream_slots_of(self._client).explicit():
                     with contextlib.closing(self.stream(run_id, cursor=place.cursor)) as chunks:
                         for chunk in chunks:
                             if place.advance(chunk.id):

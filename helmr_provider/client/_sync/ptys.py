@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from helmr_provider.client._internals import transport_of, waiter_of
 from helmr_provider.client._sync.byte_streams import ByteStream
 from helmr_provider.client._waiting.actions import WaitKey
 from helmr_provider.client._wire.responses import read, read_list, read_member, same_id
@@ -54,7 +55,9 @@ class WorkspacePtys:
         """
         options = {"cwd": cwd, "cols": cols, "rows": rows, "idempotency_key": idempotency_key}
         body: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-        value = self._client.transport.call("createWorkspacePty", path={"workspace_id": self._workspace_id}, body=body)
+        value = transport_of(self._client).call(
+            "createWorkspacePty", path={"workspace_id": self._workspace_id}, body=body
+        )
         created = read_member(Pty, value, "pty", "createWorkspacePty")
         return PtyHandle(self._client, self._workspace_id, created.id, created)
 
@@ -74,7 +77,7 @@ class WorkspacePtys:
         :param state: only those in this state.
         :param limit: 1 to 200; the server's default is 50.
         """
-        value = self._client.transport.call(
+        value = transport_of(self._client).call(
             "listWorkspacePtys", path={"workspace_id": self._workspace_id}, query={"state": state, "limit": limit}
         )
         return read_list(Pty, value, "ptys", "listWorkspacePtys")
@@ -129,7 +132,7 @@ class PtyHandle:
             if _has_opened(found):
                 return found
         key = WaitKey("opening of pty", self.id, self.workspace_id)
-        return self._client.waiter.until(key, self._read, _has_opened, limit, interval=interval)
+        return waiter_of(self._client).until(key, self._read, _has_opened, limit, interval=interval)
 
     def input(self, data: bytes | str, *, offset: int) -> StreamChunk:
         """Type into the terminal (writeWorkspacePtyInput). The same bytes at the same offset are written once.
@@ -140,7 +143,7 @@ class PtyHandle:
         :raises HelmrConflictError: the offset is not the end, or the terminal is not open (yet).
         """
         operation = "writeWorkspacePtyInput"
-        value = self._client.transport.call(operation, path=self._path, body=write_body(data, offset))
+        value = transport_of(self._client).call(operation, path=self._path, body=write_body(data, offset))
         return read(StreamChunk, value, operation)
 
     def resize(self, cols: int, rows: int) -> Pty:
@@ -163,7 +166,7 @@ class PtyHandle:
         return PtyHandle(client, self.workspace_id, self.id).retrieve()
 
     def _pty(self, operation: str, body: dict[str, Any] | None = None) -> Pty:
-        value = self._client.transport.call(operation, path=self._path, body=body)
+        value = transport_of(self._client).call(operation, path=self._path, body=body)
         found = read_member(Pty, value, "pty", operation)
         same_id(found.id, self.id, operation)
         return found

@@ -7,6 +7,7 @@ import contextlib
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from helmr_provider.client._internals import transport_of, waiter_of
 from helmr_provider.client._sync.events import RunEvents
 from helmr_provider.client._sync.logs import RunLogs
 from helmr_provider.client._wire.responses import read, read_list, same_id
@@ -32,7 +33,7 @@ class Runs:
 
     def __init__(self, client: HelmrClient) -> None:
         self._client = client
-        self._transport = client.transport
+        self._transport = transport_of(client)
 
     @cached_property
     def logs(self) -> RunLogs:
@@ -70,7 +71,7 @@ class Runs:
         :raises HelmrNotFoundError: no such run in this environment.
         """
         limit = None if timeout is None else seconds(timeout, "timeout")
-        return self._client.waiter.run(run_id_of(run), timeout=limit)
+        return waiter_of(self._client).run(run_id_of(run), timeout=limit)
 
     def wait_many(
         self,
@@ -88,7 +89,7 @@ class Runs:
         """
         ids = list(dict.fromkeys(run_id_of(run) for run in runs))
         limit = None if timeout is None else seconds(timeout, "timeout")
-        with contextlib.closing(self._client.waiter.run_many(ids, timeout=limit)) as snapshots:
+        with contextlib.closing(waiter_of(self._client).run_many(ids, timeout=limit)) as snapshots:
             for snapshot in snapshots:
                 yield snapshot
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import PrivateAttr
 
+from helmr_provider.client._internals import transport_of
 from helmr_provider.client._wire.responses import read, read_list, same_id
 from helmr_provider.client._wire.schedule_serialization import schedule_body
 from helmr_provider.client.models.schedules import Schedule
@@ -24,7 +25,7 @@ class ScheduleHandle(Schedule):
 
     _schedules: Schedules = PrivateAttr()
 
-    def bound_to(self, schedules: Schedules) -> ScheduleHandle:
+    def _bound_to(self, schedules: Schedules) -> ScheduleHandle:
         """Set the namespace that the methods below use."""
         self._schedules = schedules
         return self
@@ -32,7 +33,7 @@ class ScheduleHandle(Schedule):
     def refresh(self) -> ScheduleHandle:
         """Return the schedule as it is now (getSchedule)."""
         found = self._schedules.retrieve(self)
-        return read(ScheduleHandle, found.raw, "getSchedule").bound_to(self._schedules)
+        return read(ScheduleHandle, found.raw, "getSchedule")._bound_to(self._schedules)  # noqa: SLF001
 
     def update(
         self,
@@ -69,7 +70,7 @@ class Schedules:
     """
 
     def __init__(self, client: HelmrClient) -> None:
-        self._transport = client.transport
+        self._transport = transport_of(client)
 
     def create(
         self,
@@ -104,7 +105,8 @@ class Schedules:
             options=options,
         )
         value = self._transport.call("createSchedule", body=body)
-        return read(ScheduleHandle, value, "createSchedule").bound_to(self)
+        handle = read(ScheduleHandle, value, "createSchedule")
+        return handle._bound_to(self)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
     def update(
         self,

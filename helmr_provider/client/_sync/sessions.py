@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from helmr_provider.client._internals import transport_of
 from helmr_provider.client._session_ref import SessionRef
 from helmr_provider.client._sync.session_streams import SessionInput, SessionOutput
 from helmr_provider.client._wire.responses import check_start, read, read_list, same_id
@@ -46,7 +47,7 @@ class Sessions:
 
     def __init__(self, client: HelmrClient) -> None:
         self._client = client
-        self._transport = client.transport
+        self._transport = transport_of(client)
 
     @overload
     def start(self, target: StartRequest) -> SessionStart: ...
@@ -228,7 +229,7 @@ class SessionHandle:
     """
 
     def __init__(self, client: HelmrClient, address: SessionRef) -> None:
-        self._transport = client.transport
+        self._transport = transport_of(client)
         self.address = address
 
     @property

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import PrivateAttr
 
 from helmr_provider.client._config import check_callback_url, check_credential
+from helmr_provider.client._internals import transport_of
 from helmr_provider.client._secrets import hide
 from helmr_provider.client._wire.json_values import encode
 from helmr_provider.client._wire.responses import read, same_id
@@ -30,7 +31,7 @@ class TokenHandle(Token):
 
     _tokens: Tokens = PrivateAttr()
 
-    def bound_to(self, tokens: Tokens) -> TokenHandle:
+    def _bound_to(self, tokens: Tokens) -> TokenHandle:
         """Set the namespace that the methods below use."""
         self._tokens = tokens
         return self
@@ -55,7 +56,7 @@ class Tokens:
     """
 
     def __init__(self, client: HelmrClient) -> None:
-        self._transport = client.transport
+        self._transport = transport_of(client)
 
     def create(
         self,
@@ -77,7 +78,7 @@ class Tokens:
         """
         body = token_body(timeout, idempotency_key, tags, metadata)
         handle = read(TokenHandle, self._transport.call("createToken", body=body), "createToken")
-        return handle.bound_to(self)
+        return handle._bound_to(self)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
     def retrieve(self, token: str | Token) -> Token:
         """Retrieve a token, without its secrets (getToken).

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from helmr_provider.client._internals import transport_of
 from helmr_provider.client._sync.execs import WorkspaceExecs
 from helmr_provider.client._sync.ptys import WorkspacePtys
 from helmr_provider.client._sync.workspace_files import WorkspaceFiles, WorkspaceVersions
@@ -70,7 +71,7 @@ class Workspaces:
             idempotency_key=idempotency_key,
             idempotency_key_ttl=idempotency_key_ttl,
         )
-        value = self._client.transport.call("createWorkspace", body=body)
+        value = transport_of(self._client).call("createWorkspace", body=body)
         return read_member(Workspace, value, "workspace", "createWorkspace")
 
     def open(self, workspace: str | Workspace | WorkspaceHandle) -> WorkspaceHandle:
@@ -100,7 +101,7 @@ class Workspaces:
         :param limit: 1 to 200; the server's default is 100.
         """
         query = {"state": state, "external_id": external_id, "tag": tag, "limit": limit}
-        value = self._client.transport.call("listWorkspaces", query=query)
+        value = transport_of(self._client).call("listWorkspaces", query=query)
         return read_list(Workspace, value, "workspaces", "listWorkspaces")
 
     def retrieve(self, workspace: str | Workspace | WorkspaceHandle) -> Workspace:
@@ -150,8 +151,8 @@ class WorkspaceHandle:
     def __init__(self, client: HelmrClient, workspace_id: str) -> None:
         self._client = client
         self.id = workspace_id
-        self.files = WorkspaceFiles(client.transport, workspace_id)
-        self.versions = WorkspaceVersions(client.transport, workspace_id)
+        self.files = WorkspaceFiles(transport_of(client), workspace_id)
+        self.versions = WorkspaceVersions(transport_of(client), workspace_id)
         self.execs = WorkspaceExecs(client, workspace_id)
         self.pty = WorkspacePtys(client, workspace_id)
 
@@ -245,4 +246,4 @@ class WorkspaceHandle:
         return read(Materialization, self._call(operation), operation)
 
     def _call(self, operation: str, body: Mapping[str, Any] | None = None) -> Any:
-        return self._client.transport.call(operation, path={"workspace_id": self.id}, body=body)
+        return transport_of(self._client).call(operation, path={"workspace_id": self.id}, body=body)

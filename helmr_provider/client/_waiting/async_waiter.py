@@ -12,6 +12,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from helmr_provider.client._internals import single_shot, stream_slots_of
 from helmr_provider.client._waiting.actions import (
     FULL_LIST,
     RUN,
@@ -87,8 +88,8 @@ class AsyncWaiter:
 
     def __init__(self, client: AsyncHelmrClient) -> None:
         # The scheduler has a rhythm of its own for what fails.
-        self._client = client.single_shot()
-        self._slots = client.stream_slots
+        self._client = single_shot(client)
+        self._slots = stream_slots_of(client)
         self._scheduler = build_scheduler()
         self._stats = WaitStats()
         self._logs = WaitLogs()

@@ -13,6 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from helmr_provider.client._internals import single_shot, stream_slots_of
 from helmr_provider.client._waiting.actions import (
     FULL_LIST,
     RUN,
@@ -243,7 +244,7 @@ class _Wait:
     ) -> None:
         self._client = client
         self._kind = kind
-        self._slots = client.stream_slots
+        self._slots = stream_slots_of(client)
         self._stats = stats
         self._shutdown = shutdown
         self._scheduler = build_scheduler(requests=1)
@@ -334,7 +335,7 @@ class _Wait:
 
         :returns: the waits that it ends, with their values.
         """
-        client = self._client.single_shot(silence=None if self._limit is None else self._ends_at - self._now())
+        client = single_shot(self._client, silence=None if self._limit is None else self._ends_at - self._now())
         match action:
             case Retrieve(key):
                 value = self._kind.read(client, key.id)
@@ -368,7 +369,7 @@ class _Wait:
         opened = heard = time.monotonic()
         until = min(self._scheduler.wake_at(opened) or self._ends_at, self._ends_at)
         silence = max(0.1, until - opened)
-        events = self._client.single_shot(silence=silence).runs.events
+        events = single_shot(self._client, silence=silence).runs.events
         connect = events._connection  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - made for this
         self._stats.stream_opened()
         failure, cursor, paused = None, None, False

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
+from helmr_provider.client._internals import waiter_of
 from helmr_provider.client._waiting.actions import WaitKey
 from helmr_provider.client.errors import HelmrError, HelmrNotFoundError
 from helmr_provider.triggers._shared_client import shared_client
@@ -195,7 +196,7 @@ async def first_cursor(feed: Feed, helmr_conn_id: str, start: str, *, log: Any) 
         return Cursor(slack=feed.slack)
     while True:
         async with _patience(feed, helmr_conn_id, log), shared_client(helmr_conn_id) as client:
-            return await client.waiter.until(_key(feed), feed.latest, lambda _: True)
+            return await waiter_of(client).until(_key(feed), feed.latest, lambda _: True)
 
 
 async def feed_events(
@@ -216,7 +217,7 @@ async def feed_events(
     while not until():
         async with _patience(feed, helmr_conn_id, log), shared_client(helmr_conn_id) as client:
             while not until():
-                for feed_event in await client.waiter.until(_key(feed), look, lambda found: bool(found) or until()):
+                for feed_event in await waiter_of(client).until(_key(feed), look, lambda found: bool(found) or until()):
                     cursor = cursor.past(feed_event)
                     yield feed_event
 

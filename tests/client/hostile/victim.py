@@ -54,7 +54,7 @@ def blocking(url: str, limit: float, *, stream: bool) -> None:
         if not stream:
             client.with_options(max_retries=0).runs.retrieve("r")
             return
-        for _ in client.single_shot(silence=limit).runs.events._connection("r", None):
+        for _ in client._single_shot(silence=limit).runs.events._connection("r", None):
             pass
 
 
@@ -63,7 +63,7 @@ async def asynchronously(url: str, limit: float, *, stream: bool) -> None:
         if not stream:
             await client.with_options(max_retries=0).runs.retrieve("r")
             return
-        async for _ in client.single_shot(silence=limit).runs.events._connection("r", None):
+        async for _ in client._single_shot(silence=limit).runs.events._connection("r", None):
             pass
 
 

@@ -63,7 +63,7 @@ def replay(found: Recording, variant: str, call: Call) -> Outcome:
     error: Exception | None = None
     with ScriptedServer(reply_of(found)) as wire:
         try:
-            result = drive(variant, lambda client: call(client.single_shot()), url=wire.url)
+            result = drive(variant, lambda client: call(client._single_shot()), url=wire.url)
         except (HelmrApiError, ValueError, TypeError) as raised:
             error = raised
     return Outcome(wire.asked, result, error)

@@ -105,7 +105,7 @@ def test_a_view_of_another_environment_asks_below_it(scope: dict[str, str], foun
     if found.endpoint.operation.startswith("cancelSession"):
         call = cancellation(found)
     assert call is not None
-    asked, result = sent(found, variant, lambda client: call(client.scoped(**scope).single_shot()))
+    asked, result = sent(found, variant, lambda client: call(client.scoped(**scope)._single_shot()))
     assert asked
     if found.status >= 300:
         assert isinstance(result, HelmrApiError)
@@ -130,7 +130,7 @@ def test_a_cancelled_session_is_read_again_because_the_answer_is_older(found: Re
             sent(found, variant, call)
         return
     after = found.response["json"] | {"status": "cancelled"}
-    asked, result = sent(found, variant, lambda client: call(client.single_shot()), Reply(json=after))
+    asked, result = sent(found, variant, lambda client: call(client._single_shot()), Reply(json=after))
     if found.status >= 300:
         assert (type(result), result.message) == (
             test_recorded_runs.ERRORS.get(found.status, HelmrApiError),

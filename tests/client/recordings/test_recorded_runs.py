@@ -86,7 +86,7 @@ def test_an_operation_is_sent_as_recorded_and_its_answer_becomes_the_value_or_th
         def call(client: Any) -> Any:
             from helmr_provider.client._secrets import Secret
 
-            return client.single_shot().transport.call(
+            return client._single_shot()._transport.call(
                 found.endpoint.operation,
                 path=found.path,
                 query=found.query,
@@ -292,7 +292,7 @@ def test_a_public_call_sends_what_was_recorded_and_gives_the_model_or_the_error(
     error: Exception | None = None
     with ScriptedServer(found.reply) as wire:
         try:
-            result = drive(variant, lambda client: call(client.single_shot()), url=wire.url)
+            result = drive(variant, lambda client: call(client._single_shot()), url=wire.url)
         except HelmrApiError as raised:
             error = raised
         except (ValueError, TypeError) as refused:

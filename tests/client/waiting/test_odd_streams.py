@@ -6,11 +6,12 @@ import asyncio
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from helmr_provider.client import AsyncHelmrClient, HelmrClient, HelmrConnectionError, HelmrError, HelmrTimeoutError
+from tests.client.run_json import snapshot
 from tests.client.scripted_server import API_KEY, VARIANTS, Reply, ScriptedServer, drive, events
 
 if TYPE_CHECKING:
@@ -38,28 +39,9 @@ class Dripping:
             self._pause.wait(0.02)
 
 
-def run_json(run_id: str, status: str) -> dict[str, Any]:
-    return {
-        "id": run_id,
-        "task_id": "t",
-        "session_id": "s",
-        "project_id": "p",
-        "environment_id": "e",
-        "deployment_id": "d",
-        "deployment_task_id": "dt",
-        "status": status,
-        "created_at": "2026-11-28T12:00:00Z",
-        "updated_at": "2026-11-28T12:00:00Z",
-    }
-
-
 def run_event(number: int, run_id: str, kind: str, at: str = "2026-11-28T12:00:01Z") -> str:
     record = {"id": str(number), "kind": kind, "message": kind, "at": at, "run_id": run_id, "attributes": {}}
     return f"id: {number}\nevent: run_event\ndata: {json.dumps(record)}\n\n"
-
-
-def snapshot(run_id: str, status: str) -> Reply:
-    return Reply(json=run_json(run_id, status))
 
 
 def dripping(drip: Dripping, statuses: Callable[[int], str]) -> Callable[[Asked], Reply]:
@@ -112,7 +94,7 @@ def test_closing_a_blocking_client_wakes_the_threads_that_read_a_silent_stream_o
         following, sleeping = (HelmrClient(url=wire.url, api_key=API_KEY, max_streams=n) for n in (1, 0))
         waits = [pool.submit(client.runs.wait, "r") for client in (following, sleeping)]
         assert opened.wait(60)
-        while not sleeping.waiter.stats.requests:
+        while not sleeping._waiter.stats.requests:
             opened.wait(0)
         for client in (following, sleeping):
             client.close()

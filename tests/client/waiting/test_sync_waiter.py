@@ -46,8 +46,8 @@ def server(plane: LocalControlPlane) -> Iterator[LocalControlPlane]:
 def client(server: LocalControlPlane, request: pytest.FixtureRequest) -> Iterator[HelmrClient]:
     with HelmrClient(url=server.url, api_key=server.api_key, max_streams=request.param) as opened:
         yield opened
-        assert (opened.waiter.stats.waits, opened.waiter.stats.open_streams) == (0, 0)
-        assert opened.stream_slots.for_waits() == opened.max_streams
+        assert (opened._waiter.stats.waits, opened._waiter.stats.open_streams) == (0, 0)
+        assert opened._stream_slots.for_waits() == opened.max_streams
 
 
 def start(client: HelmrClient, task_id: str = "take-time", **payload: Any) -> str:
@@ -76,7 +76,7 @@ def test_a_wait_follows_events_if_a_slot_is_free_and_polls_otherwise(
 ) -> None:
     run_id = start(client, seconds=3.0)
     server.clear_journal()
-    run = client.waiter.run(run_id)
+    run = client._waiter.run(run_id)
     assert run.is_success
     assert run.output == {"seconds": 3.0}
     asked = [entry.operation for entry in server.journal]
@@ -85,15 +85,15 @@ def test_a_wait_follows_events_if_a_slot_is_free_and_polls_otherwise(
 
 
 def test_the_failed_attempt_of_a_retried_run_does_not_end_the_wait(client: HelmrClient) -> None:
-    run = client.waiter.run(start(client, "second-try"))
+    run = client._waiter.run(start(client, "second-try"))
     assert (run.status, run.attempt_number) == ("succeeded", 2)
 
 
 def test_a_run_that_is_cancelled_meanwhile_is_returned(client: HelmrClient) -> None:
     run_id, _ = waiting_run(client)
     with ThreadPoolExecutor() as pool:
-        wait = pool.submit(client.waiter.run, run_id)
-        until(lambda: client.waiter.stats.requests.total() > 0)
+        wait = pool.submit(client._waiter.run, run_id)
+        until(lambda: client._waiter.stats.requests.total() > 0)
         client.runs.cancel(run_id)
         assert wait.result().is_cancelled
 
@@ -121,7 +121,7 @@ def test_a_broken_stream_never_ends_a_wait(
     with HelmrClient(url=server.url, api_key=server.api_key) as client:
         run_id = start(client, seconds=0.7)
         server.fail_next("getRunEvents", fault)
-        assert client.waiter.run(run_id).is_success
+        assert client._waiter.run(run_id).is_success
         assert not server.pending_faults
 
 
@@ -132,11 +132,11 @@ def test_a_followed_run_is_looked_at_between_the_slices_of_its_stream(
     with HelmrClient(url=server.url, api_key=server.api_key) as client:
         run_id, end = waiting_run(client)
         with ThreadPoolExecutor() as pool:
-            wait = pool.submit(client.waiter.run, run_id)
-            until(lambda: client.waiter.stats.requests["follow run"] >= 3)
+            wait = pool.submit(client._waiter.run, run_id)
+            until(lambda: client._waiter.stats.requests["follow run"] >= 3)
             end()
             assert wait.result().is_success
-        assert client.waiter.stats.requests["retrieve run"] >= 3
+        assert client._waiter.stats.requests["retrieve run"] >= 3
         cursors = [entry.query.get("cursor") for entry in server.journal if entry.operation == "getRunEvents"]
         assert cursors[0] is None
         assert cursors[1] is not None
@@ -153,7 +153,7 @@ def test_a_failure_that_passes_never_ends_a_wait(server: LocalControlPlane, oper
         # Long enough that there is a second look, which begins with a count.
         ids = [start(client, seconds=1.5) for _ in range(6)]
         server.fail_next(operation, fault)
-        assert {run.id for run in client.waiter.run_many(ids)} == set(ids)
+        assert {run.id for run in client._waiter.run_many(ids)} == set(ids)
         assert not server.pending_faults
 
 
@@ -162,15 +162,15 @@ def test_a_wait_survives_a_control_plane_that_goes_down_and_comes_back(
 ) -> None:
     run_id = start(client, seconds=0.5)
     with ThreadPoolExecutor() as pool:
-        wait = pool.submit(client.waiter.run, run_id)
+        wait = pool.submit(client._waiter.run, run_id)
         until(
             lambda: (
                 len([e for e in server.journal if e.operation in {"getRun", "getRunEvents"}]) > (client.max_streams > 0)
             )
         )
         server.stop_listening()
-        sent = client.waiter.stats.requests.total()
-        until(lambda: client.waiter.stats.requests.total() >= sent + 2)
+        sent = client._waiter.stats.requests.total()
+        until(lambda: client._waiter.stats.requests.total() >= sent + 2)
         assert not wait.done()
         server.listen_again()
         assert wait.result().is_success
@@ -180,61 +180,61 @@ def test_a_wait_survives_a_control_plane_that_goes_down_and_comes_back(
 def test_a_deadline_names_the_run_and_the_limit_and_leaves_the_run_alone(client: HelmrClient, timeout: float) -> None:
     run_id, end = waiting_run(client)
     with pytest.raises(HelmrTimeoutError, match=rf"{timeout:g} s.*{run_id}") as caught:
-        client.waiter.run(run_id, timeout=timeout)
+        client._waiter.run(run_id, timeout=timeout)
     assert caught.value.pending == (run_id,)
     end()
-    assert client.waiter.run(run_id).is_success
+    assert client._waiter.run(run_id).is_success
 
 
 def test_a_deadline_covers_a_request_that_is_under_way(client: HelmrClient, server: LocalControlPlane) -> None:
     run_id = start(client, seconds=0.0)
     server.fail_next("getRun", faults.delay(30.0))
     with pytest.raises(HelmrTimeoutError):
-        client.waiter.run(run_id, timeout=0.3)
+        client._waiter.run(run_id, timeout=0.3)
 
 
 def test_a_missing_run_raises_its_404_and_a_bad_id_its_400(client: HelmrClient) -> None:
     with pytest.raises(HelmrNotFoundError):
-        client.waiter.run(MISSING)
+        client._waiter.run(MISSING)
     with pytest.raises(HelmrApiError) as caught:
-        client.waiter.run("run_123")
+        client._waiter.run("run_123")
     assert caught.value.status == 400
 
 
 def test_a_refused_credential_raises_at_once(server: LocalControlPlane) -> None:
     with HelmrClient(url=server.url, api_key="hlmr_sk_wrong") as stranger:
         with pytest.raises(HelmrAuthError):
-            stranger.waiter.run(MISSING)
+            stranger._waiter.run(MISSING)
         with pytest.raises(HelmrAuthError):
-            next(stranger.waiter.run_many([MISSING]))
+            next(stranger._waiter.run_many([MISSING]))
 
 
 def test_threads_share_the_stream_slots_and_the_rest_polls(server: LocalControlPlane) -> None:
     with HelmrClient(url=server.url, api_key=server.api_key, max_streams=2) as client:
         runs = [waiting_run(client) for _ in range(6)]
         with ThreadPoolExecutor(6) as pool:
-            waits = [pool.submit(client.waiter.run, run_id) for run_id, _ in runs]
-            until(lambda: client.waiter.stats.waits == 6 and client.waiter.stats.open_streams == 2)
+            waits = [pool.submit(client._waiter.run, run_id) for run_id, _ in runs]
+            until(lambda: client._waiter.stats.waits == 6 and client._waiter.stats.open_streams == 2)
             for _, end in runs:
                 end()
             assert [wait.result().id for wait in waits] == [run_id for run_id, _ in runs]
-        assert client.waiter.stats.most_streams == 2
-        assert client.stream_slots.for_waits() == 2
+        assert client._waiter.stats.most_streams == 2
+        assert client._stream_slots.for_waits() == 2
 
 
 def test_an_explicit_follower_is_never_refused_and_takes_the_slot_of_a_wait(server: LocalControlPlane) -> None:
-    with HelmrClient(url=server.url, api_key=server.api_key, max_streams=1) as client, client.stream_slots.explicit():
-        assert client.waiter.run(start(client, seconds=0.3)).is_success
-        assert client.waiter.stats.requests["follow run"] == 0
+    with HelmrClient(url=server.url, api_key=server.api_key, max_streams=1) as client, client._stream_slots.explicit():
+        assert client._waiter.run(start(client, seconds=0.3)).is_success
+        assert client._waiter.stats.requests["follow run"] == 0
 
 
 def test_closing_the_client_ends_the_waits_of_other_threads(server: LocalControlPlane) -> None:
     client = HelmrClient(url=server.url, api_key=server.api_key, max_streams=0)
     run_id, _ = waiting_run(client)
     with ThreadPoolExecutor() as pool:
-        wait = pool.submit(client.waiter.run, run_id)
-        until(lambda: client.waiter.stats.requests.total() > 0)
-        client.waiter.close()
+        wait = pool.submit(client._waiter.run, run_id)
+        until(lambda: client._waiter.stats.requests.total() > 0)
+        client._waiter.close()
         with pytest.raises(HelmrError, match="closed"):
             wait.result()
         client.close()
@@ -245,20 +245,20 @@ def test_closing_the_client_ends_the_waits_of_other_threads(server: LocalControl
 
 def test_run_many_yields_each_run_once_without_any_stream(client: HelmrClient) -> None:
     slow, quick = start(client, seconds=1.5), start(client, seconds=0.0)
-    ids = [run.id for run in client.waiter.run_many([slow, quick, slow])]
+    ids = [run.id for run in client._waiter.run_many([slow, quick, slow])]
     assert ids == [quick, slow]
-    assert client.waiter.stats.requests["follow run"] == 0
+    assert client._waiter.stats.requests["follow run"] == 0
 
 
 def test_run_many_of_nothing_ends_at_once(client: HelmrClient) -> None:
-    assert list(client.waiter.run_many([])) == []
+    assert list(client._waiter.run_many([])) == []
 
 
 def test_run_many_raises_the_404_after_the_others_were_yielded(client: HelmrClient) -> None:
     ids = [start(client, seconds=0.3) for _ in range(6)]
     seen: list[str] = []
     with pytest.raises(HelmrNotFoundError):
-        collect(client.waiter.run_many([MISSING, *ids]), seen)
+        collect(client._waiter.run_many([MISSING, *ids]), seen)
     assert sorted(seen) == sorted(ids)
 
 
@@ -266,7 +266,7 @@ def test_run_many_names_what_is_pending_at_its_deadline(client: HelmrClient) -> 
     quick, (slow, end) = start(client, seconds=0.0), waiting_run(client)
     seen: list[str] = []
     with pytest.raises(HelmrTimeoutError) as caught:
-        collect(client.waiter.run_many([quick, slow], timeout=1.0), seen)
+        collect(client._waiter.run_many([quick, slow], timeout=1.0), seen)
     assert seen == [quick]
     assert caught.value.pending == (slow,)
     end()
@@ -274,7 +274,7 @@ def test_run_many_names_what_is_pending_at_its_deadline(client: HelmrClient) -> 
 
 def test_closing_run_many_stops_the_waits_and_not_the_runs(client: HelmrClient) -> None:
     (slow, end), quick = waiting_run(client), start(client, seconds=0.0)
-    with contextlib.closing(client.waiter.run_many([slow, quick])) as results:
+    with contextlib.closing(client._waiter.run_many([slow, quick])) as results:
         assert next(results).id == quick
     assert not client.runs.retrieve(slow).is_terminal
     end()
@@ -287,9 +287,9 @@ def test_a_token_is_waited_for_until_it_is_not_pending(client: HelmrClient) -> N
     token = client.tokens.create(timeout="1h")
     completed = threading.Thread(target=client.tokens.complete, args=(token.id, {"approved": True}))
     completed.start()
-    assert client.waiter.token(token.id).data == {"approved": True}
+    assert client._waiter.token(token.id).data == {"approved": True}
     completed.join()
     with pytest.raises(HelmrTimeoutError):
-        client.waiter.token(client.tokens.create(timeout="1h").id, timeout=0.2)
+        client._waiter.token(client.tokens.create(timeout="1h").id, timeout=0.2)
     with pytest.raises(HelmrNotFoundError):
-        client.waiter.token(MISSING)
+        client._waiter.token(MISSING)

@@ -15,9 +15,9 @@ from helmr_provider.client import AsyncHelmrClient, HelmrClient, HelmrConnection
 from helmr_provider.client._waiting.actions import RUN, Failure, ListRuns, Retrieve, WaitKey
 from helmr_provider.client._waiting.wait_log import WaitLog, WaitLogs, is_repeated
 from helmr_provider.local import LocalControlPlane, faults
+from tests.client.run_json import run_json, snapshot
 from tests.client.scripted_server import VARIANTS, Reply, ScriptedServer, drive
 from tests.client.waiting.tasks import TASKS
-from tests.client.waiting.test_odd_streams import run_json, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

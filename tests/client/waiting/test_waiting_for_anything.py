@@ -60,7 +60,7 @@ def session(server: LocalControlPlane) -> Any:
 async def test_equal_waits_share_their_reads(server: LocalControlPlane, session: Any) -> None:
     key = WaitKey("output", session.id)
     async with AsyncHelmrClient(url=server.url, api_key=server.api_key) as client:
-        waiter = client.waiter
+        waiter = client._waiter
         waits = [
             asyncio.create_task(waiter.until(key, lambda c: result_of(c, session).read(), is_there)) for _ in range(2)
         ]
@@ -80,7 +80,7 @@ def test_an_outage_while_something_is_read_is_survived(server: LocalControlPlane
     found = ask(
         server,
         variant,
-        lambda c: c.waiter.until(WaitKey("output", session.id), lambda d: result_of(d, session).read(), is_there),
+        lambda c: c._waiter.until(WaitKey("output", session.id), lambda d: result_of(d, session).read(), is_there),
     )
     assert found.data == 1
     assert not server.pending_faults
@@ -98,7 +98,7 @@ def test_it_is_read_as_often_as_is_asked_for(server: LocalControlPlane, session:
     ask(
         server,
         variant,
-        lambda c: c.waiter.until(key, lambda d: result_of(d, session).read(), third, 30.0, interval=0.001),
+        lambda c: c._waiter.until(key, lambda d: result_of(d, session).read(), third, 30.0, interval=0.001),
     )
     assert len(looks) == 3
 
@@ -107,7 +107,7 @@ def test_it_is_read_as_often_as_is_asked_for(server: LocalControlPlane, session:
 def test_what_does_not_exist_is_told_at_once(server: LocalControlPlane, variant: str) -> None:
     key = WaitKey("session", MISSING)
     with pytest.raises(HelmrNotFoundError):
-        ask(server, variant, lambda c: c.waiter.until(key, lambda d: d.sessions.retrieve(MISSING), is_there))
+        ask(server, variant, lambda c: c._waiter.until(key, lambda d: d.sessions.retrieve(MISSING), is_there))
 
 
 @both
@@ -116,14 +116,16 @@ def test_what_is_not_over_raises_at_the_deadline_and_names_it(
 ) -> None:
     key = WaitKey("output", session.id)
     with pytest.raises(HelmrTimeoutError, match=f"output {session.id}"):
-        ask(server, variant, lambda c: c.waiter.until(key, lambda d: result_of(d, session).read(), is_there, 0.2))
+        ask(server, variant, lambda c: c._waiter.until(key, lambda d: result_of(d, session).read(), is_there, 0.2))
 
 
 @both
 @pytest.mark.parametrize("kind", ["run", "token"])
 def test_runs_and_tokens_keep_their_own_waits(server: LocalControlPlane, kind: str, variant: str) -> None:
     with pytest.raises(ValueError, match="wait of their own"):
-        ask(server, variant, lambda c: c.waiter.until(WaitKey(kind, MISSING), lambda d: d.runs.retrieve("r"), is_there))
+        ask(
+            server, variant, lambda c: c._waiter.until(WaitKey(kind, MISSING), lambda d: d.runs.retrieve("r"), is_there)
+        )
 
 
 async def test_hundreds_of_waits_for_commands_stay_within_the_budget_and_all_return(server: LocalControlPlane) -> None:
@@ -145,12 +147,12 @@ async def test_hundreds_of_waits_for_commands_stay_within_the_budget_and_all_ret
                     under_way -= 1
 
             key = WaitKey("exec", command.id, str(number))
-            return await client.waiter.until(key, read, lambda found: found.is_terminal, interval=0.25)
+            return await client._waiter.until(key, read, lambda found: found.is_terminal, interval=0.25)
 
         waits = [asyncio.create_task(look(number)) for number in range(MANY)]
-        await until(lambda: client.waiter.stats.requests["retrieve exec"] > 20)
+        await until(lambda: client._waiter.stats.requests["retrieve exec"] > 20)
         await command.stdin.close()
         assert {found.exit_code for found in await asyncio.gather(*waits)} == {0}
         assert most <= 8
         # Nobody had a second look before everybody had a first one, and all had their last soon after the end.
-        assert client.waiter.stats.requests["retrieve exec"] <= 2 * MANY
+        assert client._waiter.stats.requests["retrieve exec"] <= 2 * MANY

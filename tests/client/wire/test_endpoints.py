@@ -19,7 +19,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 
 def ask(operation: str, path: dict[str, str], query: dict[str, str], client: Any) -> Any:
-    return client.transport.call(operation, path=path, query=query)
+    return client._transport.call(operation, path=path, query=query)
 
 
 def contract() -> dict[str, Endpoint]:
