@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import tomllib
@@ -66,6 +67,31 @@ def test_every_module_is_mirrored_by_tests_of_its_part() -> None:
     parts = {path.relative_to(ROOT / "helmr_provider").parts[0] for path in tracked("helmr_provider/*/*.py")}
     tested = {part: list((ROOT / "tests" / part.lstrip("_")).glob("**/test_*.py")) for part in parts}
     assert {part for part, modules in tested.items() if not modules} == set()
+
+
+def imported_names(path: Path) -> set[str]:
+    """The absolute names of what a module imports, and of the modules that it imports from."""
+    package = path.relative_to(ROOT).parent.parts
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else ()
+            module = ".".join((*base, node.module) if node.module else base)
+            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def test_no_module_imports_a_test_module() -> None:
+    """What tests share is in helper modules, so that a change of one test cannot break another."""
+    importers = tracked("tests/*.py")
+    tests = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in importers if path.name.startswith("test_")
+    }
+    assert len(tests) > 100
+    found = {str(path.relative_to(ROOT)): sorted(imported_names(path) & tests) for path in importers}
+    assert {path: modules for path, modules in found.items() if modules} == {}
 
 
 def direct_requirements(*without: str) -> list[Requirement]:

@@ -12,12 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.client import HelmrApiError, PayloadValidationError
-from tests.client.recordings import (
-    test_recorded_runs,
-    test_recorded_schedules,
-    test_recorded_streams,
-    test_recorded_workspaces,
-)
+from tests.client.recordings import run_calls, schedule_calls, stream_calls, workspace_calls
 from tests.client.recordings.recorded import exchanges, recording, recordings, scoped_recordings
 from tests.client.recordings.replay import reply_of
 from tests.client.scripted_server import VARIANTS, Reply, ScriptedServer, drive
@@ -67,7 +62,7 @@ NO_CALL: dict[str, set[int]] = {
     "a duration is sent as text": {424, 425, 428, 432, 433, 434},
     "the data of a completion are always sent": {454, 480},
 }
-ELSEWHERE = (test_recorded_streams, test_recorded_workspaces, test_recorded_schedules)
+ELSEWHERE = (stream_calls, workspace_calls, schedule_calls)
 SCOPED = [(scope, found) for scope, found in scoped_recordings() if not found.name.startswith("908")]
 CANCELLATIONS = recordings("cancelSession")
 PENDING = "890"
@@ -101,7 +96,7 @@ def sent(found: Recording, variant: str, call: Callable[[Any], Any], *more: Repl
 @both
 @pytest.mark.parametrize(("scope", "found"), SCOPED, ids=[found.name for _, found in SCOPED])
 def test_a_view_of_another_environment_asks_below_it(scope: dict[str, str], found: Recording, variant: str) -> None:
-    call = test_recorded_runs.public_call(found)
+    call = run_calls.public_call(found)
     if found.endpoint.operation.startswith("cancelSession"):
         call = cancellation(found)
     assert call is not None
@@ -112,11 +107,11 @@ def test_a_view_of_another_environment_asks_below_it(scope: dict[str, str], foun
         assert (result.status, result.message) == (found.status, found.response["json"]["error"])
     else:
         answer = found.response["json"]
-        assert test_recorded_runs.received(result) == answer.get("runs", answer)
+        assert run_calls.received(result) == answer.get("runs", answer)
 
 
 def cancellation(found: Recording) -> Callable[[Any], Any]:
-    session = test_recorded_runs.session_of(found)
+    session = run_calls.session_of(found)
     address = {"session": session["session"]} if "session" in session else session
     return lambda client: client.sessions.open(**address).cancel(**found.body)
 
@@ -133,7 +128,7 @@ def test_a_cancelled_session_is_read_again_because_the_answer_is_older(found: Re
     asked, result = sent(found, variant, lambda client: call(client._single_shot()), Reply(json=after))
     if found.status >= 300:
         assert (type(result), result.message) == (
-            test_recorded_runs.ERRORS.get(found.status, HelmrApiError),
+            run_calls.ERRORS.get(found.status, HelmrApiError),
             found.response["json"]["error"],
         )
         assert len(asked) == 1
@@ -145,7 +140,7 @@ def test_a_cancelled_session_is_read_again_because_the_answer_is_older(found: Re
 @both
 def test_a_start_that_is_pending_is_sent_again(variant: str) -> None:
     pending, started = recording(int(PENDING)), recording(60)
-    call = test_recorded_runs.start_call(pending)
+    call = run_calls.start_call(pending)
     assert call is not None
     asked, result = sent(pending, variant, call, reply_of(started))
     assert [each.json for each in asked] == [pending.body] * 2
@@ -155,16 +150,16 @@ def test_a_start_that_is_pending_is_sent_again(variant: str) -> None:
 def covered() -> dict[str, set[str]]:
     """Where each recording is held to a call."""
     found = {
-        test_recorded_runs.__name__: names(test_recorded_runs.public_calls())
-        | names(test_recorded_runs.streams("getRunEvents"))
-        | names(test_recorded_runs.streams("getRunLogs")),
+        run_calls.__name__: names(run_calls.public_calls())
+        | names(run_calls.streams("getRunEvents"))
+        | names(run_calls.streams("getRunLogs")),
         __name__: names([found for _, found in SCOPED])
         | names(CANCELLATIONS)
         | {name for name in exchanges() if name.startswith(PENDING)},
     }
     for module in ELSEWHERE:
         found[module.__name__] = {each.name for each in module.FOUND if number(each.name) not in module.NO_CALL}
-    found[test_recorded_workspaces.__name__] |= names(test_recorded_workspaces.STREAMS)
+    found[workspace_calls.__name__] |= names(workspace_calls.STREAMS)
     return found
 
 
