@@ -103,7 +103,7 @@ def cancel_earlier(client: HelmrClient, stamp: Mapping[str, Any], log: Any) -> N
 
 
 def left_over_token(token_id: str) -> str:
-    """Say what is left when a token cannot be cancelled, and how to end it.
+    """Describe what remains when a token cannot be cancelled, and how to end it.
 
     :param token_id: the token.
     """

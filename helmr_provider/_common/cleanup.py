@@ -38,7 +38,7 @@ def clean_up(do: Callable[[], R], *, log: Any, left_over: str) -> R | None:
 
     :param do: ends something in Helmr; safe to repeat.
     :param log: of the task.
-    :param left_over: what goes on without the clean-up, and how to end it; a sentence that starts in lower case.
+    :param left_over: what continues without the clean-up, and how to end it; a sentence that starts in lower case.
     """
     pauses = gaps()
     is_first = True
@@ -61,7 +61,7 @@ async def clean_up_async(do: Callable[[], Awaitable[R]], *, log: Any, left_over:
 
     :param do: ends something in Helmr; safe to repeat.
     :param log: of the task.
-    :param left_over: what goes on without the clean-up, and how to end it; a sentence that starts in lower case.
+    :param left_over: what continues without the clean-up, and how to end it; a sentence that starts in lower case.
     """
     try:
         return await _repeat(do, log, left_over)

@@ -44,7 +44,7 @@ class Attempt:
     :param is_waiting: whether this process itself is waiting.
     :param is_handed_over: whether the trigger has become responsible.
     :param kill_reason: set when the process was killed and what it has started was to end.
-    :param is_stopping: whether the process was killed and what it has started goes on.
+    :param is_stopping: whether the process was killed and what it started continues.
     """
 
     ti: Any
@@ -150,7 +150,7 @@ class DeferrableWait(BaseOperator):
         :param ids: as returned by :meth:`submit`.
         """
         del context, ids
-        return "It goes on."
+        return "It continues."
 
     def on_lost_trigger(self, context: Context, ids: dict[str, Any]) -> str:
         """Clean up when the try fails although the awaited resource has not ended; return a sentence about it.
@@ -201,8 +201,8 @@ class DeferrableWait(BaseOperator):
             event = dict(event or {})
             ids = self.take_over(context, begun, event)
             if deadline is None:
-                told = event.get("deadline")
-                deadline = told if isinstance(told, (int, float)) else self._deadline(context)
+                stored = event.get("deadline")
+                deadline = stored if isinstance(stored, (int, float)) else self._deadline(context)
             if ids is None:
                 raise AirflowException(f"What this task has started in Helmr cannot be found: {self.awaited}.")
             return self._return_or_defer(context, ids, deadline, event)
@@ -228,9 +228,9 @@ class DeferrableWait(BaseOperator):
         return super().resume_execution(next_method, next_kwargs, context)
 
     def on_kill(self) -> None:
-        """End what this process is responsible for, if a user has ended the task or no try would go on with it.
+        """End what this process is responsible for, if a user has ended the task or no try would continue it.
 
-        A worker is also killed when its node is drained. Then a retry goes on with what was started; a deferred task's
+        A worker is also killed when its node is drained. Then a retry continues what was started; a deferred task's
         trigger does so even without a retry.
         """
         attempt = self._attempt
@@ -243,7 +243,7 @@ class DeferrableWait(BaseOperator):
             return
         attempt.is_stopping = True
         heir = "its trigger waits for it" if attempt.is_handed_over else "a retry finds it again"
-        self.log.info("This process is asked to stop. What it has started in Helmr goes on: %s.", heir)
+        self.log.info("This process is asked to stop. What it started in Helmr continues: %s.", heir)
         # Airflow 2 raises an exception of its own. While Airflow has not answered, it may have been interrupted in a
         # request whose answer must still be read.
         if (
@@ -252,7 +252,7 @@ class DeferrableWait(BaseOperator):
             and attempt.is_waiting
             and threading.get_ident() == attempt.thread
         ):
-            raise SystemExit(f"The worker is being stopped: {self.awaited} goes on, and a retry finds it again.")
+            raise SystemExit(f"The worker is being stopped: {self.awaited} continues, and a retry finds it again.")
 
     def _enter(self, context: Context) -> None:
         self._attempt = Attempt(ti=context["ti"], thread=threading.get_ident())
@@ -265,7 +265,9 @@ class DeferrableWait(BaseOperator):
             self.stop(attempt.kill_reason)
             raise AirflowException(f"The task was killed, and {self.awaited} with it.")
         if attempt.is_stopping:
-            raise AirflowException(f"The worker is being stopped: {self.awaited} goes on, and a retry finds it again.")
+            raise AirflowException(
+                f"The worker is being stopped: {self.awaited} continues, and a retry finds it again."
+            )
 
     def _submit(self, context: Context) -> dict[str, Any]:
         with translate_errors(self.submitting, self.helmr_conn_id):
@@ -340,7 +342,7 @@ class DeferrableWait(BaseOperator):
     def _defer(self, ids: dict[str, Any], deadline: float | None) -> NoReturn:
         kwargs = self.resume_kwargs(ids) | ({} if deadline is None else {"deadline": deadline})
         trigger, limit = self.trigger(ids, deadline), backstop(deadline)
-        # From here on, a signal must not end what the trigger is about to wait for.
+        # From here on, a signal must not end what the trigger will wait for.
         if (attempt := self._attempt) is not None:
             if attempt.kill_reason is not None:
                 self._check_killed()

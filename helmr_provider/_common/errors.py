@@ -145,7 +145,7 @@ def _explain(client: HelmrClient, run: RunSnapshot, *, url: str, ours: bool) -> 
         process += [f"exit code {run.exit_code}"] if run.exit_code is not None else []
         said += f" ({', '.join(process)})" if process else ""
     elif run.status == "cancelled":
-        by = "because the Airflow task was ended" if ours else "by somebody else, not by this task"
+        by = "because the Airflow task was ended" if ours else "by another client, not by this task"
         said = f"was cancelled {by}{_text(': ', attributes.get('reason'))}"
     elif run.status == "expired":
         said = "expired: it stayed queued for longer than its ttl" + _text(" of ", attributes.get("ttl"))
@@ -172,7 +172,7 @@ def _text(before: str, value: Any) -> str:
 
 
 # What tells most comes first. Why a run was cancelled while it was executed stands in the request only: the event that
-# follows when the worker has let go gives a reason of its own (recordings 366 and 367).
+# follows when the worker has released it gives a reason of its own (recordings 366 and 367).
 _CAUSES: Final = {
     "failed": ("run.dead_lettered", "run.failed"),
     "cancelled": ("run.cancel_requested", "run.cancelled"),

@@ -54,13 +54,13 @@ def ended_by_user(ti: Any) -> bool | None:
     """
     answers: list[bool] = []
 
-    def ask() -> None:
+    def read() -> None:
         try:
             answers.append(task_state(ti) in ENDED_BY_USER)
         except Exception:  # noqa: BLE001 - Airflow has many errors for it, and all mean that there is no answer
             return
 
-    thread = threading.Thread(target=ask, daemon=True, name="helmr-task-state")
+    thread = threading.Thread(target=read, daemon=True, name="helmr-task-state")
     thread.start()
     thread.join(_ANSWER_SECONDS)
     return next(iter(answers), None)

@@ -1,4 +1,4 @@
-"""The command `helmr-local`: serve a local control plane, and look at and use one that runs.
+"""The command `helmr-local`: serve a local control plane, and inspect and use one that runs.
 
 Imports the local control plane to serve it and the client to speak to it, each only when a command needs it. Nothing
 imports this package; `python -m helmr_provider.local` loads it by name.

@@ -20,7 +20,7 @@ _ANSWER_SECONDS = 10.0
 def env(options: argparse.Namespace) -> int:
     """Print shell variables for a running control plane, with a new API key."""
     url = f"http://127.0.0.1:{options.port}"
-    key = _ask(f"{url}/_local/keys", {"environment": options.environment})
+    key = _request_key(f"{url}/_local/keys", {"environment": options.environment})
     sys.stdout.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in variables(url, key).items())
     return 0
 
@@ -31,10 +31,10 @@ def default_key(url: str) -> str:
     :param url: its base URL.
     :raises ValueError: nothing answers there, or something else does.
     """
-    return _ask(f"{url}/_local/keys/default", None)
+    return _request_key(f"{url}/_local/keys/default", None)
 
 
-def _ask(url: str, body: dict[str, str] | None) -> str:
+def _request_key(url: str, body: dict[str, str] | None) -> str:
     content = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, content, {"Content-Type": "application/json"})  # noqa: S310 - http
     # A proxy of this machine's settings would ask for its own loopback.

@@ -47,7 +47,7 @@ class Lines:
         return [_text(piece) for piece in pieces]
 
     def skip(self, position: int) -> list[str]:
-        """Go on at a later position; return what is left of the line before."""
+        """Continue at a later position; return the rest of the line before."""
         left = self.end()
         self.cursor = max(self.cursor, position)
         return left

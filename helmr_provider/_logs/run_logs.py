@@ -68,7 +68,7 @@ class RunLogLines:
         return True
 
     def skip(self, cursor: str) -> bool:
-        """Go on behind a chunk, forward only.
+        """Continue behind a chunk, forward only.
 
         :param cursor: its cursor.
         :returns: whether that lies behind what was seen.
@@ -108,7 +108,7 @@ class RunLogLines:
 def another_look_may_help(error: Exception, log: Any, lines: RunLogLines | None = None) -> bool:
     """Say why output is not shown, unless it was mere silence.
 
-    :param error: what looking at it ended with.
+    :param error: the error that reading it ended with.
     :param log: of the task.
     :param lines: where to skip what is broken.
     """

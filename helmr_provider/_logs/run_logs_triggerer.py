@@ -24,7 +24,7 @@ _LOOK_SECONDS: Final = 5.0
 _LAST_WORDS_SECONDS: Final = 10.0
 _CLOSING_SECONDS: Final = 5.0
 
-# Looks without a slot: one after the other, however many triggers there are.
+# Reads without a slot: one after the other, however many triggers there are.
 _turns: WeakKeyDictionary[AsyncHelmrClient, asyncio.Lock] = WeakKeyDictionary()
 
 
@@ -73,7 +73,7 @@ async def _forward(client: AsyncHelmrClient, run_id: str, lines: RunLogLines, lo
 
 
 async def _look(client: AsyncHelmrClient, run_id: str, lines: RunLogLines, *, last: bool) -> bool:
-    """Look at what is there, or follow for a while; say which."""
+    """Read what is there, or follow for a while; return which."""
     slots = stream_slots_of(client)
     if not last and slots.try_take():
         try:

@@ -85,7 +85,7 @@ class Identity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnershipMetadata:
-    """What a try of a task instance writes into the metadata of the session that it answers for.
+    """The metadata that a try of a task instance writes into the session that it owns.
 
     :param owner: the try. Only the owner of a session may cancel it.
     :param epoch: unchanged by retries, new after a clear: a result is taken over within one epoch only.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from helmr_provider._sessions.identity import Outcome, OwnershipMetadata, StartSteps, Step
-    from helmr_provider._sessions.start_request import Differences, StartOptions
+    from helmr_provider._sessions.start_request import Differences, UnnamedStart
     from helmr_provider.client import HelmrClient
     from helmr_provider.client.models.sessions import SessionSnapshot
     from helmr_provider.hooks.connection import HelmrSettings
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 R = TypeVar("R")
 
-# Somebody else's PATCH can undo a stamp, as nothing compares and swaps; more than a few in a row is no accident.
+# Another client's PATCH can undo a stamp, as nothing compares and swaps; more than a few in a row is no accident.
 _STAMP_ATTEMPTS: Final = 3
 
 
@@ -81,7 +81,7 @@ class SessionStarter:
         *,
         stamp: OwnershipMetadata,
         name: Callable[[int], str],
-        options: StartOptions,
+        options: UnnamedStart,
         wait: Callable[[str], object],
         on_owned: Callable[[str], object],
         log: Any,
@@ -200,7 +200,7 @@ class SessionStarter:
 
 
 def look_up(client: HelmrClient, external_id: str, generation: int = 1) -> FoundSession | None:
-    """Look at a session and its first run.
+    """Read a session and its first run.
 
     :param client: of the worker.
     :param external_id: name of the session.
@@ -219,7 +219,7 @@ def look_up(client: HelmrClient, external_id: str, generation: int = 1) -> Found
 
 
 def find_last(client: HelmrClient, name: Callable[[int], str], *, single: bool = False) -> FoundSession | None:
-    """Look at the last session that a task instance has started.
+    """Read the last session that a task instance has started.
 
     :param client: of the worker.
     :param name: external id of a generation.
@@ -269,7 +269,7 @@ def cancel_until_accepted(settings: HelmrSettings, owned: OwnedSession, *, reaso
 
 
 def cancel(client: HelmrClient, owned: OwnedSession, *, reason: str, log: Any) -> bool:
-    """Cancel what a try owns, if it still does. Check and cancel are not atomic; an adopter looks again.
+    """Cancel what a try owns, if it still does. Check and cancel are not atomic; an adopter checks again.
 
     :param client: of the worker.
     :param owned: of this try.
@@ -319,16 +319,16 @@ def close_after_result(client: HelmrClient, session_id: str, *, log: Any) -> Non
 
 
 def left_over(session: str | None, run_id: str | None, *, whole_session: bool) -> str:
-    """Say what goes on when it cannot be cancelled, and how to end it.
+    """Describe what continues when it cannot be cancelled, and how to end it.
 
     :param session: id or external id of the session.
     :param run_id: its run, if that is known.
     :param whole_session: whether the session was to be cancelled, or its run only.
     """
     if whole_session:
-        return f"session {session} and its run go on; HelmrCancelSessionOperator or the console ends them."
+        return f"session {session} and its run continue; HelmrCancelSessionOperator or the console ends them."
     run = run_id or "of this task"
-    return f"run {run} of session {session} goes on; HelmrCancelRunOperator or the console ends it."
+    return f"run {run} of session {session} continues; HelmrCancelRunOperator or the console ends it."
 
 
 INPUT_PENDING: Final = (

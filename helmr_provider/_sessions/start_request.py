@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Payload(Enum):
-    """Stands for a payload that is not there, as ``None`` is one. An enum member stays itself when it is copied."""
+    """Marks an absent payload, as ``None`` is a payload. An enum member stays itself when it is copied."""
 
     NONE = "no payload"
 
@@ -30,10 +30,10 @@ START_OPTIONS: Final = (
     *("task", "payload", "external_id", "concurrency_key", "priority", "ttl", "max_duration", "retry"),
     *("metadata", "tags", "expires_at", "workspace_id"),
 )
-"""Names of the options that an operator calls as :class:`StartOptions` does; only the queue differs."""
+"""Names of the options that an operator calls as :class:`UnnamedStart` does; only the queue differs."""
 
 
-class StartOptions:
+class UnnamedStart:
     """All that a start sends but the session's name and stamp, as rendered templates give it.
 
     :param task: id of the task, or a typed one, which the payload must fit.

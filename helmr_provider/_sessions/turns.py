@@ -26,7 +26,7 @@ _PAGE = 100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Turn:
-    """What is waited for, in ids that survive a deferral.
+    """The ids of an awaited turn, which survive a deferral.
 
     :param stream: name of the input stream.
     :param sequence: of the input record.
@@ -66,7 +66,7 @@ class TurnState:
 
     @property
     def is_over(self) -> bool:
-        """Whether looking again would show nothing else."""
+        """Whether another poll would return the same."""
         return self.answer is not None or self.ended is not None or (self.run is not None and self.run.is_terminal)
 
 
@@ -130,7 +130,7 @@ def resolve_run(
 
     It is the run that the record has caused. Else, once the session owes no run to any input, a run has found the
     record waiting: the last one that can have, because a later run that an older record has caused shows that the newer
-    one was still there. While that run lives, the record might still be left to the next one.
+    one was still there. While that run is active, the record might still be left to the next one.
 
     :param record: the input record.
     :param runs: of its session, first turn first; read after ``owed``.
@@ -146,9 +146,9 @@ def resolve_run(
 
 
 class TurnPoller:
-    """Look at one turn again and again; what can't change any more is asked once.
+    """Poll one turn; what cannot change any more is read once.
 
-    :param turn: what is waited for.
+    :param turn: the awaited turn.
     """
 
     def __init__(self, turn: Turn) -> None:
@@ -159,7 +159,7 @@ class TurnPoller:
         self._causes: dict[str, Cause | None] = {}
 
     def poll(self) -> Steps[TurnState]:
-        """Look once: at the run first, so that a run that had ended by then has written all that it will."""
+        """Poll once: the run first, so that a run that had ended by then has written all that it will."""
         record = yield from self._sent()
         run_id, doubt = self._run_id, None
         if run_id is None:

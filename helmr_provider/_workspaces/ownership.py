@@ -55,7 +55,7 @@ def is_ours(workspace: Workspace, stamp: OwnershipMetadata, prefix: str) -> bool
 
 
 def hold(client: HelmrClient, workspace_id: str, stamp: OwnershipMetadata, prefix: str) -> bool:
-    """Note on our workspace which try answers for the command in it; say whether it is ours.
+    """Note on our workspace which try owns the command in it; return whether it is ours.
 
     :param client: of the worker.
     :param workspace_id: the workspace.
@@ -72,7 +72,7 @@ def hold(client: HelmrClient, workspace_id: str, stamp: OwnershipMetadata, prefi
 
 
 def stop_if_held(client: HelmrClient, *, workspace_id: str, exec_id: str, owner: str) -> bool:
-    """End a command with its workspace, if the try still answers for it and it still runs; say whether it was ended.
+    """End a command with its workspace, if the try still owns it and it still runs; return whether it was ended.
 
     Check and stop are not atomic. What the workspace holds is captured, and its next command starts it again.
 
@@ -127,12 +127,12 @@ def created_in(workspace: Workspace, stamp: OwnershipMetadata) -> bool:
 
 
 def left_over_exec(workspace_id: str, exec_id: str) -> str:
-    """Say what goes on when a workspace cannot be stopped, and how to end it.
+    """Describe what continues when a workspace cannot be stopped, and how to end it.
 
     :param workspace_id: the workspace.
     :param exec_id: the command in it.
     """
     return (
-        f"exec {exec_id} of workspace {workspace_id} goes on if it has not ended by itself; "
+        f"exec {exec_id} of workspace {workspace_id} continues if it has not ended by itself; "
         "HelmrStopWorkspaceOperator or the console stops the workspace."
     )

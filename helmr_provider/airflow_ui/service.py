@@ -1,4 +1,4 @@
-"""Share answers among all who look at the same page, and bound the threads that read them.
+"""Share answers among all requests for the same page, and bound the threads that read them.
 
 Airflow serves all its synchronous routes from one pool of threads, so nothing that may wait for Helmr runs there.
 """

@@ -76,7 +76,7 @@ class Row:
 class Timeline:
     """The events of one run, as far as they were read.
 
-    :param cursor: the last record; reading goes on behind it.
+    :param cursor: the last record; reading continues behind it.
     :param waits_for: what the run waits for, on servers that say so: token, stream or timer.
     :param waits_for_token: id of the token, if the server names it.
     :param left_out: rows that were dropped because there were too many.

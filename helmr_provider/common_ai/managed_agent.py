@@ -97,13 +97,13 @@ class HelmrManagedAgentHook(HelmrHook, BaseManagedAgentHook):  # type: ignore[mi
         try:
             # Not the hook's client: a model may call several agents at the same time, from several threads.
             with self.settings.client(max_streams=0) as client:
-                return self._ask(client, agent, request)
+                return self._run_task(client, agent, request)
         except HelmrError as error:
             if is_permanent(error):
                 raise ManagedAgentInvocationError(f"Helmr task {agent!r} cannot be asked: {error}") from None
             raise
 
-    def _ask(self, client: HelmrClient, agent: str, request: ManagedAgentRequest) -> ManagedAgentResponse:
+    def _run_task(self, client: HelmrClient, agent: str, request: ManagedAgentRequest) -> ManagedAgentResponse:
         given = request.vendor_options
         asked = {"prompt": request.prompt} if request.messages is None else {"messages": list(request.messages)}
         started = client.sessions.start(
@@ -128,7 +128,7 @@ class HelmrManagedAgentHook(HelmrHook, BaseManagedAgentHook):  # type: ignore[mi
 
 
 def _end(client: HelmrClient, started: SessionStart, *, cancel: bool) -> None:
-    """Leave nothing open; an answer is not lost for what goes wrong here."""
+    """Close everything; an error here does not lose an answer."""
     handle = client.sessions.open(started.session.id)
     with suppress(HelmrError):
         if cancel:

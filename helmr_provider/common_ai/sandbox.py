@@ -61,7 +61,7 @@ class HelmrSandboxBackend(AttachableSandboxBackend):  # type: ignore[misc, unuse
       it: no place for secrets.
     - **Timeouts.** A command that takes too long can only be ended by stopping the workspace. That keeps its files: the
       next command starts it again from them. Background processes do not survive it.
-    - **Lifetime.** Helmr sets none that a client could choose. Whoever creates a sandbox must destroy it; one that is
+    - **Lifetime.** Helmr sets none that a client could choose. The creator of a sandbox must destroy it; one that is
       left behind by a killed worker is found by its external id, which begins with ``airflow-sandbox-``.
 
     The sandbox needs ``sh``, and for reading files ``stat``, ``head``, ``tail``, ``base64`` and ``find``. Needs the

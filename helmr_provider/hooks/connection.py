@@ -173,7 +173,7 @@ class HelmrSettings:
         try:
             yield
         except HelmrConfigError as error:
-            # Whoever wrote the connection has never heard of the client's option.
+            # The author of the connection does not know the client's option.
             text = re.sub("^verify:", "Extra ca_bundle:", str(error))
             raise HelmrConfigError(re.sub("^cert:", "Extra client_cert:", text)) from None
 

@@ -71,7 +71,7 @@ def _tokens_create(client: HelmrClient) -> bool | None:
 
 
 def _lacks_scope(call: Callable[[HelmrClient, str], object]) -> Callable[[HelmrClient], bool | None]:
-    """Make a check of a scope that can only be told to be missing: it asks for something that does not exist.
+    """Make a check that can only show that a scope is missing: it requests something that does not exist.
 
     A refusal for want of the scope is certain (recordings 039 and 461). That nothing is found does not say whether the
     control plane looked at the scope before it looked for the thing.

@@ -213,7 +213,7 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
             return super().resume_execution(next_method, next_kwargs, context)
 
     def poll(self, context: Context, ids: dict[str, Any]) -> PokeReturnValue:
-        """Look at the token once.
+        """Poll the token once.
 
         :param context: of the task instance.
         :param ids: as returned by :meth:`submit`.
@@ -231,7 +231,7 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
                 raise AirflowTaskTimeout(f"Nobody answered {self.subject!r} before {token.timeout_at}.")
             case status:
                 raise AirflowFailException(
-                    f"Token {token.id}, which asks {self.subject!r}, was {status} by somebody else. "
+                    f"Token {token.id}, which asks {self.subject!r}, was {status} by another client. "
                     "Clear the task to ask anew."
                 )
 
@@ -330,7 +330,7 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
     def _pass_on(self, ids: dict[str, Any], response: Mapping[str, Any]) -> None:
         """Complete the token with what was answered in Airflow.
 
-        Airflow keeps the answer until the control plane can be told: the trigger looks for it first of all.
+        Airflow keeps the answer until the control plane is reachable: the trigger reads it first.
         """
         from helmr_provider._approvals.hitl import answer_of
         from helmr_provider._common.errors import is_permanent
@@ -342,7 +342,7 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
                 with self._translate_errors(f"complete the token of {self.subject!r}"):
                     raise
             self._passed_on = False
-            self.log.warning("The answer given in Airflow cannot be told to the control plane now: %s", error)
+            self.log.warning("The answer from Airflow cannot be sent to the control plane now: %s", error)
 
     def _complete(self, ids: dict[str, Any], answer: Answer) -> None:
 
@@ -354,7 +354,9 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
     def _give_up(self, context: Context, ids: dict[str, Any]) -> Any:
         """Take the default, if there is one."""
         if not self._passed_on:
-            raise AirflowException("An answer was given in Airflow, but the control plane could not be told in time.")
+            raise AirflowException(
+                "There is an answer in Airflow, but it could not be sent to the control plane in time."
+            )
         default = self._question().default(datetime.now(UTC))
         if default is None:
             return super()._give_up(context, ids)

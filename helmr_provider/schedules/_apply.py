@@ -20,7 +20,7 @@ _OF_ONE: Final = frozenset({400, 404, 409})
 _PASSING: Final = frozenset({404, 409})
 
 
-class Failure(NamedTuple):
+class FailedApply(NamedTuple):
     """Why not everything was made.
 
     :param may_pass: whether trying again can help.
@@ -76,7 +76,7 @@ class Sync:
         """Return what the next sync has to know, as JSON."""
         return {key: memory.stored() for key, memory in self._known.items()}
 
-    def failure(self) -> Failure | None:
+    def failure(self) -> FailedApply | None:
         """Say what was made and what was not; ``None`` if everything was."""
         if not self._failed:
             return None
@@ -88,7 +88,7 @@ class Sync:
         done = self._made | set(self._failed)
         lines += [f"  not tried: {change.action} {change.key}" for change in self._wanted if change.key not in done]
         may_pass = any(not is_permanent(error) or _status(error) in _PASSING for error in self._failed.values())
-        return Failure("\n".join(lines), may_pass)
+        return FailedApply("\n".join(lines), may_pass)
 
     def _make(self, change: Change) -> Schedule | None:
         wanted, present = change.declared, change.present

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pendulum import DateTime, Timezone
 
-# The control plane gives up looking for a fire after as long.
+# The control plane stops searching for a fire after as long.
 _YEARS_AHEAD: Final = 5
 _ITEM: Final = re.compile(
     r"(?:(?P<every>[*?])(?:-[^/]*)?|(?P<low>[^-/]*)(?:-(?P<high>[^-/]*))?)(?:/(?P<step>[^/]*))?", re.DOTALL

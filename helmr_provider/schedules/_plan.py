@@ -138,7 +138,7 @@ def plan(
     """Compare, and return one change for each schedule that is declared or to be deleted, deletions last.
 
     :param declared: what should be there.
-    :param present: what is there; schedules from the source of tasks among them are not looked at.
+    :param present: what is there; schedules from the source of tasks among them are ignored.
     :param memory: what the last sync knew, by key.
     :param prune_prefix: prefix whose schedules are deleted if they are not declared; ``None`` deletes nothing.
     :param allow_empty: whether pruning may delete everything because nothing is declared.

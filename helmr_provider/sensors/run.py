@@ -93,7 +93,7 @@ class HelmrRunSensor(HelmrSensor):
         if not run.is_terminal:
             return PokeReturnValue(is_done=False)
         if run.status in self.fail_on:
-            # The run stays as it is, so looking at it again cannot help.
+            # The run stays as it is, so another poll cannot help.
             url = run_url(console_url, run.session_id, run.id)
             raise AirflowFailException(explain(self.hook.client, run, url=url))
         limit = self.max_result_bytes if self.do_xcom_push else None

@@ -50,7 +50,7 @@ class HelmrWorkspaceSensor(HelmrSensor):
         triggerer has its own pace.
     :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``. An
         ``execution_timeout`` that is earlier counts.
-    :raises AirflowFailException: what is waited for cannot come any more, or cannot be read.
+    :raises AirflowFailException: the awaited state cannot be reached any more, or cannot be read.
     :raises AirflowSensorTimeout: it had not come in time.
     """
 
@@ -90,7 +90,7 @@ class HelmrWorkspaceSensor(HelmrSensor):
         return f"Helmr workspace {self.workspace_id}"
 
     def poll(self, context: Context, ids: dict[str, Any]) -> PokeReturnValue:
-        """Read what is waited for.
+        """Poll the awaited state.
 
         :param context: of the task instance.
         :param ids: none; a sensor submits nothing.

@@ -39,7 +39,7 @@ _closing: set[asyncio.Task[None]] = set()
 async def shared_client(helmr_conn_id: str) -> AsyncIterator[AsyncHelmrClient]:
     """Share the event loop's client of a connection with everybody else who waits on it.
 
-    The first user fetches the connection, and users who come meanwhile wait for that one fetch; the last one to leave
+    The first user fetches the connection, and users who come during it wait for that one fetch; the last one to leave
     closes the client, so that the next user sees a changed connection. A fetch that fails, fails for all who wait for
     it, and is tried anew by the next user.
 

@@ -27,10 +27,10 @@ class HelmrApprovalTrigger(HelmrTrigger):
     """Fire when the token of a question is not pending any more.
 
     The token is the referee: whatever is answered in Airflow completes it here, and whatever completes it in Helmr
-    closes the question in Airflow. Airflow 3.3 resumes the task itself when somebody answers there; before, this
-    trigger looks.
+    closes the question in Airflow. Airflow 3.3 resumes the task itself after an answer there; before, this
+    trigger polls.
 
-    The event is ``{"schema": 1, "status": "ended" | "timeout" | "error", "token_id": …}``; whoever is resumed by it
+    The event is ``{"schema": 1, "status": "ended" | "timeout" | "error", "token_id": …}``; the resumed task
     reads the token and its data itself.
 
     :param token_id: the token; its metadata say what is asked, and what is taken when nobody answers.
@@ -63,7 +63,7 @@ class HelmrApprovalTrigger(HelmrTrigger):
 
     @property
     def left_over(self) -> str:
-        """What is left when :meth:`kill` fails, and how to end it."""
+        """What remains when :meth:`kill` fails, and how to end it."""
         return left_over_token(self.token_id)
 
     @property
@@ -150,7 +150,7 @@ class HelmrApprovalTrigger(HelmrTrigger):
             await asyncio.gather(in_airflow, in_helmr, return_exceptions=True)
 
     async def _answered_before(self) -> Row | None:
-        """Look whether Airflow has an answer that nobody was resumed for: it came between the question and the wait."""
+        """Read whether Airflow has an answer that resumed no task: it came between the question and the wait."""
         if self.ti_id is None:
             return None
         row = await self._row(self.ti_id)

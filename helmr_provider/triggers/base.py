@@ -60,7 +60,7 @@ class HelmrTrigger(BaseTrigger):
 
     @property
     def left_over(self) -> str:
-        """What goes on when :meth:`kill` fails, and how to end it."""
+        """What continues when :meth:`kill` fails, and how to end it."""
         return "nothing."
 
     @property
@@ -78,7 +78,7 @@ class HelmrTrigger(BaseTrigger):
         raise NotImplementedError
 
     async def kill(self, client: AsyncHelmrClient) -> None:
-        """End in Helmr what the killed task answers for.
+        """End in Helmr what the killed task owns.
 
         :param client: the triggerer's shared client.
         """

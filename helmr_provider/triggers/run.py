@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 class HelmrRunTrigger(HelmrTrigger):
     """Fire when a run has ended, whatever its status.
 
-    The event is ``{"schema": 1, "status": "ended" | "timeout" | "error", "run_id": …}``; whoever is resumed by it reads
+    The event is ``{"schema": 1, "status": "ended" | "timeout" | "error", "run_id": …}``; the resumed task reads
     the run itself. An outage of the control plane is waited out.
 
     :param helmr_conn_id: Airflow connection of the control plane.
     :param run_id: the run.
     :param session_id: its session; needed to cancel.
     :param deadline: when to give up, in seconds since the epoch.
-    :param owner: the try that answers for the run; the session's stamp must say the same when something is cancelled.
+    :param owner: the try that owns the run; the session's metadata must still name it when something is cancelled.
     :param cancel_on_kill: what to cancel when a user ends the deferred task: the session, if its name is ours, else the
         run. Nothing by default.
     :param live_logs: whether to write the run's output into the task's log while waiting.
@@ -62,7 +62,7 @@ class HelmrRunTrigger(HelmrTrigger):
 
     @property
     def left_over(self) -> str:
-        """What goes on when :meth:`kill` fails, and how to end it."""
+        """What continues when :meth:`kill` fails, and how to end it."""
         return left_over(self.session_id, self.run_id, whole_session=self.cancel_on_kill == "session")
 
     @property

@@ -22,7 +22,7 @@ class HelmrSessionTrigger(HelmrTrigger):
     """Fire when a session has one of the statuses and one of the activities, or has ended otherwise.
 
     The event is ``{"schema": 1, "status": "ended" | "timeout" | "error", …}`` with the session's id or external id;
-    whoever is resumed by it reads the session itself. The session is never ended by this trigger.
+    the resumed task reads the session itself. The session is never ended by this trigger.
 
     :param helmr_conn_id: Airflow connection of the control plane.
     :param session_id: the session.
@@ -72,7 +72,7 @@ class HelmrSessionTrigger(HelmrTrigger):
 class HelmrSessionOutputTrigger(HelmrTrigger):
     """Fire when a session's output stream has a record behind a sequence, or the session has ended.
 
-    The event holds the session's id or external id; whoever is resumed by it reads the record itself.
+    The event holds the session's id or external id; the resumed task reads the record itself.
 
     :param helmr_conn_id: Airflow connection of the control plane.
     :param session_id: the session.
@@ -127,7 +127,7 @@ class HelmrSessionOutputTrigger(HelmrTrigger):
 class HelmrTurnTrigger(HelmrTrigger):
     """Fire when a turn is over: the run that has taken an input record has ended, or the answer is there.
 
-    The event holds the session's id; whoever is resumed by it looks at the turn itself. Nothing is ended by this
+    The event holds the session's id; the resumed task polls the turn itself. Nothing is ended by this
     trigger, as input can't be taken back.
 
     :param helmr_conn_id: Airflow connection of the control plane.
@@ -203,7 +203,7 @@ class HelmrTurnTrigger(HelmrTrigger):
 
 
 class HelmrRunReleaseTrigger(HelmrTrigger):
-    """Fire when the worker has let go of a run: later than the run's own end, if that was cancelled.
+    """Fire when the worker has released a run: later than the run's own end, if that was cancelled.
 
     :param helmr_conn_id: Airflow connection of the control plane.
     :param session_id: the session.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class HelmrTokenTrigger(HelmrTrigger):
     """Fire when a token is not pending any more; all tokens of a connection are polled together.
 
-    The event is ``{"schema": 1, "status": "ended" | "timeout" | "error", "token_id": …}``; whoever is resumed by it
+    The event is ``{"schema": 1, "status": "ended" | "timeout" | "error", "token_id": …}``; the resumed task
     reads the token and its data itself. The token is not this task's to cancel, whatever happens to the task.
 
     :param token_id: Id of the token.

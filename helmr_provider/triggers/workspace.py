@@ -22,22 +22,22 @@ Awaited: TypeAlias = Literal["free", "stopped", "running", "state", "exec"]
 
 
 class HelmrExecTrigger(HelmrTrigger):
-    """Fire when a command is over, however it ended; what it writes goes into the task's log meanwhile.
+    """Fire when a command has ended, in any way; until then, its output goes into the task's log.
 
     Outputs are read page by page, from a byte offset on, and never followed: a follower would hold one of the control
     plane's scarce streams. A line that was logged before a triggerer was killed may be logged again.
 
     The event is ``{"schema": 1, "status": "ended" | "timeout" | "error", "workspace_id": …, "exec_id": …,
-    "stdout_cursor": …, "stderr_cursor": …}``; whoever is resumed by it reads the command itself.
+    "stdout_cursor": …, "stderr_cursor": …}``; the resumed task reads the command itself.
 
     :param helmr_conn_id: Airflow connection of the control plane.
     :param workspace_id: the workspace.
     :param exec_id: the command.
-    :param stdout_cursor: byte offset behind what is in the log already.
+    :param stdout_cursor: byte offset behind the output that the log already contains.
     :param stderr_cursor: the same of the other output.
     :param log_output: whether to log what the command writes.
-    :param owner: the try that answers for the command.
-    :param stop_on_kill: whether to stop the workspace when a user ends the deferred task, if this try answers for it.
+    :param owner: the try that owns the command.
+    :param stop_on_kill: whether to stop the workspace when a user ends the deferred task, if this try owns it.
     :param deadline: when to give up, in seconds since the epoch.
     :param version: version of the stored form.
     """
@@ -73,7 +73,7 @@ class HelmrExecTrigger(HelmrTrigger):
 
     @property
     def left_over(self) -> str:
-        """What goes on when :meth:`kill` fails, and how to end it."""
+        """What continues when :meth:`kill` fails, and how to end it."""
         return left_over_exec(self.workspace_id, self.exec_id)
 
     @property
@@ -105,12 +105,12 @@ class HelmrExecTrigger(HelmrTrigger):
                         context.copy().run(self._say, lines)
             return found
 
-        # Equal keys share reads, and somebody else's would log into another task's log.
+        # Equal keys share reads, and another task's would log into another task's log.
         key = WaitKey("exec", f"{self.exec_id} for {uuid4()}")
         await waiter_of(client).until(key, read, lambda found: found.is_terminal, timeout=remaining)
 
     async def kill(self, client: AsyncHelmrClient) -> None:
-        """Stop the workspace, if this try still answers for the command in it.
+        """Stop the workspace, if this try still owns the command in it.
 
         :param client: the triggerer's shared client.
         """
@@ -139,8 +139,8 @@ class HelmrExecTrigger(HelmrTrigger):
 class HelmrWorkspaceTrigger(HelmrTrigger):
     """Fire when a workspace, or a command in it, is as awaited.
 
-    The event is ``{"schema": 1, "status": "ended" | "timeout" | "error", "workspace_id": …}``; whoever is resumed by it
-    looks again.
+    The event is ``{"schema": 1, "status": "ended" | "timeout" | "error", "workspace_id": …}``; the resumed task
+    polls again.
 
     :param helmr_conn_id: Airflow connection of the control plane.
     :param workspace_id: the workspace.
@@ -149,7 +149,8 @@ class HelmrWorkspaceTrigger(HelmrTrigger):
         the command's state is.
     :param states: for ``state`` and ``exec``; an end that rules them out fires, too.
     :param exec_id: for ``exec``.
-    :param materialization_id: for ``stopped``: what is being stopped, in case that somebody starts the workspace again.
+    :param materialization_id: for ``stopped``: the materialization that is being stopped, in case the workspace is
+        started again.
     :param deadline: when to give up, in seconds since the epoch.
     :param version: version of the stored form.
     """
@@ -203,7 +204,7 @@ class HelmrWorkspaceTrigger(HelmrTrigger):
         await waiter_of(client).until(key, looks[self.what], bool, timeout=remaining)
 
     def _is_free_twice(self) -> Callable[[AsyncHelmrClient], Awaitable[bool]]:
-        # A worker that has just been refused would come back at once, be refused again, and so on.
+        # A worker that has just been refused would come back immediately, be refused again, and so on.
         before = [False]
 
         async def look(client: AsyncHelmrClient) -> bool:

@@ -163,7 +163,7 @@ def test_an_answer_given_while_the_control_plane_is_down_is_not_lost(stack: Stac
     stack.control_plane.kill()
     answer(scenario, "Approve")
     poll(
-        lambda: "cannot be told to the control plane" in scenario.log(),
+        lambda: "cannot be sent to the control plane" in scenario.log(),
         seconds=90,
         waiting_for="the task to notice that it cannot complete the token",
     )

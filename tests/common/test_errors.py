@@ -141,7 +141,7 @@ def test_a_cancelled_run_says_by_whom(control_plane: LocalControlPlane, client: 
         every=0.02,
     )
     run = client.runs.retrieve(run_id)
-    assert "was cancelled by somebody else, not by this task: wrong repository." in explain(client, run, url=URL)
+    assert "was cancelled by another client, not by this task: wrong repository." in explain(client, run, url=URL)
     assert "was cancelled because the Airflow task was ended: wrong" in explain(client, run, url=URL, ours=True)
 
 

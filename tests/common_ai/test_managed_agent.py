@@ -120,7 +120,7 @@ def test_a_run_that_somebody_cancels_is_terminal(client: HelmrClient) -> None:
 
     somebody = threading.Thread(target=cancel)
     somebody.start()
-    with pytest.raises(ManagedAgentInvocationError, match="cancelled by somebody else"):
+    with pytest.raises(ManagedAgentInvocationError, match="cancelled by another client"):
         ask("work", vendor_options={"seconds": 3600, "waiting": True})
     somebody.join()
 

@@ -397,7 +397,7 @@ def test_an_answer_in_airflow_is_not_overruled_by_a_default_that_comes_later(
     deferral = overdue(asked(attempt))
     event = people.answer(attempt, "Reject")
     control_plane.stop_listening()
-    with pytest.raises(AirflowException, match="An answer was given in Airflow"):
+    with pytest.raises(AirflowException, match="There is an answer in Airflow"):
         attempt.resume(deferral, event)
     control_plane.listen_again()
 
@@ -422,7 +422,7 @@ def test_a_token_that_somebody_else_cancels_fails_the_task_for_good(client: Helm
     deferral = asked(attempt)
     client.tokens.cancel(attempt.xcoms["token_id"])
     event = fire(deferral)
-    with pytest.raises(AirflowFailException, match="cancelled by somebody else"):
+    with pytest.raises(AirflowFailException, match="cancelled by another client"):
         attempt.resume(deferral, event)
 
 

@@ -22,6 +22,7 @@ from helmr_provider.client import (
     HelmrClient,
     IdempotencyKey,
     InputStream,
+    LogEvent,
     LogSnapshot,
     OutputStream,
     PublicAccessToken,
@@ -29,6 +30,7 @@ from helmr_provider.client import (
     RunCancellation,
     RunCounts,
     RunEvent,
+    RunFailedEvent,
     RunSnapshot,
     Schedule,
     ScheduleHandle,
@@ -98,6 +100,10 @@ async def asynchronous(client: AsyncHelmrClient) -> None:
         assert_type(await client.runs.wait(started.run), RunSnapshot)
         async for event in client.runs.events.subscribe(started.run):
             assert_type(event, RunEvent)
+            if event.type == "log":
+                assert_type(event, LogEvent)
+            elif event.type == "run_failed":
+                assert_type(event, RunFailedEvent)
         async for run in client.runs.wait_many([started.run]):
             assert_type(run, RunSnapshot)
         assert_type(await client.tokens.create(), AsyncTokenHandle)

@@ -18,20 +18,26 @@ if TYPE_CHECKING:
 
 
 async def all_records(
-    transport: AsyncTransport, operation: str, path: Mapping[str, str], *, cursor: str | None, page_size: int | None
+    transport: AsyncTransport,
+    operation: str,
+    path: Mapping[str, str],
+    *,
+    cursor: str | int | None,
+    page_size: int | None,
 ) -> AsyncStream[EventRecord]:
     """Yield all records that are there, in order; each page is read when it is reached.
 
     :param cursor: only what lies behind this record.
     :param page_size: records for each request.
     """
+    place = None if cursor is None else str(cursor)
     while True:
-        value = await transport.call(operation, path=path, query={"cursor": cursor, "limit": page_size})
+        value = await transport.call(operation, path=path, query={"cursor": place, "limit": page_size})
         page = read(EventPage, value, operation)
         for item in page.events:
             if (record := record_from_page(item)) is not None:
                 yield record
         # A server that hands out the same page again would otherwise be read for ever.
-        if page.next_cursor is None or not is_behind(page.next_cursor, cursor):
+        if page.next_cursor is None or not is_behind(page.next_cursor, place):
             return
-        cursor = page.next_cursor
+        place = page.next_cursor

@@ -54,7 +54,7 @@ class AsyncDeployments:
         return found
 
     async def events(
-        self, deployment: str | Deployment, *, cursor: str | None = None, page_size: int | None = None
+        self, deployment: str | Deployment, *, cursor: str | int | None = None, page_size: int | None = None
     ) -> builtins.list[EventRecord]:
         """Read all events of a deployment that are there, in order (getDeploymentEvents).
 

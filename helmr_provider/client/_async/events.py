@@ -55,10 +55,9 @@ class AsyncRunEvents:
         :param page_size: records for each request, 1 to 200.
         """
         path = {"run_id": run if isinstance(run, str) else run.id}
-        place = None if cursor is None else str(cursor)
-        return all_records(self._transport, "getRunEvents", path, cursor=place, page_size=page_size)
+        return all_records(self._transport, "getRunEvents", path, cursor=cursor, page_size=page_size)
 
-    async def subscribe(self, run: str | RunHandle, *, cursor: str | None = None) -> AsyncStream[RunEvent]:
+    async def subscribe(self, run: str | RunHandle, *, cursor: str | int | None = None) -> AsyncStream[RunEvent]:
         """Follow a run to its end and yield each event once and in order, over all its attempts.
 
         Nothing is requested before the iteration begins. Use ``contextlib.aclosing`` around the iterator if you may
@@ -73,7 +72,9 @@ class AsyncRunEvents:
             async for record in records:
                 yield event_from_record(record)
 
-    async def follow_records(self, run: str | RunHandle, *, cursor: str | None = None) -> AsyncStream[EventRecord]:
+    async def follow_records(
+        self, run: str | RunHandle, *, cursor: str | int | None = None
+    ) -> AsyncStream[EventRecord]:
         """Follow a run to its end and yield each raw record once and in order, over all its attempts.
 
         :param run: run id, or a handle or snapshot.

@@ -40,7 +40,7 @@ class AsyncRunLogs:
         value = await self._transport.call("getRunLogs", path={"run_id": run_id})
         return read(LogSnapshot, value, "getRunLogs")
 
-    async def follow(self, run: str | RunHandle, *, cursor: str | None = None) -> AsyncStream[LogChunk]:
+    async def follow(self, run: str | RunHandle, *, cursor: str | int | None = None) -> AsyncStream[LogChunk]:
         """Follow both streams until the run is over and everything was sent; each chunk once and in order.
 
         Use :class:`~helmr_provider.client.models.logs.LogDecoder` for text, and ``contextlib.aclosing`` around the
@@ -70,11 +70,10 @@ class AsyncRunLogs:
                 pause = place.tolerate(error)
             await async_sleep(pause)
 
-    async def stream(self, run: str | RunHandle, *, cursor: str | None = None) -> AsyncStream[LogChunk]:
+    async def stream(self, run: str | RunHandle, *, cursor: str | int | None = None) -> AsyncStream[LogChunk]:
         """Open one log stream (getRunLogs), for callers with a rhythm of their own: it repeats and counts nothing.
 
-        Whatever lies behind the cursor comes at once, then what is written meanwhile, until the run is over or the
-        server has had enough.
+        It yields all output behind the cursor, then new output, until the run is over or the server ends the stream.
 
         :param run: run id, or a handle or snapshot.
         :param cursor: only what lies behind this chunk, or behind a snapshot with this cursor.

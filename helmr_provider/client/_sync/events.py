@@ -56,10 +56,9 @@ class RunEvents:
         :param page_size: records for each request, 1 to 200.
         """
         path = {"run_id": run if isinstance(run, str) else run.id}
-        place = None if cursor is None else str(cursor)
-        return all_records(self._transport, "getRunEvents", path, cursor=place, page_size=page_size)
+        return all_records(self._transport, "getRunEvents", path, cursor=cursor, page_size=page_size)
 
-    def subscribe(self, run: str | RunHandle, *, cursor: str | None = None) -> Stream[RunEvent]:
+    def subscribe(self, run: str | RunHandle, *, cursor: str | int | None = None) -> Stream[RunEvent]:
         """Follow a run to its end and yield each event once and in order, over all its attempts.
 
         Nothing is requested before the iteration begins. Use ``contextlib.closing`` around the iterator if you may
@@ -74,7 +73,7 @@ class RunEvents:
             for record in records:
                 yield event_from_record(record)
 
-    def follow_records(self, run: str | RunHandle, *, cursor: str | None = None) -> Stream[EventRecord]:
+    def follow_records(self, run: str | RunHandle, *, cursor: str | int | None = None) -> Stream[EventRecord]:
         """Follow a run to its end and yield each raw record once and in order, over all its attempts.
 
         :param run: run id, or a handle or snapshot.

@@ -41,7 +41,7 @@ class RunLogs:
         value = self._transport.call("getRunLogs", path={"run_id": run_id})
         return read(LogSnapshot, value, "getRunLogs")
 
-    def follow(self, run: str | RunHandle, *, cursor: str | None = None) -> Stream[LogChunk]:
+    def follow(self, run: str | RunHandle, *, cursor: str | int | None = None) -> Stream[LogChunk]:
         """Follow both streams until the run is over and everything was sent; each chunk once and in order.
 
         Use :class:`~helmr_provider.client.models.logs.LogDecoder` for text, and ``contextlib.closing`` around the
@@ -71,11 +71,10 @@ class RunLogs:
                 pause = place.tolerate(error)
             sleep(pause)
 
-    def stream(self, run: str | RunHandle, *, cursor: str | None = None) -> Stream[LogChunk]:
+    def stream(self, run: str | RunHandle, *, cursor: str | int | None = None) -> Stream[LogChunk]:
         """Open one log stream (getRunLogs), for callers with a rhythm of their own: it repeats and counts nothing.
 
-        Whatever lies behind the cursor comes at once, then what is written meanwhile, until the run is over or the
-        server has had enough.
+        It yields all output behind the cursor, then new output, until the run is over or the server ends the stream.
 
         :param run: run id, or a handle or snapshot.
         :param cursor: only what lies behind this chunk, or behind a snapshot with this cursor.

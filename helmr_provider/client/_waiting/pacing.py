@@ -38,7 +38,7 @@ class PollInterval:
         return interval * (0.8 + 0.4 * self._random())
 
 
-class Backoff:
+class FailureDelay:
     """Delays after consecutive failures: doubling, jittered, bounded.
 
     :param first: seconds after the first failure.
@@ -74,7 +74,7 @@ class CircuitBreaker:
     """Seconds within which the end of an outage is noticed, for the price of one request each."""
 
     def __init__(self, random: Random) -> None:
-        self._backoff = Backoff(0.5, self.LONGEST, random)
+        self._backoff = FailureDelay(0.5, self.LONGEST, random)
         self._failed_at = float("-inf")
         self.opens_at = float("-inf")
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from helmr_provider.client._waiting.actions import WaitKey
-    from helmr_provider.client._waiting.pacing import Backoff, PollBudget, PollInterval
+    from helmr_provider.client._waiting.pacing import FailureDelay, PollBudget, PollInterval
 
 NEVER = float("-inf")
 IDLE = float("inf")
@@ -55,7 +55,7 @@ class Wait:
 
     key: WaitKey
     interval: PollInterval
-    backoff: Backoff
+    backoff: FailureDelay
     since: float
     created: float | None = None
     status: str = ""

@@ -21,7 +21,7 @@ from helmr_provider.client._waiting.actions import (
     WaitKey,
     kind_of,
 )
-from helmr_provider.client._waiting.pacing import Backoff, PollInterval
+from helmr_provider.client._waiting.pacing import FailureDelay, PollInterval
 from helmr_provider.client._waiting.poll_queue import CONFIRM, FIRST, IDLE, NEVER, Wait
 from helmr_provider.client._waiting.run_poller import LIVE
 
@@ -99,7 +99,7 @@ class Scheduler:
         :param interval: seconds between two single polls if the rate allows; None for one second growing to five.
         """
         pace = PollInterval(interval or 1.0, interval or 5.0, 1.5, self._random)
-        wait = Wait(key, pace, Backoff(1.0, 10.0, self._random), since=now)
+        wait = Wait(key, pace, FailureDelay(1.0, 10.0, self._random), since=now)
         self._waits[key] = wait
         if key.kind in self._of_kind:
             self._of_kind[key.kind][key.id] = wait

@@ -12,7 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._waiting.actions import Follow, StopFollow
-from helmr_provider.client._waiting.pacing import Backoff, RateLimiter
+from helmr_provider.client._waiting.pacing import FailureDelay, RateLimiter
 from helmr_provider.client._wire.resume import is_behind
 from helmr_provider.client.models.events import TERMINAL_KINDS
 
@@ -114,7 +114,7 @@ class ClockSkew:
 class _Run:
     id: str
     since: float
-    backoff: Backoff
+    backoff: FailureDelay
     status: str = ""
     seen_at: float = _NEVER
     cursor: str | None = None
@@ -191,7 +191,7 @@ class StreamAllocator:
 
     def add(self, run_id: str, now: float) -> None:
         """Make a run a candidate once a snapshot has shown it alive."""
-        self._runs[run_id] = _Run(run_id, now, Backoff(1.0, 60.0, self._random))
+        self._runs[run_id] = _Run(run_id, now, FailureDelay(1.0, 60.0, self._random))
 
     def remove(self, run_id: str) -> None:
         """Forget a run. Its stream, if it has one, counts until it is reported as ended."""

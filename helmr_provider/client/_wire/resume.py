@@ -42,8 +42,8 @@ class Followed:
     :param backoff: pauses after failures, and after streams that brought nothing.
     """
 
-    def __init__(self, cursor: str | None, backoff: Backoff) -> None:
-        self.cursor = cursor
+    def __init__(self, cursor: str | int | None, backoff: Backoff) -> None:
+        self.cursor = None if cursor is None else str(cursor)
         self._backoff = backoff
         self._failures = 0
         self._broken: str | None = None
@@ -93,7 +93,7 @@ class Followed:
 class FollowedRun(Followed):
     """Where a follower of a run's records stands."""
 
-    def __init__(self, cursor: str | None, backoff: Backoff) -> None:
+    def __init__(self, cursor: str | int | None, backoff: Backoff) -> None:
         super().__init__(cursor, backoff)
         self._looks = 0
         self._reads_as_over = False

@@ -38,7 +38,7 @@ class ApiRequest:
     :param core: the control plane's state.
     :param starter: starts sessions.
     :param scope: the ASGI scope.
-    :param params: what the path's placeholders stand for.
+    :param params: values of the path's placeholders.
     :param caller: the caller; on public routes a caller without environment and scopes.
     :param note_body: tells the journal the parsed body.
     """

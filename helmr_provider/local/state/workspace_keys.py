@@ -44,7 +44,7 @@ def bind(
 ) -> None:
     """Note what a key is used for.
 
-    :param response: the answer to repeat, JSON text, where a repeat does not look at the resource.
+    :param response: the answer to repeat, JSON text, where a repeat does not read the resource.
     """
     core.db.execute(
         "INSERT OR REPLACE INTO workspace_keys VALUES (?, ?, ?, ?, ?, ?, ?)",

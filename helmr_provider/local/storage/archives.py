@@ -1,4 +1,4 @@
-"""Workspace versions as tar archives: packing a directory, unpacking it, looking into it."""
+"""Workspace versions as tar archives: packing a directory, unpacking it, listing it."""
 
 from __future__ import annotations
 

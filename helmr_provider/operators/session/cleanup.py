@@ -169,7 +169,7 @@ class _Cleanup:
                 return full
 
     def _try(self, session: SessionSnapshot, latest: datetime) -> None:
-        """Close a session if it is ours and old enough; what goes wrong concerns only this one."""
+        """Close a session if it is ours and old enough; an error concerns only this one."""
         try:
             self._close_if_old(session, latest)
         except (HelmrAuthError, HelmrPermissionError):

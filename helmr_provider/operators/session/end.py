@@ -84,7 +84,7 @@ class HelmrCancelRunOperator(HelmrWaitingOperator):
         return {"run_id": run.id, "session_id": run.session_id, "status": run.status}
 
     def poll(self, context: Context, ids: dict[str, Any]) -> PokeReturnValue:
-        """Look whether the worker has let go.
+        """Poll whether the worker has released the run.
 
         :param context: of the task instance.
         :param ids: as returned by :meth:`submit`.
@@ -117,7 +117,7 @@ class HelmrCancelRunOperator(HelmrWaitingOperator):
 class HelmrCloseSessionOperator(HelmrWaitingOperator):
     """Close a session, so that it takes no more input. A session that has ended already stays as it is.
 
-    A session is closed only while it is idle: no run lives, and no input is pending.
+    A session is closed only while it is idle: no run is active, and no input is pending.
 
     Needs the scopes ``runs:manage`` and ``runs:read`` (operations closeSession, getSession).
 

@@ -28,7 +28,7 @@ from helmr_provider._sessions.ownership import (
     close_after_result,
     find_own,
 )
-from helmr_provider._sessions.start_request import START_OPTIONS, Payload, StartOptions
+from helmr_provider._sessions.start_request import START_OPTIONS, Payload, UnnamedStart
 from helmr_provider.client.errors import HelmrTimeoutError
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, store_links
 from helmr_provider.operators._base import HelmrWaitingOperator
@@ -397,10 +397,10 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
             )
         )
 
-    def _options(self) -> StartOptions:
+    def _options(self) -> UnnamedStart:
         """Return what to start with; whatever would be refused is refused here."""
         try:
-            return StartOptions(queue=self.helmr_queue, **{name: getattr(self, name) for name in START_OPTIONS})
+            return UnnamedStart(queue=self.helmr_queue, **{name: getattr(self, name) for name in START_OPTIONS})
         except (TypeError, ValueError) as error:
             raise AirflowFailException(f"Helmr task '{self.task}' was not started: {error}") from None
 

@@ -149,7 +149,7 @@ class HelmrExecOperator(HelmrWaitingOperator):
         return f"command {_shown(self._argv)} in Helmr workspace {self.workspace_id}"
 
     def submit(self, context: Context) -> dict[str, Any]:
-        """Start the command, or adopt what an earlier try has started; neither, while somebody else writes.
+        """Start the command, or adopt what an earlier try has started; neither, while another client writes.
 
         :param context: of the task instance.
         :raises AirflowFailException: it cannot be started at all.
@@ -363,11 +363,11 @@ class HelmrExecOperator(HelmrWaitingOperator):
         try:
             ours = hold(self.hook.client, workspace_id, stamp, self.hook.settings.session_prefix)
         except HelmrPermissionError as error:
-            self.log.warning("The command will go on if this task is killed: %s", error)
+            self.log.warning("The command will continue if this task is killed: %s", error)
             return
         if not ours:
             self.log.info(
-                "No task of this DAG run has created workspace %s: if this task is killed, the command goes on.",
+                "No task of this DAG run has created workspace %s: if this task is killed, the command continues.",
                 workspace_id,
             )
 
@@ -445,7 +445,7 @@ class HelmrExecOperator(HelmrWaitingOperator):
         return (AirflowFailException if by_somebody else AirflowException)("\n".join(lines))
 
     def _stop(self) -> bool:
-        """Stop the workspace if that is wanted and ours to do; either way there is nothing left to answer for."""
+        """Stop the workspace if that is wanted and ours to do; either way this try owns it no longer."""
         exec_id, self.exec_id = self.exec_id, None
         if exec_id is None or self._owner is None or not self.stop_on_kill:
             return False
@@ -485,7 +485,7 @@ def _ending(found: Exec, *, ours: bool) -> str:
         case "terminated" if ours:
             said = "was ended with its workspace, because the Airflow task was ended"
         case "terminated":
-            said = "was ended with its workspace, which somebody else has stopped"
+            said = "was ended with its workspace, which another client has stopped"
         case state:
             said = f"ended as {state!r}"
     return f"{said} ({error['code']})" if error.get("code") else said

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from helmr_provider.client.models.workspaces import Workspace
     from helmr_provider.triggers.workspace import HelmrWorkspaceTrigger
 
-# Somebody else who creates under the same name at the same time is found by the next look-up.
+# Another client that creates under the same name at the same time is found by the next look-up.
 _ROUNDS: Final = 5
 
 
@@ -154,7 +154,7 @@ class HelmrCreateWorkspaceOperator(HelmrOperator):
         return next((each for each in found if each.state == "active"), next(iter(found), None))
 
     def _create(self, external_id: str, stamp: OwnershipMetadata, key: str) -> Workspace | None:
-        """Create it; ``None`` if somebody was faster."""
+        """Create it; ``None`` if another client was faster."""
         try:
             workspace = self.hook.client.workspaces.create(
                 self.sandbox_id,

@@ -51,7 +51,7 @@ class HelmrEventTrigger(BaseEventTrigger):
 
     @property
     def source(self) -> tuple[str, ...]:
-        """What is read, without what is picked of it: triggers with the same one share the reading."""
+        """The feed to read, without the filter: triggers with the same feed share the reading."""
         raise NotImplementedError
 
     def feed(self) -> Feed:
@@ -188,7 +188,7 @@ class HelmrSessionOutputEventTrigger(HelmrEventTrigger):
 
     @property
     def source(self) -> tuple[str, ...]:
-        """What is read, without what is picked of it."""
+        """The feed to read, without the filter."""
         return (self.session_id or "", self.external_id or "", self.stream)
 
     @property
@@ -210,7 +210,7 @@ class HelmrSessionOutputEventTrigger(HelmrEventTrigger):
 
 
 class HelmrRunEndedEventTrigger(HelmrEventTrigger):
-    """Fire for every run of a task that has ended, whoever has started it.
+    """Fire for every run of a task that has ended, by whatever client it was started.
 
     The event's payload is ``{"schema": 1, "kind": "run_ended", "event_id": id of the run, "run_id": …, "session_id": …,
     "task_id": …, "status": …}``.
@@ -218,7 +218,7 @@ class HelmrRunEndedEventTrigger(HelmrEventTrigger):
     There is no feed of ended runs. The runs of the environment are counted every few seconds, and looked for when a
     count has grown; all triggers on one connection share that, whatever their task. On Airflow 3.3.2 and later each run
     fires at least once, also when it ended while no triggerer ran, unless more than 200 younger runs have ended in the
-    same way meanwhile: a list shows no more. Before that, a restarted triggerer begins at ``start`` again.
+    same way in between: a list shows no more. Before that, a restarted triggerer begins at ``start`` again.
 
     Needs the scope ``runs:read`` (operations countRuns, listRuns and getRun).
 

@@ -1,7 +1,7 @@
 """Which runs have ended, found out with as few and as short lists as can be (contract/capacity.md). Pure.
 
 There is no feed of ended runs, and a list of them shows only those that were created last. So runs are remembered from
-the list of live ones, and whoever leaves it has ended; what began and ended between two looks was created last, and
+the list of live ones, and a run that leaves it has ended; what began and ended between two polls was created last, and
 stands at the head of the lists.
 """
 
@@ -51,7 +51,7 @@ class Look:
 
 
 class EndedRuns:
-    """What was seen of the runs of an environment, and what has to be looked at next."""
+    """The runs seen in an environment, and which to read next."""
 
     def __init__(self) -> None:
         self._last = Look({}, {}, {}, {}, {}, {}, sees_all=False)

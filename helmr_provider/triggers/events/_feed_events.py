@@ -1,4 +1,4 @@
-"""What happened in Helmr, in order, and how far somebody has come with it. Pure."""
+"""Events of a feed in order, and the position of a reader in them. Pure."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class FeedEvent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How far somebody has come.
+    """The position of a reader in a feed.
 
-    What is late is not missed: anything at most ``slack`` behind the newest is new as well, unless it is remembered.
+    Late events are not missed: anything at most ``slack`` behind the newest is new as well, unless it is remembered.
 
     :param order: of the newest that is behind.
     :param slack: how much later than a newer one something may become visible.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from helmr_provider.client import AsyncHelmrClient
     from helmr_provider.client.models.runs import RunSnapshot
 
-# An event trigger never ends, so what cannot be read now is tried again at leisure: somebody may mend it.
+# An event trigger never ends, so what cannot be read now is tried again later: the cause may be removed.
 PATIENCE = 30.0
 _PAGE: Final = 100
 _LARGEST_PAGE: Final = 500
@@ -54,7 +54,7 @@ class Feed(ABC):
 
     @abstractmethod
     async def look(self, client: AsyncHelmrClient, cursor: Cursor) -> list[FeedEvent]:
-        """Look once; return what is new, oldest first.
+        """Poll once; return what is new, oldest first.
 
         :param client: repeats nothing.
         :param cursor: what is behind.
@@ -190,7 +190,7 @@ async def first_cursor(feed: Feed, helmr_conn_id: str, start: str, *, log: Any) 
     :param feed: what will be followed.
     :param helmr_conn_id: Airflow connection of the control plane.
     :param start: ``latest`` or ``earliest``.
-    :param log: told what keeps it from being found out.
+    :param log: gets the errors that prevent it.
     """
     if start == "earliest":
         return Cursor(slack=feed.slack)
@@ -207,7 +207,7 @@ async def feed_events(
     :param feed: where it comes from; a new one for each call.
     :param helmr_conn_id: Airflow connection of the control plane.
     :param cursor: what is behind.
-    :param log: told what keeps it from being read.
+    :param log: gets the errors of reading.
     :param until: ends the iteration, within seconds after it has become true.
     """
 
@@ -224,7 +224,7 @@ async def feed_events(
 
 @asynccontextmanager
 async def _patience(feed: Feed, helmr_conn_id: str, log: Any) -> AsyncIterator[None]:
-    """Wait after what no repeat mends, and let the caller go on: the waiter has repeated all else."""
+    """Wait after an error that the waiter does not repeat, then return to the caller."""
     from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
     try:

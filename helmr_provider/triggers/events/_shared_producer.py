@@ -26,12 +26,12 @@ _MOST_UNDER_WAY: Final = 200
 
 
 class HelmrFeedProducer(SharedStreamProducer):
-    """Reads a feed for all its subscribers, and moves their cursors when Airflow has stored what they were told.
+    """Reads a feed for all its subscribers, and moves their cursors when Airflow has stored their events.
 
-    :param feed: makes what is read.
+    :param feed: makes the feed to read.
     :param helmr_conn_id: Airflow connection of the control plane.
     :param shared: the subscribers.
-    :param log: told what keeps it from being read.
+    :param log: gets the errors of reading.
     """
 
     def __init__(self, feed: Callable[[], Feed], *, helmr_conn_id: str, shared: Subscriptions, log: Any) -> None:
@@ -42,7 +42,7 @@ class HelmrFeedProducer(SharedStreamProducer):
         self._under_way = 0
         self._has_room = asyncio.Event()
         self._stream: Any = None
-        # Airflow fails a trigger whose queue is full, whoever filled it.
+        # Airflow fails a trigger whose queue is full, for whatever reason.
         size = conf.getint("triggerer", "shared_stream_subscriber_queue_size", fallback=_MOST_UNDER_WAY)
         self._most = max(1, min(_MOST_UNDER_WAY, size))
 
@@ -91,7 +91,7 @@ class HelmrFeedProducer(SharedStreamProducer):
         try:
             await self._shared.stored(done)
         except Exception:  # noqa: BLE001 - whatever Airflow raises
-            # What is not noted is told again after a restart, no more; ending the stream would help nobody.
+            # An event without a stored cursor is only repeated after a restart; ending the stream would not help.
             self._log.warning("Could not note how far the events have come", exc_info=True)
 
     async def aclose(self) -> None:

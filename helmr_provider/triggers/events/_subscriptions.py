@@ -1,4 +1,4 @@
-"""Who listens to a shared feed in this triggerer, and how far Airflow has stored what each was told.
+"""Subscribers of a shared feed in this triggerer, and up to where Airflow has stored the events of each.
 
 Airflow's shared stream (3.3) reads once for all triggers with the same key, and says when the events made of what was
 read are in its database. Only then does a cursor move, in the state store of the asset that the trigger watches: what
@@ -47,7 +47,7 @@ class Bookmark:
         self._accessors: Final = [accessor for accessor in each if hasattr(accessor, "aset")]
 
     async def read(self, slack: float) -> Cursor | None:
-        """Return the cursor, the hindmost if assets differ; ``None`` if none has one.
+        """Return the cursor, the oldest if assets differ; ``None`` if none has one.
 
         :param slack: of the cursor.
         """
@@ -89,9 +89,9 @@ class Subscriber:
 
     @contextmanager
     def telling(self, feed_event: FeedEvent) -> Iterator[None]:
-        """Hand an event on; it counts as told only when Airflow asks for the next.
+        """Deliver an event; it counts as delivered only when Airflow asks for the next.
 
-        A trigger that is cancelled while Airflow has its event in hand looks like one that has nothing to tell.
+        A trigger that is cancelled while Airflow has its event in hand is indistinguishable from one without an event.
 
         :param feed_event: what the event is made of.
         """
@@ -120,8 +120,8 @@ class Subscriber:
 class Subscriptions:
     """All that share one feed.
 
-    What is read belongs to an *edition*. A new one, read again from where the hindmost subscriber stands, begins when
-    one comes or goes, or when Airflow could not store something; what is left of the old one counts for nobody.
+    What is read belongs to an *edition*. A new one, read again from the oldest subscriber's cursor, begins when
+    one comes or goes, or when Airflow could not store something; the rest of the old one is discarded.
     """
 
     def __init__(self) -> None:
@@ -164,8 +164,8 @@ class Subscriptions:
             for subscriber in list(self._subscribers):
                 await subscriber.is_ready.wait()
             if not self.is_over(edition):
-                hindmost = min((each.stored for each in self._subscribers), key=lambda each: each.order)
-                return edition, Cursor(hindmost.order, hindmost.slack)
+                oldest = min((each.stored for each in self._subscribers), key=lambda each: each.order)
+                return edition, Cursor(oldest.order, oldest.slack)
 
     async def stored(self, read: Iterable[tuple[int, FeedEvent]]) -> None:
         """Move the cursors: Airflow has stored the events made of these.
@@ -192,7 +192,7 @@ class Subscriptions:
             self.edition += 1
 
 
-# Per event loop. Never removed: a group that is about to stop may still read for those that come again.
+# Per event loop. Never removed: a group that stops next may still read for those that come again.
 _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Subscriptions]] = WeakKeyDictionary()
 
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helmr_provider.client._waiting.pacing import (
-    Backoff,
     CircuitBreaker,
     ConcurrencyLimit,
+    FailureDelay,
     PollBudget,
     PollInterval,
     RateLimiter,
@@ -36,7 +36,7 @@ def test_an_interval_starts_again_after_something_happened() -> None:
 
 @given(failures=st.integers(0, 5000), chance=chances)
 def test_a_delay_is_between_half_and_all_of_a_bound_that_doubles(failures: int, chance: float) -> None:
-    backoff = Backoff(0.5, 10.0, lambda: chance)
+    backoff = FailureDelay(0.5, 10.0, lambda: chance)
     backoff.failures = failures
     bound = min(10.0, 0.5 * 2.0 ** min(failures, 10))
     assert 0.5 * bound <= backoff.next() <= bound

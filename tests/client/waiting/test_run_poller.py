@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from helmr_provider.client._waiting.actions import RUN, CountRuns, ListedRun, ListRuns, WaitKey
-from helmr_provider.client._waiting.pacing import Backoff, PollInterval
+from helmr_provider.client._waiting.pacing import FailureDelay, PollInterval
 from helmr_provider.client._waiting.poll_queue import NEVER, Wait
 from helmr_provider.client._waiting.run_poller import LIVE, PARTS, RunPoller
 
@@ -19,7 +19,7 @@ ALL, SUCCEEDED = ListRuns("all"), ListRuns("succeeded")
 
 def wait(run_id: str, *, since: float = 0.0, created: float | None = None, status: str = "running") -> Wait:
     pace = PollInterval(1.0, 5.0, 1.5, lambda: 0.5)
-    made = Wait(WaitKey(RUN, run_id), pace, Backoff(1.0, 10.0, lambda: 0.5), since=since)
+    made = Wait(WaitKey(RUN, run_id), pace, FailureDelay(1.0, 10.0, lambda: 0.5), since=since)
     made.created, made.status = created, status
     return made
 

@@ -228,7 +228,7 @@ def test_a_session_that_is_cancelled_meanwhile_fails_the_task(client: HelmrClien
     attempt = a_turn(started.session.id, wait_for="run", deferrable=True).start()
     deferral = deferred(attempt.execute())
     client.sessions.open(started.session.id).cancel(reason="enough")
-    with pytest.raises(AirflowFailException, match=r"was cancelled by somebody else.*enough"):
+    with pytest.raises(AirflowFailException, match=r"was cancelled by another client.*enough"):
         attempt.resume(deferral, fire(deferral))
 
 

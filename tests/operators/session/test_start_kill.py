@@ -190,7 +190,7 @@ def test_a_worker_that_is_stopped_leaves_alone_what_another_try_has_adopted(
         zombie.operator.on_kill()
         assert status(client, zombie) in LIVE_STATUSES
         client.runs.cancel(zombie.xcoms["run_id"])
-        with pytest.raises(AirflowFailException, match="by somebody else"):
+        with pytest.raises(AirflowFailException, match="by another client"):
             result.result(timeout=30)
 
 

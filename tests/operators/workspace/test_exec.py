@@ -190,7 +190,7 @@ def test_a_workspace_that_somebody_has_stopped_fails_for_good(client: HelmrClien
     deferral = deferred(attempt.execute())
     until_state(client, workspace, "running")
     client.workspaces.stop(workspace)
-    with pytest.raises(AirflowFailException, match="which somebody else has stopped"):
+    with pytest.raises(AirflowFailException, match="which another client has stopped"):
         attempt.resume(deferral, fire(deferral))
 
 

@@ -197,7 +197,7 @@ def test_a_key_that_may_not_stop_runs_commands_all_the_same(
     scopes = ["workspace-exec:create", "workspace-exec:read", "workspace-exec:manage"]
     connect("narrow", host=control_plane.url, password=control_plane.create_key(scopes))
     assert an_exec(workspace, ["true"], helmr_conn_id="narrow").start().finish() == 0
-    assert "will go on if this task is killed" in task_log()
+    assert "will continue if this task is killed" in task_log()
 
 
 def test_a_control_plane_that_is_down_does_not_stop_a_worker_from_stopping(
