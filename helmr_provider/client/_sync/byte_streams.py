@@ -60,7 +60,7 @@ class ByteStream:
         :param limit: most chunks that the server reads together.
         :raises WorkspaceStreamTerminalError: the command or terminal is lost or has failed; what it had written was
             yielded before.
-        :raises WorkspaceStreamError: the server cannot continue, for example because the cursor lies before what is kept.
+        :raises WorkspaceStreamError: the server cannot continue, for example because the cursor is too old.
         :raises HelmrGoneError: the cursor lies before what is kept.
         :raises HelmrProtocolError: a frame is broken. Bytes are not skipped.
         """
