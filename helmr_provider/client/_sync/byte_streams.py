@@ -57,10 +57,10 @@ class ByteStream:
 
         :param from_cursor: only what lies behind this offset. The first chunk can begin before it:
             :meth:`~helmr_provider.client.models.execs.StreamChunk.content_from` cuts it.
-        :param limit: chunks that the server reads at once.
+        :param limit: most chunks that the server reads together.
         :raises WorkspaceStreamTerminalError: the command or terminal is lost or has failed; what it had written was
             yielded before.
-        :raises WorkspaceStreamError: the server cannot go on, for example because the cursor lies before what is kept.
+        :raises WorkspaceStreamError: the server cannot continue, for example because the cursor is too old.
         :raises HelmrGoneError: the cursor lies before what is kept.
         :raises HelmrProtocolError: a frame is broken. Bytes are not skipped.
         """

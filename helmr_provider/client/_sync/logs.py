@@ -79,7 +79,7 @@ class RunLogs:
         :param run: run id, or a handle or snapshot.
         :param cursor: only what lies behind this chunk, or behind a snapshot with this cursor.
         :raises HelmrConnectionError: the stream broke off, or was silent for longer than the client allows.
-        :raises HelmrProtocolError: a chunk is broken; its ``cursor`` is where to go on.
+        :raises HelmrProtocolError: a chunk is broken; its ``cursor`` is where to continue.
         :raises HelmrNotFoundError: no such run in this environment.
         """
         run_id = run if isinstance(run, str) else run.id

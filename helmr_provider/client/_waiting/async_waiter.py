@@ -329,7 +329,7 @@ class AsyncWaiter:
     def _recover(self, error: Exception) -> float:
         """Schedule all waits anew after a mistake in this package; end them if it is made again and again.
 
-        :returns: when to go on.
+        :returns: when to continue.
         """
         now = asyncio.get_running_loop().time()
         self._breakdowns += 1

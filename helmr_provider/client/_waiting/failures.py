@@ -53,7 +53,7 @@ def is_of_one(error: BaseException) -> bool:
 
 
 def seconds_since_epoch(moment: datetime | None) -> float | None:
-    """Return a moment as seconds since the epoch; None if there is none, or it cannot be told (the year 1)."""
+    """Return a moment as seconds since the epoch; None if there is none, or it has no such value (the year 1)."""
     if moment is None:
         return None
     try:

@@ -26,7 +26,7 @@ class WaitStats:
 
     :param waits: things waited for at this moment.
     :param open_streams: event streams held at this moment.
-    :param most_streams: most event streams ever held at once.
+    :param most_streams: most event streams ever held at the same time.
     :param requests: requests sent, by what they were for.
     """
 

@@ -1,6 +1,6 @@
 """Following one run's records to its end, whatever drops: what to do next. No I/O (contract/behaviour.md §7.3 and 9).
 
-A record that reads as the end only means "look at the run now": a retried run writes ``run.failed`` and goes on, and
+A record that reads as the end only means "look at the run now": a retried run writes ``run.failed`` and continues, and
 the server closes a live stream there. A stream is never opened behind a run's last record, because it would not end.
 """
 
@@ -118,7 +118,7 @@ class FollowedRun(Followed):
     def is_over(self, run: RunSnapshot) -> bool:
         """Whether nothing follows the records that were there after this snapshot.
 
-        A cancelled run whose worker has not let go yet still writes ``run.cancelled``.
+        A cancelled run whose worker has not stopped yet still writes ``run.cancelled``.
         """
         return run.is_terminal and not self._cancel_requested
 
@@ -126,7 +126,7 @@ class FollowedRun(Followed):
         """Return the pause before the next stream, after one that the server ended.
 
         :param run: the snapshot from before that stream. If it was over by then, nothing more is waited for: a worker
-            that is lost may never let go.
+            that is lost may never stop it.
         """
         if run.is_terminal:
             self._cancel_requested = False

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class NotGiven:
-    """Stands for an argument that was left out where None is a value."""
+    """Marks an argument that was left out where None is a value."""
 
     def __repr__(self) -> str:
         return "NOT_GIVEN"

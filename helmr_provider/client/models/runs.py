@@ -119,7 +119,7 @@ class RunSnapshot(RunHandle):
 
     @property
     def is_cancelled(self) -> bool:
-        """Somebody cancelled it."""
+        """It was cancelled."""
         return self.status == "cancelled"
 
     @property
