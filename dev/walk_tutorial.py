@@ -14,9 +14,11 @@ in comments of the pages that only this program reads:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -116,6 +118,7 @@ class Walk:
             "PIP_FIND_LINKS": f"{wheels} {kept.get('PIP_FIND_LINKS', '')}".strip(),
             "PIP_QUIET": "1",
             # Other programs of this machine may have the default ports.
+            "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(api),
             "AIRFLOW__API__BASE_URL": f"http://localhost:{api}",
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_log),
@@ -216,6 +219,10 @@ class Walk:
 
     def clean_up(self) -> None:
         """Leave nothing running."""
+        for each in self.terminals.values():
+            # Airflow's workers overwrite their environment with their title, and are then not found by the mark.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(each.shell.pid, signal.SIGKILL)
         kill_marked(self.mark)
         for each in self.terminals.values():
             each.shell.wait()
