@@ -188,6 +188,7 @@ class DeferrableWait(BaseOperator):
         *,
         begun: dict[str, Any] | None = None,
         deadline: float | None = None,
+        try_number: int | None = None,
     ) -> Any:
         """Resume after the trigger's event. The state comes from the control plane, not from the event.
 
@@ -195,7 +196,9 @@ class DeferrableWait(BaseOperator):
         :param event: of the trigger; it can be a stale one.
         :param begun: the ids as of the deferral. ``dag.test()`` hands over nothing but the event.
         :param deadline: as of the deferral, in seconds since the epoch.
+        :param try_number: of the try that was deferred; :meth:`resume_execution` reads it.
         """
+        del try_number
         with closing(self.hook):
             self._enter(context)
             event = dict(event or {})
@@ -214,6 +217,10 @@ class DeferrableWait(BaseOperator):
         :param next_kwargs: its arguments.
         :param context: of the task instance.
         """
+        deferred_in = (next_kwargs or {}).get("try_number")
+        if deferred_in not in {None, context["ti"].try_number}:
+            # The task was cleared while it resumed. Airflow keeps the deferral, and would resume the next try with it.
+            return self.execute(context)
         if next_method == TRIGGER_FAILED:
             with closing(self.hook):
                 self._enter(context)
@@ -347,6 +354,7 @@ class DeferrableWait(BaseOperator):
             if attempt.kill_reason is not None:
                 self._check_killed()
             attempt.is_handed_over = True
+            kwargs["try_number"] = attempt.ti.try_number
         self.defer(trigger=trigger, method_name="execute_complete", kwargs=kwargs, timeout=limit)
 
     def _deadline(self, context: Context) -> float | None:

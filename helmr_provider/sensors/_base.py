@@ -106,6 +106,7 @@ class HelmrSensor(DeferrableWait, BaseSensorOperator):
         *,
         begun: dict[str, Any] | None = None,
         deadline: float | None = None,
+        try_number: int | None = None,
     ) -> Any:
         """Resume after the trigger's event. The state comes from the control plane, not from the event.
 
@@ -113,9 +114,10 @@ class HelmrSensor(DeferrableWait, BaseSensorOperator):
         :param event: of the trigger; it can be a stale one.
         :param begun: unused; a sensor submits nothing.
         :param deadline: as of the deferral, in seconds since the epoch.
+        :param try_number: of the try that was deferred.
         """
         with self._skipping():
-            return super().execute_complete(context, event, begun=begun, deadline=deadline)
+            return super().execute_complete(context, event, begun=begun, deadline=deadline, try_number=try_number)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume; also when the trigger was lost or timed out.

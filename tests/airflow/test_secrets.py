@@ -73,7 +73,7 @@ def test_no_secret_is_on_a_page_of_the_tab(stack: Stack, scenarios: Scenarios) -
 def tab_pages(stack: Stack) -> Iterator[tuple[str, bytes]]:
     """Every part of the tab's page of every task instance and every DAG run that is there."""
     airflow = stack.airflow
-    for run in airflow.call("GET", "/dags/~/dagRuns", limit=100)["dag_runs"]:
+    for run in airflow.call("GET", "/dags/~/dagRuns", limit=100, order_by="-start_date")["dag_runs"]:
         where = f"/helmr/dags/{run['dag_id']}/runs/{quote(run['dag_run_id'], safe='')}"
         yield where, airflow.page(where)
         for task in airflow.tasks(run["dag_id"], run["dag_run_id"]).values():

@@ -290,6 +290,7 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         *,
         begun: dict[str, Any] | None = None,
         deadline: float | None = None,
+        try_number: int | None = None,
         session_id: str | None = None,
         run_id: str | None = None,
         external_id: str | None = None,
@@ -300,6 +301,7 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         :param event: of the trigger; it can be a stale one.
         :param begun: unused; the ids have arguments of their own here.
         :param deadline: as of the deferral, in seconds since the epoch.
+        :param try_number: of the try that was deferred.
         :param session_id: one of the ids.
         :param run_id: likewise.
         :param external_id: likewise.
@@ -307,7 +309,7 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         stored = {"session_id": session_id, "run_id": run_id, "external_id": external_id}
         if begun is None and None not in stored.values():
             begun = stored
-        return super().execute_complete(context, event, begun=begun, deadline=deadline)
+        return super().execute_complete(context, event, begun=begun, deadline=deadline, try_number=try_number)
 
     def take_over(
         self, context: Context, ids: dict[str, Any] | None, event: Mapping[str, Any]

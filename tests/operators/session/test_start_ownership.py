@@ -7,10 +7,10 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
 from helmr_provider._sessions.identity import Adopt, OwnershipMetadata, owner_of
 from helmr_provider._sessions.ownership import OwnedSession, SessionStarter, cancel, look_up
@@ -495,3 +495,21 @@ def test_a_run_that_is_active_is_adopted_whatever_was_cleared(control_plane: Loc
     second = task.start()
     deferred(second.execute())
     assert second.xcoms["run_id"] == first.xcoms["run_id"]
+
+
+def test_a_try_that_is_resumed_with_the_deferral_of_an_earlier_one_starts_anew(
+    control_plane: LocalControlPlane,
+) -> None:
+    task = a_task(payload=1)
+    task.dag_run.clear_number = 0
+    first = task.start()
+    assert first.execute() == 1
+    ids = {name: first.xcoms[name] for name in ("session_id", "run_id", "external_id")}
+    # A running task that is cleared keeps its deferral in Airflow, and its next try is resumed with it.
+    deferral = TaskDeferred(trigger=cast("Any", None), method_name="execute_complete", kwargs={**ids, "try_number": 1})
+    task.dag_run.clear_number = 1
+    second = task.start()
+    assert second.context["ti"].try_number == 2
+    assert second.resume(deferral, {}) == 1
+    assert second.xcoms["session_id"] != first.xcoms["session_id"]
+    assert len(starts(control_plane)) == 2

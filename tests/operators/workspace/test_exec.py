@@ -375,7 +375,8 @@ def test_a_deferral_holds_ids_and_cursors_only(workspace: str, client: HelmrClie
         "version": 1,
     }
     assert deferral.kwargs == {
-        "begun": {"workspace_id": workspace, "exec_id": found.id, "stdout_cursor": 0, "stderr_cursor": 0}
+        "begun": {"workspace_id": workspace, "exec_id": found.id, "stdout_cursor": 0, "stderr_cursor": 0},
+        "try_number": 1,
     }
 
 
