@@ -137,7 +137,7 @@ def test_an_outage_on_a_worker_is_waited_out(control_plane: LocalControlPlane, c
 def test_an_outage_at_the_end_is_waited_out_in_the_triggerer(
     control_plane: LocalControlPlane, client: HelmrClient
 ) -> None:
-    started = client.sessions.start("work", {"seconds": 0.5})
+    started = client.sessions.start("work", {"seconds": 3})
     attempt = a_sensor(started.run.id, deferrable=True, soft_fail=True).start()
     first = deferred(attempt.execute())
     event = fire(first)
@@ -145,7 +145,7 @@ def test_an_outage_at_the_end_is_waited_out_in_the_triggerer(
     second = deferred(attempt.resume(first, event))
     control_plane.listen_again()
     assert second.trigger.serialize() == first.trigger.serialize()
-    assert attempt.resume(second, fire(second)) == {"seconds": 0.5}
+    assert attempt.resume(second, fire(second)) == {"seconds": 3}
 
 
 def test_an_event_that_comes_too_early_makes_it_wait_on(client: HelmrClient) -> None:

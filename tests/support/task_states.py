@@ -16,6 +16,16 @@ def airflow_says(monkeypatch: pytest.MonkeyPatch, state: str | None) -> None:
         monkeypatch.setattr(task_state, name, lambda ti: [state])
 
 
+def airflow_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every question about a task instance fail."""
+
+    def fail(ti: object) -> list[str]:
+        raise RuntimeError("no answer")
+
+    for name in ("_find_in_airflow_3", "_find_in_airflow_2"):
+        monkeypatch.setattr(task_state, name, fail)
+
+
 def airflow_knows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Airflow answer that there is no such task instance."""
     for name in ("_find_in_airflow_3", "_find_in_airflow_2"):

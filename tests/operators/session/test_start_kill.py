@@ -13,7 +13,7 @@ from helmr_provider._common.versions import AIRFLOW_V_3_0_PLUS
 from helmr_provider.local import faults
 from tests.support.session_tasks import LIVE, a_task, starts, wait_until_asked_for
 from tests.support.task_attempts import deferred, fire
-from tests.support.task_states import airflow_says
+from tests.support.task_states import airflow_does_not_answer, airflow_says
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,8 +105,9 @@ def test_a_worker_that_is_drained_in_the_last_try_cancels(
 
 
 def test_a_worker_that_cannot_ask_airflow_leaves_its_run_to_the_retry(
-    control_plane: LocalControlPlane, client: HelmrClient
+    client: HelmrClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    airflow_does_not_answer(monkeypatch)
     attempt = a_task(**LIVE, deferrable=True, retries=1).start()
     deferred(attempt.execute())
     attempt.operator._attempt.is_handed_over = False
