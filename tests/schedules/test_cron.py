@@ -70,8 +70,10 @@ def test_it_accepts_what_the_control_plane_accepts_and_nothing_else(expression: 
 
 @given(EXPRESSION, INSTANT, ZONE)
 def test_it_fires_when_the_control_plane_fires(expression: str, after: datetime, zone: str) -> None:
-    theirs = of_the_control_plane.parse(expression).after(after, ZoneInfo(zone))
-    assert list(islice(Cron.parse(expression).fires(after, zone_of(zone)), 4)) == list(islice(theirs, 4))
+    theirs = islice(of_the_control_plane.parse(expression).after(after, ZoneInfo(zone)), 4)
+    ours = islice(Cron.parse(expression).fires(after, zone_of(zone)), 4)
+    # As timestamps: a local time that the end of summer time repeats equals no time of another zone.
+    assert [fire.timestamp() for fire in ours] == [fire.timestamp() for fire in theirs]
 
 
 # The library takes "0-0", and a list that is the whole range, for a star, which changes what the day fields mean.
