@@ -107,3 +107,11 @@ def test_a_secret_shows_itself_only_when_asked() -> None:
 def test_credentials_in_foreign_text_are_blanked() -> None:
     text = "no hlmr_sk_abc-DEF_1, /callback/hlmr_callback_x?y hlmr_pat_1 hlmr_public_access_z."
     assert scrub(text) == "no hlmr_sk_***, /callback/hlmr_callback_***?y hlmr_pat_*** hlmr_public_access_***."
+
+
+@pytest.mark.parametrize(
+    ("code", "cause"),
+    [("workspace_not_active", "needs recovery"), ("token_expired", "the requested expiry is not in the future")],
+)
+def test_a_hint_names_every_cause_that_a_code_can_have(code: str, cause: str) -> None:
+    assert cause in str(HelmrApiError("refused", operation="connectWorkspace", status=409, code=code))
