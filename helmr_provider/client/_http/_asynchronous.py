@@ -11,8 +11,8 @@ import httpcore
 
 from helmr_provider.client._http._decoding import STEP
 from helmr_provider.client._http._exchange import (
-    Answer,
-    Endpoint,
+    ConnectionOptions,
+    ResponseBuilder,
     closed,
     core_request,
     has_surplus,
@@ -51,9 +51,9 @@ class AsyncResponse:
         self._response = response
         self.request = request
         self._http = http
-        self._answer = Answer(response, request)
-        self.status = self._answer.status
-        self.headers = self._answer.headers
+        self._builder = ResponseBuilder(response, request)
+        self.status = self._builder.status
+        self.headers = self._builder.headers
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as it comes, decoded, in pieces of at most 16 KiB; other tasks run in between.
@@ -73,9 +73,9 @@ class AsyncResponse:
                 if chunk is None:
                     break
                 if not self.request.streams:
-                    self._answer.received(len(chunk))
+                    self._builder.received(len(chunk))
                 handled += _CHUNK
-                for piece in self._answer.decoder.feed(chunk):
+                for piece in self._builder.decoder.feed(chunk):
                     handled += len(piece)
                     if handled >= STEP:
                         handled = 0
@@ -83,7 +83,7 @@ class AsyncResponse:
                     yield piece
                 continue
             raise failure
-        self._answer.decoder.close()
+        self._builder.decoder.close()
         if has_surplus(self._response):
             await self._close_connection()
 
@@ -94,9 +94,9 @@ class AsyncResponse:
         """
         async with contextlib.aclosing(self.chunks()) as chunks:
             async for chunk in chunks:
-                if not self._answer.add(chunk):
+                if not self._builder.add(chunk):
                     break
-        return self._answer.raw()
+        return self._builder.raw()
 
     async def aclose(self) -> None:
         """Give the connection back, or close it if there is more to read."""
@@ -120,7 +120,7 @@ class AsyncHttp:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._endpoint = Endpoint(settings)
+        self._connection_options = ConnectionOptions(settings)
         self._pools: dict[tuple[Secret | None, bool], httpcore.AsyncConnectionPool] = {}
         self._inherited: list[object] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -224,9 +224,9 @@ class AsyncHttp:
         raise failure
 
     def _pool(self, request: Request) -> httpcore.AsyncConnectionPool:
-        key = self._endpoint.proxy_of(request), request.streams
+        key = self._connection_options.proxy_of(request), request.streams
         if key not in self._pools:
-            options = self._endpoint.pool_options(key[0], streams=request.streams)
+            options = self._connection_options.pool_options(key[0], streams=request.streams)
             self._pools[key] = httpcore.AsyncConnectionPool(**options)
         return self._pools[key]
 

@@ -12,8 +12,8 @@ import httpcore
 
 from helmr_provider.client._http._deadline import DeadlineBackend, interrupt, until
 from helmr_provider.client._http._exchange import (
-    Answer,
-    Endpoint,
+    ConnectionOptions,
+    ResponseBuilder,
     closed,
     core_request,
     has_surplus,
@@ -48,9 +48,9 @@ class Response:
         self._response = response
         self.request = request
         self._http = http
-        self._answer = Answer(response, request)
-        self.status = self._answer.status
-        self.headers = self._answer.headers
+        self._builder = ResponseBuilder(response, request)
+        self.status = self._builder.status
+        self.headers = self._builder.headers
 
     def chunks(self) -> Generator[bytes, None, None]:
         """Yield the body as it comes, decoded, in pieces of at most 16 KiB.
@@ -69,11 +69,11 @@ class Response:
                 if chunk is None:
                     break
                 if not self.request.streams:
-                    self._answer.received(len(chunk))
-                yield from self._answer.decoder.feed(chunk)
+                    self._builder.received(len(chunk))
+                yield from self._builder.decoder.feed(chunk)
                 continue
             raise failure
-        self._answer.decoder.close()
+        self._builder.decoder.close()
         if has_surplus(self._response):
             network_stream(self._response).close()
 
@@ -84,9 +84,9 @@ class Response:
         """
         with contextlib.closing(self.chunks()) as chunks:
             for chunk in chunks:
-                if not self._answer.add(chunk):
+                if not self._builder.add(chunk):
                     break
-        return self._answer.raw()
+        return self._builder.raw()
 
     def interrupt(self) -> None:
         """Make another thread that reads the body fail now."""
@@ -116,7 +116,7 @@ class Http:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._endpoint = Endpoint(settings)
+        self._connection_options = ConnectionOptions(settings)
         self._pools: dict[tuple[Secret | None, bool], httpcore.ConnectionPool] = {}
         self._backend = DeadlineBackend()
         self._lock = threading.Lock()
@@ -199,11 +199,11 @@ class Http:
         raise failure
 
     def _pool(self, request: Request) -> httpcore.ConnectionPool:
-        key = self._endpoint.proxy_of(request), request.streams
+        key = self._connection_options.proxy_of(request), request.streams
         with self._lock:
             self.check_owner(request.operation)
             if key not in self._pools:
-                options = self._endpoint.pool_options(key[0], streams=request.streams)
+                options = self._connection_options.pool_options(key[0], streams=request.streams)
                 self._pools[key] = httpcore.ConnectionPool(**options, network_backend=self._backend)
             return self._pools[key]
 

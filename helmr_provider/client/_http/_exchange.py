@@ -55,8 +55,8 @@ def quiet() -> Generator[None, None, None]:
         _in_exchange.set(False)
 
 
-class Endpoint:
-    """Where connections go, and how: TLS, the proxy, and the limits of the pools.
+class ConnectionOptions:
+    """Options of the connection pools: TLS, proxy and limits.
 
     :param settings: of the client.
     :raises HelmrConfigError: certificates cannot be read, or the proxy cannot be used.
@@ -122,8 +122,8 @@ def core_request(request: Request, settings: Settings, limit: float) -> httpcore
     )
 
 
-class Answer:
-    """The head of an answer, and the rules for its body.
+class ResponseBuilder:
+    """Build a response: its head, and its body piece by piece, within limits.
 
     :param response: of httpcore.
     :param request: what was sent.
