@@ -47,7 +47,7 @@ class Backoff:
         """Return the pause after that many failures in a row.
 
         :param failures: from 1.
-        :param asked: seconds the server asked to wait; the pause is at least that long.
+        :param retry_after: seconds the server asked to wait; the pause is at least that long.
         :param uniform: source of chance.
         """
         bound = min(self.cap, self.base * 2 ** min(failures - 1, 32))

@@ -195,7 +195,7 @@ def airflow_says(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None
             monkeypatch.setattr(
                 RuntimeTaskInstance,
                 "get_task_states",
-                staticmethod(lambda **asked: {asked["run_ids"][0]: {asked["task_ids"][0]: state}}),
+                staticmethod(lambda **query: {query["run_ids"][0]: {query["task_ids"][0]: state}}),
             )
         else:
             monkeypatch.setattr(task_state, "_find_in_airflow_2", lambda ti: [state])

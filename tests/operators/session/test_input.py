@@ -250,10 +250,10 @@ def test_a_run_that_ended_well_counts_only_if_it_is_known_to_have_taken_the_reco
 def test_a_correlation_id_is_matched_as_it_is_stored(client: HelmrClient) -> None:
     started = session_of(client, "take, answer, take, answer")
     until_status(client, started.run.id, "waiting")
-    asked: dict[str, Any] = {"wait_for": "output", "output_stream": "answers"}
-    assert a_turn(started.session.id, task_id="a", correlation_id=" c-1 ", **asked).start().finish()
+    options: dict[str, Any] = {"wait_for": "output", "output_stream": "answers"}
+    assert a_turn(started.session.id, task_id="a", correlation_id=" c-1 ", **options).start().finish()
     until_status(client, started.run.id, "waiting")
-    assert a_turn(started.session.id, task_id="b", correlation_id=" ", **asked).start().finish()
+    assert a_turn(started.session.id, task_id="b", correlation_id=" ", **options).start().finish()
 
 
 def test_a_result_over_the_limit_fails_for_good_with_advice(client: HelmrClient) -> None:
@@ -286,8 +286,8 @@ def test_only_an_answer_with_the_correlation_id_counts(client: HelmrClient) -> N
     started = session_of(client, "take, answer, take, answer")
     until_status(client, started.run.id, "waiting")
     output = client.sessions.open(started.session.id).output("answers")
-    asked: dict[str, Any] = {"wait_for": "output", "output_stream": "answers", "deferrable": True}
-    attempt = a_turn(started.session.id, data=1, correlation_id="c-1", **asked).start()
+    options: dict[str, Any] = {"wait_for": "output", "output_stream": "answers", "deferrable": True}
+    attempt = a_turn(started.session.id, data=1, correlation_id="c-1", **options).start()
     deferral = attempt.execute()
     output.append({"to": "somebody else"}, correlation_id="c-2")
     while isinstance(deferral, TaskDeferred):
@@ -298,8 +298,8 @@ def test_only_an_answer_with_the_correlation_id_counts(client: HelmrClient) -> N
 def test_without_the_same_correlation_id_any_record_is_the_answer(client: HelmrClient, gate: str) -> None:
     started = session_of(client, f"gate {gate}, take")
     until_status(client, started.run.id, "waiting")
-    asked: dict[str, Any] = {"wait_for": "output", "output_stream": "progress", "deferrable": True}
-    attempt = a_turn(started.session.id, correlation_id="c-1", match_correlation_id=False, **asked).start()
+    options: dict[str, Any] = {"wait_for": "output", "output_stream": "progress", "deferrable": True}
+    attempt = a_turn(started.session.id, correlation_id="c-1", match_correlation_id=False, **options).start()
     deferral = deferred(attempt.execute())
     client.sessions.open(started.session.id).output("progress").append("anything")
     assert attempt.resume(deferral, fire(deferral)) == "anything"
@@ -458,8 +458,8 @@ def test_a_control_plane_that_is_down_before_the_send_is_another_try_s_matter(
 
 def test_what_is_deferred_holds_ids_only(client: HelmrClient, gate: str, control_plane: LocalControlPlane) -> None:
     started = session_of(client, f"gate {gate}")
-    asked = {"wait_for": "output", "output_stream": "answers", "correlation_id": "c-1", "deferrable": True}
-    attempt = a_turn(started.session.id, data={"secret": "words"}, **asked).start()
+    options = {"wait_for": "output", "output_stream": "answers", "correlation_id": "c-1", "deferrable": True}
+    attempt = a_turn(started.session.id, data={"secret": "words"}, **options).start()
     deferral = deferred(attempt.execute())
     text = json.dumps([deferral.trigger.serialize(), deferral.kwargs, attempt.xcoms])
     assert "words" not in text
@@ -469,8 +469,8 @@ def test_what_is_deferred_holds_ids_only(client: HelmrClient, gate: str, control
 
 def test_nothing_is_pushed_for_a_task_that_pushes_nothing(client: HelmrClient) -> None:
     session_id = idle(client, session_of(client, "", "take, answer"))
-    asked: dict[str, Any] = {"wait_for": "output", "output_stream": "answers", "do_xcom_push": False}
-    attempt = a_turn(session_id, max_result_bytes=1, **asked).start()
+    options: dict[str, Any] = {"wait_for": "output", "output_stream": "answers", "do_xcom_push": False}
+    attempt = a_turn(session_id, max_result_bytes=1, **options).start()
     assert attempt.finish() == {"to": {"text": "hi"}}
     assert set(attempt.xcoms) == {"_link_HelmrSessionLink", "_link_HelmrRunLink"}
 

@@ -415,11 +415,11 @@ def test_a_late_try_finds_the_last_command_of_many_in_few_requests(
 def test_output_whose_pages_lead_nowhere_does_not_keep_the_task(
     workspace: str, deferrable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked_for: list[int] = []
+    cursors: list[int] = []
 
     def page(cursor: int) -> Any:
-        asked_for.append(cursor)
-        assert len(asked_for) < 100, "asked for again and again"
+        cursors.append(cursor)
+        assert len(cursors) < 100, "asked for again and again"
         return [SimpleNamespace(offset_end=cursor, content_from=lambda _: b"")]
 
     async def apage(_: Any, *, cursor: int, limit: int) -> Any:
@@ -428,4 +428,4 @@ def test_output_whose_pages_lead_nowhere_does_not_keep_the_task(
     monkeypatch.setattr(ByteStream, "list", lambda _, *, cursor, limit: page(cursor))
     monkeypatch.setattr(AsyncByteStream, "list", apage)
     assert an_exec(workspace, "echo one", deferrable=deferrable).start().finish() == 0
-    assert asked_for
+    assert cursors
