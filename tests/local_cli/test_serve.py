@@ -196,6 +196,8 @@ def test_tasks_are_listed_with_what_they_say_of_themselves(tmp_path: Path, capsy
     file.write_text("from helmr_provider.local import task\n@task('mine')\nasync def mine(ctx, payload): ...\n")
     assert main(["tasks", "--tasks", str(file)]) == 0
     assert capsys.readouterr().out == "mine\n"
+    assert main(["tasks", "--tasks", str(file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"id": "mine", "summary": ""}]
 
 
 def test_the_real_failures_can_be_turned_into_refusals() -> None:
