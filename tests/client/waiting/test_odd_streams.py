@@ -13,6 +13,7 @@ import pytest
 from helmr_provider.client import AsyncHelmrClient, HelmrClient, HelmrConnectionError, HelmrError, HelmrTimeoutError
 from tests.client.run_json import snapshot
 from tests.client.scripted_server import API_KEY, VARIANTS, Reply, ScriptedServer, drive, events
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,8 +95,7 @@ def test_closing_a_blocking_client_wakes_the_threads_that_read_a_silent_stream_o
         following, sleeping = (HelmrClient(url=wire.url, api_key=API_KEY, max_streams=n) for n in (1, 0))
         waits = [pool.submit(client.runs.wait, "r") for client in (following, sleeping)]
         assert opened.wait(60)
-        while not sleeping._waiter.stats.requests:
-            opened.wait(0)
+        until(lambda: bool(sleeping._waiter.stats.requests))
         for client in (following, sleeping):
             client.close()
         for wait in waits:

@@ -61,6 +61,12 @@ class Browser:
         command = {"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics}
         self._send("POST", "/goog/cdp/execute", command)
 
+    def prefer(self, scheme: str) -> None:
+        """Prefer a colour scheme, `light` or `dark`, as the system's settings do."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        command = {"cmd": "Emulation.setEmulatedMedia", "params": {"features": features}}
+        self._send("POST", "/goog/cdp/execute", command)
+
     @property
     def url(self) -> str:
         return str(self._send("GET", "/url"))
