@@ -1,8 +1,8 @@
 """What a provider adds to parsing a DAG file: time, modules and memory, beside two other providers.
 
 A fresh interpreter imports what every DAG file imports anyway, then every module with operators, sensors, triggers and
-task decorators that the provider names. Only the second part counts. The plugin of the Helmr tab, which every process of
-Airflow loads, has a row of its own. The times are CPU time, which depends little on what else the machine does.
+task decorators that the provider names. Only the second part counts. The plugin of the Helmr tab, which every process
+of Airflow loads, has a row of its own. The times are CPU time, which depends little on what else the machine does.
 """
 
 from __future__ import annotations

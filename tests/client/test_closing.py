@@ -62,7 +62,7 @@ def test_closing_a_blocking_client_ends_calls_of_other_threads() -> None:
         with pytest.raises(HelmrError, match="getRun: this client is closed"):
             call.result(timeout=60)
         over.set()
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 async def test_closing_an_asynchronous_client_closes_a_connection_that_is_being_opened(
@@ -110,4 +110,4 @@ async def test_closing_an_asynchronous_client_ends_calls_of_other_tasks() -> Non
             with pytest.raises(HelmrError, match="getRun: this client is closed"):
                 await call
         over.set()
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1

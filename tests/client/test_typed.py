@@ -68,8 +68,8 @@ def sent(data: Any, stream: InputStream[Any], variant: str = "blocking") -> Any:
     """Send and return the data that went over the wire."""
     with ScriptedServer(Reply(201, json={"record": RECORD, "idempotency_status": "created"})) as wire:
         drive(variant, lambda c: c.sessions.open("id").input(stream).send(data), url=wire.url)
-    (asked,) = wire.asked
-    return asked.json["data"]
+    (request,) = wire.requests
+    return request.json["data"]
 
 
 def read(data: Any, stream: OutputStream[Any], variant: str = "blocking") -> Any:
@@ -90,7 +90,7 @@ def test_data_that_do_not_fit_are_refused_before_anything_is_sent(variant: str) 
         stream = InputStream("messages", Review)
         with pytest.raises(PayloadValidationError, match="input stream messages does not fit Review: repository") as e:
             drive(variant, lambda c: c.sessions.open("id").input(stream).send({"depth": "hunter2"}), url=wire.url)
-    assert not wire.asked
+    assert not wire.requests
     assert {issue["loc"] for issue in e.value.issues} == {("repository",), ("depth",)}
     shown = "".join(traceback.format_exception(e.value)) + repr(e.value.issues)
     assert "hunter2" not in shown.replace('{"depth": "hunter2"}', "")

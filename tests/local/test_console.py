@@ -291,8 +291,8 @@ def test_every_list_has_a_page_and_says_when_it_is_empty(wire: Wire) -> None:
 
 def test_tokens_are_listed_by_their_question_with_the_run_that_waits(wire: Wire, asking: tuple[str, str]) -> None:
     token_id, run_id = asking
-    asked = {"metadata": {"approval": {"subject": "Publish <b>2.4</b>?"}}, "tags": ["release"]}
-    named = wire.post("/api/tokens", asked, 201)["id"]
+    body = {"metadata": {"approval": {"subject": "Publish <b>2.4</b>?"}}, "tags": ["release"]}
+    named = wire.post("/api/tokens", body, 201)["id"]
     page = _page(wire, "/tokens?status=pending")
     assert f'href="/tokens/{named}">Publish &lt;b&gt;2.4&lt;/b&gt;?</a>' in page
     assert page.index(named) < page.index(token_id)

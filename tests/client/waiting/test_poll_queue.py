@@ -114,18 +114,18 @@ def test_one_that_fails_is_left_alone_for_longer_and_longer_and_the_others_are_n
     scheduler, bad, good = build_scheduler(random=lambda: 0.0), WaitKey(OTHER, "bad"), WaitKey(OTHER, "good")
     for key in (bad, good):
         scheduler.add(key, 0.0, 0.25)
-    asked, step = {bad: 0, good: 0}, 0.05
+    polls, step = {bad: 0, good: 0}, 0.05
     for turn in range(int(15 / step)):
         now = turn * step
         for action in scheduler.actions(now):
             assert isinstance(action, Retrieve)
-            asked[action.key] += 1
+            polls[action.key] += 1
             if action.key == bad:
                 assert scheduler.failed(action, now, Failure(retryable=True)) == []
             else:
                 assert not scheduler.retrieved(action, now, ended=False)
-    assert asked[bad] == 4
-    assert asked[good] > 40
+    assert polls[bad] == 4
+    assert polls[good] > 40
 
 
 def test_one_that_is_waited_for_anew_while_it_is_looked_at_is_not_looked_at_twice_at_once() -> None:

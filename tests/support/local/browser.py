@@ -8,9 +8,10 @@ import json
 import re
 import shutil
 import subprocess
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,11 +124,11 @@ class Browser:
         self._send("POST", "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": actions}]})
 
     def until(self, condition: Callable[[], object]) -> None:
-        """Look again until the page has changed."""
-        deadline = time.monotonic() + _SECONDS
-        while not condition():
-            assert time.monotonic() < deadline, self.text("body")
-            time.sleep(0.02)
+        """Poll until the page has changed."""
+        try:
+            until(condition, every=0.02)
+        except AssertionError:
+            raise AssertionError(self.text("body")) from None
 
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self._send("GET", "/screenshot")))
