@@ -169,6 +169,10 @@ bench-triggers: setup ## Measure the run trigger beside those of two other provi
 	@dev/peers.sh $(BIN)/uv .venv-peers
 	@$(BIN)/python -m benchmarks.triggers $(ARGS)
 
+.PHONY: bench-day
+bench-day: setup ## Simulate a day of a thousand sessions with approvals, retries and restarts (seconds; ARGS=--help)
+	@$(BIN)/python -m benchmarks.day $(ARGS)
+
 .PHONY: bench-calls
 bench-calls: setup ## Measure one call beside bare httpx, and one event beside httpx-sse and openai (about a minute)
 	@[ -x .venv-calls/bin/python ] || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-calls

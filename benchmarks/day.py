@@ -1,7 +1,7 @@
 """A day of one triggerer, in virtual time: what waiting for a thousand sessions costs, and how late ends are seen.
 
-The waits are those of the client's scheduler, and the control plane is simulated: no I/O, so that a day takes a minute
-or less. The clock of the local control plane would not do: the client waits in real seconds.
+The waits are those of the client's scheduler, and the control plane is simulated: no I/O, so that a day takes seconds.
+The clock of the local control plane would not do: the client waits in real seconds.
 
 - 400 sessions start within ten minutes of the night, 600 spread over working hours; each run works for some minutes
 - every third session waits for an approval first, which a person gives after minutes or hours
@@ -15,7 +15,7 @@ import argparse
 import math
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +110,7 @@ class Day(Simulation):
             else:
                 start = self.random.uniform(8 * HOUR, 20 * HOUR)
             self.at(start, self._ask if self.random.random() < APPROVED_FIRST else self.start)
-        self.load = Load(self.load.latency, 0, 0, seconds=self.load.seconds)
+        self.load = replace(self.load, waits=0)
         return super().run()
 
     def _ends_at(self, when: float) -> float:
