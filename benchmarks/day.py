@@ -37,7 +37,7 @@ from helmr_provider.client._waiting.actions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -216,30 +216,24 @@ class Day(Simulation):
             case CountRuns() | ListRuns() | Retrieve():
                 super().serve(action, answered)
 
-    def retrieved(self, action: Retrieve, *, ended: bool) -> None:
+    def status(self, run_id: str) -> str:
+        """Return the status that a snapshot of a run or token shows now."""
+        if self.ends[run_id] > self.now:
+            return "running"
+        return "failed" if run_id in self._failing else "succeeded"
+
+    def retrieved(self, action: Retrieve, status: str) -> None:
         """Report a snapshot."""
         if action.key.kind == RUN:
-            super().retrieved(action, ended=ended)
-        elif self.scheduler.retrieved(action, self.now, ended=ended, status="completed" if ended else "pending"):
+            super().retrieved(action, status)
+        elif self.scheduler.retrieved(action, self.now, ended=status != "running", status=status):
             self.over(action.key)
 
     def rows(self, status: str | None) -> dict[str, ListedRun]:
         """Return the newest runs of a list."""
-        return {run_id: self._row(run_id) for run_id in islice(self._listed(status), FULL_LIST)}
-
-    def _row(self, run_id: str) -> ListedRun:
-        if run_id in self._live:
-            return ListedRun("running", self.born[run_id])
-        return ListedRun("failed" if run_id in self._failing else "succeeded", self.born[run_id], ended=True)
-
-    def _listed(self, status: str | None) -> Iterator[str]:
-        if status is None:
-            yield from reversed(self._live)
-            return
-        for run_id in reversed(self.born):
-            row = self._row(run_id)
-            if status in {"all", row.status}:
-                yield run_id
+        chosen = (run for run in reversed(self.born) if status in {"all", self.status(run)})
+        listed = islice(reversed(self._live) if status is None else chosen, FULL_LIST)
+        return {run: ListedRun(self.status(run), self.born[run], run not in self._live) for run in listed}
 
 
 def report(day: Day, outcome: Any) -> str:

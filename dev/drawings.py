@@ -222,7 +222,6 @@ def parsing() -> str:
 DRAWINGS = {
     "deferred-wait.svg": deferred_wait,
     "layers.svg": layers,
-    "triggers.svg": triggers,
     "waits.svg": waits,
     "parsing.svg": parsing,
 }
