@@ -71,14 +71,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=15, help="for each of the measurements (15)")
     parser.add_argument("--viewers", type=int, default=10, help="viewers, each of whom asks four times a second (10)")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     tests = ROOT / "tests" / "airflow"
     with tempfile.TemporaryDirectory() as folder:
         dags = Path(folder, "dags")
         dags.mkdir()
         shutil.copy(tests / "dags" / "scenarios.py", dags)
         with Stack(Path(folder, "stack"), dags=dags, tasks=tests / "local_tasks.py") as stack:
-            print_table(stack, asked.seconds, asked.viewers)
+            print_table(stack, arguments.seconds, arguments.viewers)
 
 
 def print_table(stack: Stack, seconds: float, viewers: int) -> None:

@@ -154,12 +154,12 @@ class AirflowApi:
     def question(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any] | None:
         """Return what a task asks under Required Actions, ``None`` when it asks nothing."""
         try:
-            asked: dict[str, Any] = self.call("GET", _question(dag_id, run_id, task_id))
+            question: dict[str, Any] = self.call("GET", _question(dag_id, run_id, task_id))
         except AirflowApiError as error:
             if error.status == 404:
                 return None
             raise
-        return asked
+        return question
 
     def answer(self, dag_id: str, run_id: str, task_id: str, *options: str, **params: Any) -> None:
         """Answer under Required Actions as a person does in the UI."""

@@ -74,6 +74,10 @@ class _StoredLink(BaseOperatorLink):
         if _is_first_run(ti_key) and (str(ti_key.id), self.xcom_key) not in _STORED:
             # Airflow 3 would log the look-up as an error, "XCom not found".
             return ""
+        if _is_in_its_process(ti_key) and ti_key.map_index in {None, -1}:
+            # Without a map index, Airflow asks for a list, and an empty one is no error.
+            found = ti_key.xcom_pull(task_ids=ti_key.task_id, key=self.xcom_key)
+            return found if isinstance(found, str) else ""
         return XCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""
 
     def store(self, context: Context, url: str) -> None:
@@ -95,6 +99,11 @@ def _is_first_run(ti: Any) -> bool:
     """
     start = getattr(ti, "_ti_context_from_server", None)
     return start is not None and not start.next_method and not start.task_reschedule_count
+
+
+def _is_in_its_process(ti: Any) -> bool:
+    """Whether this process runs the task instance, on Airflow 3."""
+    return getattr(ti, "_ti_context_from_server", None) is not None
 
 
 class HelmrSessionLink(_StoredLink):

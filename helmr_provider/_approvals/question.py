@@ -97,10 +97,10 @@ class Question:
 
         :param metadata: of the token.
         """
-        asked = metadata.get(QUESTION)
-        if not isinstance(asked, Mapping):
+        stored = metadata.get(QUESTION)
+        if not isinstance(stored, Mapping):
             return None
-        members = cast("Mapping[str, Any]", asked)
+        members = cast("Mapping[str, Any]", stored)
         try:
             return cls(
                 subject=members["subject"],
@@ -117,18 +117,18 @@ class Question:
     @property
     def metadata(self) -> dict[str, Any]:
         """The question as a member of a token's metadata."""
-        asked: dict[str, Any] = {"subject": self.subject, "options": list(self.options)}
+        members: dict[str, Any] = {"subject": self.subject, "options": list(self.options)}
         if self.body is not None:
-            asked["body"] = self.body
+            members["body"] = self.body
         if self.rejections:
-            asked["rejections"] = list(self.rejections)
+            members["rejections"] = list(self.rejections)
         if self.multiple:
-            asked["multiple"] = True
+            members["multiple"] = True
         if self.defaults is not None:
-            asked["defaults"] = list(self.defaults)
+            members["defaults"] = list(self.defaults)
         if self.params:
-            asked["params"] = self.params
-        return {QUESTION: asked}
+            members["params"] = self.params
+        return {QUESTION: members}
 
     @property
     def preset(self) -> dict[str, Any]:

@@ -14,11 +14,28 @@ if TYPE_CHECKING:
     from helmr_provider.client import AsyncHelmrClient, HelmrClient
 
 R = TypeVar("R")
+S = TypeVar("S")
 
 ClientCall: TypeAlias = Callable[[Any], Any]
 """Makes one request with a client. If it returns an iterator, its result is the first item, or ``None``."""
 
 Steps: TypeAlias = Generator[ClientCall, Any, R]
+
+
+def drive(steps: Generator[S, Any, R], perform: Callable[[S], Any]) -> R:
+    """Run a generator: perform each step that it yields, send it the result, and return what it returns.
+
+    :param steps: yields steps and is sent their results.
+    :param perform: carries out one step.
+    """
+    result: Any = None
+    while True:
+        try:
+            step = steps.send(result)
+        except StopIteration as end:
+            returned: R = end.value
+            return returned
+        result = perform(step)
 
 
 def run_steps(client: HelmrClient, steps: Steps[R]) -> R:
@@ -28,16 +45,12 @@ def run_steps(client: HelmrClient, steps: Steps[R]) -> R:
     :param steps: yields calls and is sent their results.
     :raises HelmrError: a request failed.
     """
-    result: Any = None
-    while True:
-        try:
-            call = steps.send(result)
-        except StopIteration as end:
-            returned: R = end.value
-            return returned
+
+    def perform(call: ClientCall) -> Any:
         result = call(client)
-        if isinstance(result, Iterator):
-            result = next(result, None)
+        return next(result, None) if isinstance(result, Iterator) else result
+
+    return drive(steps, perform)
 
 
 async def run_steps_async(client: AsyncHelmrClient, steps: Steps[R]) -> R:

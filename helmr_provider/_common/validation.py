@@ -1,8 +1,16 @@
-"""Which session an operator, sensor or notifier means: by its id, or by its external id."""
+"""Check parameters of operators, sensors and the notifier after rendering."""
 
 from __future__ import annotations
 
+import warnings
+from datetime import timedelta
+from typing import TypeVar
+
 from airflow.providers.common.compat.sdk import AirflowFailException
+
+from helmr_provider.client.durations import seconds
+
+T = TypeVar("T")
 
 
 def require_id(name: str, value: object) -> str:
@@ -15,6 +23,53 @@ def require_id(name: str, value: object) -> str:
     if isinstance(value, str) and value.strip() not in {"", "None"}:
         return value
     raise AirflowFailException(f"{name} must be an id, but is {value!r}: has the task that gives it pushed one?")
+
+
+def require_bool(name: str, value: object) -> bool:
+    """Return a yes or no from a template.
+
+    :param name: the operator's parameter.
+    :param value: as rendered: a boolean, or text such as ``"True"``.
+    :raises AirflowFailException: it is neither true nor false.
+    """
+    text = str(value).strip().lower()
+    if text not in {"true", "false"}:
+        raise AirflowFailException(f"{name} must be true or false, but is {value!r}.")
+    return text == "true"
+
+
+def require_age(name: str, value: timedelta | float | str) -> timedelta:
+    """Return an age from a template.
+
+    :param name: the operator's parameter.
+    :param value: as rendered: a timedelta, seconds, or text such as ``"90m"``.
+    :raises AirflowFailException: it is no duration, or negative.
+    """
+    try:
+        age = timedelta(seconds=seconds(value, name))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise AirflowFailException(str(error)) from None
+    if age < timedelta(0):
+        raise AirflowFailException(f"{name} must not be negative, but is {value!r}.")
+    return age
+
+
+def renamed(name: str, value: T, former_name: str, former_value: T | None) -> T:
+    """Return the value of a parameter that may have been set by its former name, with a deprecation warning.
+
+    :param name: the operator's parameter.
+    :param value: as set by this name.
+    :param former_name: what the parameter was called.
+    :param former_value: as set by the former name; ``None`` if it was not used.
+    """
+    if former_value is None:
+        return value
+    from airflow.exceptions import AirflowProviderDeprecationWarning
+
+    # The callers are the constructor, Airflow's wrapper around it, and the DAG file.
+    message = f"The parameter {former_name} is now called {name}."
+    warnings.warn(message, AirflowProviderDeprecationWarning, stacklevel=4)
+    return former_value
 
 
 def check_session_ref(session_id: object, external_id: object) -> None:

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("helmr_provider"):
             raise
-        return _failed(f"the package {error.name} is missing; install {_NEEDED}")
+        return _failed(f"the package {error.name.partition('.')[0]} is missing; install {_NEEDED}")
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:

@@ -10,6 +10,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from helmr_provider._local_cli.output import print_json
 from helmr_provider._local_cli.parser import DEFAULT_PORT
 from helmr_provider._local_cli.variables import variables
 from helmr_provider.local import EXAMPLE_TASKS, Settings
@@ -51,9 +52,15 @@ def serve(options: argparse.Namespace) -> int:
 
 def tasks(options: argparse.Namespace) -> int:
     """List the tasks of a file."""
-    for definition in _tasks(options.tasks):
-        summary = (definition.function.__doc__ or "").strip().partition("\n")[0]
-        sys.stdout.write(f"{definition.id:24}{summary}".rstrip() + "\n")
+    summaries = {
+        definition.id: (definition.function.__doc__ or "").strip().partition("\n")[0]
+        for definition in _tasks(options.tasks)
+    }
+    if options.json:
+        print_json([{"id": task_id, "summary": summary} for task_id, summary in summaries.items()])
+        return 0
+    for task_id, summary in summaries.items():
+        sys.stdout.write(f"{task_id:24}{summary}".rstrip() + "\n")
     return 0
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from helmr_provider._common.cancel_reasons import REPLACED
 from helmr_provider._common.cleanup import clean_up
 from helmr_provider._common.errors import IdentityError
+from helmr_provider._common.steps import drive
 from helmr_provider._sessions.identity import (
     Adopt,
     Compare,
@@ -19,11 +20,12 @@ from helmr_provider._sessions.identity import (
     highest_generation,
     instance_in,
     ownership_member,
+    try_number_in,
 )
 from helmr_provider.client.errors import HelmrConflictError, HelmrError, HelmrNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from helmr_provider._sessions.identity import Outcome, OwnershipMetadata, StartSteps, Step
     from helmr_provider._sessions.start_request import Differences, UnnamedStart
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
     from helmr_provider.hooks.connection import HelmrSettings
     from helmr_provider.hooks.helmr import HelmrHook
 
-S = TypeVar("S")
-R = TypeVar("R")
 
 # Another client's PATCH can undo a stamp, as nothing compares and swaps; more than a few in a row is no accident.
 _STAMP_ATTEMPTS: Final = 3
@@ -101,7 +101,7 @@ class SessionStarter:
         :raises HelmrError: a request failed.
         :raises IdentityError: no session can be found or started.
         """
-        outcome = _drive(steps, self._step)
+        outcome = drive(steps, self._step)
         if not outcome.started:
             self._report(outcome.seen)
         return outcome
@@ -228,7 +228,7 @@ def find_last(client: HelmrClient, name: Callable[[int], str], *, single: bool =
     """
     if single:
         return look_up(client, name(1))
-    return _drive(highest_generation(), lambda step: look_up(client, name(step.generation), step.generation))
+    return drive(highest_generation(), lambda step: look_up(client, name(step.generation), step.generation))
 
 
 def find_own(
@@ -337,17 +337,6 @@ INPUT_PENDING: Final = (
 )
 
 
-def _drive(steps: Generator[S, FoundSession | None, R], perform: Callable[[S], FoundSession | None]) -> R:
-    answer: FoundSession | None = None
-    while True:
-        try:
-            step = steps.send(answer)
-        except StopIteration as end:
-            result: R = end.value
-            return result
-        answer = perform(step)
-
-
 def _seen(generation: int, session: SessionSnapshot, run_id: str, run_status: str) -> FoundSession:
     return FoundSession(
         generation=generation,
@@ -359,4 +348,5 @@ def _seen(generation: int, session: SessionSnapshot, run_id: str, run_status: st
         instance=instance_in(session.metadata),
         workspace_id=session.workspace_id,
         clears=clears_in(session.metadata),
+        try_number=try_number_in(session.metadata),
     )

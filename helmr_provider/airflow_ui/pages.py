@@ -73,11 +73,13 @@ def task_page(view: TaskView, rights: Rights, now: datetime) -> Markup:
     problem, content = _problem(view, now), view.content
     if content is None:
         return main([problem, _links(view.links)], view.refresh)
-    asked = content.token is not None and content.token.is_pending
+    is_pending = content.token is not None and content.token.is_pending
     # Its link is among the ways to answer.
-    links = {name: url for name, url in view.links.items() if not (asked and name in {"Helmr approval", "Helmr token"})}
+    links = {
+        name: url for name, url in view.links.items() if not (is_pending and name in {"Helmr approval", "Helmr token"})
+    }
     sections = [problem, _status(content, links, now)]
-    if content.token is not None and asked:
+    if content.token is not None and is_pending:
         sections.append(_question(view.task, content.token, content.console_url, rights, now))
     if content.run is not None and content.timeline is not None:
         sections += [

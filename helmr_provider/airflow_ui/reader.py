@@ -117,7 +117,7 @@ class Reader:
         try:
             connected = self._connections.get(conn_id, task.key.dag_id)
             links |= _links(connected.settings.console_url, task)
-            memory.content = self._asked(connected, lambda: self._content(connected, task, memory))
+            memory.content = self._guarded(connected, lambda: self._content(connected, task, memory))
         except ConnectionProblemError as problem:
             return TaskView(
                 task=task,
@@ -151,7 +151,7 @@ class Reader:
 
         try:
             connected = self._connections.get(conn_id, view.task.key.dag_id)
-            return self._asked(connected, lambda: read(connected.client))
+            return self._guarded(connected, lambda: read(connected.client))
         except ConnectionProblemError:
             return None
 
@@ -172,7 +172,7 @@ class Reader:
                 unfinished = [task for task in ours if not task.ended]
                 lists[conn_id] = _Lists(connected.settings.console_url)
                 if unfinished:
-                    lists[conn_id] = self._asked(connected, lambda c=connected, o=unfinished: _lists(c, o))  # type: ignore[misc]
+                    lists[conn_id] = self._guarded(connected, lambda c=connected, o=unfinished: _lists(c, o))  # type: ignore[misc]
             except ConnectionProblemError as problem:
                 problems[conn_id] = (problem.problem, problem.note)
         off = {conn_id for conn_id, (problem, _) in problems.items() if problem == "off"}
@@ -190,7 +190,7 @@ class Reader:
                 self._memories.popitem(last=False)
             return memory
 
-    def _asked(self, connected: Connected, ask: Callable[[], T]) -> T:
+    def _guarded(self, connected: Connected, ask: Callable[[], T]) -> T:
         """Ask the control plane, unless it is known to be down; put what went wrong into a page's words."""
         connections = self._connections
         connections.check(connected)

@@ -43,15 +43,15 @@ class Backoff:
     base: float = 0.25
     cap: float = 4.0
 
-    def delay(self, failures: int, asked: float | None = None, uniform: Random = random.uniform) -> float:
+    def delay(self, failures: int, retry_after: float | None = None, uniform: Random = random.uniform) -> float:
         """Return the pause after that many failures in a row.
 
         :param failures: from 1.
-        :param asked: seconds the server asked to wait; the pause is at least that long.
+        :param retry_after: seconds the server asked to wait; the pause is at least that long.
         :param uniform: source of chance.
         """
         bound = min(self.cap, self.base * 2 ** min(failures - 1, 32))
-        return (asked or 0.0) + uniform(0.0, bound)
+        return (retry_after or 0.0) + uniform(0.0, bound)
 
 
 CALLS: Final = Backoff()
@@ -100,7 +100,7 @@ def call_options(backoff: Backoff, *, repeatable: bool, deadline: float) -> dict
     """
 
     def wait(state: RetryCallState) -> float:
-        return backoff.delay(state.attempt_number, _asked(state))
+        return backoff.delay(state.attempt_number, _retry_after(state))
 
     def stop(state: RetryCallState) -> bool:
         return state.attempt_number >= backoff.attempts or time.monotonic() + state.upcoming_sleep >= deadline
@@ -116,7 +116,7 @@ def pending_options(deadline: float) -> dict[str, Any]:
     """
 
     def wait(state: RetryCallState) -> float:
-        return pending_delay(_asked(state))
+        return pending_delay(_retry_after(state))
 
     def stop(state: RetryCallState) -> bool:
         spent = (state.seconds_since_start or 0.0) + state.upcoming_sleep
@@ -125,6 +125,6 @@ def pending_options(deadline: float) -> dict[str, Any]:
     return {"retry": retry_if_exception(is_pending), "wait": wait, "stop": stop, "reraise": True}
 
 
-def _asked(state: RetryCallState) -> float | None:
+def _retry_after(state: RetryCallState) -> float | None:
     error = None if state.outcome is None else state.outcome.exception()
     return error.retry_after if isinstance(error, HelmrApiError) else None

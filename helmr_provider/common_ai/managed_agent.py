@@ -105,10 +105,10 @@ class HelmrManagedAgentHook(HelmrHook, BaseManagedAgentHook):  # type: ignore[mi
 
     def _run_task(self, client: HelmrClient, agent: str, request: ManagedAgentRequest) -> ManagedAgentResponse:
         given = request.vendor_options
-        asked = {"prompt": request.prompt} if request.messages is None else {"messages": list(request.messages)}
+        prompt = {"prompt": request.prompt} if request.messages is None else {"messages": list(request.messages)}
         started = client.sessions.start(
             agent,
-            {name: value for name, value in given.items() if name not in _START_OPTIONS} | asked,
+            {name: value for name, value in given.items() if name not in _START_OPTIONS} | prompt,
             **{name: value for name, value in given.items() if name in _START_OPTIONS},
         )
         try:

@@ -5,7 +5,8 @@ It shares no code with the client and knows nothing of Airflow.
 
 from __future__ import annotations
 
-from helmr_provider.local._control_plane import LocalControlPlane
+from typing import TYPE_CHECKING, Any
+
 from helmr_provider.local._environment import LocalEnvironment
 from helmr_provider.local.common.settings import Settings
 from helmr_provider.local.definitions.queues import Queue
@@ -26,6 +27,9 @@ from helmr_provider.local.state.api_keys import SCOPES
 from helmr_provider.local.testing import faults
 from helmr_provider.local.testing.faults import Fault
 from helmr_provider.local.testing.journal import JournalEntry
+
+if TYPE_CHECKING:
+    from helmr_provider.local._control_plane import LocalControlPlane
 
 __all__ = [
     "EXAMPLE_TASKS",
@@ -50,3 +54,18 @@ __all__ = [
     "faults",
     "task",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded at first use: only the server needs the packages of the extra, so that commands can say what is missing.
+    if name != "LocalControlPlane":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from helmr_provider.local._control_plane import LocalControlPlane
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("helmr_provider"):
+            raise
+        package = error.name.partition(".")[0]
+        text = f"the package {package} is missing; install airflow-provider-helmr[local]"
+        raise ModuleNotFoundError(text, name=error.name) from error
+    return LocalControlPlane

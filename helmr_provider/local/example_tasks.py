@@ -22,17 +22,17 @@ async def release_summary(ctx: TaskContext, payload: Any) -> dict[str, Any]:
     Payload: `repository`; and one of `decision` (taken as it is), `token_id` (the token that brings the decision), or
     neither (the task makes a token of its own and names it in the run's metadata). `wait_seconds` bounds that wait.
     """
-    asked = as_object(payload) or {}
-    repository = str(asked.get("repository", "acme/web"))
+    options = as_object(payload) or {}
+    repository = str(options.get("repository", "acme/web"))
     ctx.log(f"Reading what changed in {repository} since the last release")
-    await asyncio.sleep(float(asked.get("work_seconds", 0.2)))
+    await asyncio.sleep(float(options.get("work_seconds", 0.2)))
     await ctx.set_metadata(changes=len(_CHANGES))
     await ctx.publish("progress", {"step": "read", "changes": len(_CHANGES)})
     for number, change in enumerate(_CHANGES, 1):
         ctx.log(f"  {number}. {change}")
-    decision = asked.get("decision")
+    decision = options.get("decision")
     if decision is None:
-        decision = await _decision(ctx, asked)
+        decision = await _decision(ctx, options)
     approved = _is_approval(decision)
     ctx.log(
         "The summary is approved: publishing it" if approved else "The summary is not approved: nothing is published"
@@ -99,14 +99,14 @@ async def echo(ctx: TaskContext, payload: Any) -> Any:
 @task("fail")
 async def fail(ctx: TaskContext, payload: Any) -> None:
     """Fail. Payload: `message`, `failure_kind`, `exit_code`, all optional."""
-    asked = as_object(payload) or {}
-    message = str(asked.get("message", "the example task fails on purpose"))
+    options = as_object(payload) or {}
+    message = str(options.get("message", "the example task fails on purpose"))
     ctx.log("About to fail")
     ctx.stderr(f"{message}\n")
-    exit_code = asked.get("exit_code")
+    exit_code = options.get("exit_code")
     raise TaskFailure(
         message,
-        failure_kind=str(asked.get("failure_kind", "worker_failed")),
+        failure_kind=str(options.get("failure_kind", "worker_failed")),
         exit_code=exit_code if isinstance(exit_code, int) else None,
     )
 
@@ -125,10 +125,10 @@ async def retry_once(ctx: TaskContext, payload: Any) -> dict[str, Any]:
 @task("work")
 async def work(ctx: TaskContext, payload: Any) -> dict[str, Any]:
     """Take some time. Payload: `seconds` (1 if absent); `waiting: true` sleeps on a timer, the run is `waiting`."""
-    asked = as_object(payload) or {}
-    seconds = float(asked.get("seconds", 1.0))
+    options = as_object(payload) or {}
+    seconds = float(options.get("seconds", 1.0))
     ctx.log(f"Working for {seconds:g} s")
-    if asked.get("waiting"):
+    if options.get("waiting"):
         await ctx.sleep(seconds)
     else:
         await asyncio.sleep(seconds)
@@ -139,13 +139,13 @@ async def work(ctx: TaskContext, payload: Any) -> dict[str, Any]:
 EXAMPLE_TASKS = (release_summary, wait_for_input, conversation, echo, fail, retry_once, work)
 
 
-async def _decision(ctx: TaskContext, asked: dict[str, Any]) -> Any:
-    token_id = asked.get("token_id")
+async def _decision(ctx: TaskContext, options: dict[str, Any]) -> Any:
+    token_id = options.get("token_id")
     if not isinstance(token_id, str):
         token_id = (await ctx.create_token(timeout="1h", tags=["release-summary"])).id
         await ctx.set_metadata(token_id=token_id)
     ctx.log(f"Waiting for a decision on token {token_id}")
-    seconds = asked.get("wait_seconds")
+    seconds = options.get("wait_seconds")
     decision = await ctx.wait_for_token(token_id, timeout=float(seconds) if seconds is not None else None)
     ctx.log("The decision has come")
     return decision

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.providers.common.compat.sdk import AirflowFailException, PokeReturnValue
 
 from helmr_provider._common.errors import (
-    DEFAULT_MAX_RESULT_BYTES,
     UNSUCCESSFUL,
     explain,
     unsuccessful_statuses,
 )
-from helmr_provider._common.results import run_result
+from helmr_provider._common.results import ResultOptions
 from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import require_id
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, store_links
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from helmr_provider.triggers.run import HelmrRunTrigger
 
 
-class HelmrRunSensor(HelmrSensor):
+class HelmrRunSensor(ResultOptions, HelmrSensor):
     """Wait until a run has ended, and return its output.
 
     The sensor never cancels the run. Needs the scope ``runs:read``.
@@ -51,7 +50,6 @@ class HelmrRunSensor(HelmrSensor):
     """
 
     run_id = TemplateField[str](text)
-    result_to = TemplateField[str | None](text)
 
     template_fields: Collection[str] = ("run_id", "result_to", "helmr_conn_id")
     operator_extra_links = (HelmrSessionLink(), HelmrRunLink())
@@ -63,18 +61,12 @@ class HelmrRunSensor(HelmrSensor):
         run_id: str,
         fail_on: str | Collection[str] = UNSUCCESSFUL,
         result: Literal["output", "snapshot"] = "output",
-        max_result_bytes: int | None = DEFAULT_MAX_RESULT_BYTES,
-        result_to: str | None = None,
-        result_to_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.run_id = run_id
         self.fail_on = unsuccessful_statuses(fail_on)
         self.result: Literal["output", "snapshot"] = result
-        self.max_result_bytes = max_result_bytes
-        self.result_to = result_to
-        self.result_to_conn_id = result_to_conn_id
 
     @property
     def awaited(self) -> str:
@@ -96,9 +88,7 @@ class HelmrRunSensor(HelmrSensor):
             # The run stays as it is, so another poll cannot help.
             url = run_url(console_url, run.session_id, run.id)
             raise AirflowFailException(explain(self.hook.client, run, url=url))
-        limit = self.max_result_bytes if self.do_xcom_push else None
-        to, conn_id = self.result_to, self.result_to_conn_id
-        value = run_result(run, self.result, to=to, conn_id=conn_id, max_bytes=limit, log=self.log)
+        value = self._run_result(run, self.result)
         return PokeReturnValue(is_done=True, xcom_value=value)
 
     def trigger(self, ids: dict[str, Any], deadline: float | None) -> HelmrRunTrigger:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from airflow.providers.common.compat.sdk import AirflowFailException, PokeReturnValue
 
-from helmr_provider._common.errors import DEFAULT_MAX_RESULT_BYTES
-from helmr_provider._common.results import return_or_write
+from helmr_provider._common.results import ResultOptions
 from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import address, check_session_ref, sequence, shown, stream_name
 from helmr_provider.links import HelmrSessionLink, session_url, store_links
@@ -52,8 +51,11 @@ class _SessionSensor(HelmrSensor):
         store_links(context, console_url=self.hook.settings.console_url, session_id=session.id)
         return session
 
-    def _url(self, session: SessionSnapshot) -> str:
-        return session_url(self.hook.settings.console_url, session.id)
+    def _has_ended(self, session: SessionSnapshot) -> AirflowFailException:
+        return AirflowFailException(
+            f"Helmr session {session.id} is {session.status}: {self.awaited} cannot occur any more. "
+            f"See {session_url(self.hook.settings.console_url, session.id)}"
+        )
 
 
 class HelmrSessionSensor(_SessionSensor):
@@ -111,10 +113,7 @@ class HelmrSessionSensor(_SessionSensor):
             value = {"session_id": session.id, "status": session.status, "activity": session.activity}
             return PokeReturnValue(is_done=True, xcom_value=value)
         if not session.is_open:
-            raise AirflowFailException(
-                f"Helmr session {session.id} is {session.status}: {self.awaited} cannot occur any more. "
-                f"See {self._url(session)}"
-            )
+            raise self._has_ended(session)
         return PokeReturnValue(is_done=False)
 
     def trigger(self, ids: dict[str, Any], deadline: float | None) -> HelmrSessionTrigger:
@@ -135,7 +134,7 @@ class HelmrSessionSensor(_SessionSensor):
         )
 
 
-class HelmrSessionOutputSensor(_SessionSensor):
+class HelmrSessionOutputSensor(ResultOptions, _SessionSensor):
     """Wait for the next record on an output stream of a session, and return what it says.
 
     A session that ends without such a record fails the task for good, or skips it with ``soft_fail``.
@@ -171,7 +170,6 @@ class HelmrSessionOutputSensor(_SessionSensor):
 
     stream = TemplateField[str](text)
     correlation_id = TemplateField[str | None](text)
-    result_to = TemplateField[str | None](text)
 
     template_fields: Collection[str] = (
         "session_id",
@@ -191,9 +189,6 @@ class HelmrSessionOutputSensor(_SessionSensor):
         correlation_id: str | None = None,
         matches: Callable[[Any], bool] | None = None,
         result: Literal["data", "record"] = "data",
-        max_result_bytes: int | None = DEFAULT_MAX_RESULT_BYTES,
-        result_to: str | None = None,
-        result_to_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -202,9 +197,6 @@ class HelmrSessionOutputSensor(_SessionSensor):
         self.correlation_id = correlation_id
         self.matches = matches
         self.result: Literal["data", "record"] = result
-        self.max_result_bytes = max_result_bytes
-        self.result_to = result_to
-        self.result_to_conn_id = result_to_conn_id
         self._passed = 0
         if result not in {"data", "record"}:
             raise ValueError("result must be 'data' or 'record'")
@@ -227,10 +219,7 @@ class HelmrSessionOutputSensor(_SessionSensor):
                 return self._found(context, record)
             self._passed = record.sequence
         if not session.is_open:
-            raise AirflowFailException(
-                f"Helmr session {session.id} is {session.status}: {self.awaited} cannot occur any more. "
-                f"See {self._url(session)}"
-            )
+            raise self._has_ended(session)
         return PokeReturnValue(is_done=False)
 
     def trigger(self, ids: dict[str, Any], deadline: float | None) -> HelmrSessionOutputTrigger:
@@ -261,17 +250,9 @@ class HelmrSessionOutputSensor(_SessionSensor):
         return stream.iter(after=self._cursor, limit=page, correlation_id=self.correlation_id)
 
     def _found(self, context: Context, record: StreamRecord[Any]) -> PokeReturnValue:
-        limit = self.max_result_bytes if self.do_xcom_push else None
-        what = f"Record {record.sequence} of output stream {self.stream!r}"
-        value = return_or_write(
-            record.data if self.result == "data" else record.raw,
-            what,
-            to=self.result_to,
-            conn_id=self.result_to_conn_id,
-            file_name=f"{record.id}.json",
-            max_bytes=limit,
-            log=self.log,
-        )
+        result = record.data if self.result == "data" else record.raw
+        name = f"Record {record.sequence} of output stream {self.stream!r}"
+        value = self._return_or_write(result, name, f"{record.id}.json")
         if self.do_xcom_push:
             context["ti"].xcom_push(key="cursor", value=record.sequence)
         return PokeReturnValue(is_done=True, xcom_value=value)

@@ -24,9 +24,9 @@ def token_of(scenario: Scenario) -> Token:
 
 
 def question(scenario: Scenario) -> dict[str, Any]:
-    asked = scenario.stack.airflow.question(scenario.dag_id, scenario.run_id, "work")
-    assert asked is not None
-    return asked
+    row = scenario.stack.airflow.question(scenario.dag_id, scenario.run_id, "work")
+    assert row is not None
+    return row
 
 
 def answer(scenario: Scenario, option: str, **params: Any) -> None:
@@ -52,8 +52,8 @@ def answer_until_heard(scenario: Scenario, option: str) -> None:
 def test_an_answer_in_airflow_completes_the_token_and_the_dag_goes_on(scenarios: Scenarios) -> None:
     scenario = scenarios.begin("asks")
     scenario.wait_until_settled()
-    asked = question(scenario)
-    assert (asked["subject"], asked["options"]) == ("Publish release 2.4?", ["Approve", "Reject"])
+    row = question(scenario)
+    assert (row["subject"], row["options"]) == ("Publish release 2.4?", ["Approve", "Reject"])
     answer(scenario, "Approve", channel="beta")
     scenario.succeeds()
     result = scenario.xcom()

@@ -58,6 +58,6 @@ def times_lost(stack: Stack, run_id: str) -> int:
 def answer_what_is_asked(stack: Stack, dag_id: str, run_id: str) -> None:
     """Give the first answer to every question under Required Actions."""
     for task_id, task in stack.airflow.tasks(dag_id, run_id).items():
-        asked = stack.airflow.question(dag_id, run_id, task_id) if task["state"] in WAITS else None
-        if asked and not asked["response_received"]:
-            stack.airflow.answer(dag_id, run_id, task_id, asked["options"][0])
+        row = stack.airflow.question(dag_id, run_id, task_id) if task["state"] in WAITS else None
+        if row and not row["response_received"]:
+            stack.airflow.answer(dag_id, run_id, task_id, row["options"][0])

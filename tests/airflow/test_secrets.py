@@ -59,8 +59,8 @@ def test_no_secret_is_on_a_page_of_the_tab(stack: Stack, scenarios: Scenarios) -
     scenario.wait_until_watched()
     careless = scenarios.begin("careless")
     careless.wait_until_watched()
-    asked = scenarios.begin("example_approval_in_airflow")
-    asked.wait_until_settled("approval")
+    approval = scenarios.begin("example_approval_in_airflow")
+    approval.wait_until_settled("approval")
     pages = dict(tab_pages(stack))
     scenario.open_gate()
     assert {place: SECRET.findall(page) for place, page in pages.items() if SECRET.search(page)} == {}

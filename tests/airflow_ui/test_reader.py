@@ -328,9 +328,9 @@ def test_a_dag_run_costs_two_lists_whatever_its_tasks(
         run_id = started.run.id
         until(lambda run_id=run_id: helmr_client.runs.retrieve(run_id).status == "waiting")  # type: ignore[misc]
     question = Question(subject="Publish?", options=("Yes", "No"))
-    asked = replace(KEY, task_id="ask")
-    token = helmr_client.tokens.create(metadata={**owned_by(asked), **question.metadata})
-    storage.put(stored(asked, pushed={"token_id": token.id}))
+    question_key = replace(KEY, task_id="ask")
+    token = helmr_client.tokens.create(metadata={**owned_by(question_key), **question.metadata})
+    storage.put(stored(question_key, pushed={"token_id": token.id}))
     forged = replace(KEY, task_id="forged")
     storage.put(stored(forged, pushed={"run_id": run_id, "token_id": token.id}))
     storage.put(stored(replace(KEY, task_id="plain"), helmr=False))

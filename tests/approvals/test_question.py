@@ -121,7 +121,7 @@ def test_what_somebody_claims_of_time_and_place_counts_only_if_it_can_be() -> No
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "members",
     [
         {"subject": " "},
         {"options": ()},
@@ -135,9 +135,9 @@ def test_what_somebody_claims_of_time_and_place_counts_only_if_it_can_be() -> No
     ],
     ids=repr,
 )
-def test_what_nobody_could_answer_is_refused(asked: dict[str, Any]) -> None:
+def test_what_nobody_could_answer_is_refused(members: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        Question(**{"subject": "?", "options": ("A", "B"), **asked})
+        Question(**{"subject": "?", "options": ("A", "B"), **members})
 
 
 @pytest.mark.parametrize("metadata", [{}, {"approval": 1}, {"approval": {}}, {"approval": {"subject": "?"}}], ids=repr)

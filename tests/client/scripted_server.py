@@ -46,7 +46,7 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReceivedRequest:
     """One request as it came over the wire."""
 
     method: str
@@ -78,12 +78,12 @@ def events(*frames: str | bytes, end: End = "complete") -> Reply:
 class ScriptedServer:
     """Serve replies in order (the last one again and again), or whatever a function answers."""
 
-    def __init__(self, *replies: Reply, answer: Callable[[Asked], Reply] | None = None) -> None:
+    def __init__(self, *replies: Reply, answer: Callable[[ReceivedRequest], Reply] | None = None) -> None:
         self._replies = list(replies)
         self._answer = answer or self._next
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self.asked: list[Asked] = []
+        self.requests: list[ReceivedRequest] = []
         wire = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -97,10 +97,10 @@ class ScriptedServer:
             def handle_any(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                asked = Asked(self.command, self.path, headers, body)
+                request = ReceivedRequest(self.command, self.path, headers, body)
                 with wire._lock:
-                    wire.asked.append(asked)
-                    reply = wire._answer(asked)
+                    wire.requests.append(request)
+                    reply = wire._answer(request)
                 with contextlib.suppress(OSError):
                     self.say(reply)
 
@@ -142,7 +142,7 @@ class ScriptedServer:
         """Base URL."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
-    def _next(self, _: Asked) -> Reply:
+    def _next(self, _: ReceivedRequest) -> Reply:
         return self._replies.pop(0) if len(self._replies) > 1 else self._replies[0]
 
     def __enter__(self) -> Self:

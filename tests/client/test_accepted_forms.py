@@ -14,7 +14,7 @@ from tests.client.scripted_server import VARIANTS, Reply, ScriptedServer, drive,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.client.scripted_server import Asked
+    from tests.client.scripted_server import ReceivedRequest
 
 both = pytest.mark.parametrize("variant", VARIANTS)
 
@@ -29,10 +29,10 @@ FORMS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def is_over(asked: Asked) -> Reply:
-    if asked.path.endswith("/runs/r"):
+def is_over(request: ReceivedRequest) -> Reply:
+    if request.path.endswith("/runs/r"):
         return snapshot("r", "succeeded")
-    if "text/event-stream" in asked.headers.get("accept", ""):
+    if "text/event-stream" in request.headers.get("accept", ""):
         return events()
     return Reply(json={"events": []})
 
@@ -43,7 +43,7 @@ def is_over(asked: Asked) -> Reply:
 def test_a_cursor_is_a_number_or_text(variant: str, form: str, cursor: int | str) -> None:
     with ScriptedServer(answer=is_over) as wire:
         assert drive(variant, lambda client: FORMS[form](client, cursor), url=wire.url) == []
-    assert {asked.query["cursor"] for asked in wire.asked if "cursor" in asked.query} == {"7"}
+    assert {request.query["cursor"] for request in wire.requests if "cursor" in request.query} == {"7"}
 
 
 @both

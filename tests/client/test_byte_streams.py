@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from helmr_provider.client import (
         StreamChunk,
     )
-    from tests.client.scripted_server import Asked, End
+    from tests.client.scripted_server import End, ReceivedRequest
 
 both = pytest.mark.parametrize("variant", VARIANTS)
 PIECES = [b"hello ", b"w\xc3", b"\xb6rld", b"\x00\xff", b"!"]
@@ -120,8 +120,8 @@ def test_every_chunk_comes_once_and_in_order_whatever_drops(drops: list[tuple[in
     """Each connection breaks after some chunks, cleanly or not, sometimes in the middle of a frame."""
     left = list(drops)
 
-    def answer(asked: Asked) -> Reply:
-        frames = [chunk_frame(chunk) for chunk in behind(asked.query.get("cursor"))]
+    def answer(request: ReceivedRequest) -> Reply:
+        frames = [chunk_frame(chunk) for chunk in behind(request.query.get("cursor"))]
         if not left:
             return events(*frames, end_frame())
         count, end, torn = left.pop(0)
@@ -132,7 +132,7 @@ def test_every_chunk_comes_once_and_in_order_whatever_drops(drops: list[tuple[in
         found = follow(variant, wire)
     assert offsets(found) == EXPECTED
     assert b"".join(chunk.content for chunk in found) == b"".join(PIECES)
-    assert len(wire.asked) == len(drops) + 1
+    assert len(wire.requests) == len(drops) + 1
 
 
 @both
@@ -141,7 +141,7 @@ def test_an_outage_in_between_is_survived(variant: str) -> None:
     last = events(*(chunk_frame(chunk) for chunk in CHUNKS[2:]), end_frame())
     with ScriptedServer(first, Reply(503, json={"error": "busy"}), Reply(500, json={"error": "broken"}), last) as wire:
         assert offsets(follow(variant, wire)) == EXPECTED
-    assert [asked.query.get("cursor") for asked in wire.asked] == [None, "8", "8", "8"]
+    assert [request.query.get("cursor") for request in wire.requests] == [None, "8", "8", "8"]
 
 
 @both
@@ -154,10 +154,10 @@ def test_chunks_that_come_again_are_not_yielded_again(variant: str) -> None:
 @both
 def test_following_starts_where_it_is_told_and_a_chunk_can_begin_before(variant: str) -> None:
     with ScriptedServer(
-        answer=lambda asked: events(*(chunk_frame(c) for c in behind(asked.query["cursor"])), end_frame())
+        answer=lambda request: events(*(chunk_frame(c) for c in behind(request.query["cursor"])), end_frame())
     ) as wire:
         found = follow(variant, wire, from_cursor=7, limit=50)
-    assert wire.asked[0].query == {"cursor": "7", "limit": "50", "follow": "1"}
+    assert wire.requests[0].query == {"cursor": "7", "limit": "50", "follow": "1"}
     assert (found[0].offset_start, found[0].content, found[0].content_from(7)) == (6, b"w\xc3", b"\xc3")
     assert found[1].content_from(7) == found[1].content
 
@@ -182,7 +182,7 @@ def test_a_stream_that_the_server_cannot_go_on_with_says_where_it_stopped(varian
     ):
         follow(variant, wire)
     assert (caught.value.code, caught.value.cursor) == ("workspace_stream_cursor_expired", 4096)
-    assert len(wire.asked) == 1
+    assert len(wire.requests) == 1
 
 
 @both
@@ -202,7 +202,7 @@ def test_a_broken_frame_ends_it_because_bytes_are_not_skipped(bad: str, variant:
         follow(variant, wire)
     assert caught.value.operation == "listWorkspaceExecStdout"
     assert caught.value.cursor is None
-    assert len(wire.asked) == 1
+    assert len(wire.requests) == 1
 
 
 @both
@@ -213,7 +213,7 @@ def test_what_can_only_be_wrong_is_told_at_once(variant: str) -> None:
     ):
         with ScriptedServer(Reply(status, json={"error": "no", "code": code})) as wire, pytest.raises(error):
             follow(variant, wire)
-        assert len(wire.asked) == 1
+        assert len(wire.requests) == 1
 
 
 @both
@@ -229,7 +229,7 @@ def test_an_address_where_nobody_listens_is_told_at_once(variant: str) -> None:
 def test_nothing_is_requested_before_the_iteration_begins(variant: str) -> None:
     with ScriptedServer(Reply(500)) as wire:
         drive(variant, lambda c: (stdout(c), c)[1].url, url=wire.url)
-    assert not wire.asked
+    assert not wire.requests
 
 
 def test_a_stream_that_was_asked_for_counts_while_it_is_open() -> None:

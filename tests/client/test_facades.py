@@ -54,7 +54,7 @@ def test_a_facade_asks_with_the_key_of_the_environment_and_one_client(wire: Scri
     assert client.runs.retrieve("r").id == "r"
     assert client.default_client() is client.default_client()
     assert client.runs.retrieve("r").id == "r"
-    assert [asked.headers["authorization"] for asked in wire.asked] == ["Bearer hlmr_sk_facade"] * 2
+    assert [request.headers["authorization"] for request in wire.requests] == ["Bearer hlmr_sk_facade"] * 2
 
 
 def test_the_first_use_fails_with_the_constructors_error_and_the_next_tries_again(
@@ -108,7 +108,7 @@ def test_each_event_loop_has_a_client_of_its_own_that_goes_with_it(wire: Scripte
     assert asyncio.run(use()) is not asyncio.run(use())
     gc.collect()
     assert len(aio._clients) == 0
-    assert len(wire.asked) == 2
+    assert len(wire.requests) == 2
 
 
 def test_the_asynchronous_facade_needs_a_running_loop(wire: ScriptedServer) -> None:

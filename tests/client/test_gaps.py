@@ -16,7 +16,7 @@ from tests.client.run_json import snapshot
 from tests.client.scripted_server import VARIANTS, Reply, ScriptedServer, drive, events
 
 if TYPE_CHECKING:
-    from tests.client.scripted_server import Asked
+    from tests.client.scripted_server import ReceivedRequest
 
 both = pytest.mark.parametrize("variant", VARIANTS)
 AT = "2026-11-28T12:00:01Z"
@@ -52,11 +52,11 @@ class Run:
         self.pages: list[str | None] = []
         self.streams: list[str | None] = []
 
-    def __call__(self, asked: Asked) -> Reply:
-        if not asked.path.endswith("/events"):
+    def __call__(self, request: ReceivedRequest) -> Reply:
+        if not request.path.endswith("/events"):
             return snapshot("r", "succeeded" if len(self.streams) >= self.last else "running")
-        cursor = asked.query.get("cursor")
-        if asked.query.get("follow"):
+        cursor = request.query.get("cursor")
+        if request.query.get("follow"):
             self.streams.append(cursor)
             return run_events(*(one for one in self.streamed if int(one["id"]) > int(cursor or 0)))
         self.pages.append(cursor)
@@ -122,7 +122,7 @@ def terminal(state: str) -> str:
 def test_bytes_that_a_stream_left_out_are_read_again(variant: str, first: list[str], state: str) -> None:
     asked: list[int] = []
 
-    def answer(request: Asked) -> Reply:
+    def answer(request: ReceivedRequest) -> Reply:
         cursor = int(request.query.get("cursor", 0))
         asked.append(cursor)
         later = [one for one, end in zip(CHUNKS, (3, 5), strict=True) if end > cursor]
@@ -146,7 +146,7 @@ def test_bytes_that_nobody_has_are_asked_for_once(variant: str) -> None:
     with ScriptedServer(events(CHUNKS[1], terminal("exited"))) as wire:
         found = drive(variant, lambda c: c.workspaces.open("w").execs.open("e").stdout.stream(), url=wire.url)
         assert [one.content for one in found] == [b"de"]
-        assert len(wire.asked) == 2
+        assert len(wire.requests) == 2
 
 
 def test_bytes_are_lacking_once_for_each_cursor() -> None:
@@ -168,12 +168,12 @@ def test_a_log_stream_that_ends_early_is_opened_again_although_the_run_is_over(v
     brought = [[], [log(1)], [log(2), log(3)]]
     streams: list[str | None] = []
 
-    def answer(asked: Asked) -> Reply:
-        if not asked.path.endswith("/logs"):
+    def answer(request: ReceivedRequest) -> Reply:
+        if not request.path.endswith("/logs"):
             return snapshot("r", "succeeded")
-        if not asked.query.get("follow"):
+        if not request.query.get("follow"):
             return Reply(json={"cursor": "3"})
-        streams.append(asked.query.get("cursor"))
+        streams.append(request.query.get("cursor"))
         return events(*brought[len(streams) - 1])
 
     with ScriptedServer(answer=answer) as wire:

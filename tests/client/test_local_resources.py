@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,9 +22,10 @@ from helmr_provider.client import (
 )
 from helmr_provider.local import Fault, LocalControlPlane
 from tests.client.scripted_server import VARIANTS, drive
+from tests.support.polling import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from helmr_provider.local.testing.faults import FaultKind
 
@@ -54,15 +54,6 @@ def client(plane: LocalControlPlane) -> Iterator[HelmrClient]:
 
 def ask(plane: LocalControlPlane, variant: str, call: Any, **options: Any) -> Any:
     return drive(variant, call, **{"url": plane.url, "api_key": plane.api_key} | options)
-
-
-def until(look: Callable[[], Any]) -> Any:
-    """Look again and again, within bounds, and return the first thing seen."""
-    ends_at = time.monotonic() + 20
-    while not (seen := look()):
-        assert time.monotonic() < ends_at, "it did not come"
-        time.sleep(0.01)
-    return seen
 
 
 @both

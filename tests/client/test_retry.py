@@ -30,12 +30,18 @@ if TYPE_CHECKING:
 POSITIVE = st.floats(0.001, 100)
 
 
-@given(failures=st.integers(1, 10_000), base=POSITIVE, cap=POSITIVE, asked=st.none() | POSITIVE, seed=st.integers())
+@given(
+    failures=st.integers(1, 10_000),
+    base=POSITIVE,
+    cap=POSITIVE,
+    retry_after=st.none() | POSITIVE,
+    seed=st.integers(),
+)
 def test_a_pause_is_never_shorter_than_asked_and_never_longer_than_its_bound(
-    failures: int, base: float, cap: float, asked: float | None, seed: int
+    failures: int, base: float, cap: float, retry_after: float | None, seed: int
 ) -> None:
-    pause = Backoff(base=base, cap=cap).delay(failures, asked, random.Random(seed).uniform)
-    at_least = asked or 0.0
+    pause = Backoff(base=base, cap=cap).delay(failures, retry_after, random.Random(seed).uniform)
+    at_least = retry_after or 0.0
     assert at_least <= pause <= at_least + cap
     assert pause <= at_least + base * 2 ** min(failures - 1, 1000) or failures > 1000
 
@@ -90,9 +96,9 @@ def test_only_the_pending_answer_asks_for_the_same_start_again() -> None:
     assert not is_pending(HelmrApiError("broken", status=500))
 
 
-@pytest.mark.parametrize(("asked", "pause"), [(None, 0.25), (1.0, 1.0), (0.5, 0.5), (99.0, 10.0)])
-def test_the_pause_before_the_same_start_is_the_servers_within_limits(asked: float | None, pause: float) -> None:
-    assert pending_delay(asked) == pause
+@pytest.mark.parametrize(("retry_after", "pause"), [(None, 0.25), (1.0, 1.0), (0.5, 0.5), (99.0, 10.0)])
+def test_the_pause_before_the_same_start_is_the_servers_within_limits(retry_after: float | None, pause: float) -> None:
+    assert pending_delay(retry_after) == pause
 
 
 class Sent:

@@ -14,7 +14,7 @@ from tests.client.shown_errors import shown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.client.scripted_server import Asked
+    from tests.client.scripted_server import ReceivedRequest
 
 both = pytest.mark.parametrize("variant", VARIANTS)
 NOW = "2026-11-23T17:39:27.900891Z"
@@ -37,10 +37,10 @@ def schedule(**more: Any) -> dict[str, Any]:
     } | more
 
 
-def answered(asked: Asked) -> Reply:
-    if asked.method == "DELETE":
+def answered(request: ReceivedRequest) -> Reply:
+    if request.method == "DELETE":
         return Reply(204)
-    active = not asked.path.endswith("/deactivate")
+    active = not request.path.endswith("/deactivate")
     return Reply(json=schedule(active=active, status="active" if active else "inactive"))
 
 
@@ -52,7 +52,7 @@ def test_a_handle_does_what_its_namespace_does() -> None:
         assert handle.update(task=Task("nightly"), cron="0 3 * * *", timezone="Europe/Berlin").id == "s"
         assert handle.refresh().refresh().deactivate().status == "inactive"
         handle.delete()
-    assert [(asked.method, asked.path) for asked in wire.asked] == [
+    assert [(request.method, request.path) for request in wire.requests] == [
         ("POST", "/api/schedules"),
         ("POST", "/api/schedules/s/deactivate"),
         ("POST", "/api/schedules/s/activate"),
@@ -62,7 +62,7 @@ def test_a_handle_does_what_its_namespace_does() -> None:
         ("POST", "/api/schedules/s/deactivate"),
         ("DELETE", "/api/schedules/s"),
     ]
-    assert wire.asked[3].json == {"task": "nightly", "cron": "0 3 * * *", "timezone": "Europe/Berlin"}
+    assert wire.requests[3].json == {"task": "nightly", "cron": "0 3 * * *", "timezone": "Europe/Berlin"}
 
 
 async def test_a_handle_of_the_asynchronous_client_does_so_too() -> None:
@@ -73,7 +73,7 @@ async def test_a_handle_of_the_asynchronous_client_does_so_too() -> None:
             assert not (await handle.deactivate()).active
             assert (await handle.activate()).active
             await handle.delete()
-    assert [asked.method for asked in wire.asked] == ["POST", "GET", "PUT", "POST", "POST", "DELETE"]
+    assert [request.method for request in wire.requests] == ["POST", "GET", "PUT", "POST", "POST", "DELETE"]
 
 
 @both
@@ -87,14 +87,14 @@ def test_run_options_are_rendered_as_for_a_start(variant: str) -> None:
             lambda c: c.schedules.update("s", task="nightly", cron="* * * * *", options=options, active=False),
             url=wire.url,
         )
-    assert wire.asked[0].json["options"] == {
+    assert wire.requests[0].json["options"] == {
         "queue": {"name": "reviews"},
         "concurrency_key": "crm",
         "priority": 0,
         "ttl": "300s",
         "max_duration_seconds": 300,
     }
-    assert wire.asked[0].json["active"] is False
+    assert wire.requests[0].json["active"] is False
 
 
 @both
@@ -105,7 +105,7 @@ def test_no_options_are_an_empty_object(variant: str) -> None:
             lambda c: c.schedules.update("s", task="nightly", cron="* * * * *", options=ScheduleRunOptions()),
             url=wire.url,
         )
-    assert wire.asked[0].json == {"task": "nightly", "cron": "* * * * *", "options": {}}
+    assert wire.requests[0].json == {"task": "nightly", "cron": "* * * * *", "options": {}}
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_run_options_that_do_not_fit_are_refused_here(options: ScheduleRunOption
             client.schedules.update("s", task="nightly", cron="* * * * *", options=options)
         with pytest.raises(ValueError, match="task id"):
             client.schedules.update("s", task="a/b", cron="* * * * *")
-    assert not wire.asked
+    assert not wire.requests
 
 
 @both
@@ -147,7 +147,7 @@ def test_a_promotion_says_why(variant: str) -> None:
         found = drive(variant, lambda c: c.deployments.promote("20261123.1", reason="rollback"), url=wire.url)
         drive(variant, lambda c: c.deployments.promote(found), url=wire.url)
     assert (found.status, found.failed_at, found.tasks) == ("deployed", None, ())
-    assert [(asked.path, asked.json) for asked in wire.asked] == [
+    assert [(request.path, request.json) for request in wire.requests] == [
         ("/api/deployments/20261123.1/promote", {"reason": "rollback"}),
         ("/api/deployments/d/promote", {}),
     ]
@@ -159,8 +159,8 @@ def event(number: int) -> dict[str, Any]:
 
 @both
 def test_all_events_of_a_deployment_are_read_over_all_pages(variant: str) -> None:
-    def answer(asked: Asked) -> Reply:
-        after = int(asked.query.get("cursor", 0))
+    def answer(request: ReceivedRequest) -> Reply:
+        after = int(request.query.get("cursor", 0))
         found = [event(number) for number in range(after + 1, min(after + 2, 5) + 1)]
         more = {"next_cursor": after + 2} if after + 2 < 5 else {}
         return Reply(json={"events": found, "cursor": after} | more)
@@ -168,7 +168,7 @@ def test_all_events_of_a_deployment_are_read_over_all_pages(variant: str) -> Non
     with ScriptedServer(answer=answer) as wire:
         records = drive(variant, lambda c: c.deployments.events("d", page_size=2), url=wire.url)
     assert [record.id for record in records] == ["1", "2", "3", "4", "5"]
-    assert [asked.query for asked in wire.asked] == [
+    assert [request.query for request in wire.requests] == [
         {"limit": "2"},
         {"limit": "2", "cursor": "2"},
         {"limit": "2", "cursor": "4"},
@@ -190,7 +190,7 @@ def test_a_500_for_a_mistake_of_the_caller_is_not_repeated(call: Callable[[Any],
         pytest.raises(Exception, match="answered 500"),
     ):
         drive(variant, call, url=wire.url)
-    assert len(wire.asked) == 1
+    assert len(wire.requests) == 1
 
 
 @both
@@ -199,5 +199,5 @@ def test_a_failure_to_set_a_secret_does_not_show_it(reply: Reply, variant: str) 
     hidden = "hun" + "ter2"
     with ScriptedServer(reply) as wire, pytest.raises(HelmrError) as caught:
         drive(variant, lambda c: c.secrets.set("TOKEN", hidden), url=wire.url)
-    assert wire.asked[0].json == {"value": hidden}
+    assert wire.requests[0].json == {"value": hidden}
     assert hidden not in shown(caught.value)

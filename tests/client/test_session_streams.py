@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from helmr_provider.client import PublicAccessToken
-    from tests.client.scripted_server import Asked
+    from tests.client.scripted_server import ReceivedRequest
 
 both = pytest.mark.parametrize("variant", VARIANTS)
 TOKEN = "hlmr_pat_0z-x8Je0-w_oi_gMqvmVJT6F1dBkdyxZDi4OTz07On4"
@@ -34,9 +34,9 @@ def record(sequence: int) -> dict[str, Any]:
 def stored(count: int, size: int = 3) -> ScriptedServer:
     """A stream of so many records, in pages of at most this size."""
 
-    def answer(asked: Asked) -> Reply:
-        after = int(asked.query.get("after_sequence", 0))
-        limit = int(asked.query.get("limit", size))
+    def answer(request: ReceivedRequest) -> Reply:
+        after = int(request.query.get("after_sequence", 0))
+        limit = int(request.query.get("limit", size))
         return Reply(json={"records": [record(n) for n in range(after + 1, min(after + limit, count) + 1)]})
 
     return ScriptedServer(answer=answer)
@@ -59,14 +59,14 @@ def test_iterating_goes_on_behind_a_position_and_passes_its_options_on(variant: 
             url=wire.url,
         )
     assert [item.sequence for item in found] == [3, 4, 5]
-    assert [asked.query["after_sequence"] for asked in wire.asked] == ["2", "4", "5"]
-    assert {(asked.query["limit"], asked.query["correlation_id"]) for asked in wire.asked} == {("2", "c")}
+    assert [request.query["after_sequence"] for request in wire.requests] == ["2", "4", "5"]
+    assert {(request.query["limit"], request.query["correlation_id"]) for request in wire.requests} == {("2", "c")}
 
 
 @both
 def test_pages_of_a_filtered_stream_go_on_behind_the_last_record_not_after_so_many(variant: str) -> None:
-    def answer(asked: Asked) -> Reply:
-        after = int(asked.query.get("after_sequence", 0))
+    def answer(request: ReceivedRequest) -> Reply:
+        after = int(request.query.get("after_sequence", 0))
         return Reply(json={"records": [record(n) for n in (3, 4, 9, 20, 21) if n > after][:2]})
 
     with ScriptedServer(answer=answer) as wire:
@@ -81,7 +81,7 @@ def test_a_server_that_hands_out_the_same_page_again_is_not_read_for_ever(varian
     with ScriptedServer(Reply(json={"records": [record(1), record(2)]})) as wire:
         found = drive(variant, lambda c: c.sessions.open("id").output("progress").iter(after=2), url=wire.url)
     assert len(found) == 2
-    assert len(wire.asked) == 1
+    assert len(wire.requests) == 1
 
 
 @both
@@ -92,8 +92,8 @@ def test_many_records_are_written_one_by_one_and_in_order(variant: str) -> None:
             lambda c: c.sessions.open(external_id="e/1").output("progress").extend(range(4), content_type="text/plain"),
             url=wire.url,
         )
-    assert [asked.json for asked in wire.asked] == [{"data": n, "content_type": "text/plain"} for n in range(4)]
-    assert {asked.query["external_id"] for asked in wire.asked} == {"e/1"}
+    assert [request.json for request in wire.requests] == [{"data": n, "content_type": "text/plain"} for n in range(4)]
+    assert {request.query["external_id"] for request in wire.requests} == {"e/1"}
 
 
 async def test_many_records_may_come_from_an_asynchronous_source() -> None:
@@ -104,7 +104,7 @@ async def test_many_records_may_come_from_an_asynchronous_source() -> None:
     with ScriptedServer(Reply(201, json={"record": record(1), "idempotency_status": "created"})) as wire:
         async with AsyncHelmrClient(url=wire.url, api_key=API_KEY) as client:
             await client.sessions.open("id").output("progress").extend(source())
-    assert [asked.json["data"] for asked in wire.asked] == ["a", "b", "c"]
+    assert [request.json["data"] for request in wire.requests] == ["a", "b", "c"]
 
 
 @both
@@ -133,10 +133,10 @@ def test_a_send_whose_answer_was_lost_is_repeated_only_with_a_key(variant: str) 
             variant, lambda c: c.sessions.open("id").input("messages").send(1, idempotency_key="k"), url=wire.url
         )
     assert sent.is_duplicate
-    assert len(wire.asked) == 2
+    assert len(wire.requests) == 2
     with ScriptedServer(Reply(503, json={"error": "busy"}), good) as wire, pytest.raises(Exception, match="busy"):
         drive(variant, lambda c: c.sessions.open("id").input("messages").send(1), url=wire.url)
-    assert len(wire.asked) == 1
+    assert len(wire.requests) == 1
 
 
 @both
@@ -153,10 +153,10 @@ def test_a_public_token_is_all_its_bearer_needs_and_replaces_the_api_key(
                 url=wire.url,
                 api_key=key,
             )
-        (asked,) = wire.asked
-        assert asked.headers["authorization"] == f"Bearer {TOKEN}"
-        assert asked.path == "/api/v1/sessions/by-external-id/inputs/messages"
-        assert asked.query == {"external_id": "a b/ç"}
+        (request,) = wire.requests
+        assert request.headers["authorization"] == f"Bearer {TOKEN}"
+        assert request.path == "/api/v1/sessions/by-external-id/inputs/messages"
+        assert request.query == {"external_id": "a b/ç"}
 
 
 @both
@@ -167,7 +167,7 @@ def test_a_public_call_uses_its_token_once_even_when_the_server_is_busy(variant:
     ):
         with ScriptedServer(Reply(503, json={"error": "busy"})) as wire, pytest.raises(Exception, match="busy"):
             drive(variant, call, url=wire.url)
-        assert len(wire.asked) == 1
+        assert len(wire.requests) == 1
 
 
 @both
@@ -187,9 +187,9 @@ def test_the_environment_of_a_user_session_stands_in_the_body_of_a_new_public_to
             project_id="p",
             environment_id="e",
         )
-    (asked,) = wire.asked
-    assert asked.path == "/api/public-access-tokens"
-    assert (asked.json["project_id"], asked.json["environment_id"]) == ("p", "e")
+    (request,) = wire.requests
+    assert request.path == "/api/public-access-tokens"
+    assert (request.json["project_id"], request.json["environment_id"]) == ("p", "e")
     assert token.public_access_token == TOKEN
     assert TOKEN not in repr(token) + str(token)
 
@@ -244,5 +244,5 @@ def read(client: Any) -> Any:
 def test_no_public_token_is_in_an_error_its_chain_or_its_frames(call: Any, reply: Reply, variant: str) -> None:
     with ScriptedServer(reply) as wire, pytest.raises(HelmrError) as caught:
         drive(variant, call, url=wire.url)
-    assert wire.asked
+    assert wire.requests
     assert TOKEN.removeprefix("hlmr_pat_") not in shown(caught.value)

@@ -45,10 +45,10 @@ def test_an_external_id_travels_in_the_query_of_every_operation(variant: str) ->
     for call, method, suffix, body in calls:
         with ScriptedServer(OPEN) as wire:
             assert drive(variant, call, url=wire.url).id == "s"
-        (asked,) = wire.asked
-        assert (asked.method, asked.path) == (method, "/api/sessions/by-external-id" + suffix)
-        assert asked.query == {"external_id": "ours: ü/1"}
-        assert asked.json == body
+        (request,) = wire.requests
+        assert (request.method, request.path) == (method, "/api/sessions/by-external-id" + suffix)
+        assert request.query == {"external_id": "ours: ü/1"}
+        assert request.json == body
 
 
 def test_text_snapshot_and_handle_mean_the_id_even_when_there_is_an_external_id(variant: str) -> None:
@@ -61,7 +61,7 @@ def test_text_snapshot_and_handle_mean_the_id_even_when_there_is_an_external_id(
     ):
         with ScriptedServer(OPEN) as wire:
             drive(variant, call, url=wire.url)
-        assert [asked.target for asked in wire.asked] == ["/api/sessions/s"]
+        assert [request.target for request in wire.requests] == ["/api/sessions/s"]
 
 
 @pytest.mark.parametrize("address", [{}, {"session": "s", "external_id": "x"}, {"session": " "}, {"external_id": " "}])
@@ -84,7 +84,7 @@ def test_a_cancel_is_answered_with_the_session_as_it_is_afterwards(variant: str)
     with ScriptedServer(OPEN, CANCELLED) as wire:
         session = drive(variant, lambda client: client.sessions.open("s").cancel(reason="enough"), url=wire.url)
     assert session.status == "cancelled"
-    assert [(asked.method, asked.path, asked.json) for asked in wire.asked] == [
+    assert [(request.method, request.path, request.json) for request in wire.requests] == [
         ("POST", "/api/sessions/s/cancel", {"reason": "enough"}),
         ("GET", "/api/sessions/s", NOTHING),
     ]
@@ -104,34 +104,34 @@ def test_every_session_is_asked_for_by_leaving_the_status_out(variant: str) -> N
     with ScriptedServer(Reply(json={"sessions": [SESSION]})) as wire:
         found = drive(variant, lambda client: client.sessions.list(status="all", task_id="t", limit=5), url=wire.url)
     assert [session.id for session in found] == ["s"]
-    assert wire.asked[0].query == {"task_id": "t", "limit": "5"}
+    assert wire.requests[0].query == {"task_id": "t", "limit": "5"}
 
 
 def test_a_start_that_is_waited_for_ends_with_the_finished_run(variant: str) -> None:
-    def answer(asked: Any) -> Reply:
-        if asked.method == "POST":
+    def answer(request: Any) -> Reply:
+        if request.method == "POST":
             return STARTED
-        if asked.path == "/api/sessions/s":
+        if request.path == "/api/sessions/s":
             return Reply(json=SESSION | {"external_id": "x", "activity": "idle"})
-        return Reply(json={"runs": []} if asked.path == "/api/runs" else RUN | {"id": "r", "output": {"n": 1}})
+        return Reply(json={"runs": []} if request.path == "/api/runs" else RUN | {"id": "r", "output": {"n": 1}})
 
     with ScriptedServer(answer=answer) as wire:
         result = drive(variant, lambda client: client.sessions.start_and_wait("t", {}, external_id="x"), url=wire.url)
     assert result.session.activity == "idle", "the session as it is after the wait"
     assert (result.run.output, result.timed_out, result.is_cached, result.session.id) == ({"n": 1}, False, False, "s")
-    assert wire.asked[0].path == "/api/sessions"
-    assert wire.asked[0].json == {"task_id": "t", "payload": {}, "external_id": "x"}
+    assert wire.requests[0].path == "/api/sessions"
+    assert wire.requests[0].json == {"task_id": "t", "payload": {}, "external_id": "x"}
 
 
 def test_a_start_that_is_waited_for_in_vain_says_that_it_timed_out(variant: str) -> None:
     running = RUN | {"id": "r", "status": "running"}
 
-    def answer(asked: Any) -> Reply:
-        if asked.method == "POST":
+    def answer(request: Any) -> Reply:
+        if request.method == "POST":
             return STARTED
-        if asked.path.endswith("/events"):
+        if request.path.endswith("/events"):
             return Reply(frames=(), headers={"content-type": "text/event-stream"}, end="silent")
-        return Reply(json={"runs": [running]} if asked.path == "/api/runs" else running)
+        return Reply(json={"runs": [running]} if request.path == "/api/runs" else running)
 
     with ScriptedServer(answer=answer) as wire:
         result = drive(variant, lambda client: client.sessions.start_and_wait("t", timeout=0.2), url=wire.url)
@@ -157,7 +157,7 @@ def test_the_answer_to_another_start_is_noticed(variant: str, planted: dict[str,
     answer = Reply(json={"session": SESSION | {"external_id": "x"}, "run": RUN, "is_cached": False} | planted)
     with ScriptedServer(answer) as wire, pytest.raises(HelmrProtocolError, match="but the answer is about"):
         drive(variant, lambda client: client.sessions.start("t", {}, external_id="x"), url=wire.url)
-    assert len(wire.asked) == 1
+    assert len(wire.requests) == 1
 
 
 def test_a_start_request_is_sent_as_it_is(variant: str) -> None:
@@ -166,4 +166,4 @@ def test_a_start_request_is_sent_as_it_is(variant: str) -> None:
         drive(variant, lambda client: client.sessions.start(request), url=wire.url)
         with pytest.raises(TypeError, match="holds its payload and options already"):
             drive(variant, lambda client: client.sessions.start(request, priority=3), url=wire.url)
-    assert [asked.body for asked in wire.asked] == [request.content]
+    assert [sent.body for sent in wire.requests] == [request.content]

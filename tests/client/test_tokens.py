@@ -30,10 +30,10 @@ def complete(token: Any, **options: Any) -> Any:
 def test_an_id_is_completed_with_the_api_key(variant: str) -> None:
     with ScriptedServer(DONE) as wire:
         completion = drive(variant, complete("t1"), url=wire.url)
-    (asked,) = wire.asked
-    assert asked.path == "/api/tokens/t1/complete"
-    assert asked.headers["authorization"] == f"Bearer {API_KEY}"
-    assert asked.json == {"data": {"ok": True}}
+    (request,) = wire.requests
+    assert request.path == "/api/tokens/t1/complete"
+    assert request.headers["authorization"] == f"Bearer {API_KEY}"
+    assert request.json == {"data": {"ok": True}}
     assert (completion.status, completion.token.data) == ("completed", {"ok": True})
 
 
@@ -49,10 +49,10 @@ def test_an_explicit_public_token_comes_first_and_the_api_key_stays_at_home(vari
             ),
             url=wire.url,
         )
-    (asked,) = wire.asked
-    assert asked.path == "/api/v1/tokens/t1/complete"
-    assert asked.headers["authorization"] == f"Bearer {PUBLIC}"
-    assert API_KEY not in str(asked)
+    (request,) = wire.requests
+    assert request.path == "/api/v1/tokens/t1/complete"
+    assert request.headers["authorization"] == f"Bearer {PUBLIC}"
+    assert API_KEY not in str(request)
 
 
 def test_a_created_token_is_completed_with_its_own_public_token(variant: str) -> None:
@@ -66,7 +66,7 @@ def test_a_created_token_is_completed_with_its_own_public_token(variant: str) ->
 
             completion = drive(variant, create_and_complete, url=wire.url)
     assert completion.status == "completed"
-    create, done = wire.asked
+    create, done = wire.requests
     assert (create.path, create.json) == ("/api/tokens", {"tags": ["a"]})
     assert done.path == "/api/v1/tokens/t1/complete"
     assert done.headers["authorization"] == f"Bearer {PUBLIC}"
@@ -93,7 +93,7 @@ def test_a_created_token_can_be_retrieved_and_cancelled_and_hides_its_secrets(va
     with ScriptedServer(Reply(201, json=CREATED), Reply(json=plain), Reply(json=plain)) as wire:
         retrieved, cancelled = drive(variant, use, url=wire.url)
     assert (retrieved.status, cancelled.status) == ("cancelled", "cancelled")
-    assert [(asked.method, asked.path) for asked in wire.asked[1:]] == [
+    assert [(request.method, request.path) for request in wire.requests[1:]] == [
         ("GET", "/api/tokens/t1"),
         ("POST", "/api/tokens/t1/cancel"),
     ]
@@ -105,10 +105,10 @@ def test_a_callback_goes_to_its_own_address_without_any_credential(variant: str)
     with ScriptedServer(DONE) as wire:
         url = f"{wire.url}/api/v1/tokens/t1/callback/hlmr_callback_x"
         drive(variant, lambda client: client.tokens.complete_callback(url, 5), url="https://elsewhere.example")
-    (asked,) = wire.asked
-    assert asked.target == "/api/v1/tokens/t1/callback/hlmr_callback_x"
-    assert asked.json == {"data": 5}
-    assert "authorization" not in asked.headers
+    (request,) = wire.requests
+    assert request.target == "/api/v1/tokens/t1/callback/hlmr_callback_x"
+    assert request.json == {"data": 5}
+    assert "authorization" not in request.headers
 
 
 @pytest.mark.parametrize(
@@ -144,8 +144,8 @@ def test_all_pages_are_read_and_a_page_that_leads_nowhere_ends_it(variant: str) 
     with ScriptedServer(page("a", "b", after="b"), page("c", after="c"), page()) as wire:
         tokens = drive(variant, lambda client: client.tokens.iter(status="pending", limit=2), url=wire.url)
     assert [token.id for token in tokens] == ["a", "b", "c"]
-    assert [asked.query.get("cursor") for asked in wire.asked] == [None, "b", "c"]
-    assert all(asked.query["status"] == "pending" for asked in wire.asked)
+    assert [request.query.get("cursor") for request in wire.requests] == [None, "b", "c"]
+    assert all(request.query["status"] == "pending" for request in wire.requests)
     with ScriptedServer(page("a", after="a")) as wire:
         assert len(drive(variant, lambda client: client.tokens.iter(), url=wire.url)) == 2
     with ScriptedServer(page("a", "b", after="b")) as wire:

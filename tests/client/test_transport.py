@@ -64,24 +64,24 @@ def closed_port() -> int:
 def test_every_request_says_who_speaks_and_which_contract_is_meant(variant: str) -> None:
     with ScriptedServer(OK) as wire:
         drive(variant, retrieve, url=wire.url, headers={"X-Team": "a"})
-    (asked,) = wire.asked
-    assert asked.headers["helmr-api-version"] == "2026-06-06"
-    assert asked.headers["helmr-sdk-version"].endswith(__version__)
-    assert asked.headers["authorization"] == f"Bearer {API_KEY}"
-    assert asked.headers["x-team"] == "a"
-    assert "cookie" not in asked.headers
+    (request,) = wire.requests
+    assert request.headers["helmr-api-version"] == "2026-06-06"
+    assert request.headers["helmr-sdk-version"].endswith(__version__)
+    assert request.headers["authorization"] == f"Bearer {API_KEY}"
+    assert request.headers["x-team"] == "a"
+    assert "cookie" not in request.headers
 
 
 def test_a_read_is_repeated_while_the_server_is_busy(variant: str) -> None:
     with ScriptedServer(BUSY, BUSY, OK) as wire:
         assert drive(variant, retrieve, url=wire.url).id == "r"
-    assert len(wire.asked) == 3
+    assert len(wire.requests) == 3
 
 
 def test_repeating_ends_and_the_last_error_is_raised_as_it_is(variant: str) -> None:
     with ScriptedServer(BUSY) as wire, pytest.raises(HelmrApiError, match="getRun was answered 503: busy") as caught:
         drive(variant, retrieve, url=wire.url)
-    assert len(wire.asked) == 3
+    assert len(wire.requests) == 3
     assert caught.value.retryable
 
 
@@ -90,14 +90,14 @@ def test_a_start_is_repeated_after_a_cut_only_if_its_external_id_makes_it_one(va
     for options, times in cases:
         with ScriptedServer(CUT) as wire, pytest.raises(HelmrConnectionError, match="broke off") as caught:
             drive(variant, partial(start, options), url=wire.url)
-        assert len(wire.asked) == times, options
+        assert len(wire.requests) == times, options
         assert caught.value.delivered
 
 
 def test_a_single_shot_view_repeats_nothing(variant: str) -> None:
     with ScriptedServer(BUSY) as wire, pytest.raises(HelmrApiError):
         drive(variant, lambda client: client._single_shot().runs.retrieve("r"), url=wire.url)
-    assert len(wire.asked) == 1
+    assert len(wire.requests) == 1
 
 
 def test_a_pending_start_is_sent_again_until_it_is_decided(variant: str) -> None:
@@ -106,8 +106,8 @@ def test_a_pending_start_is_sent_again_until_it_is_decided(variant: str) -> None
     with ScriptedServer(soon, soon, recording(60).reply) as wire:
         started = drive(variant, lambda client: client.sessions.start("code-review", {"n": 1}), url=wire.url)
     assert started.raw == recording(60).response["json"]
-    assert len({asked.body for asked in wire.asked}) == 1
-    assert len(wire.asked) == 3
+    assert len({request.body for request in wire.requests}) == 1
+    assert len(wire.requests) == 3
 
 
 def test_a_pending_start_that_would_take_too_long_is_given_up(variant: str) -> None:
@@ -117,7 +117,7 @@ def test_a_pending_start_that_would_take_too_long_is_given_up(variant: str) -> N
     with ScriptedServer(late, pending) as wire, pytest.raises(HelmrApiError, match="idempotency_pending") as caught:
         drive(variant, lambda client: client.sessions.start("t", external_id="x"), url=wire.url)
     assert caught.value.status == 202
-    assert len(wire.asked) == 2
+    assert len(wire.requests) == 2
 
 
 def test_another_202_is_an_error_at_once(variant: str) -> None:
@@ -126,7 +126,7 @@ def test_another_202_is_an_error_at_once(variant: str) -> None:
         pytest.raises(HelmrApiError, match="answered 202"),
     ):
         drive(variant, lambda client: client.sessions.start("t", external_id="x"), url=wire.url)
-    assert len(wire.asked) == 1
+    assert len(wire.requests) == 1
 
 
 def test_nobody_there(variant: str) -> None:
@@ -163,7 +163,7 @@ def test_a_server_that_stays_silent(variant: str) -> None:
 def test_an_answer_that_breaks_off(variant: str, end: Any) -> None:
     with ScriptedServer(Reply(body=b'{"id":', end=end)) as wire, pytest.raises(HelmrConnectionError, match="broke off"):
         drive(variant, retrieve, url=wire.url)
-    assert len(wire.asked) == 3
+    assert len(wire.requests) == 3
 
 
 def test_something_that_is_not_a_helmr_server(variant: str) -> None:
@@ -186,7 +186,7 @@ def test_a_redirect_is_not_followed_with_the_credential(variant: str) -> None:
     ):
         with pytest.raises(HelmrApiError, match="redirects are not followed"):
             drive(variant, retrieve, url=wire.url)
-        assert elsewhere.asked == []
+        assert elsewhere.requests == []
 
 
 def test_a_huge_error_page_is_read_only_as_far_as_it_helps(variant: str) -> None:
@@ -212,7 +212,7 @@ def test_a_call_without_a_key_says_so_before_it_asks(variant: str, monkeypatch: 
     with ScriptedServer(OK) as wire:
         with pytest.raises(HelmrConfigError, match="HELMR_API_KEY"):
             drive(variant, retrieve, url=wire.url, api_key=None)
-        assert wire.asked == []
+        assert wire.requests == []
 
 
 def test_a_payload_that_is_not_json_is_refused_before_anything_is_sent(variant: str) -> None:
@@ -224,16 +224,16 @@ def test_a_payload_that_is_not_json_is_refused_before_anything_is_sent(variant: 
         ):
             with pytest.raises(PayloadValidationError, match="is not JSON"):
                 drive(variant, call, url=wire.url)
-        assert wire.asked == []
+        assert wire.requests == []
 
 
 def test_health_is_asked_without_a_credential_and_not_ready_is_an_answer(variant: str) -> None:
     with ScriptedServer(Reply(json={"status": "ok"})) as wire:
         assert drive(variant, lambda client: client.health(), url=wire.url, api_key=None).is_ok
-    assert "authorization" not in wire.asked[0].headers
+    assert "authorization" not in wire.requests[0].headers
     with ScriptedServer(Reply(503, json={"status": "not_ready"})) as wire:
         health = drive(variant, lambda client: client.ready(), url=wire.url)
-    assert (health.status, health.is_ok, len(wire.asked)) == ("not_ready", False, 1)
+    assert (health.status, health.is_ok, len(wire.requests)) == ("not_ready", False, 1)
     with (
         ScriptedServer(Reply(503, json={"error": "no backend"})) as wire,
         pytest.raises(HelmrApiError, match="no backend"),
@@ -269,7 +269,7 @@ def test_no_secret_is_in_an_error_its_chain_its_frames_or_the_log(
             assert API_KEY not in shown(caught.value)
             again = pickle.loads(pickle.dumps(caught.value))
             assert str(again) == str(caught.value)
-    assert len(wire.asked) >= len(calls)
+    assert len(wire.requests) >= len(calls)
     assert "verysecret" not in caplog.text
     assert API_KEY not in caplog.text
 

@@ -20,6 +20,7 @@ from helmr_provider.client import (
     PayloadValidationError,
     PublicScope,
     RunSnapshot,
+    StartRequest,
     Task,
 )
 from tests.client.recordings.recorded import recording
@@ -68,8 +69,8 @@ def sent(data: Any, stream: InputStream[Any], variant: str = "blocking") -> Any:
     """Send and return the data that went over the wire."""
     with ScriptedServer(Reply(201, json={"record": RECORD, "idempotency_status": "created"})) as wire:
         drive(variant, lambda c: c.sessions.open("id").input(stream).send(data), url=wire.url)
-    (asked,) = wire.asked
-    return asked.json["data"]
+    (request,) = wire.requests
+    return request.json["data"]
 
 
 def read(data: Any, stream: OutputStream[Any], variant: str = "blocking") -> Any:
@@ -90,7 +91,7 @@ def test_data_that_do_not_fit_are_refused_before_anything_is_sent(variant: str) 
         stream = InputStream("messages", Review)
         with pytest.raises(PayloadValidationError, match="input stream messages does not fit Review: repository") as e:
             drive(variant, lambda c: c.sessions.open("id").input(stream).send({"depth": "hunter2"}), url=wire.url)
-    assert not wire.asked
+    assert not wire.requests
     assert {issue["loc"] for issue in e.value.issues} == {("repository",), ("depth",)}
     shown = "".join(traceback.format_exception(e.value)) + repr(e.value.issues)
     assert "hunter2" not in shown.replace('{"depth": "hunter2"}', "")
@@ -101,6 +102,25 @@ def test_models_and_dataclasses_are_sent_as_the_other_side_reads_them() -> None:
     visit = Visit(date(2026, 11, 23), ["here"])
     assert sent(visit, InputStream("messages", Visit)) == {"day": "2026-11-23", "places": ["here"]}
     assert sent([Review(repository="r")], InputStream("messages")) == [{"repository": "r", "depth": 1}]
+
+
+@pytest.mark.parametrize(
+    ("schema", "payload", "sent"),
+    [
+        (
+            list[Review],
+            [{"repository": "r"}, Review(repository="s")],
+            b'[{"repository":"r"},{"repository":"s","depth":1}]',
+        ),
+        (dict[str, Review], {"first": {"repository": "r"}}, b'{"first":{"repository":"r"}}'),
+        (TypeAdapter[Any](list[Review] | None), [{"repository": "r"}], b'[{"repository":"r"}]'),
+    ],
+    ids=["list", "mapping", "optional"],
+)
+def test_a_collection_of_models_takes_mappings_as_well(schema: Any, payload: Any, sent: bytes) -> None:
+    content = StartRequest(Task("reviews", payload=schema), payload).content
+    assert content is not None
+    assert content.endswith(b'"payload":' + sent + b"}")
 
 
 def test_what_json_cannot_say_is_refused_although_it_fits_the_type() -> None:

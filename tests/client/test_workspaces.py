@@ -20,7 +20,7 @@ from tests.client.scripted_server import API_KEY, VARIANTS, Reply, ScriptedServe
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.client.scripted_server import Asked
+    from tests.client.scripted_server import ReceivedRequest
 
 both = pytest.mark.parametrize("variant", VARIANTS)
 NOW = "2026-11-23T17:38:28.251884Z"
@@ -73,7 +73,7 @@ def offline() -> Iterator[HelmrClient]:
         HelmrClient(url=wire.url, api_key=API_KEY) as client,
     ):
         yield client
-        assert not wire.asked
+        assert not wire.requests
 
 
 def wait(variant: str, wire: ScriptedServer, **options: Any) -> Any:
@@ -87,7 +87,7 @@ def test_a_command_is_waited_for_to_its_end_whatever_that_is(state: str, variant
     with ScriptedServer(at("materializing"), at("queued"), at("running"), at(state, exit_code=3)) as wire:
         found = wait(variant, wire)
     assert (found.state, found.exit_code, found.is_terminal, found.is_success) == (state, 3, True, False)
-    assert len(wire.asked) == 4
+    assert len(wire.requests) == 4
 
 
 @both
@@ -112,7 +112,7 @@ def test_a_wait_for_a_command_that_is_not_there_ends_at_once(variant: str) -> No
         pytest.raises(HelmrNotFoundError),
     ):
         wait(variant, wire, timeout=30)
-    assert len(wire.asked) == 1
+    assert len(wire.requests) == 1
 
 
 def opening(variant: str, wire: ScriptedServer, **options: Any) -> Any:
@@ -137,7 +137,7 @@ def test_a_terminal_is_waited_for_until_it_is_open_or_never_will_be(
     ) as wire:
         found = opening(variant, wire, timeout=timeout)
     assert (found.state, found.is_open) == (state, is_open)
-    assert {asked.path for asked in wire.asked} == {"/api/workspaces/w/pty/t"}
+    assert {request.path for request in wire.requests} == {"/api/workspaces/w/pty/t"}
 
 
 @both
@@ -207,8 +207,8 @@ def test_a_request_that_is_still_being_served_is_sent_again(
     pending = Reply(status, json=PENDING, headers={"retry-after": "0.01"})
     with ScriptedServer(pending, pending, reply) as wire:
         drive(variant, call, url=wire.url)
-    assert len(wire.asked) == 3
-    assert len({asked.body for asked in wire.asked}) == 1
+    assert len(wire.requests) == 3
+    assert len({request.body for request in wire.requests}) == 1
 
 
 @both
@@ -217,7 +217,7 @@ def test_a_spent_key_is_a_conflict_although_the_server_says_500(variant: str) ->
     with ScriptedServer(spent) as wire, pytest.raises(HelmrConflictError) as caught:
         drive(variant, lambda c: c.workspaces.open("w").exec(["ls"], idempotency_key="k"), url=wire.url)
     assert (caught.value.status, caught.value.retryable) == (500, False)
-    assert len(wire.asked) == 1
+    assert len(wire.requests) == 1
 
 
 @both
@@ -257,8 +257,8 @@ def test_what_newer_servers_call_a_mount_is_read_as_a_materialization(variant: s
 
 
 def entries(names: list[str], size: int) -> ScriptedServer:
-    def answer(asked: Asked) -> Reply:
-        rest = [name for name in names if name > asked.query.get("cursor", "")]
+    def answer(request: ReceivedRequest) -> Reply:
+        rest = [name for name in names if name > request.query.get("cursor", "")]
         page = [{"path": name, "kind": "file", "size_bytes": 1, "mode": 420} for name in rest[:size]]
         more = {"next_cursor": rest[size - 1]} if len(rest) > size else {}
         return Reply(json={"path": ".", "entries": page} | more)
@@ -277,7 +277,7 @@ def test_all_files_of_a_directory_come_once_also_where_names_are_numbers(size: i
         )
     assert [entry.path for entry in found] == names
     assert found[0].permissions == 0o644
-    assert {asked.query["version_id"] for asked in wire.asked} == {VERSION}
+    assert {request.query["version_id"] for request in wire.requests} == {VERSION}
 
 
 @both
@@ -285,7 +285,7 @@ def test_a_directory_whose_cursor_does_not_move_is_not_read_for_ever(variant: st
     page = {"path": ".", "entries": [{"path": "a", "kind": "file", "size_bytes": 1, "mode": 420}], "next_cursor": "a"}
     with ScriptedServer(Reply(json=page)) as wire:
         assert len(drive(variant, lambda c: c.workspaces.open("w").files.iter(), url=wire.url)) == 2
-    assert len(wire.asked) == 2
+    assert len(wire.requests) == 2
 
 
 @pytest.mark.parametrize(
@@ -358,13 +358,13 @@ def test_text_is_written_as_utf_8_and_the_largest_write_is_taken(variant: str) -
             lambda c: c.workspaces.open("w").execs.open("e").stdin.write(b"a" * 1048576, offset=2),
             url=wire.url,
         )
-    assert wire.asked[0].json == {"offset": 0, "data": "w7Y="}
+    assert wire.requests[0].json == {"offset": 0, "data": "w7Y="}
     assert found.content == "ö".encode()
-    assert wire.asked[1].json["offset"] == 2
+    assert wire.requests[1].json["offset"] == 2
 
 
 @both
 def test_ids_cannot_change_the_path(variant: str) -> None:
     with ScriptedServer(Reply(404, json={"error": "no"})) as wire, pytest.raises(HelmrApiError):
         drive(variant, lambda c: c.workspaces.open("a/../b ç").execs.open("e?x=1").retrieve(), url=wire.url)
-    assert wire.asked[0].target == "/api/workspaces/a%2F..%2Fb%20%C3%A7/execs/e%3Fx%3D1"
+    assert wire.requests[0].target == "/api/workspaces/a%2F..%2Fb%20%C3%A7/execs/e%3Fx%3D1"

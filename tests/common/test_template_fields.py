@@ -22,7 +22,7 @@ from helmr_provider.sensors.session import HelmrSessionOutputSensor
 NOT_TEXT = {
     *("payload", "data", "message", "metadata", "retry", "form", "schedules", "assigned_users", "op_args", "op_kwargs"),
     *("priority", "after", "preview_only", "expires_at"),
-    *("ttl", "max_duration", "timeout", "older_than", "older_than_when_full"),
+    *("ttl", "max_duration", "timeout", "older_than", "older_than_when_full", "min_age"),
 }
 """Fields that hold JSON, numbers, times or durations."""
 

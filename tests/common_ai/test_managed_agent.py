@@ -22,7 +22,8 @@ from airflow.providers.common.compat.sdk import AirflowException
 
 from helmr_provider.client import HelmrTimeoutError
 from helmr_provider.common_ai.managed_agent import HelmrManagedAgentHook
-from tests.support.workspace_tasks import asked, until
+from tests.support.journal import requests_of
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +75,7 @@ def test_messages_are_handed_on_as_they_are() -> None:
 def test_what_would_change_who_is_asked_is_refused(control_plane: LocalControlPlane, option: str) -> None:
     with pytest.raises(ValueError, match=option):
         ask("echo", vendor_options={option: "x"})
-    assert asked(control_plane, "startSession") == []
+    assert requests_of(control_plane, "startSession") == []
 
 
 def test_a_conversation_is_refused_instead_of_begun_anew() -> None:
@@ -115,7 +116,7 @@ def test_a_request_that_takes_too_long_is_cancelled(client: HelmrClient) -> None
 
 def test_a_run_that_somebody_cancels_is_terminal(client: HelmrClient) -> None:
     def cancel() -> None:
-        until(client.runs.list, "the run")
+        until(client.runs.list)
         client.runs.cancel(client.runs.list()[0].id)
 
     somebody = threading.Thread(target=cancel)

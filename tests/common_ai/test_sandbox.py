@@ -20,7 +20,8 @@ from airflow.providers.common.ai.sandbox import (  # type: ignore[import-not-fou
 
 from helmr_provider.common_ai.sandbox import HelmrSandboxBackend, _refusal
 from helmr_provider.local import faults
-from tests.support.workspace_tasks import execs, until
+from tests.support.polling import until
+from tests.support.workspace_tasks import execs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,7 +112,7 @@ def test_a_machine_that_fails_is_terminal(
 ) -> None:
     with ThreadPoolExecutor(1) as thread:
         result = thread.submit(run, backend, sandbox, "sleep 3600")
-        until(lambda: any(found.state == "running" for found in execs(client, sandbox)), "the command")
+        until(lambda: any(found.state == "running" for found in execs(client, sandbox)))
         control_plane.lose_workspace(sandbox)
         with pytest.raises(SandboxTerminalError, match="is lost"):
             result.result(timeout=30)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +23,10 @@ import pytest
 
 from helmr_provider.client import HelmrClient, HelmrError
 from helmr_provider.local import LocalControlPlane
+from tests.support.polling import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from helmr_provider.client import RunSnapshot, SessionSnapshot, SessionStart
 
@@ -75,16 +75,7 @@ class Plane:
 
     def reached(self, run: Any, status: str) -> RunSnapshot:
         """Wait until a run has a status that it does not leave by itself."""
-        found: RunSnapshot = self.until(lambda: self._with_status(run, status))
-        return found
-
-    def until(self, look: Callable[[], Any]) -> Any:
-        """Look again and again, within bounds, and return the first thing seen."""
-        ends_at = time.monotonic() + PATIENCE
-        while not (seen := look()):
-            assert time.monotonic() < ends_at, "it did not come"
-            time.sleep(0.05)
-        return seen
+        return until(lambda: self._with_status(run, status), every=0.05)
 
     def leave(self) -> None:
         """Cancel what this test started."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.client import HelmrApiError, HelmrConflictError, HelmrNotFoundError
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,7 +136,7 @@ def test_pending_input_starts_the_next_turn_of_a_cancelled_run(plane: Plane, cli
     plane.reached(started.run, "waiting")
     client.runs.cancel(started.run)
     handle.input("messages").send("more")
-    turns = plane.until(lambda: runs if len(runs := handle.runs()) == 2 else None)
+    turns = until(lambda: runs if len(runs := handle.runs()) == 2 else None, every=0.05)
     assert [turn.turn_index for turn in turns] == [0, 1]
     follow_up = client.runs.wait(turns[1].run_id, timeout=60)
     assert (follow_up.is_success, follow_up.output["message"]) == (True, "more")
@@ -150,7 +151,7 @@ def test_a_name_leads_to_the_newest_turn_and_a_key_to_the_first(plane: Plane, cl
     handle.input("messages").send("first")
     client.runs.wait(started.run, timeout=60)
     assert handle.input("messages").send("second").continuation_status == "created"
-    turns = plane.until(lambda: runs if len(runs := handle.runs()) == 2 else None)
+    turns = until(lambda: runs if len(runs := handle.runs()) == 2 else None, every=0.05)
     assert plane.start("wait-for-input", **identity).run.id == started.run.id
     assert plane.start("wait-for-input", external_id=name).run.id == turns[1].run_id
 
@@ -212,7 +213,7 @@ def test_a_session_expires_once_its_run_is_over(plane: Plane, client: HelmrClien
     past = datetime.now(UTC) - timedelta(hours=1)
     started, _ = plane.finished("echo", external_id=name, expires_at=past)
     handle = client.sessions.open(started.session)
-    plane.until(lambda: handle.retrieve().status == "expired")
+    until(lambda: handle.retrieve().status == "expired", every=0.05)
     terminal = "session_terminal"
     conflict(terminal, lambda: plane.start("echo", external_id=name, expires_at=past))
     conflict(terminal, lambda: handle.update(metadata={}))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.client import HelmrApiError, HelmrClient, HelmrNotFoundError, HelmrTimeoutError
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from tests.conformance.conftest import Plane
@@ -85,7 +86,7 @@ def test_a_run_that_is_cancelled_while_it_works_says_so_twice(plane: Plane, clie
     plane.reached(started.run, "running")
     cancellation = client.runs.cancel(started.run, reason="enough")
     assert (cancellation.run.status, cancellation.operation.status) == ("cancelled", "applied")
-    plane.until(lambda: kinds(client, started.run)[-1] == "run.cancelled")
+    until(lambda: kinds(client, started.run)[-1] == "run.cancelled", every=0.05)
     assert kinds(client, started.run)[-2] == "run.cancel_requested"
 
 

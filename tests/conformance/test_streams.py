@@ -8,6 +8,7 @@ import pytest
 
 from helmr_provider.client import HelmrApiError, PublicScope
 from tests.conformance.refusals import refused
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from helmr_provider.client import HelmrClient
@@ -33,7 +34,7 @@ def test_input_to_an_idle_session_makes_the_next_turn(plane: Plane, client: Helm
     handle.input("messages").send(1)
     client.runs.wait(started.run, timeout=60)
     assert handle.input("messages").send(2).continuation_status == "created"
-    turns = plane.until(lambda: runs if len(runs := handle.runs()) == 2 else None)
+    turns = until(lambda: runs if len(runs := handle.runs()) == 2 else None, every=0.05)
     follow_up = client.runs.wait(turns[1].run_id, timeout=60)
     assert turns[1].previous_run_id == started.run.id
     created = next(iter(client.runs.events.records(follow_up))).attributes

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conformance.refusals import refused
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from helmr_provider.client import HelmrClient
@@ -64,7 +65,7 @@ def test_a_completed_token_cannot_be_found_to_be_cancelled(client: HelmrClient) 
 
 def test_a_token_past_its_timeout_is_gone(plane: Plane, client: HelmrClient) -> None:
     made = client.tokens.create(timeout=timedelta(milliseconds=50))
-    plane.until(lambda: client.tokens.retrieve(made.id).status == "expired")
+    until(lambda: client.tokens.retrieve(made.id).status == "expired", every=0.05)
     refused(410, "token_expired", lambda: client.tokens.complete(made.id, 1))
     refused(410, "token_expired", lambda: client.tokens.cancel(made))
 

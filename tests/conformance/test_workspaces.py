@@ -8,6 +8,7 @@ import pytest
 
 from helmr_provider.client import HelmrApiError, HelmrNotFoundError
 from tests.conformance.refusals import refused
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,7 +89,7 @@ def test_a_command_ends_with_its_code_and_its_output(plane: Plane, workspace: Wo
 def test_a_command_reads_what_is_written_at_the_right_offset(plane: Plane, workspace: WorkspaceHandle) -> None:
     plane.needs_worker()
     command = workspace.exec(["cat"])
-    plane.until(lambda: command.retrieve().state == "running")
+    until(lambda: command.retrieve().state == "running", every=0.05)
     command.stdin.write("one ", offset=0)
     repeated = command.stdin.write("one ", offset=0)
     assert (repeated.offset_start, repeated.offset_end) == (0, 4)
@@ -118,7 +119,7 @@ def test_what_was_written_is_in_the_version_that_a_stop_captures(plane: Plane, w
         timeout=PATIENCE
     )
     workspace.stop()
-    plane.until(lambda: workspace.retrieve().current_version_id != first)
+    until(lambda: workspace.retrieve().current_version_id != first, every=0.05)
     assert workspace.files.read("docs/a.txt") == b"hello"
     assert [(entry.path, entry.kind) for entry in workspace.files.list("docs").entries] == [
         ("docs/a.txt", "file"),
@@ -137,10 +138,10 @@ def test_a_terminal_echoes_and_closes(plane: Plane, workspace: WorkspaceHandle) 
     terminal = workspace.pty.create(cols=100, rows=30)
     assert terminal.wait_until_open(timeout=PATIENCE).is_open
     terminal.input("echo a$((1 + 1))b\n", offset=0)
-    plane.until(lambda: b"a2b" in b"".join(chunk.content for chunk in terminal.output.list()))
+    until(lambda: b"a2b" in b"".join(chunk.content for chunk in terminal.output.list()), every=0.05)
     resized = terminal.resize(120, 40)
     assert (resized.cols, resized.rows) == (100, 30)
-    plane.until(lambda: terminal.retrieve().cols == 120)
+    until(lambda: terminal.retrieve().cols == 120, every=0.05)
     terminal.close()
-    plane.until(lambda: terminal.retrieve().state == "closed")
+    until(lambda: terminal.retrieve().state == "closed", every=0.05)
     refused(409, "workspace_pty_terminal", lambda: terminal.input("x", offset=0))

@@ -27,11 +27,11 @@ KEY = "hlmr_sk_abcdefghijklmnopqrstuvwxyz"
 @pytest.fixture
 def fetches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids that Airflow is asked for."""
-    asked: list[str] = []
+    conn_ids: list[str] = []
     get = HelmrHook.get_connection
 
     def get_connection(conn_id: str) -> Any:
-        asked.append(conn_id)
+        conn_ids.append(conn_id)
         return get(conn_id)
 
     monkeypatch.setattr(HelmrHook, "get_connection", staticmethod(get_connection))
@@ -39,11 +39,11 @@ def fetches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         aget = HelmrHook.aget_connection
 
         async def aget_connection(conn_id: str) -> Any:
-            asked.append(conn_id)
+            conn_ids.append(conn_id)
             return await aget(conn_id)
 
         monkeypatch.setattr(HelmrHook, "aget_connection", staticmethod(aget_connection))
-    return asked
+    return conn_ids
 
 
 async def test_one_fetched_connection_builds_both_clients(

@@ -31,3 +31,10 @@ def server(director: Director) -> Iterator[LocalControlPlane]:
 @pytest.fixture
 def wire(server: LocalControlPlane) -> Wire:
     return Wire(server)
+
+
+@pytest.fixture
+def examples() -> Iterator[Wire]:
+    """A control plane with the example tasks."""
+    with LocalControlPlane(settings=QUICK) as running:
+        yield Wire(running)

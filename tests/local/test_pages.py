@@ -1,14 +1,19 @@
-"""The pages in a real browser: a human completes a token and looks on as the run goes on."""
+"""The pages in a real browser: a human completes a token and sees the run continue.
+
+Whatever a test does, the browser has nothing to complain about: no blocked resource, no error of the script.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from helmr_provider.local import DeclaredSchedule, LocalControlPlane, Settings, task
+from helmr_provider.local.console import routes
 from tests.support.local import browser as driving
 
 if TYPE_CHECKING:
@@ -39,7 +44,7 @@ async def release_notes(ctx: TaskContext, payload: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with driving.browser(tmp_path_factory.mktemp("profile")) as opened:
         yield opened
 
@@ -48,6 +53,21 @@ def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def server() -> Iterator[LocalControlPlane]:
     with LocalControlPlane([release_notes], settings=Settings(sweep=0.02)) as running:
         yield running
+
+
+@pytest.fixture
+def window(browser: Browser, server: LocalControlPlane) -> Iterator[Browser]:
+    """A window in whose console the pages have written nothing by the end of the test."""
+    browser.go("about:blank")
+    browser.size(1280, 800)
+    browser.prefer("light")
+    yield browser
+    assert _complaints(browser, server) == []
+
+
+def _complaints(browser: Browser, server: LocalControlPlane) -> list[str]:
+    """Return what the browser has complained about on the pages of this server since the last call."""
+    return [line for line in browser.console() if server.url in line]
 
 
 def _waiting(wire: Wire) -> tuple[str, str]:
@@ -103,13 +123,43 @@ def test_the_first_page_shows_by_itself_what_happens_elsewhere_and_keeps_what_is
         window.screenshot(Path(folder) / "local-control-plane.png")
 
 
+def _pages(wire: Wire, path: str) -> list[str]:
+    """Return the address of every page, with the ids of what there is."""
+    ids = re.fullmatch(r"/sessions/(?P<session_id>.+)/runs/(?P<run_id>.+)", path)
+    assert ids is not None
+    known = {
+        **ids.groupdict(),
+        "token_id": wire.get("/api/tokens")["tokens"][0]["id"],
+        "workspace_id": wire.get("/api/workspaces")["workspaces"][0]["id"],
+    }
+    nothing: Any = None
+    return [route.path.format(**known) for route in routes(nothing, nothing) if "GET" in (route.methods or ())]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 1280])
-def test_no_page_is_wider_than_the_screen(server: LocalControlPlane, wire: Wire, window: Browser, width: int) -> None:
+def test_every_page_fits_the_screen_follows_the_colour_scheme_and_loads_all_that_it_names(
+    server: LocalControlPlane, wire: Wire, window: Browser, width: int, scheme: str
+) -> None:
     _, path = _waiting(wire)
+    wire.start("release-notes", external_id="airflow:release_notes:scheduled__2026-11-28T00:00:00+00:00:summary:-1")
     window.size(width, 900)
-    for page in ("/", "/runs", "/sessions", path, path.partition("/runs/")[0]):
+    window.prefer(scheme)
+    for page in _pages(wire, path):
         window.go(server.url + page)
-        assert window.run("return document.documentElement.scrollWidth") <= width
+        assert window.run("return document.documentElement.scrollWidth") <= width, page
+        background = window.run("return getComputedStyle(document.body).backgroundColor")
+        assert (sum(map(int, re.findall(r"\d+", background)[:3])) < 3 * 128) is (scheme == "dark"), page
+        icons = window.run("return [...document.images].map(image => image.naturalWidth)")
+        assert icons, page
+        assert all(icons), page
+        assert _complaints(window, server) == [], page
+
+
+def test_what_a_page_must_not_load_is_noticed(server: LocalControlPlane, browser: Browser) -> None:
+    browser.go(server.url + "/runs")
+    browser.run("document.body.append(Object.assign(new Image(), {src: '/no-image-of-ours.png'}))")
+    browser.until(lambda: any("Content Security Policy" in line for line in _complaints(browser, server)))
 
 
 def test_an_id_is_copied_whole(server: LocalControlPlane, wire: Wire, window: Browser) -> None:

@@ -15,7 +15,7 @@ from helmr_provider.local.state import queueing
 from helmr_provider.local.storage.schema import SCRIPTS
 from tests.support.local.settings import QUICK
 from tests.support.local.wire import Wire
-from tests.support.polling import until
+from tests.support.polling import until, until_async
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,8 +46,7 @@ class Gate:
             self.at_once[group] += 1
             self.most[group] = max(self.most[group], self.at_once[group])
             try:
-                while name not in self.open and "all" not in self.open:  # noqa: ASYNC110 - opened by the test's thread
-                    await asyncio.sleep(0.002)
+                await until_async(lambda: name in self.open or "all" in self.open)
             finally:
                 self.at_once[group] -= 1
             if payload.get("fails") and ctx.attempt_number == 1:
@@ -148,14 +147,13 @@ def test_between_two_attempts_the_place_is_free(wire: Wire, gate: Gate) -> None:
     assert wire.ended(fails)["output"] == "fails"
 
 
-def test_a_cancelled_run_holds_its_place_until_its_worker_lets_go(gate: Gate) -> None:
+def test_a_cancelled_run_holds_its_place_until_its_worker_releases_it(gate: Gate) -> None:
     @task("stubborn", queue=Queue("narrow", 1))
     async def stubborn(ctx: TaskContext, payload: Any) -> None:
         try:
             await asyncio.sleep(3600)
         finally:
-            while "let go" not in gate.open:  # noqa: ASYNC110 - opened by the test's thread
-                await asyncio.sleep(0.002)
+            await until_async(lambda: "released" in gate.open)
 
     with LocalControlPlane([stubborn, gate.task(limit=None)], settings=QUICK) as server:
         wire = Wire(server)
@@ -164,7 +162,7 @@ def test_a_cancelled_run_holds_its_place_until_its_worker_lets_go(gate: Gate) ->
         next_one = begin(wire, "next")
         wire.post(f"/api/runs/{held}/cancel", {})
         assert [status(wire, held), status(wire, next_one)] == ["cancelled", "queued"]
-        gate.open.add("let go")
+        gate.open.add("released")
         wire.until(next_one, "running")
         gate.open.add("next")
         wire.ended(next_one)

@@ -41,12 +41,6 @@ def _last_event(wire: Wire, run_id: str) -> Any:
     return wire.get(f"/api/runs/{run_id}/events")["events"][-1]
 
 
-@pytest.fixture
-def examples() -> Any:
-    with LocalControlPlane(settings=QUICK) as server:
-        yield Wire(server)
-
-
 def test_the_release_summary_needs_nobody_when_the_payload_brings_the_decision(examples: Wire) -> None:
     started = examples.start("release-summary", {"repository": "acme/api", "decision": {"approved": True}})
     run = examples.ended(started["run"]["id"])

@@ -94,11 +94,19 @@ def test_logs_and_events_of_a_run_are_printed_and_followed(
         assert json.loads(capfd.readouterr().out.splitlines()[-1])["kind"] == "run.failed"
 
 
+def test_every_list_is_json_for_a_script(cli: Callable[..., str]) -> None:
+    run = cli("start", "echo", "--wait", "--json")
+    for name in ("sessions", "runs", "tokens"):
+        assert isinstance(json.loads(cli(name, "list", "--json")), list)
+    assert json.loads(run)["id"] in {each["id"] for each in json.loads(cli("runs", "list", "--json"))}
+
+
 def test_a_token_is_listed_and_completed(server: LocalControlPlane, cli: Callable[..., str]) -> None:
     with HelmrClient(url=server.url, api_key=server.api_key) as client:
-        token = client.tokens.create(tags=["approve"])
+        token = client.tokens.create(tags=["approve"], metadata={"approval": {"subject": "Publish\n2.4?"}})
         listed = cli("tokens", "list", "--status", "pending")
         assert "approve" in listed
+        assert "Publish 2.4?" in listed
         assert "in 6 d" in listed
         assert cli("tokens", "complete", token.id, "--data", '{"approved": true}').endswith(": completed\n")
         assert client.tokens.retrieve(token.id).data == {"approved": True}
@@ -168,16 +176,6 @@ def test_a_broken_file_of_tasks_is_said_in_one_line(
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1
-
-
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in [name for name in sys.modules if name.startswith(("helmr_provider._local_cli.serving", "starlette"))]:
-        monkeypatch.delitem(sys.modules, name)
-    for name in [name for name in sys.modules if name.startswith("helmr_provider.local")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "starlette.applications", None)
-    assert main(["serve"]) == 1
-    assert "starlette.applications is missing; install airflow-provider-helmr[local]" in capsys.readouterr().err
 
 
 def test_a_taken_default_port_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:

@@ -112,15 +112,15 @@ def test_the_key_can_be_given_on_the_command_line_or_by_the_environment() -> Non
 def test_event_slots_are_scarce_only_if_asked_for(
     options: list[str], slots: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int | None] = []
+    received: list[int | None] = []
 
     def refuse(*_: Any, settings: Settings, **__: Any) -> None:
-        asked.append(settings.event_slots)
+        received.append(settings.event_slots)
         raise OSError("not now")
 
     monkeypatch.setattr("helmr_provider._local_cli.serving.Server", refuse)
     assert main(["serve", *options]) == 1
-    assert asked == [slots]
+    assert received == [slots]
 
 
 @pytest.mark.parametrize("number", ["0", "-1"])
@@ -196,6 +196,8 @@ def test_tasks_are_listed_with_what_they_say_of_themselves(tmp_path: Path, capsy
     file.write_text("from helmr_provider.local import task\n@task('mine')\nasync def mine(ctx, payload): ...\n")
     assert main(["tasks", "--tasks", str(file)]) == 0
     assert capsys.readouterr().out == "mine\n"
+    assert main(["tasks", "--tasks", str(file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"id": "mine", "summary": ""}]
 
 
 def test_the_real_failures_can_be_turned_into_refusals() -> None:

@@ -97,24 +97,24 @@ class Pages:
 
     def __init__(self, *pages: list[Any]) -> None:
         self.pages = list(pages)
-        self.asked: list[int] = []
+        self.cursors: list[int] = []
 
     def list(self, *, cursor: int, limit: int) -> Any:
-        self.asked.append(cursor)
+        self.cursors.append(cursor)
         return self.pages.pop(0) if self.pages else []
 
 
 def test_all_pages_are_read() -> None:
     pages = Pages([a_chunk(0, b"one "), a_chunk(4, b"two ")], [a_chunk(6, b"o three")])
     assert read_bytes(pages) == b"one two three"
-    assert pages.asked == [0, 8, 13]
+    assert pages.cursors == [0, 8, 13]
 
 
 def test_a_page_that_leads_nowhere_is_an_error_and_not_asked_for_again() -> None:
     pages = Pages([a_chunk(0, b"one")], *([[a_chunk(0, b"one")]] * 100))
     with pytest.raises(HelmrProtocolError, match="A page of output at byte 3 ends at byte 3"):
         read_bytes(pages)
-    assert pages.asked == [0, 3]
+    assert pages.cursors == [0, 3]
 
 
 def test_only_a_page_that_leads_on_advances() -> None:

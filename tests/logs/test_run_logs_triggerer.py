@@ -12,7 +12,7 @@ from helmr_provider._logs.run_logs import RunLogLines
 from helmr_provider._logs.run_logs_triggerer import forward_run_logs
 from helmr_provider.client import AsyncHelmrClient
 from helmr_provider.local import LocalControlPlane, faults, task
-from tests.support.session_tasks import wait_until_asked_for
+from tests.support.journal import until_requested_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -70,10 +70,6 @@ class Log:
                 await self._more.wait()
 
 
-def asked_for(control_plane: LocalControlPlane, operation: str, times: int = 1) -> Any:
-    return asyncio.to_thread(wait_until_asked_for, control_plane, operation, times)
-
-
 @pytest.fixture
 async def talking(client: HelmrClient) -> tuple[str, str]:
     """Session and run of a task that has begun to talk."""
@@ -108,7 +104,7 @@ async def test_without_a_free_slot_it_looks_and_holds_nothing(
         async with forward_run_logs(waits, run_id, RunLogLines(log), log):
             await log.wait_for("before the gate")
             # A second look shows that the first one is over although the run goes on.
-            await asked_for(control_plane, "getRunLogs", times=2)
+            await until_requested_async(control_plane, "getRunLogs", times=2)
             assert waits._stream_slots.for_waits() == 0
             await open_gate(client, session_id)
             await log.wait_for("after the gate")
@@ -180,7 +176,7 @@ async def test_it_goes_on_from_its_cursor_after_an_outage(
     control_plane.fail_next("getRunLogs", faults.status(503))
     async with forward_run_logs(waits, run_id, RunLogLines(log), log):
         await log.wait_for("before the gate")
-        await asked_for(control_plane, "getRunLogs", times=3)
+        await until_requested_async(control_plane, "getRunLogs", times=3)
         await open_gate(client, session_id)
         await waits._waiter.run(run_id, timeout=60)
     assert [line for line in log.lines if "gate" in line] == ["[stdout] before the gate", "[stdout] after the gate"]

@@ -43,7 +43,7 @@ def a_question(**options: Any) -> TaskRun:
     return TaskRun(lambda: HelmrApprovalOperator(**{"task_id": "ask", "subject": "Publish?", **options}))
 
 
-def asked(attempt: Try) -> TaskDeferred:
+def defer(attempt: Try) -> TaskDeferred:
     deferral = attempt.execute()
     assert isinstance(deferral, TaskDeferred)
     return deferral
@@ -58,7 +58,7 @@ def token_of(client: HelmrClient, attempt: Try) -> Token:
 
 def test_the_token_says_what_is_asked_and_by_whom(client: HelmrClient) -> None:
     attempt = a_question(body="The **notes**.", tags=["release"], form={"channel": "stable"}).start()
-    asked(attempt)
+    defer(attempt)
     token = token_of(client, attempt)
     assert token.is_pending
     assert token.tags == ("release",)
@@ -83,8 +83,8 @@ def test_airflow_shows_the_same_question(people: RequiredActions) -> None:
         form={"channel": Param("stable", type="string", description="Where to", enum=["stable", "beta"])},
         assigned_users={"id": "ada", "name": "Ada"},
     ).start()
-    asked(attempt)
-    row = people.asked(attempt)
+    defer(attempt)
+    row = people.row(attempt)
     assert (row["subject"], row["body"], row["options"], row["defaults"]) == (
         "Publish?",
         "The **notes**.",
@@ -99,7 +99,7 @@ def test_the_button_and_the_log_lead_to_the_token(
     control_plane: LocalControlPlane, task_log: Callable[[], str]
 ) -> None:
     attempt = a_question().start()
-    asked(attempt)
+    defer(attempt)
     page = f"{control_plane.url}/tokens/{attempt.xcoms['token_id']}"
     assert attempt.xcoms["_link_HelmrApprovalLink"] == page
     said = task_log()
@@ -109,7 +109,7 @@ def test_the_button_and_the_log_lead_to_the_token(
 
 def test_the_token_outlives_the_deadline_a_little(client: HelmrClient) -> None:
     attempt = a_question(timeout=timedelta(hours=2), execution_timeout=timedelta(hours=1)).start()
-    asked(attempt)
+    defer(attempt)
     until = token_of(client, attempt).timeout_at
     assert until is not None
     assert timedelta(hours=1) < until - datetime.now(UTC) < timedelta(hours=2)
@@ -118,12 +118,12 @@ def test_the_token_outlives_the_deadline_a_little(client: HelmrClient) -> None:
 def test_a_retry_waits_for_the_same_question_and_a_clear_asks_anew(client: HelmrClient) -> None:
     task = a_question()
     first, retry = task.start(), task.start()
-    asked(first)
-    asked(retry)
+    defer(first)
+    defer(retry)
     assert retry.xcoms["token_id"] == first.xcoms["token_id"]
     task.clear()
     anew = task.start()
-    asked(anew)
+    defer(anew)
     assert anew.xcoms["token_id"] != first.xcoms["token_id"]
     assert len(client.tokens.list()) == 2
 
@@ -132,12 +132,12 @@ def test_a_clear_withdraws_what_was_asked_before_and_nothing_else(client: HelmrC
     task, sibling = a_question(), a_question()
     sibling.map_index = 1
     first, mapped, anew = task.start(), sibling.start(), None
-    asked(first)
-    asked(mapped)
+    defer(first)
+    defer(mapped)
     other = client.tokens.create(metadata={"airflow": token_of(client, first).metadata["airflow"]})
     task.clear()
     anew = task.start()
-    asked(anew)
+    defer(anew)
     assert token_of(client, first).status == "cancelled"
     assert token_of(client, mapped).is_pending
     assert token_of(client, anew).is_pending
@@ -152,10 +152,10 @@ def test_installations_with_different_prefixes_leave_each_other_alone(
         connect(f"helmr_{prefix}", **address, extra={"session_prefix": prefix})
     blue, green = a_question(helmr_conn_id="helmr_blue"), a_question(helmr_conn_id="helmr_green")
     first = blue.start()
-    asked(first)
+    defer(first)
     green.start()
     other = green.start()
-    asked(other)
+    defer(other)
     assert token_of(client, first).is_pending
     assert token_of(client, other).id != token_of(client, first).id
 
@@ -163,15 +163,15 @@ def test_installations_with_different_prefixes_leave_each_other_alone(
 def test_a_retry_asks_anew_when_the_question_was_withdrawn(client: HelmrClient) -> None:
     task = a_question()
     first, retry = task.start(), task.start()
-    asked(first)
+    defer(first)
     client.tokens.cancel(first.xcoms["token_id"])
-    asked(retry)
+    defer(retry)
     assert token_of(client, retry).is_pending
 
 
 def test_a_retry_that_asks_something_else_fails_for_good() -> None:
     task = a_question()
-    asked(task.start())
+    defer(task.start())
     task.make = a_question(body="Another text.").make
     with pytest.raises(AirflowFailException, match="the same in every try"):
         task.start().execute()
@@ -207,7 +207,7 @@ def test_neither_what_is_stored_nor_the_event_holds_a_secret(
     control_plane: LocalControlPlane, client: HelmrClient
 ) -> None:
     attempt = a_question(body="in the body").start()
-    deferral = asked(attempt)
+    deferral = defer(attempt)
     client.tokens.complete(attempt.xcoms["token_id"], "Approve")
     _, kwargs = deferral.trigger.serialize()
     kept = json.dumps([kwargs, deferral.kwargs, fire(deferral), attempt.xcoms])
@@ -221,7 +221,7 @@ def test_neither_what_is_stored_nor_the_event_holds_a_secret(
 
 def test_an_answer_in_helmr_is_returned(client: HelmrClient) -> None:
     attempt = a_question().start()
-    deferral = asked(attempt)
+    deferral = defer(attempt)
     client.tokens.complete(attempt.xcoms["token_id"], {"approved": False, "by": "ada", "why": "Friday"})
     result = attempt.resume(deferral, fire(deferral))
     assert {**result, "at": ""} == {
@@ -237,17 +237,17 @@ def test_an_answer_in_helmr_is_returned(client: HelmrClient) -> None:
 @in_airflow
 def test_an_answer_in_helmr_closes_the_question_in_airflow(client: HelmrClient, people: RequiredActions) -> None:
     attempt = a_question().start()
-    deferral = asked(attempt)
+    deferral = defer(attempt)
     client.tokens.complete(attempt.xcoms["token_id"], "approve")
     assert fire(deferral)["status"] == "ended"
-    row = people.asked(attempt)
+    row = people.row(attempt)
     assert (row["chosen_options"], row["responded_by"]) == (["Approve"], None)
 
 
 @in_airflow
 def test_an_answer_in_airflow_is_returned_and_completes_the_token(client: HelmrClient, people: RequiredActions) -> None:
     attempt = a_question().start()
-    deferral = asked(attempt)
+    deferral = defer(attempt)
     result = attempt.resume(deferral, people.answer(attempt, "Approve"))
     assert (result["chosen"], result["by"], result["via"]) == (["Approve"], "ada", "airflow")
     assert token_of(client, attempt).data == result
@@ -256,7 +256,7 @@ def test_an_answer_in_airflow_is_returned_and_completes_the_token(client: HelmrC
 @in_airflow
 def test_the_token_is_the_referee_when_both_answer_at_once(client: HelmrClient, people: RequiredActions) -> None:
     attempt = a_question().start()
-    deferral = asked(attempt)
+    deferral = defer(attempt)
     event = people.answer(attempt, "Approve")
     client.tokens.complete(attempt.xcoms["token_id"], "Reject")
     result = attempt.resume(deferral, event)
@@ -266,7 +266,7 @@ def test_the_token_is_the_referee_when_both_answer_at_once(client: HelmrClient, 
 @in_airflow
 def test_an_answer_between_the_question_and_the_wait_is_found(client: HelmrClient, people: RequiredActions) -> None:
     attempt = a_question().start()
-    deferral = asked(attempt)
+    deferral = defer(attempt)
     people.answer(attempt, "Approve")
     result = attempt.resume(deferral, fire(deferral))
     assert (result["chosen"], result["by"], result["via"]) == (["Approve"], "ada", "airflow")
@@ -278,7 +278,7 @@ def test_an_answer_that_the_control_plane_cannot_be_told_is_told_later(
     control_plane: LocalControlPlane, client: HelmrClient, people: RequiredActions
 ) -> None:
     attempt = a_question().start()
-    deferral = asked(attempt)
+    deferral = defer(attempt)
     event = people.answer(attempt, "Approve")
     control_plane.stop_listening()
     again = attempt.resume(deferral, event)
@@ -292,7 +292,7 @@ def test_an_answer_that_the_control_plane_cannot_be_told_is_told_later(
 def test_a_retry_takes_an_answer_that_is_there_already(client: HelmrClient) -> None:
     task = a_question()
     first = task.start()
-    asked(first)
+    defer(first)
     client.tokens.complete(first.xcoms["token_id"], "Approve")
     assert task.start().execute()["chosen"] == ["Approve"]
 
@@ -300,7 +300,7 @@ def test_a_retry_takes_an_answer_that_is_there_already(client: HelmrClient) -> N
 def test_the_form_is_checked_and_filled(client: HelmrClient) -> None:
     form = {"channel": Param("stable", type="string", enum=["stable", "beta"]), "copies": Param(type="integer")}
     attempt = a_question(form=form).start()
-    deferral = asked(attempt)
+    deferral = defer(attempt)
     client.tokens.complete(attempt.xcoms["token_id"], {"chosen": "Approve", "params": {"copies": 2}})
     assert attempt.resume(deferral, fire(deferral))["params"] == {"channel": "stable", "copies": 2}
 
@@ -315,7 +315,7 @@ def test_the_form_is_checked_and_filled(client: HelmrClient) -> None:
 )
 def test_what_is_no_answer_fails_the_task_for_good(client: HelmrClient, data: Any, why: str) -> None:
     attempt = a_question(form={"channel": Param("stable", type="string", enum=["stable", "beta"])}).start()
-    deferral = asked(attempt)
+    deferral = defer(attempt)
     client.tokens.complete(attempt.xcoms["token_id"], data)
     event = fire(deferral)
     with pytest.raises(AirflowFailException, match=why):
@@ -324,7 +324,7 @@ def test_what_is_no_answer_fails_the_task_for_good(client: HelmrClient, data: An
 
 def test_a_no_can_skip_the_task_and_is_an_xcom_all_the_same(client: HelmrClient) -> None:
     attempt = a_question(on_reject="skip").start()
-    deferral = asked(attempt)
+    deferral = defer(attempt)
     client.tokens.complete(attempt.xcoms["token_id"], "Reject")
     event = fire(deferral)
     with pytest.raises(AirflowSkipException, match="answered with Reject"):
@@ -334,7 +334,7 @@ def test_a_no_can_skip_the_task_and_is_an_xcom_all_the_same(client: HelmrClient)
 
 def test_a_no_can_fail_the_task(client: HelmrClient) -> None:
     attempt = a_question(on_reject="fail", options=["Go", "Stop", "Wait"], rejections=["Stop", "Wait"]).start()
-    deferral = asked(attempt)
+    deferral = defer(attempt)
     client.tokens.complete(attempt.xcoms["token_id"], {"chosen": "wait", "by": "ada"})
     event = fire(deferral)
     with pytest.raises(AirflowFailException, match="answered with Wait by ada"):
@@ -344,7 +344,7 @@ def test_a_no_can_fail_the_task(client: HelmrClient) -> None:
 @pytest.mark.parametrize("on_reject", ["succeed", "skip", "fail"])
 def test_a_yes_is_a_yes(client: HelmrClient, on_reject: str) -> None:
     attempt = a_question(on_reject=on_reject).start()
-    deferral = asked(attempt)
+    deferral = defer(attempt)
     client.tokens.complete(attempt.xcoms["token_id"], True)
     assert attempt.resume(deferral, fire(deferral))["chosen"] == ["Approve"]
 
@@ -354,17 +354,17 @@ def test_a_yes_is_a_yes(client: HelmrClient, on_reject: str) -> None:
 
 def test_the_default_is_taken_at_the_deadline_on_both_sides(client: HelmrClient, people: Any) -> None:
     attempt = a_question(defaults="Reject", timeout=60).start()
-    deferral = overdue(asked(attempt))
+    deferral = overdue(defer(attempt))
     result = attempt.resume(deferral, fire(deferral))
     assert (result["chosen"], result["via"], result["by"]) == (["Reject"], "default", None)
     assert token_of(client, attempt).data == result
     if people is not None:
-        assert people.asked(attempt)["chosen_options"] == ["Reject"]
+        assert people.row(attempt)["chosen_options"] == ["Reject"]
 
 
 def test_without_a_default_the_token_is_cancelled_at_the_deadline(client: HelmrClient) -> None:
     attempt = a_question(timeout=60).start()
-    deferral = overdue(asked(attempt))
+    deferral = overdue(defer(attempt))
     event = fire(deferral)
     assert event["status"] == "timeout"
     with pytest.raises(AirflowTaskTimeout, match="was cancelled"):
@@ -374,7 +374,7 @@ def test_without_a_default_the_token_is_cancelled_at_the_deadline(client: HelmrC
 
 def test_the_default_is_taken_when_the_trigger_is_lost_beyond_the_deadline(client: HelmrClient) -> None:
     attempt = a_question(defaults="Reject", timeout=60).start()
-    asked(attempt)
+    defer(attempt)
     assert attempt.lose_trigger("Trigger timeout")["via"] == "default"
     assert token_of(client, attempt).status == "completed"
 
@@ -382,7 +382,7 @@ def test_the_default_is_taken_when_the_trigger_is_lost_beyond_the_deadline(clien
 def test_a_default_that_the_control_plane_cannot_be_told_is_not_taken(control_plane: LocalControlPlane) -> None:
     # Somebody may have answered meanwhile.
     attempt = a_question(defaults="Approve", timeout=60).start()
-    deferral = overdue(asked(attempt))
+    deferral = overdue(defer(attempt))
     control_plane.stop_listening()
     with pytest.raises(AirflowException, match="Could not complete the token"):
         attempt.resume(deferral, {"schema": 1, "status": "timeout"})
@@ -394,7 +394,7 @@ def test_an_answer_in_airflow_is_not_overruled_by_a_default_that_comes_later(
     control_plane: LocalControlPlane, people: RequiredActions
 ) -> None:
     attempt = a_question(defaults="Approve", timeout=60).start()
-    deferral = overdue(asked(attempt))
+    deferral = overdue(defer(attempt))
     event = people.answer(attempt, "Reject")
     control_plane.stop_listening()
     with pytest.raises(AirflowException, match="There is an answer in Airflow"):
@@ -406,7 +406,7 @@ def test_an_answer_in_airflow_is_not_overruled_by_a_default_that_comes_later(
 def test_a_token_that_expires_is_the_default_or_a_failure(control_plane: LocalControlPlane, defaults: Any) -> None:
     control_plane.set_clock("manual")
     attempt = a_question(defaults=defaults).start()
-    deferral = asked(attempt)
+    deferral = defer(attempt)
     control_plane.advance("169h")
     control_plane.sweep()
     event = fire(deferral)
@@ -419,7 +419,7 @@ def test_a_token_that_expires_is_the_default_or_a_failure(control_plane: LocalCo
 
 def test_a_token_that_somebody_else_cancels_fails_the_task_for_good(client: HelmrClient) -> None:
     attempt = a_question().start()
-    deferral = asked(attempt)
+    deferral = defer(attempt)
     client.tokens.cancel(attempt.xcoms["token_id"])
     event = fire(deferral)
     with pytest.raises(AirflowFailException, match="cancelled by another client"):
@@ -436,7 +436,7 @@ def test_a_lost_trigger_withdraws_the_question_unless_a_retry_waits_for_it(
     task = a_question()
     task.max_tries = 1 if retried else 0
     attempt = task.start()
-    asked(attempt)
+    defer(attempt)
     with pytest.raises(Exception, match="Trigger failure"):
         attempt.lose_trigger()
     assert token_of(client, attempt).status == status

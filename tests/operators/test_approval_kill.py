@@ -30,7 +30,7 @@ def a_question(**options: Any) -> TaskRun:
     return TaskRun(lambda: HelmrApprovalOperator(**{"task_id": "ask", "subject": "Publish?", **options}))
 
 
-def asked(attempt: Try) -> None:
+def defer(attempt: Try) -> None:
     deferred(attempt.execute())
 
 
@@ -49,7 +49,7 @@ def test_a_stopped_worker_withdraws_the_question_only_for_a_user(
     task = a_question()
     task.max_tries = retries
     attempt = task.start()
-    asked(attempt)
+    defer(attempt)
     attempt.operator.on_kill()
     assert token_of(client, attempt).status == status
 
@@ -61,7 +61,7 @@ def test_a_worker_that_is_stopped_before_it_defers_in_the_last_try_withdraws_the
     task = a_question()
     task.max_tries = 0
     attempt = task.start()
-    asked(attempt)
+    defer(attempt)
     attempt.operator._attempt.is_handed_over = False
     attempt.operator.on_kill()
     assert token_of(client, attempt).status == "cancelled"
@@ -74,7 +74,7 @@ def test_a_task_that_is_killed_cancels_only_a_token_of_its_own(
     task = a_question()
     task.max_tries = 0
     attempt = task.start()
-    asked(attempt)
+    defer(attempt)
     other = client.tokens.create().id
     attempt.operator._ids["token_id"] = other
     attempt.operator.on_kill()

@@ -9,8 +9,10 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout
 
 from helmr_provider.sensors.workspace import HelmrWorkspaceSensor
+from tests.support.journal import requests_of
+from tests.support.polling import until
 from tests.support.task_attempts import both_ways, deferred, fire, overdue
-from tests.support.workspace_tasks import SLEEPS, Gate, a_workspace, asked, task_run, until
+from tests.support.workspace_tasks import SLEEPS, Gate, a_workspace, task_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +45,7 @@ def test_it_waits_for_a_state_of_the_workspace(
     control_plane.clear_journal()
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(sensing(workspace, state="archived", deferrable=deferrable).start().finish)
-        until(lambda: asked(control_plane, "getWorkspace"), "a look")
+        until(lambda: requests_of(control_plane, "getWorkspace"))
         client.workspaces.delete(workspace)
         assert result.result(timeout=30) == "archived"
 
@@ -68,7 +70,7 @@ def test_it_waits_for_a_machine_and_asks_for_one(
     control_plane.pause_workspaces("preparations")
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(sensing(workspace, running=True, deferrable=deferrable).start().finish)
-        until(lambda: asked(control_plane, "connectWorkspace"), "a look")
+        until(lambda: requests_of(control_plane, "connectWorkspace"))
         control_plane.pause_workspaces(None)
         assert result.result(timeout=30) == "running"
     assert client.workspaces.connect(workspace).is_running
@@ -82,7 +84,7 @@ def test_a_workspace_that_is_being_stopped_gets_a_machine_afterwards(
     client.workspaces.stop(workspace)
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(sensing(workspace, running=True).start().finish)
-        until(lambda: asked(control_plane, "connectWorkspace"), "a look")
+        until(lambda: requests_of(control_plane, "connectWorkspace"))
         control_plane.pause_workspaces(None)
         assert result.result(timeout=30) == "running"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dev.stack import poll
 from helmr_provider.local import task
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from helmr_provider.client import HelmrClient
@@ -29,8 +29,8 @@ async def talk(ctx: TaskContext, payload: dict[str, Any]) -> dict[str, Any]:
                 record = await ctx.receive(stream[0] if stream else "messages", after_sequence=after)
                 after = None
                 taken.append(record.data)
-                look = await ctx.peek(record.stream, after_sequence=record.sequence - 1)
-                correlation_id = None if look is None else look.correlation_id
+                peeked = await ctx.peek(record.stream, after_sequence=record.sequence - 1)
+                correlation_id = None if peeked is None else peeked.correlation_id
             case ["answer"]:
                 await ctx.publish("answers", {"to": taken[-1]}, correlation_id=correlation_id)
             case ["progress"]:
@@ -53,10 +53,10 @@ def session_of(client: HelmrClient, *turns: str, external_id: str = "chat") -> S
 
 def idle(client: HelmrClient, started: SessionStart) -> str:
     """Wait until the first run of a session is over; returns the session's id."""
-    until(client, started.run.id, "succeeded")
+    until_status(client, started.run.id, "succeeded")
     return started.session.id
 
 
-def until(client: HelmrClient, run_id: str, status: str) -> None:
+def until_status(client: HelmrClient, run_id: str, status: str) -> None:
     """Wait until a run has a status."""
-    poll(lambda: client.runs.retrieve(run_id).status == status, seconds=20, waiting_for=f"a {status} run", every=0.01)
+    until(lambda: client.runs.retrieve(run_id).status == status)

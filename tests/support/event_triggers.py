@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from helmr_provider.client import AsyncHelmrClient
-    from helmr_provider.local import LocalControlPlane, TaskContext
+    from helmr_provider.local import TaskContext
     from helmr_provider.triggers.events import HelmrEventTrigger
 
 SESSION = "release-42"
@@ -95,17 +95,6 @@ async def running(trigger: HelmrEventTrigger) -> AsyncIterator[Told]:
     finally:
         running.cancel()
         await asyncio.wait([running])
-
-
-async def until_asked(control_plane: LocalControlPlane, *operations: str, times: int = 1) -> None:
-    """Return when each of these was asked for so often."""
-    async with asyncio.timeout(30):
-        await until_async(
-            lambda: all(
-                sum(entry.operation == operation for entry in control_plane.journal) >= times
-                for operation in operations
-            )
-        )
 
 
 class Store:
@@ -189,5 +178,4 @@ async def triggerer(**options: Any) -> AsyncIterator[Triggerer]:
 
 async def until_kept(store: Store, order: float) -> None:
     """Return when the cursor has come so far."""
-    async with asyncio.timeout(30):
-        await until_async(lambda: max((value["order"] for value in store.values.values()), default=-1) >= order)
+    await until_async(lambda: max((value["order"] for value in store.values.values()), default=-1) >= order)

@@ -1,22 +1,32 @@
-"""Poll for a condition without a deadline of its own: the test's timeout ends it."""
+"""Poll for a condition, with a limit that only a hanging test reaches."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+T = TypeVar("T")
 
-def until(condition: Callable[[], bool]) -> None:
-    """Poll until the condition holds."""
-    while not condition():
-        time.sleep(0.002)
+SECONDS = 90
+"""Longest wait; less than the time limit of a test, so that the condition appears in the traceback."""
 
 
-async def until_async(condition: Callable[[], bool]) -> None:
-    """Poll until the condition holds, and let the event loop run in between."""
-    while not condition():  # noqa: ASYNC110 - another thread or a counter makes it true, without an event
-        await asyncio.sleep(0.002)
+def until(condition: Callable[[], T | None], *, every: float = 0.002) -> T:
+    """Poll until the condition returns something true, and return it."""
+    limit = time.monotonic() + SECONDS
+    while not (found := condition()):
+        assert time.monotonic() < limit, f"not fulfilled within {SECONDS} s"
+        time.sleep(every)
+    return found
+
+
+async def until_async(condition: Callable[[], object], *, every: float = 0.002) -> None:
+    """Poll until the condition, or the coroutine that it returns, is true. The event loop runs in between."""
+    async with asyncio.timeout(SECONDS):
+        while not (await found if inspect.isawaitable(found := condition()) else found):  # noqa: ASYNC110 - no event says it
+            await asyncio.sleep(every)

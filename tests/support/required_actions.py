@@ -42,8 +42,7 @@ class RequiredActions:
             raise self._error(500)
         match type(msg).__name__:
             case "CreateHITLDetailPayload":
-                asked = msg.model_dump(exclude={"ti_id", "type"})
-                row = self.rows.setdefault(ti_id, asked)
+                row = self.rows.setdefault(ti_id, msg.model_dump(exclude={"ti_id", "type"}))
                 row.update(chosen_options=None, params_input={}, responded_at=None, responded_by=None)
                 return None
             case "GetHITLDetailResponse":
@@ -58,10 +57,10 @@ class RequiredActions:
             case "MaskSecret":
                 return None
             case other:
-                raise AssertionError(f"nobody sends {other}")
+                raise AssertionError(f"unexpected message {other}")
 
-    def asked(self, attempt: Try) -> dict[str, Any]:
-        """Return what the try asks."""
+    def row(self, attempt: Try) -> dict[str, Any]:
+        """Return the row of the question."""
         return self.rows[str(attempt.ti.id)]
 
     def answer(self, attempt: Try, *options: str, by: str = "ada", **params: Any) -> dict[str, Any]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 from helmr_provider.operators.session import HelmrStartSessionOperator
+from tests.support.journal import requests_of
 from tests.support.task_attempts import TaskRun
 
 if TYPE_CHECKING:
@@ -28,12 +27,4 @@ LIVE: dict[str, Any] = {"task": "work", "payload": {"seconds": 3600, "waiting": 
 
 def starts(control_plane: LocalControlPlane) -> list[JournalEntry]:
     """Return the requests that started sessions."""
-    return [entry for entry in control_plane.journal if entry.operation == "startSession"]
-
-
-def wait_until_asked_for(control_plane: LocalControlPlane, operation: str, times: int = 1) -> None:
-    """Wait until so many requests have arrived; bounded, because it may run in a thread that nothing else can end."""
-    never, give_up = threading.Event(), time.monotonic() + 30
-    while sum(entry.operation == operation for entry in control_plane.journal) < times:
-        assert time.monotonic() < give_up, f"{operation} was not requested {times} times"
-        never.wait(0.01)
+    return requests_of(control_plane, "startSession")

@@ -1,20 +1,18 @@
-"""Tasks in workspaces, and what the tests of their operators ask of the control plane."""
+"""Tasks of workspaces, and the commands in them."""
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from helmr_provider.operators.workspace import HelmrCreateWorkspaceOperator, HelmrExecOperator
+from tests.support.polling import until
 from tests.support.task_attempts import TaskRun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from helmr_provider.client import HelmrClient
     from helmr_provider.client.models.execs import Exec
-    from helmr_provider.local import JournalEntry, LocalControlPlane
 
 SLEEPS = ["sleep", "3600"]
 
@@ -63,20 +61,7 @@ class Gate:
         self._flag.touch()
 
 
-def until(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
-    """Wait, bounded, until something is so."""
-    give_up = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < give_up, f"waited in vain for {what}"
-        time.sleep(0.01)
-
-
 def until_state(client: HelmrClient, workspace_id: str, *states: str) -> Exec:
     """Wait until the newest command of a workspace is in a state, and return it."""
-    until(lambda: any(found.state in states for found in execs(client, workspace_id)[-1:]), f"an exec in {states}")
+    until(lambda: any(found.state in states for found in execs(client, workspace_id)[-1:]))
     return execs(client, workspace_id)[-1]
-
-
-def asked(control_plane: LocalControlPlane, operation: str) -> list[JournalEntry]:
-    """Return the requests of one operation."""
-    return [entry for entry in control_plane.journal if entry.operation == operation]

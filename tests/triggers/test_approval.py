@@ -20,6 +20,7 @@ from helmr_provider.client import AsyncHelmrClient
 from helmr_provider.triggers import approval
 from helmr_provider.triggers.approval import HelmrApprovalTrigger
 from tests.support import task_states
+from tests.support.journal import requests_of
 from tests.support.polling import until_async
 from tests.support.required_actions import RequiredActions
 from tests.support.task_attempts import stored
@@ -50,8 +51,8 @@ def test_this_release_stores_what_the_newest_file_says(form: str) -> None:
     assert HelmrApprovalTrigger(**kwargs).serialize() == (class_path, kwargs)
 
 
-class Asked:
-    """A question that is waited for, as its operator leaves it to the triggerer."""
+class PendingApproval:
+    """A question whose operator has deferred, and its trigger."""
 
     def __init__(self, client: AsyncHelmrClient, token: Token, people: RequiredActions | None, conn_id: str) -> None:
         self.client = client
@@ -78,11 +79,11 @@ class Asked:
     async def token(self) -> Token:
         return await self.client.tokens.retrieve(self.token_id)
 
-    async def until_watched(self, control_plane: LocalControlPlane) -> asyncio.Task[list[Any]]:
-        """Start the trigger, and return when it has looked for the first time."""
+    async def until_polled(self, control_plane: LocalControlPlane) -> asyncio.Task[list[Any]]:
+        """Start the trigger, and wait for its first poll."""
         control_plane.clear_journal()
         waiting = asyncio.create_task(self.events())
-        await until_async(lambda: any(entry.operation in {"getToken", "listTokens"} for entry in control_plane.journal))
+        await until_async(lambda: requests_of(control_plane, "getToken", "listTokens"))
         return waiting
 
 
@@ -97,12 +98,12 @@ async def ask(
 ) -> AsyncIterator[Callable[..., Any]]:
     async with AsyncHelmrClient(url=control_plane.url, api_key=control_plane.api_key) as client:
 
-        async def ask(question: Question = QUESTION, **options: Any) -> Asked:
+        async def ask(question: Question = QUESTION, **options: Any) -> PendingApproval:
             metadata = {"airflow": {"owner": "me"}, **question.metadata}
-            asked = Asked(client, await client.tokens.create(metadata=metadata), people, helmr_connection)
+            pending = PendingApproval(client, await client.tokens.create(metadata=metadata), people, helmr_connection)
             for name, value in options.items():
-                setattr(asked.trigger, name, value)
-            return asked
+                setattr(pending.trigger, name, value)
+            return pending
 
         yield ask
 
@@ -110,22 +111,22 @@ async def ask(
 async def test_an_answer_in_helmr_ends_the_wait_and_is_shown_in_airflow(
     ask: Any, control_plane: LocalControlPlane, people: Any
 ) -> None:
-    asked = await ask()
-    waiting = await asked.until_watched(control_plane)
-    await asked.client.tokens.complete(asked.token_id, {"approved": True, "note": "fine"})
-    assert await waiting == [{"schema": 1, "status": "ended", "token_id": asked.token_id}]
+    pending = await ask()
+    waiting = await pending.until_polled(control_plane)
+    await pending.client.tokens.complete(pending.token_id, {"approved": True, "note": "fine"})
+    assert await waiting == [{"schema": 1, "status": "ended", "token_id": pending.token_id}]
     if people is not None:
-        row = people.asked(asked.attempt)
+        row = people.row(pending.attempt)
         assert (row["chosen_options"], row["params_input"]) == (["Approve"], {"note": "fine"})
 
 
 @in_airflow
 async def test_an_answer_in_airflow_before_the_wait_completes_the_token(ask: Any, people: RequiredActions) -> None:
-    asked = await ask()
-    people.answer(asked.attempt, "Reject", by="ada")
-    [event] = await asked.events()
+    pending = await ask()
+    people.answer(pending.attempt, "Reject", by="ada")
+    [event] = await pending.events()
     assert event["status"] == "ended"
-    data = (await asked.token()).data
+    data = (await pending.token()).data
     assert (data["chosen"], data["by"], data["via"]) == (["Reject"], "ada", "airflow")
 
 
@@ -135,16 +136,16 @@ async def test_where_airflow_does_not_resume_the_task_itself_the_trigger_looks(
     ask: Any, control_plane: LocalControlPlane, people: RequiredActions, monkeypatch: pytest.MonkeyPatch, side: str
 ) -> None:
     monkeypatch.setattr(approval, "AIRFLOW_V_3_3_PLUS", False)
-    asked = await ask()
-    waiting = await asked.until_watched(control_plane)
+    pending = await ask()
+    waiting = await pending.until_polled(control_plane)
     if side == "airflow":
-        people.answer(asked.attempt, "Approve")
+        people.answer(pending.attempt, "Approve")
     else:
-        await asked.client.tokens.complete(asked.token_id, "Approve")
+        await pending.client.tokens.complete(pending.token_id, "Approve")
     [event] = await waiting
     assert event["status"] == "ended"
-    assert (await asked.token()).status == "completed"
-    assert people.asked(asked.attempt)["chosen_options"] == ["Approve"]
+    assert (await pending.token()).status == "completed"
+    assert people.row(pending.attempt)["chosen_options"] == ["Approve"]
 
 
 @in_airflow
@@ -152,8 +153,8 @@ async def test_the_deadline_counts_where_the_trigger_looks_too(
     ask: Any, people: RequiredActions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(approval, "AIRFLOW_V_3_3_PLUS", False)
-    asked = await ask(deadline=time.time() + 0.2)
-    assert (await asked.events())[0]["status"] == "timeout"
+    pending = await ask(deadline=time.time() + 0.2)
+    assert (await pending.events())[0]["status"] == "timeout"
 
 
 @in_airflow
@@ -161,10 +162,10 @@ async def test_an_airflow_that_cannot_be_asked_does_not_end_the_wait(
     ask: Any, control_plane: LocalControlPlane, people: RequiredActions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(approval, "AIRFLOW_V_3_3_PLUS", False)
-    asked = await ask()
+    pending = await ask()
     people.down = True
-    waiting = await asked.until_watched(control_plane)
-    await asked.client.tokens.complete(asked.token_id, "Approve")
+    waiting = await pending.until_polled(control_plane)
+    await pending.client.tokens.complete(pending.token_id, "Approve")
     [event] = await waiting
     assert event["status"] == "ended"
 
@@ -191,9 +192,9 @@ async def test_in_a_terminal_the_trigger_makes_no_request_that_airflow_refuses(
     comms = InProcessSupervisorComms(supervisor=supervisor)
     monkeypatch.setattr("airflow.sdk.execution_time.task_runner.SUPERVISOR_COMMS", comms)
     monkeypatch.setattr(approval, "AIRFLOW_V_3_3_PLUS", not polls_both)
-    asked = await ask()
-    waiting = await asked.until_watched(control_plane)
-    await asked.client.tokens.complete(asked.token_id, "Approve")
+    pending = await ask()
+    waiting = await pending.until_polled(control_plane)
+    await pending.client.tokens.complete(pending.token_id, "Approve")
     [event] = await waiting
     assert event["status"] == "ended"
     assert [request for request in requests if "HITL" in request] == []
@@ -201,21 +202,21 @@ async def test_in_a_terminal_the_trigger_makes_no_request_that_airflow_refuses(
 
 @in_airflow
 async def test_both_at_once_the_token_is_first(ask: Any, people: RequiredActions) -> None:
-    asked = await ask()
-    people.answer(asked.attempt, "Approve")
-    await asked.client.tokens.complete(asked.token_id, "Reject")
-    [event] = await asked.events()
+    pending = await ask()
+    people.answer(pending.attempt, "Approve")
+    await pending.client.tokens.complete(pending.token_id, "Reject")
+    [event] = await pending.events()
     assert event["status"] == "ended"
-    assert (await asked.token()).data == "Reject"
+    assert (await pending.token()).data == "Reject"
 
 
 @pytest.mark.parametrize("data", ["Perhaps", None], ids=repr)
 async def test_what_is_no_answer_ends_the_wait_too(ask: Any, people: Any, data: Any) -> None:
-    asked = await ask()
-    await asked.client.tokens.complete(asked.token_id, data)
-    [event] = await asked.events()
+    pending = await ask()
+    await pending.client.tokens.complete(pending.token_id, data)
+    [event] = await pending.events()
     assert event["status"] == "ended"
-    assert people is None or people.asked(asked.attempt)["responded_at"] is None
+    assert people is None or people.row(pending.attempt)["responded_at"] is None
 
 
 # The deadline
@@ -224,41 +225,41 @@ async def test_what_is_no_answer_ends_the_wait_too(ask: Any, people: Any, data: 
 @pytest.mark.parametrize("late_by", [-0.2, 60], ids=["in time", "long past"])
 async def test_the_default_is_taken_on_both_sides(ask: Any, people: Any, late_by: float) -> None:
     question = Question(subject="?", options=("A", "B"), defaults=("B",), params={"x": {"value": 1}})
-    asked = await ask(question, deadline=time.time() - late_by)
-    [event] = await asked.events()
+    pending = await ask(question, deadline=time.time() - late_by)
+    [event] = await pending.events()
     assert event["status"] == "ended"
-    data = (await asked.token()).data
+    data = (await pending.token()).data
     assert (data["chosen"], data["params"], data["via"]) == (["B"], {"x": 1}, "default")
-    assert people is None or people.asked(asked.attempt)["chosen_options"] == ["B"]
+    assert people is None or people.row(pending.attempt)["chosen_options"] == ["B"]
 
 
 async def test_an_answer_is_not_overruled_by_the_default(ask: Any, people: Any) -> None:
     question = Question(subject="?", options=("A", "B"), defaults=("B",))
-    asked = await ask(question, deadline=time.time() - 60)
+    pending = await ask(question, deadline=time.time() - 60)
     if people is not None:
-        people.answer(asked.attempt, "A")
+        people.answer(pending.attempt, "A")
     else:
-        await asked.client.tokens.complete(asked.token_id, "A")
-    [event] = await asked.events()
+        await pending.client.tokens.complete(pending.token_id, "A")
+    [event] = await pending.events()
     assert event["status"] == "ended"
-    data = (await asked.token()).data
+    data = (await pending.token()).data
     assert (data if isinstance(data, str) else data["chosen"][0]) == "A"
 
 
 async def test_without_a_default_the_worker_is_told_of_the_deadline(ask: Any) -> None:
-    asked = await ask(deadline=time.time() + 0.1)
-    assert await asked.events() == [
-        {"schema": 1, "status": "timeout", "deadline": asked.trigger.deadline, "token_id": asked.token_id}
+    pending = await ask(deadline=time.time() + 0.1)
+    assert await pending.events() == [
+        {"schema": 1, "status": "timeout", "deadline": pending.trigger.deadline, "token_id": pending.token_id}
     ]
-    assert (await asked.token()).is_pending
+    assert (await pending.token()).is_pending
 
 
 async def test_at_the_deadline_a_control_plane_that_is_down_is_left_to_the_worker(
     ask: Any, control_plane: LocalControlPlane
 ) -> None:
-    asked = await ask(deadline=time.time() - 1)
+    pending = await ask(deadline=time.time() - 1)
     await asyncio.to_thread(control_plane.stop_listening)
-    assert (await asked.events())[0]["status"] == "timeout"
+    assert (await pending.events())[0]["status"] == "timeout"
     await asyncio.to_thread(control_plane.listen_again)
 
 
@@ -283,62 +284,62 @@ async def kill(waiting: asyncio.Task[Any], trigger: HelmrApprovalTrigger) -> Non
 async def test_a_task_that_a_user_has_ended_withdraws_its_question(
     ask: Any, airflow_says: Any, control_plane: LocalControlPlane, state: str | None
 ) -> None:
-    asked = await ask()
+    pending = await ask()
     airflow_says(state)
-    await kill(await asked.until_watched(control_plane), asked.trigger)
-    assert (await asked.token()).status == "cancelled"
+    await kill(await pending.until_polled(control_plane), pending.trigger)
+    assert (await pending.token()).status == "cancelled"
 
 
 async def test_a_trigger_that_only_moves_to_another_triggerer_withdraws_nothing(
     ask: Any, airflow_says: Any, control_plane: LocalControlPlane
 ) -> None:
-    asked = await ask()
+    pending = await ask()
     airflow_says("deferred")
-    await kill(await asked.until_watched(control_plane), asked.trigger)
-    assert (await asked.token()).is_pending
+    await kill(await pending.until_polled(control_plane), pending.trigger)
+    assert (await pending.token()).is_pending
 
 
 async def test_a_token_with_another_stamp_is_left_alone(
     ask: Any, airflow_says: Any, control_plane: LocalControlPlane
 ) -> None:
-    asked = await ask(owner="somebody else")
+    pending = await ask(owner="somebody else")
     airflow_says("failed")
-    await kill(await asked.until_watched(control_plane), asked.trigger)
-    assert (await asked.token()).is_pending
+    await kill(await pending.until_polled(control_plane), pending.trigger)
+    assert (await pending.token()).is_pending
 
 
 @in_airflow
 async def test_an_answer_in_airflow_ends_the_trigger_but_not_the_token(
     ask: Any, airflow_says: Any, control_plane: LocalControlPlane, people: RequiredActions
 ) -> None:
-    asked = await ask()
-    waiting = await asked.until_watched(control_plane)
-    people.answer(asked.attempt, "Approve")
+    pending = await ask()
+    waiting = await pending.until_polled(control_plane)
+    people.answer(pending.attempt, "Approve")
     airflow_says("scheduled")
-    await kill(waiting, asked.trigger)
-    assert (await asked.token()).is_pending, "the task completes it"
+    await kill(waiting, pending.trigger)
+    assert (await pending.token()).is_pending, "the task completes it"
 
 
 @in_airflow
 async def test_what_the_next_try_may_wait_for_is_left_to_it(
     ask: Any, airflow_says: Any, control_plane: LocalControlPlane, people: RequiredActions
 ) -> None:
-    asked = await ask()
-    waiting = await asked.until_watched(control_plane)
-    people.clear(asked.attempt)
+    pending = await ask()
+    waiting = await pending.until_polled(control_plane)
+    people.clear(pending.attempt)
     airflow_says("scheduled")
-    await kill(waiting, asked.trigger)
-    assert (await asked.token()).is_pending
+    await kill(waiting, pending.trigger)
+    assert (await pending.token()).is_pending
 
 
 async def test_waiting_does_not_block_the_event_loop(
     ask: Any, control_plane: LocalControlPlane, people: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(approval, "AIRFLOW_V_3_3_PLUS", False)
-    asked = await ask()
+    pending = await ask()
     # The control plane runs in this process, on a loop of its own; it may do as it likes.
     with blockbuster_ctx(scanned_modules=["helmr_provider"], excluded_modules=["helmr_provider.local"]):
-        waiting = await asked.until_watched(control_plane)
-        await asked.client.tokens.complete(asked.token_id, "Approve")
+        waiting = await pending.until_polled(control_plane)
+        await pending.client.tokens.complete(pending.token_id, "Approve")
         [event] = await waiting
     assert event["status"] == "ended"

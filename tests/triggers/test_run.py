@@ -15,7 +15,8 @@ from helmr_provider._common.versions import AIRFLOW_V_3_0_PLUS
 from helmr_provider.local import faults
 from helmr_provider.triggers import base
 from helmr_provider.triggers.run import HelmrRunTrigger
-from tests.support.session_tasks import LIVE, a_task, wait_until_asked_for
+from tests.support.journal import until_requested_async
+from tests.support.session_tasks import LIVE, a_task
 from tests.support.task_attempts import deferred, fire, overdue, stored
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ async def test_an_outage_does_not_end_the_wait(control_plane: LocalControlPlane)
     attempt = await asyncio.to_thread(lambda: a_task(task="work", payload={"seconds": 1}, deferrable=True).start())
     deferral = deferred(await asyncio.to_thread(attempt.execute))
     waiting = asyncio.create_task(first_event(stored(deferral.trigger)))
-    await until_asked_for(control_plane, "getRun")
+    await until_requested_async(control_plane, "getRun")
     await asyncio.to_thread(control_plane.stop_listening)
     await asyncio.to_thread(control_plane.listen_again)
     assert (await waiting)["status"] == "ended"
@@ -194,7 +195,7 @@ def airflow_says(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None
             monkeypatch.setattr(
                 RuntimeTaskInstance,
                 "get_task_states",
-                staticmethod(lambda **asked: {asked["run_ids"][0]: {asked["task_ids"][0]: state}}),
+                staticmethod(lambda **query: {query["run_ids"][0]: {query["task_ids"][0]: state}}),
             )
         else:
             monkeypatch.setattr(task_state, "_find_in_airflow_2", lambda ti: [state])
@@ -214,7 +215,7 @@ async def waiting(control_plane: LocalControlPlane, helmr_connection: str) -> As
         trigger.task_instance = attempt.ti
         control_plane.clear_journal()
         triggerers.append(Triggerer(trigger))
-        await until_asked_for(control_plane, "getRun")
+        await until_requested_async(control_plane, "getRun")
         return attempt, triggerers[-1]
 
     yield wait
@@ -295,11 +296,11 @@ async def test_a_kill_is_completed_even_if_airflow_gives_it_no_time(
     await asyncio.gather(triggerer._running, return_exceptions=True)
     control_plane.fail_next("getSession", faults.delay(0.5))
     killing = asyncio.create_task(triggerer.trigger.on_kill())
-    await until_asked_for(control_plane, "getSession")
+    await until_requested_async(control_plane, "getSession")
     killing.cancel()
     await asyncio.gather(killing, return_exceptions=True)
     assert killing.cancelled()
-    await until_asked_for(control_plane, "cancelSession")
+    await until_requested_async(control_plane, "cancelSession")
     await asyncio.gather(*base._kills)
     assert client.sessions.retrieve(attempt.xcoms["session_id"]).status == "cancelled"
 
@@ -362,11 +363,6 @@ async def test_from_airflow_3_3_on_cleaning_up_cancels_nothing(
 async def first_event(trigger: HelmrRunTrigger) -> dict[str, Any]:
     [event] = [event.payload async for event in trigger.run()]
     return dict(event)
-
-
-async def until_asked_for(control_plane: LocalControlPlane, operation: str) -> None:
-    # The control plane lives in another thread, which cannot set an event of this loop.
-    await asyncio.to_thread(wait_until_asked_for, control_plane, operation)
 
 
 # Mistakes and surprises

@@ -20,6 +20,7 @@ from helmr_provider.triggers.session import (
     HelmrTurnTrigger,
 )
 from tests.support.conversations import talk
+from tests.support.journal import until_requested_async
 from tests.support.polling import until_async
 
 if TYPE_CHECKING:
@@ -56,23 +57,16 @@ async def started(client: AsyncHelmrClient, *steps: str) -> SessionStart:
     return await client.sessions.start("talk", {"turns": [list(steps)]}, external_id="chat")
 
 
-async def until(client: AsyncHelmrClient, run_id: str, *statuses: str) -> None:
-    async with asyncio.timeout(20):
-        while (await client.runs.retrieve(run_id)).status not in statuses:  # noqa: ASYNC110 - the run tells nobody
-            await asyncio.sleep(0.01)
+async def until_waiting(client: AsyncHelmrClient, run_id: str) -> None:
+    async def is_waiting() -> bool:
+        return (await client.runs.retrieve(run_id)).status == "waiting"
+
+    await until_async(is_waiting)
 
 
 async def event_of(trigger: HelmrTrigger) -> dict[str, Any]:
     [event] = [event.payload async for event in trigger.run()]
     return dict(event)
-
-
-async def asked_for(control_plane: LocalControlPlane, operation: str, times: int = 1) -> None:
-    """Return when the trigger has looked so many times."""
-    async with asyncio.timeout(20):
-        await until_async(
-            lambda: sum((entry.operation or "").startswith(operation) for entry in control_plane.journal) >= times
-        )
 
 
 # Each waits for its own thing, and says no more than ids.
@@ -82,10 +76,10 @@ async def test_a_session_that_becomes_idle(
     helmr_connection: str, control_plane: LocalControlPlane, aclient: AsyncHelmrClient
 ) -> None:
     start = await started(aclient, "take")
-    await until(aclient, start.run.id, "waiting")
+    await until_waiting(aclient, start.run.id)
     trigger = HelmrSessionTrigger(helmr_conn_id=helmr_connection, external_id="chat", activities=["idle"])
     waiting = asyncio.create_task(event_of(trigger))
-    await asked_for(control_plane, "getSessionByExternalId")
+    await until_requested_async(control_plane, "getSessionByExternalId")
     await aclient.sessions.open(start.session).input("messages").send(1)
     assert await waiting == {"schema": 1, "status": "ended", "external_id": "chat"}
 
@@ -96,7 +90,7 @@ async def test_a_session_that_ends_otherwise_ends_the_wait_too(
     session_id = (await started(aclient, "take")).session.id
     trigger = HelmrSessionTrigger(helmr_conn_id=helmr_connection, session_id=session_id, statuses=["closed"])
     waiting = asyncio.create_task(event_of(trigger))
-    await asked_for(control_plane, "getSession")
+    await until_requested_async(control_plane, "getSession")
     await aclient.sessions.open(session_id).cancel()
     assert await waiting == {"schema": 1, "status": "ended", "session_id": session_id}
 
@@ -112,7 +106,7 @@ async def test_the_next_output_record(
     )
     waiting = asyncio.create_task(event_of(trigger))
     await output.append("other", correlation_id="c-2")
-    await asked_for(control_plane, "getSession")
+    await until_requested_async(control_plane, "getSession")
     assert not waiting.done()
     await output.append("secret words", correlation_id="c-1")
     assert await waiting == {"schema": 1, "status": "ended", "session_id": session_id}
@@ -130,13 +124,13 @@ async def test_a_turn_by_the_end_of_its_run(
 ) -> None:
     gate = (await aclient.tokens.create()).id
     start = await started(aclient, "take", f"gate {gate}")
-    await until(aclient, start.run.id, "waiting")
+    await until_waiting(aclient, start.run.id)
     await aclient.sessions.open(start.session).input("messages").send(1)
     trigger = HelmrTurnTrigger(
         helmr_conn_id=helmr_connection, session_id=start.session.id, stream="messages", sequence=1
     )
     waiting = asyncio.create_task(event_of(trigger))
-    await asked_for(control_plane, "getRun")
+    await until_requested_async(control_plane, "getRun")
     await aclient.tokens.complete(gate, None)
     assert await waiting == {"schema": 1, "status": "ended", "session_id": start.session.id}
 
@@ -145,7 +139,7 @@ async def test_a_turn_by_its_answer(
     helmr_connection: str, control_plane: LocalControlPlane, aclient: AsyncHelmrClient
 ) -> None:
     start = await started(aclient, "take", "take")
-    await until(aclient, start.run.id, "waiting")
+    await until_waiting(aclient, start.run.id)
     await aclient.sessions.open(start.session).input("messages").send(1)
     trigger = HelmrTurnTrigger(
         helmr_conn_id=helmr_connection,
@@ -156,7 +150,7 @@ async def test_a_turn_by_its_answer(
         output="answers",
     )
     waiting = asyncio.create_task(event_of(trigger))
-    await asked_for(control_plane, "listSessionOutputRecords")
+    await until_requested_async(control_plane, "listSessionOutputRecords")
     await aclient.sessions.open(start.session).output("answers").append("words")
     assert (await waiting)["status"] == "ended"
     assert (await aclient.runs.retrieve(start.run.id)).status == "waiting"
@@ -164,7 +158,7 @@ async def test_a_turn_by_its_answer(
 
 async def test_a_worker_that_lets_go_of_a_cancelled_run(helmr_connection: str, aclient: AsyncHelmrClient) -> None:
     start = await started(aclient, "take")
-    await until(aclient, start.run.id, "waiting")
+    await until_waiting(aclient, start.run.id)
     await aclient.runs.cancel(start.run.id)
     trigger = HelmrRunReleaseTrigger(helmr_conn_id=helmr_connection, session_id=start.session.id, run_id=start.run.id)
     assert await event_of(trigger) == {
@@ -193,9 +187,9 @@ def all_four(conn_id: str, start: SessionStart, **more: Any) -> list[HelmrTrigge
 async def two_steps(client: AsyncHelmrClient) -> SessionStart:
     """Start a session whose run has taken one record and waits for the next one."""
     start = await started(client, "take", "take", "answer")
-    await until(client, start.run.id, "waiting")
+    await until_waiting(client, start.run.id)
     await client.sessions.open(start.session).input("messages").send(1)
-    await until(client, start.run.id, "waiting")
+    await until_waiting(client, start.run.id)
     return start
 
 
@@ -211,7 +205,7 @@ async def test_an_outage_is_waited_out(
 ) -> None:
     start = await two_steps(aclient)
     waiting = asyncio.gather(*map(event_of, all_four(helmr_connection, start)))
-    await asked_for(control_plane, "listSessionOutputRecords", 1)
+    await until_requested_async(control_plane, "listSessionOutputRecords")
     await asyncio.to_thread(control_plane.stop_listening)
     await asyncio.to_thread(control_plane.listen_again)
     control_plane.fail_next("listSessionRuns", faults.status(503), times=2)
@@ -257,7 +251,7 @@ async def test_being_killed_ends_nothing(
     start = await two_steps(aclient)
     triggers = all_four(helmr_connection, start)
     waiting = [asyncio.create_task(event_of(trigger)) for trigger in triggers]
-    await asked_for(control_plane, "listSessionOutputRecords")
+    await until_requested_async(control_plane, "listSessionOutputRecords")
     for task in waiting:
         task.cancel()
     await asyncio.wait(waiting)

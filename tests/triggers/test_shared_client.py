@@ -31,13 +31,13 @@ class Fetches:
     def __init__(self, fetch: Callable[..., Awaitable[Any]]) -> None:
         self._fetch = fetch
         self.count = 0
-        self.asked = asyncio.Event()
+        self.fetching = asyncio.Event()
         self.answer = asyncio.Event()
         self.answer.set()
 
     async def __call__(self, conn_id: str, hook: Any = None) -> Any:
         self.count += 1
-        self.asked.set()
+        self.fetching.set()
         await self.answer.wait()
         return await self._fetch(conn_id, hook=hook)
 
@@ -96,7 +96,7 @@ async def test_users_of_a_connection_share_the_client_and_its_streams(connection
 async def test_users_who_come_while_it_is_fetched_wait_for_that_fetch(connection: str, fetches: Fetches) -> None:
     fetches.answer.clear()
     users = [User(connection) for _ in range(50)]
-    await fetches.asked.wait()
+    await fetches.fetching.wait()
     fetches.answer.set()
     clients = {id(await user.client()) for user in users}
     assert (fetches.count, len(clients)) == (1, 1)
@@ -137,7 +137,7 @@ async def test_a_failing_fetch_fails_for_all_who_wait_for_it_and_is_tried_anew(
 ) -> None:
     fetches.answer.clear()
     users = [User("helmr_later") for _ in range(3)]
-    await fetches.asked.wait()
+    await fetches.fetching.wait()
     fetches.answer.set()
     for user in users:
         with pytest.raises(AirflowNotFoundException):
@@ -157,7 +157,7 @@ async def test_a_connection_that_is_not_usable_says_why(connect: Callable[..., s
 async def test_who_is_cancelled_while_waiting_takes_nothing_from_the_others(connection: str, fetches: Fetches) -> None:
     fetches.answer.clear()
     impatient, patient = User(connection), User(connection)
-    await fetches.asked.wait()
+    await fetches.fetching.wait()
     impatient.task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await impatient.client()
@@ -169,7 +169,7 @@ async def test_who_is_cancelled_while_waiting_takes_nothing_from_the_others(conn
 async def test_when_all_are_cancelled_while_waiting_the_fetch_is_given_up(connection: str, fetches: Fetches) -> None:
     fetches.answer.clear()
     users = [User(connection), User(connection)]
-    await fetches.asked.wait()
+    await fetches.fetching.wait()
     for user in users:
         user.task.cancel()
     await asyncio.wait([user.task for user in users])

@@ -12,6 +12,7 @@ from blockbuster import blockbuster_ctx
 from helmr_provider.client import AsyncHelmrClient
 from helmr_provider.triggers._shared_client import shared_client
 from helmr_provider.triggers.token import HelmrTokenTrigger
+from tests.support.journal import requests_of
 from tests.support.polling import until_async
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ async def events(trigger: HelmrTokenTrigger) -> list[Any]:
     return [event.payload async for event in trigger.run()]
 
 
-async def until_listed(control_plane: LocalControlPlane) -> None:
-    """Return when the trigger has looked for the first time."""
-    await until_async(lambda: any(entry.operation in {"getToken", "listTokens"} for entry in control_plane.journal))
+async def until_polled(control_plane: LocalControlPlane) -> None:
+    """Wait for the first poll of the trigger."""
+    await until_async(lambda: requests_of(control_plane, "getToken", "listTokens"))
 
 
 async def complete(client: AsyncHelmrClient, token_id: str) -> None:
@@ -49,7 +50,7 @@ async def test_the_end_of_a_token_is_one_event_with_its_id(
 ) -> None:
     token_id = (await client.tokens.create()).id
     waiting = asyncio.create_task(events(HelmrTokenTrigger(token_id=token_id, helmr_conn_id=helmr_connection)))
-    await until_listed(control_plane)
+    await until_polled(control_plane)
     await end(client, token_id)
     assert await waiting == [{"schema": 1, "status": "ended", "token_id": token_id}]
 
@@ -81,7 +82,7 @@ async def test_an_outage_is_waited_out(
 ) -> None:
     token_id = (await client.tokens.create()).id
     waiting = asyncio.create_task(events(HelmrTokenTrigger(token_id=token_id, helmr_conn_id=helmr_connection)))
-    await until_listed(control_plane)
+    await until_polled(control_plane)
     await asyncio.to_thread(control_plane.stop_listening)
     await asyncio.to_thread(control_plane.listen_again)
     await complete(client, token_id)
@@ -139,7 +140,7 @@ async def test_being_cancelled_leaves_the_token_alone(
     token_id = (await client.tokens.create()).id
     trigger = HelmrTokenTrigger(token_id=token_id, helmr_conn_id=helmr_connection)
     waiting = asyncio.create_task(events(trigger))
-    await until_listed(control_plane)
+    await until_polled(control_plane)
     waiting.cancel()
     await asyncio.wait([waiting])
     await trigger.on_kill()
@@ -154,7 +155,7 @@ async def test_waiting_does_not_block_the_event_loop(
     # The control plane runs in this process, on a loop of its own; it may do as it likes.
     with blockbuster_ctx(scanned_modules=["helmr_provider"], excluded_modules=["helmr_provider.local"]):
         waiting = asyncio.create_task(events(HelmrTokenTrigger(token_id=token_id, helmr_conn_id=helmr_connection)))
-        await until_listed(control_plane)
+        await until_polled(control_plane)
         await complete(client, token_id)
         [event] = await waiting
     assert event["status"] == "ended"

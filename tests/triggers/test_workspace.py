@@ -17,8 +17,9 @@ from helmr_provider.client import AsyncHelmrClient
 from helmr_provider.local import faults
 from helmr_provider.triggers._shared_client import shared_client
 from helmr_provider.triggers.workspace import HelmrExecTrigger, HelmrWorkspaceTrigger
+from tests.support.journal import requests_of, until_requested_async
 from tests.support.polling import until_async
-from tests.support.workspace_tasks import SLEEPS, Gate, asked
+from tests.support.workspace_tasks import SLEEPS, Gate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -60,11 +61,6 @@ async def events(trigger: Any) -> list[Any]:
     return [event.payload async for event in trigger.run()]
 
 
-async def until_asked(control_plane: LocalControlPlane, operation: str, times: int = 1) -> None:
-    async with asyncio.timeout(30):
-        await until_async(lambda: len(asked(control_plane, operation)) >= times)
-
-
 def watching(handle: AsyncExecHandle, **options: Any) -> HelmrExecTrigger:
     return HelmrExecTrigger(
         helmr_conn_id="helmr_default", workspace_id=handle.workspace_id, exec_id=handle.id, **options
@@ -86,11 +82,13 @@ async def test_what_a_command_writes_is_logged_as_it_comes_and_its_end_is_one_ev
 ) -> None:
     handle = await workspace.exec(["sh", "-c", f"echo one; echo two >&2; {gate.wait}; printf three; exit 5"])
     waits = asyncio.create_task(events(watching(handle)))
-    said = ""
-    async with asyncio.timeout(30):
-        while "one" not in said or "stderr: two" not in said:
-            await asyncio.sleep(0.05)
-            said += task_log()
+    said: list[str] = []
+
+    def both_are_logged() -> bool:
+        said.append(task_log())
+        return "one" in "".join(said) and "stderr: two" in "".join(said)
+
+    await until_async(both_are_logged)
     assert not waits.done()
     gate.open()
     assert await waits == [
@@ -155,13 +153,13 @@ async def test_without_output_only_the_command_is_read(
     handle = await workspace.exec(["echo", "unheard"])
     [event] = await events(watching(handle, log_output=False))
     assert (event["status"], event["stdout_cursor"]) == ("ended", 0)
-    assert asked(control_plane, "listWorkspaceExecStdout") == []
+    assert requests_of(control_plane, "listWorkspaceExecStdout") == []
 
 
 async def test_no_stream_is_ever_held(control_plane: LocalControlPlane, workspace: AsyncWorkspaceHandle) -> None:
     handle = await workspace.exec(["sh", "-c", "seq 3000; seq 3000 >&2"])
     await events(watching(handle))
-    pages = asked(control_plane, "listWorkspaceExecStdout") + asked(control_plane, "listWorkspaceExecStderr")
+    pages = requests_of(control_plane, "listWorkspaceExecStdout", "listWorkspaceExecStderr")
     assert pages
     assert not any("follow" in page.query for page in pages)
 
@@ -215,7 +213,7 @@ async def test_a_workspace_is_free_when_nothing_writes(workspace: AsyncWorkspace
 async def test_a_terminal_is_a_writer_too(control_plane: LocalControlPlane, workspace: AsyncWorkspaceHandle) -> None:
     terminal = await workspace.pty.create()
     waits = asyncio.create_task(events(waiting(workspace, what="free")))
-    await until_asked(control_plane, "listWorkspacePtys", 2)
+    await until_requested_async(control_plane, "listWorkspacePtys", times=2)
     assert not waits.done()
     await terminal.input("exit\n", offset=0)
     assert (await waits)[0]["status"] == "ended"
@@ -223,13 +221,15 @@ async def test_a_terminal_is_a_writer_too(control_plane: LocalControlPlane, work
 
 async def test_a_run_is_a_writer_too(control_plane: LocalControlPlane, client: AsyncHelmrClient) -> None:
     started = await client.sessions.start("work", {"seconds": 3600, "waiting": False})
-    async with asyncio.timeout(30):
-        while (await client.runs.retrieve(started.run.id)).status != "running":  # noqa: ASYNC110 - only asking tells
-            await asyncio.sleep(0.01)
+
+    async def is_running() -> bool:
+        return (await client.runs.retrieve(started.run.id)).status == "running"
+
+    await until_async(is_running)
     workspace_id = (await client.sessions.retrieve(started.session.id)).workspace_id
     assert workspace_id
     waits = asyncio.create_task(events(waiting(client.workspaces.open(workspace_id), what="free")))
-    await until_asked(control_plane, "listSessions", 3)
+    await until_requested_async(control_plane, "listSessions", times=3)
     assert not waits.done()
     await client.runs.cancel(started.run.id)
     assert (await waits)[0]["status"] == "ended"
@@ -251,7 +251,7 @@ async def test_a_stop_is_asked_for_until_it_is_done(
     live = (await workspace.stop()).materialization
     assert live
     waits = asyncio.create_task(events(waiting(workspace, what="stopped", materialization_id=live.id)))
-    await until_asked(control_plane, "stopWorkspace", 2)
+    await until_requested_async(control_plane, "stopWorkspace", times=2)
     assert not waits.done()
     control_plane.pause_workspaces(None)
     assert (await waits)[0]["status"] == "ended"
@@ -262,7 +262,7 @@ async def test_a_machine_is_asked_for_until_it_is_there(
 ) -> None:
     control_plane.pause_workspaces("preparations")
     waits = asyncio.create_task(events(waiting(workspace, what="running")))
-    await until_asked(control_plane, "connectWorkspace", 2)
+    await until_requested_async(control_plane, "connectWorkspace", times=2)
     assert not waits.done()
     control_plane.pause_workspaces(None)
     assert (await waits)[0]["status"] == "ended"
@@ -275,7 +275,7 @@ async def test_a_machine_is_waited_for_behind_a_stop(
     control_plane.pause_workspaces()
     await workspace.stop()
     waits = asyncio.create_task(events(waiting(workspace, what="running")))
-    await until_asked(control_plane, "connectWorkspace")
+    await until_requested_async(control_plane, "connectWorkspace")
     control_plane.pause_workspaces(None)
     assert (await waits)[0]["status"] == "ended"
 
@@ -285,7 +285,7 @@ async def test_an_end_fires_whether_it_was_awaited_or_rules_that_out(
     control_plane: LocalControlPlane, workspace: AsyncWorkspaceHandle, states: list[str]
 ) -> None:
     waits = asyncio.create_task(events(waiting(workspace, what="state", states=states)))
-    await until_asked(control_plane, "getWorkspace")
+    await until_requested_async(control_plane, "getWorkspace")
     await workspace.delete()
     assert (await waits)[0]["status"] == "ended"
 

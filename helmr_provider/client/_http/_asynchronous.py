@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, cast
 import httpcore
 
 from helmr_provider.client._http._decoding import STEP
-from helmr_provider.client._http._exchange import Answer, Endpoint, core_request, has_surplus, out_of_time, quiet
+from helmr_provider.client._http._exchange import (
+    ConnectionOptions,
+    ResponseBuilder,
+    closed,
+    core_request,
+    has_surplus,
+    out_of_time,
+    quiet,
+)
 from helmr_provider.client._http._forks import forget_in_child
 from helmr_provider.client._http._translation import translate
 from helmr_provider.client.errors import HelmrConfigError, HelmrError
@@ -35,17 +43,17 @@ class AsyncResponse:
 
     :param response: of httpcore.
     :param request: what was sent.
-    :param settings: of the client.
+    :param http: the connections that it came by.
     :raises HelmrProtocolError: the body cannot be read.
     """
 
-    def __init__(self, response: httpcore.Response, request: Request, settings: Settings) -> None:
+    def __init__(self, response: httpcore.Response, request: Request, http: AsyncHttp) -> None:
         self._response = response
         self.request = request
-        self._settings = settings
-        self._answer = Answer(response, request)
-        self.status = self._answer.status
-        self.headers = self._answer.headers
+        self._http = http
+        self._builder = ResponseBuilder(response, request)
+        self.status = self._builder.status
+        self.headers = self._builder.headers
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as it comes, decoded, in pieces of at most 16 KiB; other tasks run in between.
@@ -60,14 +68,14 @@ class AsyncResponse:
                 with quiet():
                     chunk = await anext(stream, None)
             except Exception as error:  # noqa: BLE001 - the boundary of foreign errors
-                failure = translate(error, self.request, self._settings, self.request.limit)
+                failure = self._http.failure(error, self.request)
             else:
                 if chunk is None:
                     break
                 if not self.request.streams:
-                    self._answer.received(len(chunk))
+                    self._builder.received(len(chunk))
                 handled += _CHUNK
-                for piece in self._answer.decoder.feed(chunk):
+                for piece in self._builder.decoder.feed(chunk):
                     handled += len(piece)
                     if handled >= STEP:
                         handled = 0
@@ -75,10 +83,9 @@ class AsyncResponse:
                     yield piece
                 continue
             raise failure
-        self._answer.decoder.close()
+        self._builder.decoder.close()
         if has_surplus(self._response):
-            extensions = cast("dict[str, object]", self._response.extensions)  # pyright: ignore[reportUnknownMemberType]
-            await cast("httpcore.AsyncNetworkStream", extensions["network_stream"]).aclose()
+            await self._close_connection()
 
     async def read(self) -> RawResponse:
         """Read the body: a success whole, of an error only the beginning.
@@ -87,14 +94,21 @@ class AsyncResponse:
         """
         async with contextlib.aclosing(self.chunks()) as chunks:
             async for chunk in chunks:
-                if not self._answer.add(chunk):
+                if not self._builder.add(chunk):
                     break
-        return self._answer.raw()
+        return self._builder.raw()
 
     async def aclose(self) -> None:
         """Give the connection back, or close it if there is more to read."""
         with contextlib.suppress(Exception), quiet():
             await self._response.aclose()
+            if self._http.is_closed:
+                # It was being opened when its pool was closed, and no pool knows it any more.
+                await self._close_connection()
+
+    async def _close_connection(self) -> None:
+        extensions = cast("dict[str, object]", self._response.extensions)  # pyright: ignore[reportUnknownMemberType]
+        await cast("httpcore.AsyncNetworkStream", extensions["network_stream"]).aclose()
 
 
 class AsyncHttp:
@@ -106,7 +120,7 @@ class AsyncHttp:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._endpoint = Endpoint(settings)
+        self._connection_options = ConnectionOptions(settings)
         self._pools: dict[tuple[Secret | None, bool], httpcore.AsyncConnectionPool] = {}
         self._inherited: list[object] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -131,7 +145,7 @@ class AsyncHttp:
         :raises HelmrConfigError: it belongs to another event loop.
         """
         if self._closed:
-            raise HelmrError(f"{operation}: this client is closed; create another one.")
+            raise closed(operation)
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
@@ -140,6 +154,12 @@ class AsyncHttp:
                 f"{operation}: this client belongs to another event loop; create one client for each loop. "
                 "Every asyncio.run makes a new loop."
             )
+
+    def failure(self, error: Exception, request: Request) -> HelmrError:
+        """Return the client's own error for a foreign one."""
+        if self._closed:
+            return closed(request.operation)
+        return translate(error, request, self.settings, request.limit)
 
     async def send(self, request: Request, deadline: float) -> RawResponse:
         """Send a call and read the answer.
@@ -194,19 +214,19 @@ class AsyncHttp:
         except HelmrError:
             raise
         except Exception as error:  # noqa: BLE001 - the boundary of foreign errors
-            failure = translate(error, request, self.settings, request.limit)
+            failure = self.failure(error, request)
         else:
             try:
-                return AsyncResponse(response, request, self.settings)
+                return AsyncResponse(response, request, self)
             except HelmrError:
                 await response.aclose()
                 raise
         raise failure
 
     def _pool(self, request: Request) -> httpcore.AsyncConnectionPool:
-        key = self._endpoint.proxy_of(request), request.streams
+        key = self._connection_options.proxy_of(request), request.streams
         if key not in self._pools:
-            options = self._endpoint.pool_options(key[0], streams=request.streams)
+            options = self._connection_options.pool_options(key[0], streams=request.streams)
             self._pools[key] = httpcore.AsyncConnectionPool(**options)
         return self._pools[key]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 import time
 import weakref
@@ -11,8 +10,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 import httpcore
 
-from helmr_provider.client._http._deadline import DeadlineBackend, until
-from helmr_provider.client._http._exchange import Answer, Endpoint, core_request, has_surplus, out_of_time, quiet
+from helmr_provider.client._http._deadline import DeadlineBackend, interrupt, until
+from helmr_provider.client._http._exchange import (
+    ConnectionOptions,
+    ResponseBuilder,
+    closed,
+    core_request,
+    has_surplus,
+    out_of_time,
+    quiet,
+)
 from helmr_provider.client._http._forks import forget_in_child
 from helmr_provider.client._http._translation import translate
 from helmr_provider.client.errors import HelmrError
@@ -33,17 +40,17 @@ class Response:
 
     :param response: of httpcore.
     :param request: what was sent.
-    :param settings: of the client.
+    :param http: the connections that it came by.
     :raises HelmrProtocolError: the body cannot be read.
     """
 
-    def __init__(self, response: httpcore.Response, request: Request, settings: Settings) -> None:
+    def __init__(self, response: httpcore.Response, request: Request, http: Http) -> None:
         self._response = response
         self.request = request
-        self._settings = settings
-        self._answer = Answer(response, request)
-        self.status = self._answer.status
-        self.headers = self._answer.headers
+        self._http = http
+        self._builder = ResponseBuilder(response, request)
+        self.status = self._builder.status
+        self.headers = self._builder.headers
 
     def chunks(self) -> Generator[bytes, None, None]:
         """Yield the body as it comes, decoded, in pieces of at most 16 KiB.
@@ -57,16 +64,16 @@ class Response:
                 with quiet():
                     chunk = next(stream, None)
             except Exception as error:  # noqa: BLE001 - the boundary of foreign errors
-                failure = translate(error, self.request, self._settings, self.request.limit)
+                failure = self._http.failure(error, self.request)
             else:
                 if chunk is None:
                     break
                 if not self.request.streams:
-                    self._answer.received(len(chunk))
-                yield from self._answer.decoder.feed(chunk)
+                    self._builder.received(len(chunk))
+                yield from self._builder.decoder.feed(chunk)
                 continue
             raise failure
-        self._answer.decoder.close()
+        self._builder.decoder.close()
         if has_surplus(self._response):
             network_stream(self._response).close()
 
@@ -77,22 +84,21 @@ class Response:
         """
         with contextlib.closing(self.chunks()) as chunks:
             for chunk in chunks:
-                if not self._answer.add(chunk):
+                if not self._builder.add(chunk):
                     break
-        return self._answer.raw()
+        return self._builder.raw()
 
     def interrupt(self) -> None:
         """Make another thread that reads the body fail now."""
-        connection: socket.socket | None = network_stream(self._response).get_extra_info("socket")
-        if connection is not None:
-            # Closing a socket does not wake a thread that reads it; shutting it down does.
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        interrupt(network_stream(self._response))
 
     def close(self) -> None:
         """Give the connection back, or close it if there is more to read."""
         with contextlib.suppress(Exception), quiet():
             self._response.close()
+            if self._http.is_closed:
+                # It was being opened when its pool was closed, and no pool knows it any more.
+                network_stream(self._response).close()
 
 
 def network_stream(response: httpcore.Response) -> httpcore.NetworkStream:
@@ -110,8 +116,9 @@ class Http:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._endpoint = Endpoint(settings)
+        self._connection_options = ConnectionOptions(settings)
         self._pools: dict[tuple[Secret | None, bool], httpcore.ConnectionPool] = {}
+        self._backend = DeadlineBackend()
         self._lock = threading.Lock()
         self._inherited: list[object] = []
         self._closed = False
@@ -120,8 +127,9 @@ class Http:
     def forget(self) -> None:
         """Leave all connections to the parent process; the next request opens new ones."""
         # Kept, because a lock in them may have been held by a thread that does not exist in the child.
-        self._inherited.append(list(self._pools.values()))
+        self._inherited.append((list(self._pools.values()), self._backend))
         self._pools.clear()
+        self._backend = DeadlineBackend()
         self._lock = threading.Lock()
 
     @property
@@ -135,7 +143,13 @@ class Http:
         :raises HelmrError: it is closed.
         """
         if self._closed:
-            raise HelmrError(f"{operation}: this client is closed; create another one.")
+            raise closed(operation)
+
+    def failure(self, error: Exception, request: Request) -> HelmrError:
+        """Return the client's own error for a foreign one."""
+        if self._closed:
+            return closed(request.operation)
+        return translate(error, request, self.settings, request.limit)
 
     def send(self, request: Request, deadline: float) -> RawResponse:
         """Send a call and read the answer.
@@ -168,7 +182,6 @@ class Http:
             return response.read()
 
     def _open(self, request: Request, limit: float) -> Response:
-        self.check_owner(request.operation)
         try:
             pool = self._pool(request)
             with quiet():
@@ -176,29 +189,31 @@ class Http:
         except HelmrError:
             raise
         except Exception as error:  # noqa: BLE001 - the boundary of foreign errors
-            failure = translate(error, request, self.settings, request.limit)
+            failure = self.failure(error, request)
         else:
             try:
-                return Response(response, request, self.settings)
+                return Response(response, request, self)
             except HelmrError:
                 response.close()
                 raise
         raise failure
 
     def _pool(self, request: Request) -> httpcore.ConnectionPool:
-        key = self._endpoint.proxy_of(request), request.streams
+        key = self._connection_options.proxy_of(request), request.streams
         with self._lock:
+            self.check_owner(request.operation)
             if key not in self._pools:
-                options = self._endpoint.pool_options(key[0], streams=request.streams)
-                self._pools[key] = httpcore.ConnectionPool(**options, network_backend=DeadlineBackend())
+                options = self._connection_options.pool_options(key[0], streams=request.streams)
+                self._pools[key] = httpcore.ConnectionPool(**options, network_backend=self._backend)
             return self._pools[key]
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections. Calls of other threads fail."""
         with self._lock:
             self._closed = True
             pools = dict(self._pools)
             self._pools.clear()
+        self._backend.interrupt()
         _close(pools)
 
     def close_when_collected(self) -> None:

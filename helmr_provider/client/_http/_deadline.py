@@ -7,8 +7,10 @@ and write of the calling thread also ends at the thread's deadline. Name resolut
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import httpcore
@@ -51,9 +53,20 @@ def _left(timeout: float | None, late: type[httpcore.TimeoutException]) -> float
     return left if timeout is None else min(timeout, left)
 
 
+def interrupt(stream: httpcore.NetworkStream) -> None:
+    """Make another thread that reads or writes a connection fail now."""
+    connection: socket.socket | None = stream.get_extra_info("socket")
+    if connection is not None:
+        # Closing a socket does not wake a thread that reads it; shutting it down does.
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+
 class _Stream(httpcore.NetworkStream):
-    def __init__(self, stream: httpcore.NetworkStream) -> None:
+    def __init__(self, stream: httpcore.NetworkStream, streams: weakref.WeakSet[_Stream]) -> None:
         self._stream = stream
+        self._streams = streams
+        streams.add(self)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         return self._stream.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
@@ -69,7 +82,7 @@ class _Stream(httpcore.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         left = _left(timeout, httpcore.ConnectTimeout)
-        return _Stream(self._stream.start_tls(ssl_context, server_hostname, left))
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, left), self._streams)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
@@ -77,6 +90,14 @@ class _Stream(httpcore.NetworkStream):
 
 class DeadlineBackend(httpcore.SyncBackend):
     """Open connections that keep the deadline of the thread that uses them."""
+
+    def __init__(self) -> None:
+        self._streams: weakref.WeakSet[_Stream] = weakref.WeakSet()
+
+    def interrupt(self) -> None:
+        """Make all threads that read or write a connection fail now."""
+        for stream in list(self._streams):
+            interrupt(stream)
 
     def connect_tcp(
         self,
@@ -88,4 +109,4 @@ class DeadlineBackend(httpcore.SyncBackend):
     ) -> httpcore.NetworkStream:
         """Connect."""
         left = _left(timeout, httpcore.ConnectTimeout)
-        return _Stream(super().connect_tcp(host, port, left, local_address, socket_options))
+        return _Stream(super().connect_tcp(host, port, left, local_address, socket_options), self._streams)

@@ -14,7 +14,7 @@ import httpx
 from helmr_provider.client._http._decoding import BodyDecoder
 from helmr_provider.client._http._environment import proxy_for, tls_context
 from helmr_provider.client._wire.responses import MAX_ERROR_BODY, RawResponse
-from helmr_provider.client.errors import HelmrCallTimeoutError, HelmrProtocolError
+from helmr_provider.client.errors import HelmrCallTimeoutError, HelmrError, HelmrProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -28,7 +28,9 @@ logger = logging.getLogger("helmr_provider.client")
 # An answer is held in memory once, with the buffers of a connection around it: 64 MiB in all.
 MAX_BODY: Final = 60 * 1024 * 1024
 
-_KEEPALIVE: Final = 5.0
+# A followed wait reads its snapshot every 18 s at the latest. With a connection that is kept for longer, the read after
+# its run's end need not connect first. One that the server has closed is recognized before it is used.
+_KEEPALIVE: Final = 20.0
 
 _in_exchange: ContextVar[bool] = ContextVar("helmr_in_exchange", default=False)
 
@@ -55,8 +57,8 @@ def quiet() -> Generator[None, None, None]:
         _in_exchange.set(False)
 
 
-class Endpoint:
-    """Where connections go, and how: TLS, the proxy, and the limits of the pools.
+class ConnectionOptions:
+    """Options of the connection pools: TLS, proxy and limits.
 
     :param settings: of the client.
     :raises HelmrConfigError: certificates cannot be read, or the proxy cannot be used.
@@ -122,8 +124,8 @@ def core_request(request: Request, settings: Settings, limit: float) -> httpcore
     )
 
 
-class Answer:
-    """The head of an answer, and the rules for its body.
+class ResponseBuilder:
+    """Build a response: its head, and its body piece by piece, within limits.
 
     :param response: of httpcore.
     :param request: what was sent.
@@ -190,6 +192,11 @@ def has_surplus(response: httpcore.Response) -> bool:
     connection = getattr(getattr(response.stream, "_stream", None), "_connection", None)
     state = getattr(connection, "_h11_state", None)
     return state is None or bool(state.trailing_data[0])
+
+
+def closed(operation: str) -> HelmrError:
+    """Return the error of a request on a client that is closed."""
+    return HelmrError(f"{operation}: this client is closed; create another one.")
 
 
 def out_of_time(request: Request, settings: Settings, limit: float) -> HelmrCallTimeoutError:

@@ -394,7 +394,7 @@ class AsyncWaiter:
         clock = asyncio.get_running_loop().time
         scheduler, began = self._scheduler, clock()
         try:
-            report = await self._ask(action)
+            report = await self._send(action)
         except HelmrError as error:
             self._failed(scheduler, action, failure_of(error), error)
         except Exception as error:
@@ -415,7 +415,7 @@ class AsyncWaiter:
             logs = (inbox.log for key in own if key in self._waits for inbox in self._waits[key].inboxes)
             self._logs.failed(logs, action, failure, error, now)
 
-    async def _ask(self, action: PollRequest) -> Callable[[Scheduler, float], None]:
+    async def _send(self, action: PollRequest) -> Callable[[Scheduler, float], None]:
         """Send a request.
 
         :returns: what reports its answer to the scheduler.

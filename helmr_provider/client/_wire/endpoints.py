@@ -95,10 +95,6 @@ def _send(operation: str, method: str, path: str, *query: str, **more: Any) -> E
     return Endpoint(operation, method, path, query, sends=True, **more)
 
 
-def _ask(operation: str, method: str, path: str, **more: Any) -> Endpoint:
-    return Endpoint(operation, method, path, **more)
-
-
 _SESSION = "/api/sessions/{session_id}"
 _EXTERNAL = "/api/sessions/by-external-id"
 _PUBLIC = "/api/v1/sessions/{session_id}"
@@ -192,7 +188,7 @@ ENDPOINTS: Final[dict[str, Endpoint]] = {
         _get("listTokens", "/api/tokens", "status", "cursor", "limit"),
         _get("getToken", "/api/tokens/{token_id}"),
         _send("completeToken", "POST", "/api/tokens/{token_id}/complete", repeat="always"),
-        _ask("cancelToken", "POST", "/api/tokens/{token_id}/cancel"),
+        Endpoint("cancelToken", "POST", "/api/tokens/{token_id}/cancel"),
         _send(
             "publicCompleteToken",
             "POST",
@@ -215,7 +211,7 @@ ENDPOINTS: Final[dict[str, Endpoint]] = {
         _get("listWorkspaces", "/api/workspaces", "state", "external_id", "tag", "limit"),
         _get("getWorkspace", _WORKSPACE),
         _send("patchWorkspace", "PATCH", _WORKSPACE),
-        _ask("deleteWorkspace", "DELETE", _WORKSPACE, repeat="always"),
+        Endpoint("deleteWorkspace", "DELETE", _WORKSPACE, repeat="always"),
         _send("materializeWorkspace", "POST", _WORKSPACE + "/materialize", repeat="always"),
         _send("connectWorkspace", "POST", _WORKSPACE + "/connect", repeat="always"),
         _send("stopWorkspace", "POST", _WORKSPACE + "/stop", repeat="idempotency_key", pending=True),
@@ -229,7 +225,7 @@ ENDPOINTS: Final[dict[str, Endpoint]] = {
         _get("listWorkspaceExecs", _WORKSPACE + "/execs", "state", "limit"),
         _get("getWorkspaceExec", _EXEC),
         _send("writeWorkspaceExecStdin", "POST", _EXEC + "/stdin", repeat="always"),
-        _ask("closeWorkspaceExecStdin", "POST", _EXEC + "/stdin/close", repeat="always"),
+        Endpoint("closeWorkspaceExecStdin", "POST", _EXEC + "/stdin/close", repeat="always"),
         _get("listWorkspaceExecStdout", _EXEC + "/stdout", *_BYTES, follows=True),
         _get("listWorkspaceExecStderr", _EXEC + "/stderr", *_BYTES, follows=True),
         _send("createWorkspacePty", "POST", _WORKSPACE + "/pty", repeat="idempotency_key", pending=True),
@@ -238,15 +234,15 @@ ENDPOINTS: Final[dict[str, Endpoint]] = {
         _send("writeWorkspacePtyInput", "POST", _PTY + "/input", repeat="always"),
         _get("listWorkspacePtyOutput", _PTY + "/output", *_BYTES, follows=True),
         _send("resizeWorkspacePty", "POST", _PTY + "/resize", repeat="always"),
-        _ask("closeWorkspacePty", "POST", _PTY + "/close"),
+        Endpoint("closeWorkspacePty", "POST", _PTY + "/close"),
         # schedules
         _send("createSchedule", "POST", "/api/schedules", repeat="always"),
         _get("listSchedules", "/api/schedules"),
         _get("getSchedule", "/api/schedules/{schedule_id}"),
         _send("updateSchedule", "PUT", "/api/schedules/{schedule_id}", repeat="always"),
-        _ask("deleteSchedule", "DELETE", "/api/schedules/{schedule_id}", reads="nothing"),
-        _ask("activateSchedule", "POST", "/api/schedules/{schedule_id}/activate", repeat="always"),
-        _ask("deactivateSchedule", "POST", "/api/schedules/{schedule_id}/deactivate", repeat="always"),
+        Endpoint("deleteSchedule", "DELETE", "/api/schedules/{schedule_id}", reads="nothing"),
+        Endpoint("activateSchedule", "POST", "/api/schedules/{schedule_id}/activate", repeat="always"),
+        Endpoint("deactivateSchedule", "POST", "/api/schedules/{schedule_id}/deactivate", repeat="always"),
         # what is deployed
         _get("listTasks", "/api/tasks"),
         _get("getTask", "/api/tasks/{task_id}"),
@@ -260,7 +256,7 @@ ENDPOINTS: Final[dict[str, Endpoint]] = {
         _get("listSecrets", "/api/secrets"),
         _get("getSecret", "/api/secrets/{name}"),
         _send("setSecret", "PUT", "/api/secrets/{name}", repeat="always"),
-        _ask("deleteSecret", "DELETE", "/api/secrets/{name}", reads="nothing"),
+        Endpoint("deleteSecret", "DELETE", "/api/secrets/{name}", reads="nothing"),
         # health
         _get("healthz", "/healthz", scoped=False, credential="none"),
         _get("readyz", "/readyz", scoped=False, credential="none"),

@@ -187,14 +187,14 @@ def read_member(model: type[M], value: Any, member: str, operation: str) -> M:
     return read(model, record, operation)
 
 
-def same_id(answered: str, asked: str, operation: str) -> None:
+def same_id(received: str, requested: str, operation: str) -> None:
     """Make sure that an answer is about what was asked.
 
     :raises HelmrProtocolError: it is not, for example because a cache in between mixed them up.
     """
-    if answered.lower() != asked.lower():
+    if received.lower() != requested.lower():
         raise HelmrProtocolError(
-            f"{operation}: asked for {asked}, but the answer is about {answered}.", operation=operation
+            f"{operation}: asked for {requested}, but the answer is about {received}.", operation=operation
         )
 
 

@@ -86,8 +86,8 @@ class Followed:
         elif not is_transient(error):
             raise error
         self._failures += 1
-        asked = error.retry_after if isinstance(error, HelmrApiError) else None
-        return self._backoff.delay(self._failures, asked)
+        retry_after = error.retry_after if isinstance(error, HelmrApiError) else None
+        return self._backoff.delay(self._failures, retry_after)
 
 
 class FollowedLogs(Followed):

@@ -64,73 +64,73 @@ class Api:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        asked = _Asked.read(scope, self._router)
-        environment = environment_of(self._core, asked.headers, {} if asked.match is None else asked.match.params)
-        slot = self._journal.open(asked.entry(environment))
-        too_large = asked.declared_size > self._core.settings.max_body
+        request = _IncomingRequest.read(scope, self._router)
+        environment = environment_of(self._core, request.headers, {} if request.match is None else request.match.params)
+        slot = self._journal.open(request.entry(environment))
+        too_large = request.declared_size > self._core.settings.max_body
 
         async def versioned(message: Message) -> None:
             if message["type"] == "http.response.start":
                 Journal.amend(slot, status=message["status"])
                 # The limit on bodies is checked before the API: only its refusal names no version.
-                added = [] if too_large else [(b"helmr-api-version", API_VERSION.encode()), *self._cors(asked)]
+                added = [] if too_large else [(b"helmr-api-version", API_VERSION.encode()), *self._cors(request)]
                 message = {**message, "headers": [*message.get("headers", ()), *added]}
             await send(message)
 
         async def respond(scope: Scope, receive: Receive, send: Send) -> None:
             try:
-                application = await self._application(asked, receive, slot)
+                application = await self._application(request, receive, slot)
             except ApiError as error:
                 application = refused(error)
             except StorageRefusal as error:
-                application = refused(storage_error(self._core, asked.operation, error))
+                application = refused(storage_error(self._core, request.operation, error))
             except Exception:  # noqa: BLE001 - whatever it is, the caller gets an answer and the log the traceback
-                _log.exception("%s failed", asked.operation.name if asked.operation is not None else "a request")
+                _log.exception("%s failed", request.operation.name if request.operation is not None else "a request")
                 application = refused(ApiError(500, "internal error of the local control plane"))
             await application(scope, receive, send)
 
         fault = None
-        if asked.operation is not None:
-            streaming = wants_stream(asked.headers, asked.query)
-            fault = self._faults.take(asked.operation.name, streaming=streaming, environment=environment)
+        if request.operation is not None:
+            streaming = wants_stream(request.headers, request.query)
+            fault = self._faults.take(request.operation.name, streaming=streaming, environment=environment)
         if fault is None:
             await respond(scope, receive, versioned)
         else:
             Journal.amend(slot, fault=fault.kind)
             await with_fault(fault, self._connections, respond)(scope, receive, versioned)
 
-    async def _application(self, asked: _Asked, receive: Receive, slot: list[JournalEntry]) -> ASGIApp:
-        if asked.declared_size > self._core.settings.max_body:
+    async def _application(self, request: _IncomingRequest, receive: Receive, slot: list[JournalEntry]) -> ASGIApp:
+        if request.declared_size > self._core.settings.max_body:
             raise ApiError(413, TOO_LARGE, headers={"connection": "close"})
-        version = asked.headers.get("helmr-api-version", "").strip()
+        version = request.headers.get("helmr-api-version", "").strip()
         if version not in ("", API_VERSION):
             quoted = json.dumps(version, ensure_ascii=False)
             raise ApiError(400, f"unsupported Helmr-API-Version {quoted}; current version is {API_VERSION}")
-        if asked.path.startswith(_SCOPED) or asked.path == _ME:
-            authenticate(self._core, asked.headers.get("authorization"))
+        if request.path.startswith(_SCOPED) or request.path == _ME:
+            authenticate(self._core, request.headers.get("authorization"))
             raise ApiError(401, "session authentication is required")
-        if asked.match is None:
+        if request.match is None:
             raise ApiError(404, "not found")
-        if asked.is_preflight:
+        if request.is_preflight:
             return Response(status_code=204)
-        if asked.operation is None:
-            return Response(status_code=405, headers={"allow": ", ".join(asked.match.methods)})
-        caller = self._admitted(asked.operation, asked.headers)
+        if request.operation is None:
+            return Response(status_code=405, headers={"allow": ", ".join(request.match.methods)})
+        caller = self._admitted(request.operation, request.headers)
 
         def note_body(value: Any) -> None:
             Journal.amend(slot, body=value)
 
-        return await asked.operation.handler(
-            ApiRequest(self._core, self._starter, asked.scope, receive, asked.match.params, caller, note_body)
+        return await request.operation.handler(
+            ApiRequest(self._core, self._starter, request.scope, receive, request.match.params, caller, note_body)
         )
 
-    def _cors(self, asked: _Asked) -> list[tuple[bytes, bytes]]:
+    def _cors(self, request: _IncomingRequest) -> list[tuple[bytes, bytes]]:
         """Return the CORS headers of public routes, which allow only the console's own origin."""
-        origin = asked.headers.get("origin")
-        if origin is None or not asked.path.startswith(_PUBLIC) or origin != self._core.public_url:
+        origin = request.headers.get("origin")
+        if origin is None or not request.path.startswith(_PUBLIC) or origin != self._core.public_url:
             return []
         allowed = [(b"access-control-allow-origin", origin.encode()), (b"vary", b"origin")]
-        if asked.is_preflight:
+        if request.is_preflight:
             allowed += _PREFLIGHT
         return allowed
 
@@ -144,7 +144,7 @@ class Api:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _IncomingRequest:
     """A request before anything is decided about it."""
 
     scope: Scope
@@ -154,7 +154,7 @@ class _Asked:
     match: Match | None
 
     @classmethod
-    def read(cls, scope: Scope, router: Router) -> _Asked:
+    def read(cls, scope: Scope, router: Router) -> _IncomingRequest:
         path = scope["raw_path"].decode("ascii", "replace")
         return cls(
             scope, path, Headers(scope=scope), QueryParams(scope["query_string"]), router.match(scope["method"], path)

@@ -31,14 +31,16 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 async def list_workspace_files(request: ApiRequest) -> ASGIApp:
     """List what is directly in a directory, a page at a time (listWorkspaceFiles)."""
     limit = request.limit(200, 500)
-    asked = await _asked(request, "list workspace files", request.query.get("path", "") or ".")
-    if asked.entry().kind != "directory":
+    requested = await _requested(request, "list workspace files", request.query.get("path", "") or ".")
+    if requested.entry().kind != "directory":
         raise ApiError(422, "workspace file is not a directory", "workspace_file_not_directory")
     after = request.query.get("cursor", "")
-    children = [path for path in sorted(asked.entries) if path.rpartition("/")[0] == asked.path and path > after]
+    children = [
+        path for path in sorted(requested.entries) if path.rpartition("/")[0] == requested.path and path > after
+    ]
     page: dict[str, Any] = {
-        "path": asked.shown,
-        "entries": [_rendered(asked.entries[path], named=True) for path in children[:limit]],
+        "path": requested.shown,
+        "entries": [_rendered(requested.entries[path], named=True) for path in children[:limit]],
     }
     if len(children) > limit:
         page["next_cursor"] = children[limit - 1]
@@ -47,20 +49,20 @@ async def list_workspace_files(request: ApiRequest) -> ASGIApp:
 
 async def stat_workspace_file(request: ApiRequest) -> ASGIApp:
     """Describe the file at a path (statWorkspaceFile)."""
-    asked = await _asked(request, "stat workspace file", _required_path(request))
-    return answer({"entry": _rendered(asked.entry(), named=False)})
+    requested = await _requested(request, "stat workspace file", _required_path(request))
+    return answer({"entry": _rendered(requested.entry(), named=False)})
 
 
 async def read_workspace_file(request: ApiRequest) -> ASGIApp:
     """Read a regular file (readWorkspaceFile)."""
-    asked = await _asked(request, "read workspace file", _required_path(request))
-    entry = asked.entry()
+    requested = await _requested(request, "read workspace file", _required_path(request))
+    entry = requested.entry()
     if entry.kind != "file":
         raise ApiError(422, "workspace file is not a regular file", "workspace_file_not_regular")
     if entry.size > _MOST_BYTES:
         raise ApiError(413, "workspace file is too large", "workspace_file_too_large")
     try:
-        content = await asyncio.to_thread(request.core.files.read, asked.version["content_digest"], entry)
+        content = await asyncio.to_thread(request.core.files.read, requested.version["content_digest"], entry)
     except (OSError, tarfile.TarError):
         raise _damaged() from None
     response = Response(content, media_type="application/octet-stream")
@@ -71,13 +73,13 @@ async def read_workspace_file(request: ApiRequest) -> ASGIApp:
             ("x-helmr-workspace-file-mode", str(entry.mode)),
             ("x-helmr-workspace-file-path", entry.path),
             ("x-helmr-workspace-file-size", str(entry.size)),
-            ("x-helmr-workspace-version-id", asked.version["id"]),
+            ("x-helmr-workspace-version-id", requested.version["id"]),
         )
     )
     return response
 
 
-class _Asked(NamedTuple):
+class _RequestedPath(NamedTuple):
     """A path in a version: as it was sent, as it is meant, and what the version holds."""
 
     shown: str
@@ -98,7 +100,7 @@ class _Asked(NamedTuple):
         return entry
 
 
-async def _asked(request: ApiRequest, what: str, shown: str) -> _Asked:
+async def _requested(request: ApiRequest, what: str, shown: str) -> _RequestedPath:
     workspace = addressed(request)
     version = _version(request, workspace, what)
     if shown.startswith("/") or ".." in shown.split("/") or "\0" in shown:
@@ -108,7 +110,7 @@ async def _asked(request: ApiRequest, what: str, shown: str) -> _Asked:
         entries = await asyncio.to_thread(request.core.files.index, version["content_digest"])
     except (OSError, tarfile.TarError):
         raise _damaged() from None
-    return _Asked(shown, path, version, entries)
+    return _RequestedPath(shown, path, version, entries)
 
 
 def _version(request: ApiRequest, workspace: Row, what: str) -> Row:

@@ -97,7 +97,7 @@ async def _start(request: ApiRequest) -> starting.Started:
     )
 
 
-def checked(members: dict[str, Any], sdk_version: str | None, *, quirks: bool = True) -> starting.StartRequest:
+def checked(members: dict[str, Any], sdk_version: str | None, *, quirks: bool = True) -> starting.CheckedStart:
     """Check a start's members, those of a schedule's later starts included.
 
     :param quirks: fail where the server fails instead of refusing (contract/behaviour.md section 21).
@@ -127,7 +127,7 @@ def checked(members: dict[str, Any], sdk_version: str | None, *, quirks: bool = 
         raise ApiError(400, "idempotency_key_ttl requires idempotency_key")
     if has_nul:
         raise ApiError(400, "external_id must not contain NUL")
-    return starting.StartRequest(
+    return starting.CheckedStart(
         task_id=task_id,
         payload=members.get("payload", {}),
         external_id=external_id,

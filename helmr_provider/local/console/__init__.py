@@ -1,4 +1,4 @@
-"""The web pages: sessions, runs, tokens and workspaces, and a form to complete each pending token.
+"""The web pages: runs, sessions, tokens, workspaces and schedules, and a form to complete each pending token.
 
 May import `state` and what lies below it, and the journal of `testing`; only the server imports it.
 """
@@ -15,6 +15,9 @@ from helmr_provider.local.network.listener import is_loopback, names_this_machin
 from helmr_provider.local.state import tokens
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.datastructures import QueryParams
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -32,11 +35,11 @@ def routes(core: Core, journal: Journal) -> list[Route]:
     async def overview_page(request: Request) -> Response:
         return overview.shown(core, journal) if _is_at_home(request) else _refusal()
 
-    async def runs_page(request: Request) -> Response:
-        return listings.runs_page(core, request.query_params) if _is_at_home(request) else _refusal()
+    def listing(shown: Callable[[Core, QueryParams], Response]) -> Callable[[Request], Awaitable[Response]]:
+        async def list_page(request: Request) -> Response:
+            return shown(core, request.query_params) if _is_at_home(request) else _refusal()
 
-    async def sessions_page(request: Request) -> Response:
-        return listings.sessions_page(core, request.query_params) if _is_at_home(request) else _refusal()
+        return list_page
 
     async def session_page(request: Request) -> Response:
         session = core.db.one("SELECT * FROM sessions WHERE id = ?", request.path_params["session_id"])
@@ -65,8 +68,11 @@ def routes(core: Core, journal: Journal) -> list[Route]:
 
     return [
         Route("/", overview_page),
-        Route("/runs", runs_page),
-        Route("/sessions", sessions_page),
+        Route("/runs", listing(listings.runs_page)),
+        Route("/sessions", listing(listings.sessions_page)),
+        Route("/tokens", listing(listings.tokens_page)),
+        Route("/workspaces", listing(listings.workspaces_page)),
+        Route("/schedules", listing(listings.schedules_page)),
         Route("/sessions/{session_id}", session_page),
         Route("/sessions/{session_id}/runs/{run_id}", run_page),
         Route("/tokens/{token_id}", token_page),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hmac
 import json
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from starlette.responses import RedirectResponse
 
 from helmr_provider.local.common.errors import ApiError
 from helmr_provider.local.common.ids import derived_secret
+from helmr_provider.local.common.jsontext import as_object, loads
 from helmr_provider.local.console.layout import copy_button, missing, moment, page, run_link, short
 from helmr_provider.local.state import runs, tokens
 
@@ -26,18 +27,41 @@ _MOST = 1024 * 1024
 _APPROVAL = '{"approved": true}'
 
 
+def question(token: Row) -> dict[str, Any]:
+    """Return the question in a token's metadata, or nothing; the text is not trusted."""
+    metadata = as_object(loads(token["metadata"])) or {}
+    return as_object(metadata.get("approval")) or {}
+
+
+def subject(token: Row) -> str:
+    """Return what a token asks, in one line of text; nothing if its metadata do not say."""
+    asked = question(token).get("subject")
+    return asked if isinstance(asked, str) else ""
+
+
+def waiting_for(core: Core, token: Row) -> str:
+    """Return what waits for a token, as HTML: runs, and the task that created it in Airflow; nothing if none does."""
+    waiting = [
+        f"{escape(run['task_id'])} {run_link(run['session_id'], run['id'])}"
+        for run in runs.waiting_for(core, "token", token["id"])
+    ]
+    stamp = as_object((as_object(loads(token["metadata"])) or {}).get("airflow")) or {}
+    dag_id, task_id = stamp.get("dag_id"), stamp.get("task_id")
+    if token["status"] == "pending" and isinstance(dag_id, str) and isinstance(task_id, str):
+        waiting.append(f"Airflow task {escape(dag_id)}.{escape(task_id)}")
+    return ", ".join(waiting)
+
+
 def form(core: Core, token: Row, data: str = _APPROVAL, error: str = "") -> str:
     """Return the form that completes a token, as HTML."""
     token_id = escape(token["id"])
-    waiting = ", ".join(
-        f"{escape(run['task_id'])} {run_link(run['session_id'], run['id'])}"
-        for run in runs.waiting_for(core, "token", token["id"])
-    )
+    waiting = waiting_for(core, token)
     said = f'<p class="error" role="alert">{escape(error)}</p>' if error else ""
     return (
         f'<form method="post" action="/tokens/{token_id}/complete">'
+        f"{f'<div class=question>{escape(subject(token))}</div>' if subject(token) else ''}"
         f"<div>{f'Waiting: {waiting}' if waiting else 'No run waits for it.'}</div>"
-        f'<div class="soft">Token {short(token["id"])}{copy_button(token["id"])},'
+        f'<div class="soft">Token <a href="/tokens/{token_id}">{short(token["id"])}</a>{copy_button(token["id"])},'
         f" expires {moment(core, token['timeout_at'])}</div>{said}"
         f'<input type="hidden" name="proof" value="{_proof(core, token["id"])}">'
         f'<label for="data-{token_id}">Data for the run, as JSON</label>'

@@ -7,8 +7,9 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from helmr_provider.local.common.jsontext import loads
-from helmr_provider.local.console.layout import facts, moment, page, section, short, status, table
-from helmr_provider.local.state import chunks, execs, materializations, workspaces
+from helmr_provider.local.console.layout import code, facts, moment, page, section, status, table, tags, whole_id
+from helmr_provider.local.console.links import name_of
+from helmr_provider.local.state import chunks, execs, materializations
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -23,41 +24,37 @@ _TAIL_BYTES = 16 * 1024
 def workspace(core: Core, row: Row) -> Response:
     """Return a workspace's page."""
     live = materializations.live(core, row["id"])
-    shown = workspaces.rendered(core, row) | {
-        "status": row["state"],
-        "on_a_machine": "no" if live is None else live["state"],
-    }
-    names = (
-        "status",
-        "on_a_machine",
-        "dirty_state",
-        "sandbox_id",
-        "external_id",
-        "current_version_id",
-        "created_at",
-        "updated_at",
-        "archived_at",
+    members = facts(
+        (
+            ("Status", status(row["state"])),
+            ("On a machine", "no" if live is None else status(live["state"])),
+            ("Unsaved changes", escape(row["dirty_state"])),
+            ("Sandbox", escape(row["sandbox_id"])),
+            ("External id", code(row["external_id"])),
+            ("Id", whole_id(row["id"])),
+            ("Version", whole_id(row["current_version_id"])),
+            ("Tags", tags(loads(row["tags"]))),
+            ("Created", moment(core, row["created_at"], exact=True)),
+            ("Last used", moment(core, row["last_activity_at"], exact=True)),
+            ("Archived", moment(core, row["archived_at"], exact=True)),
+        )
     )
     commands = execs.EXECS.listed(core, row, None, _NEWEST)
+    outputs = {command["id"]: _output(core, command) for command in commands}
     return page(
-        f"Workspace {row['external_id'] or row['id']}",
-        section("facts", "Workspace", facts(shown, names))
-        + section("execs", "Newest commands", _summary(core, commands))
-        + "".join(_command(core, command) for command in commands),
+        f"Workspace {name_of(row)}",
+        section("facts", "Workspace", members)
+        + section("execs", "Newest commands", _summary(core, commands, outputs))
+        + "".join(section(f"exec-{command['id']}", _code(command), outputs[command["id"]]) for command in commands),
+        above=(("Workspaces", "/workspaces"),),
         live=live is not None,
     )
 
 
-def link(row: Row) -> str:
-    """Return a link to a workspace's page."""
-    shown = short(row["id"]) if row["external_id"] is None else escape(row["external_id"])
-    return f'<a href="/workspaces/{escape(row["id"])}">{shown}</a>'
-
-
-def _summary(core: Core, commands: list[Row]) -> str:
+def _summary(core: Core, commands: list[Row], outputs: dict[str, str]) -> str:
     cells = (
         (
-            f'<a href="#exec-{escape(command["id"])}"><code>{escape(_text(command))}</code></a>',
+            f'<a href="#exec-{command["id"]}">{_code(command)}</a>' if outputs[command["id"]] else _code(command),
             status(command["state"], _tone(command)),
             escape(_outcome(command)),
             moment(core, command["created_at"]),
@@ -67,18 +64,17 @@ def _summary(core: Core, commands: list[Row]) -> str:
     return table(("Command", "Status", "Ended with", "Created"), cells, "Nothing was run in it yet.")
 
 
-def _command(core: Core, command: Row) -> str:
-    outputs = "".join(
+def _output(core: Core, command: Row) -> str:
+    """Return what a command wrote."""
+    return "".join(
         f"<h3>{stream}</h3><pre>{escape(content.decode('utf-8', 'replace'))}</pre>"
         for stream in ("stdout", "stderr")
         if (content := chunks.tail(core, command["id"], stream, _TAIL_BYTES))
     )
-    body = outputs or '<p class="none">Nothing was written.</p>'
-    return section(f"exec-{escape(command['id'])}", escape(_text(command)), body)
 
 
-def _text(command: Row) -> str:
-    return shlex.join(loads(command["command"]))
+def _code(command: Row) -> str:
+    return f'<code class="name">{escape(shlex.join(loads(command["command"])))}</code>'
 
 
 def _tone(command: Row) -> str:

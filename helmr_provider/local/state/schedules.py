@@ -13,7 +13,7 @@ from helmr_provider.local.common.errors import ApiError
 from helmr_provider.local.common.ids import uuid7
 from helmr_provider.local.common.jsontext import jsonb, loads
 from helmr_provider.local.definitions import cron
-from helmr_provider.local.state.starting import Starter, StartRequest
+from helmr_provider.local.state.starting import CheckedStart, Starter
 
 if TYPE_CHECKING:
     from helmr_provider.local._core import Core
@@ -206,7 +206,7 @@ def _fire(core: Core, row: Row) -> None:
     stored = loads(row["options"])
     Starter(core).start_new(
         row["environment_id"],
-        StartRequest(
+        CheckedStart(
             task_id=row["task_id"],
             payload=payload,
             external_id=None,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class StartRequest:
+class CheckedStart:
     """A checked start; times in microseconds, None where the request has no such member."""
 
     task_id: str
@@ -75,7 +75,7 @@ class Starter:
         self._core = core
         self._claims: set[tuple[str, str, str]] = set()
 
-    async def start(self, environment_id: str, request: StartRequest) -> Started:
+    async def start(self, environment_id: str, request: CheckedStart) -> Started:
         """Start a session, or find the one that this start's identity names.
 
         :raises ApiError: 202 while another start holds the same idempotency key, 400, 409.
@@ -106,7 +106,7 @@ class Starter:
             self._claims.discard(claim)
         return started
 
-    def start_new(self, environment_id: str, request: StartRequest) -> Started:
+    def start_new(self, environment_id: str, request: CheckedStart) -> Started:
         """Start a session that cannot exist yet, without a claim.
 
         :raises ApiError: 400, 409.
@@ -115,7 +115,7 @@ class Starter:
         with self._core.db.transaction():
             return self._create(environment_id, request)
 
-    def _by_key(self, environment_id: str, request: StartRequest, key_hash: str) -> Started | None:
+    def _by_key(self, environment_id: str, request: CheckedStart, key_hash: str) -> Started | None:
         row = self._core.db.one(
             "SELECT * FROM start_keys WHERE environment_id = ? AND task_id = ? AND key_hash = ? AND expires_at > ?",
             environment_id,
@@ -133,7 +133,7 @@ class Starter:
             )
         return Started(row["session_id"], row["run_id"], is_cached=True)
 
-    def _by_external_id(self, environment_id: str, request: StartRequest) -> Started | None:
+    def _by_external_id(self, environment_id: str, request: CheckedStart) -> Started | None:
         if request.external_id is None:
             return None
         session = sessions.by_external_id(self._core, environment_id, request.external_id)
@@ -145,7 +145,7 @@ class Starter:
             raise ApiError(409, "session start fingerprint mismatch", "session_fingerprint_mismatch")
         return Started(session["id"], session["current_run_id"], is_cached=True)
 
-    def _check(self, environment_id: str, request: StartRequest) -> None:
+    def _check(self, environment_id: str, request: CheckedStart) -> None:
         deployment = self._core.deployment
         if request.task_id not in deployment.tasks:
             raise ApiError(409, "task_not_deployed", "task_not_deployed")
@@ -165,7 +165,7 @@ class Starter:
             text = "workspace has an active materialization that is not runnable"
             raise ApiError(409, text, "workspace_materialization_not_runnable")
 
-    def _bind(self, environment_id: str, request: StartRequest, key_hash: str, started: Started) -> None:
+    def _bind(self, environment_id: str, request: CheckedStart, key_hash: str, started: Started) -> None:
         self._core.db.execute(
             "INSERT OR REPLACE INTO start_keys VALUES (?, ?, ?, ?, ?, ?, ?)",
             environment_id,
@@ -177,7 +177,7 @@ class Starter:
             self._core.clock.now() + request.idempotency_key_us,
         )
 
-    def _create(self, environment_id: str, request: StartRequest) -> Started:
+    def _create(self, environment_id: str, request: CheckedStart) -> Started:
         core = self._core
         definition = core.deployment.tasks[request.task_id]
         now = core.clock.now()

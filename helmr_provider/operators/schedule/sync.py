@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from helmr_provider._common.template_fields import TemplateField, text
-from helmr_provider._common.validation import require_id
+from helmr_provider._common.validation import renamed, require_bool, require_id
 from helmr_provider.client.errors import HelmrNotFoundError
 from helmr_provider.operators._base import HelmrOperator
 
@@ -64,9 +64,10 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
         owns. By default, the task fails and changes nothing.
     :param max_deletes: how many schedules one run may delete; if there are more, the task fails and changes nothing.
         Default: no limit.
-    :param preview_only: whether only to show the difference; text such as ``"True"`` counts, too. (templated)
+    :param preview_only: whether to log and return the changes without making them; a boolean, or text such as
+        ``"True"``. Default: False. (templated)
     :param preview: how many of the next fires to show of each schedule, in its time zone.
-    :param dry_run: former name of ``preview_only``.
+    :param dry_run: deprecated name of ``preview_only``.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :raises AirflowFailException: A declaration is wrong, or the control plane refuses a change for good.
     """
@@ -102,7 +103,7 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
         self.allow_empty = allow_empty
         self.max_deletes = max_deletes
         # BaseOperator has a method called dry_run, so a template field cannot have that name.
-        self.preview_only = preview_only if dry_run is None else dry_run
+        self.preview_only = renamed("preview_only", preview_only, "dry_run", dry_run)
         self.preview = preview
         # Airflow puts the contents in the place of a file's name.
         self._source = str(schedules) if isinstance(schedules, (str, Path)) and _is_file(schedules) else "schedules"
@@ -111,12 +112,13 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
         """Compare, show, and make it true.
 
         :param context: of the task instance.
-        :return: ``dry_run``, ``counts`` by action, the ``changes``, and the keys that are ``unchanged``.
+        :return: ``preview_only``, ``counts`` by action, the ``changes``, and the keys that are ``unchanged``.
+            ``dry_run`` is the former name of ``preview_only``.
         """
         from helmr_provider.schedules._apply import Sync
         from helmr_provider.schedules._plan import Memory
 
-        declared, preview_only = self._declared(context), self._is_preview_only()
+        declared, preview_only = self._declared(context), require_bool("preview_only", self.preview_only)
         ti = context["ti"]
         memory = Memory.read(
             ti.xcom_pull(task_ids=ti.task_id, key=_MEMORY, map_indexes=ti.map_index, include_prior_dates=True)
@@ -153,12 +155,6 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
             return check(given, source=source, prefix=self.owned_prefix)
         except (DeclarationError, OSError) as error:
             raise AirflowFailException(str(error)) from None
-
-    def _is_preview_only(self) -> bool:
-        said = str(self.preview_only).strip().lower()
-        if said not in {"true", "false"}:
-            raise AirflowFailException(f"preview_only must be true or false, but is {self.preview_only!r}.")
-        return said == "true"
 
     def _plan(self, declared: list[DeclaredSchedule], memory: Mapping[str, Memory]) -> list[Change]:
         from helmr_provider.schedules._plan import LIST_CAP, PlanError, plan
@@ -201,6 +197,7 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
         from helmr_provider.schedules._plan import ACTIONS
 
         return {
+            "preview_only": preview_only,
             "dry_run": preview_only,
             "counts": {action: sum(change.action == action for change in changes) for action in ACTIONS},
             "changes": [change.as_data(now, self.preview) for change in changes if change.action != "keep"],

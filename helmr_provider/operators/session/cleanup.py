@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowException
 
 from helmr_provider._common.template_fields import TemplateField, text
+from helmr_provider._common.validation import renamed, require_age, require_bool
 from helmr_provider._sessions.identity import OWNERSHIP, ownership_member
-from helmr_provider.client.durations import seconds
 from helmr_provider.client.errors import (
     HelmrApiError,
     HelmrAuthError,
@@ -23,6 +23,7 @@ from helmr_provider.operators._base import HelmrOperator
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from datetime import timedelta
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -53,8 +54,9 @@ class HelmrCleanupSessionsOperator(HelmrOperator):
     :param only_dag_id: only sessions of this DAG. (templated)
     :param reason: kept with each session. (templated)
     :param max_closed: how many sessions to close at most; the next run continues. Default: 500.
-    :param preview_only: whether to log and return the sessions without closing them. Default: False.
-    :param dry_run: former name of ``preview_only``.
+    :param preview_only: whether to log and return the sessions without closing them; a boolean, or text such as
+        ``"True"``. Default: False. (templated)
+    :param dry_run: deprecated name of ``preview_only``.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :return: ``{"closed": [{"session_id", "external_id", "idle_since"}, …], "out_of_reach": bool,
         "preview_only": bool, "dry_run": bool}``. The last two are equal.
@@ -65,7 +67,14 @@ class HelmrCleanupSessionsOperator(HelmrOperator):
     only_dag_id = TemplateField[str | None](text)
     reason = TemplateField[str](text)
 
-    template_fields: Collection[str] = ("older_than", "older_than_when_full", "only_dag_id", "reason", "helmr_conn_id")
+    template_fields: Collection[str] = (
+        "older_than",
+        "older_than_when_full",
+        "only_dag_id",
+        "reason",
+        "preview_only",
+        "helmr_conn_id",
+    )
     ui_color = "#e8e4f8"
 
     def __init__(
@@ -76,8 +85,8 @@ class HelmrCleanupSessionsOperator(HelmrOperator):
         only_dag_id: str | None = None,
         reason: str = "cleaned up by Airflow",
         max_closed: int = 500,
-        preview_only: bool = False,
-        dry_run: bool | None = None,
+        preview_only: bool | str = False,
+        dry_run: bool | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -87,7 +96,7 @@ class HelmrCleanupSessionsOperator(HelmrOperator):
         self.reason = reason
         self.max_closed = max_closed
         # BaseOperator has a method called dry_run, so an attribute cannot have that name.
-        self.preview_only = preview_only if dry_run is None else dry_run
+        self.preview_only = renamed("preview_only", preview_only, "dry_run", dry_run)
         if max_closed < 1:
             raise ValueError("max_closed must be at least 1")
 
@@ -96,10 +105,11 @@ class HelmrCleanupSessionsOperator(HelmrOperator):
 
         :param context: of the task instance.
         """
-        age, when_full = _age("older_than", self.older_than), None
+        preview_only = require_bool("preview_only", self.preview_only)
+        age, when_full = require_age("older_than", self.older_than), None
         if self.older_than_when_full is not None:
-            when_full = _age("older_than_when_full", self.older_than_when_full)
-        cleanup = _Cleanup(self)
+            when_full = require_age("older_than_when_full", self.older_than_when_full)
+        cleanup = _Cleanup(self, preview_only=preview_only)
         with self._translate_errors("clean up Helmr sessions"):
             out_of_reach = cleanup.everything(age)
             if out_of_reach and when_full is not None:
@@ -109,7 +119,7 @@ class HelmrCleanupSessionsOperator(HelmrOperator):
                 "There are more open sessions than lists can show, and none of those shown is old enough to make room. "
                 "Set older_than_when_full, or close sessions in the DAGs that have started them."
             )
-        self.log.info("%s %d sessions.", "Would close" if self.preview_only else "Closed", len(cleanup.closed))
+        self.log.info("%s %d sessions.", "Would close" if preview_only else "Closed", len(cleanup.closed))
         if cleanup.failed:
             raise AirflowException(
                 f"Closed {len(cleanup.closed)} Helmr sessions, but {len(cleanup.failed)} could not be closed: "
@@ -118,8 +128,8 @@ class HelmrCleanupSessionsOperator(HelmrOperator):
         return {
             "closed": cleanup.closed,
             "out_of_reach": out_of_reach,
-            "preview_only": self.preview_only,
-            "dry_run": self.preview_only,
+            "preview_only": preview_only,
+            "dry_run": preview_only,
         }
 
 
@@ -127,14 +137,15 @@ class _Cleanup:
     """One execution of the operator.
 
     :param operator: its parameters, client and log.
+    :param preview_only: whether to close nothing.
     """
 
-    def __init__(self, operator: HelmrCleanupSessionsOperator) -> None:
+    def __init__(self, operator: HelmrCleanupSessionsOperator, *, preview_only: bool) -> None:
         self._client = operator.hook.client
         self._log = operator.log
         self._reason = operator.reason
         self._most = operator.max_closed
-        self._preview_only = operator.preview_only
+        self._preview_only = preview_only
         self._prefix = f"{operator.hook.settings.session_prefix}:"
         self._dag_id = operator.only_dag_id
         self._decided: set[str] = set()
@@ -202,13 +213,3 @@ class _Cleanup:
         if ownership_member(session.metadata, "owner") is None:
             return False
         return self._dag_id is None or bool(session.metadata[OWNERSHIP].get("dag_id") == self._dag_id)
-
-
-def _age(name: str, value: timedelta | float | str) -> timedelta:
-    try:
-        age = timedelta(seconds=seconds(value, name))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise AirflowFailException(str(error)) from None
-    if age < timedelta(0):
-        raise AirflowFailException(f"{name} must not be negative, but is {value!r}.")
-    return age

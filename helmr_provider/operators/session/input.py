@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import AirflowFailException, PokeReturnValue
 
-from helmr_provider._common.errors import DEFAULT_MAX_RESULT_BYTES, explain
-from helmr_provider._common.results import return_or_write
+from helmr_provider._common.errors import explain
+from helmr_provider._common.results import ResultOptions
 from helmr_provider._common.steps import run_steps
 from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import address, check_session_ref, shown, stream_name
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from helmr_provider.triggers.session import HelmrTurnTrigger
 
 
-class HelmrSendInputOperator(HelmrWaitingOperator):
+class HelmrSendInputOperator(ResultOptions, HelmrWaitingOperator):
     """Send a record into an input stream of a session, and wait for what the session makes of it: a turn.
 
     The record is sent at most once for a task instance: a retry finds the one that an earlier try has sent, and waits
@@ -72,7 +72,6 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
     correlation_id = TemplateField[str | None](text)
     content_type = TemplateField[str | None](text)
     output_stream = TemplateField[str | None](text)
-    result_to = TemplateField[str | None](text)
 
     template_fields: Collection[str] = (
         "session_id",
@@ -101,9 +100,6 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
         wait_for: Literal["none", "run", "output"] = "none",
         output_stream: str | None = None,
         match_correlation_id: bool = True,
-        max_result_bytes: int | None = DEFAULT_MAX_RESULT_BYTES,
-        result_to: str | None = None,
-        result_to_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -116,11 +112,8 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
         self.wait_for: Literal["none", "run", "output"] = wait_for
         self.output_stream = output_stream
         self.match_correlation_id = match_correlation_id
-        self.max_result_bytes = max_result_bytes
-        self.result_to = result_to
-        self.result_to_conn_id = result_to_conn_id
         self._poller: TurnPoller | None = None
-        self._told: str | None = None
+        self._pushed_run_id: str | None = None
         check_session_ref(session_id, external_id)
         if wait_for not in {"none", "run", "output"}:
             raise ValueError("wait_for must be 'none', 'run' or 'output'")
@@ -239,15 +232,15 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
         run_id = turn.run_id if seen is None or seen.run is None else seen.run.id
         if run_id is not None:
             ids["run_id"] = run_id
-            self._tell(context, turn.session_id, run_id)
+            self._push_run(context, turn.session_id, run_id)
         return ids
 
-    def _tell(self, context: Context, session_id: str, run_id: str) -> None:
-        if self._told != run_id:
+    def _push_run(self, context: Context, session_id: str, run_id: str) -> None:
+        if self._pushed_run_id != run_id:
             self._push(context, run_id=run_id)
             console_url = self.hook.settings.console_url
             store_links(context, console_url=console_url, session_id=session_id, run_id=run_id)
-        self._told = run_id
+        self._pushed_run_id = run_id
 
     def _result(self, context: Context, turn: Turn, seen: TurnState) -> PokeReturnValue:
         if (answer := seen.answer) is not None:
@@ -274,17 +267,6 @@ class HelmrSendInputOperator(HelmrWaitingOperator):
             )
         value = self._return_or_write(run.output, f"The output of Helmr run {run.id}", f"{run.id}.json")
         return PokeReturnValue(is_done=True, xcom_value=value)
-
-    def _return_or_write(self, value: Any, what: str, file_name: str) -> Any:
-        return return_or_write(
-            value,
-            what,
-            to=self.result_to,
-            conn_id=self.result_to_conn_id,
-            file_name=file_name,
-            max_bytes=self.max_result_bytes if self.do_xcom_push else None,
-            log=self.log,
-        )
 
     def _push(self, context: Context, **values: Any) -> None:
         if self.do_xcom_push:

@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 from helmr_provider._common.cancel_reasons import ORPHANED
 from helmr_provider._common.task_state import is_over
 from helmr_provider._common.template_fields import TemplateField, text
+from helmr_provider._common.validation import require_age, require_bool
 from helmr_provider._sessions.identity import OWNERSHIP
 from helmr_provider.client.errors import HelmrConflictError, HelmrGoneError, HelmrNotFoundError
 from helmr_provider.operators._base import HelmrOperator
@@ -44,10 +45,12 @@ class HelmrCancelOrphansOperator(HelmrOperator):
 
     .. seealso:: Guide: :doc:`/how-to/retries`
 
-    :param min_age: only sessions that were created at least this long ago; timedelta or seconds. Default: 10 minutes.
+    :param min_age: only sessions that were created at least this long ago; a timedelta, seconds, or text such as
+        ``"15m"``. Default: 10 minutes. (templated)
     :param only_dag_id: only sessions of this DAG. Default: all. (templated)
     :param max_cancelled: how many sessions to cancel at most; the next run continues. Default: 100.
-    :param preview_only: whether to log and return the orphans without cancelling them. Default: False.
+    :param preview_only: whether to log and return the orphans without cancelling them; a boolean, or text such as
+        ``"True"``. Default: False. (templated)
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :return: ``{"cancelled": [{"session_id", "external_id", "task", "state"}, …], "out_of_reach": bool,
         "preview_only": bool}``. ``out_of_reach`` says that lists were full, so that older orphans may exist.
@@ -55,7 +58,7 @@ class HelmrCancelOrphansOperator(HelmrOperator):
     :raises AirflowException: some orphans could not be checked or cancelled; all others were.
     """
 
-    template_fields: Collection[str] = ("only_dag_id", "helmr_conn_id")
+    template_fields: Collection[str] = ("min_age", "only_dag_id", "preview_only", "helmr_conn_id")
     ui_color = "#e8e4f8"
 
     only_dag_id = TemplateField[str | None](text)
@@ -63,10 +66,10 @@ class HelmrCancelOrphansOperator(HelmrOperator):
     def __init__(
         self,
         *,
-        min_age: timedelta | float = timedelta(minutes=10),
+        min_age: timedelta | float | str = timedelta(minutes=10),
         only_dag_id: str | None = None,
         max_cancelled: int = 100,
-        preview_only: bool = False,
+        preview_only: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -82,11 +85,16 @@ class HelmrCancelOrphansOperator(HelmrOperator):
 
         :param context: of the task instance.
         """
-        age = self.min_age if isinstance(self.min_age, timedelta) else timedelta(seconds=self.min_age)
-        search = _Search(self, latest=datetime.now(UTC) - age, host=_host(getattr(context["ti"], "log_url", None)))
+        preview_only = require_bool("preview_only", self.preview_only)
+        search = _Search(
+            self,
+            latest=datetime.now(UTC) - require_age("min_age", self.min_age),
+            host=_host(getattr(context["ti"], "log_url", None)),
+            preview_only=preview_only,
+        )
         with self._translate_errors("look for orphaned Helmr sessions"):
             out_of_reach = search.everywhere()
-        self.log.info("%s %d orphans.", "Would cancel" if self.preview_only else "Cancelled", len(search.cancelled))
+        self.log.info("%s %d orphans.", "Would cancel" if preview_only else "Cancelled", len(search.cancelled))
         if out_of_reach:
             self.log.warning(
                 "There are more open sessions than lists show: older orphans may be out of reach. "
@@ -97,7 +105,7 @@ class HelmrCancelOrphansOperator(HelmrOperator):
                 f"Cancelled {len(search.cancelled)} orphans, but {len(search.failed)} sessions could not be checked or "
                 f"cancelled: {'; '.join(search.failed)}"
             )
-        return {"cancelled": search.cancelled, "out_of_reach": out_of_reach, "preview_only": self.preview_only}
+        return {"cancelled": search.cancelled, "out_of_reach": out_of_reach, "preview_only": preview_only}
 
 
 @dataclass(frozen=True)
@@ -125,13 +133,16 @@ class _Search:
     :param operator: what to search for.
     :param latest: sessions that were created later are left alone.
     :param host: of this Airflow; another Airflow that uses the same prefix by mistake keeps its sessions.
+    :param preview_only: whether to cancel nothing.
     """
 
-    def __init__(self, operator: HelmrCancelOrphansOperator, *, latest: datetime, host: str | None) -> None:
+    def __init__(
+        self, operator: HelmrCancelOrphansOperator, *, latest: datetime, host: str | None, preview_only: bool
+    ) -> None:
         self._client = operator.hook.client
         self._log = operator.log
         self._most = operator.max_cancelled
-        self._preview_only = operator.preview_only
+        self._preview_only = preview_only
         self._prefix = f"{operator.hook.settings.session_prefix}:"
         self._dag_id = operator.only_dag_id
         self._latest = latest

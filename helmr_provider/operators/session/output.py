@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from helmr_provider._common.errors import DEFAULT_MAX_RESULT_BYTES
-from helmr_provider._common.results import return_or_write
+from helmr_provider._common.results import ResultOptions
 from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import address, check_session_ref, sequence, shown, stream_name
 from helmr_provider.links import HelmrSessionLink, store_links
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class HelmrReadOutputOperator(HelmrOperator):
+class HelmrReadOutputOperator(ResultOptions, HelmrOperator):
     """Read the records of an output stream of a session that are there; it waits for none.
 
     .. seealso:: Guide: :doc:`/how-to/conversations`
@@ -48,7 +47,6 @@ class HelmrReadOutputOperator(HelmrOperator):
     external_id = TemplateField[str | None](text)
     stream = TemplateField[str](text)
     correlation_id = TemplateField[str | None](text)
-    result_to = TemplateField[str | None](text)
 
     template_fields: Collection[str] = (
         "session_id",
@@ -72,9 +70,6 @@ class HelmrReadOutputOperator(HelmrOperator):
         correlation_id: str | None = None,
         limit: int | None = 100,
         result: Literal["data", "record"] = "data",
-        max_result_bytes: int | None = DEFAULT_MAX_RESULT_BYTES,
-        result_to: str | None = None,
-        result_to_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -85,9 +80,6 @@ class HelmrReadOutputOperator(HelmrOperator):
         self.correlation_id = correlation_id
         self.limit = limit
         self.result: Literal["data", "record"] = result
-        self.max_result_bytes = max_result_bytes
-        self.result_to = result_to
-        self.result_to_conn_id = result_to_conn_id
         check_session_ref(session_id, external_id)
         if result not in {"data", "record"}:
             raise ValueError("result must be 'data' or 'record'")
@@ -114,12 +106,5 @@ class HelmrReadOutputOperator(HelmrOperator):
             context["ti"].xcom_push(key="cursor", value=records[-1].sequence if records else after)
         store_links(context, console_url=self.hook.settings.console_url, session_id=session.id)
         value = [record.data if self.result == "data" else record.raw for record in records]
-        return return_or_write(
-            value,
-            f"The list of records of output stream {self.stream!r}",
-            to=self.result_to,
-            conn_id=self.result_to_conn_id,
-            file_name=f"{session.id}-{name}.json",
-            max_bytes=self.max_result_bytes if self.do_xcom_push else None,
-            log=self.log,
-        )
+        value_name = f"The list of records of output stream {self.stream!r}"
+        return self._return_or_write(value, value_name, f"{session.id}-{name}.json")

@@ -10,14 +10,13 @@ from airflow.providers.common.compat.sdk import AirflowFailException, PokeReturn
 
 from helmr_provider._common.cancel_reasons import FAILED, TIME_LIMIT
 from helmr_provider._common.errors import (
-    DEFAULT_MAX_RESULT_BYTES,
     UNSUCCESSFUL,
     run_failure,
     unsuccessful_statuses,
 )
 from helmr_provider._common.metrics import RUNS_ADOPTED, RUNS_CANCELLED, SESSIONS_CANCELLED, SESSIONS_STARTED, count
 from helmr_provider._common.openlineage import RunLineage
-from helmr_provider._common.results import run_result
+from helmr_provider._common.results import ResultOptions
 from helmr_provider._common.template_fields import TemplateField, text, texts
 from helmr_provider._logs.run_logs_worker import RunLogReader
 from helmr_provider._sessions.identity import TERMINAL, OwnershipMetadata, find_or_start, find_or_start_named, owner_of
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
     from helmr_provider.triggers.run import HelmrRunTrigger
 
 
-class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
+class HelmrStartSessionOperator(RunLineage, ResultOptions, HelmrWaitingOperator):
     """Start a session of a Helmr task, wait for its first run, and return the run's output.
 
     The session is started at most once for a task instance: a retry adopts the run that an earlier try has left
@@ -105,7 +104,6 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
     helmr_queue = TemplateField[str | None](text)
     concurrency_key = TemplateField[str | None](text)
     workspace_id = TemplateField[str | None](text)
-    result_to = TemplateField[str | None](text)
     tags = TemplateField["Sequence[str] | None"](texts)
 
     template_fields: Collection[str] = (
@@ -152,9 +150,6 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         on_mismatch: OnMismatch = "fail",
         fail_on: str | Collection[str] = UNSUCCESSFUL,
         result: Literal["output", "snapshot"] = "output",
-        max_result_bytes: int | None = DEFAULT_MAX_RESULT_BYTES,
-        result_to: str | None = None,
-        result_to_conn_id: str | None = None,
         close_session: bool = False,
         logs: Logs = "tail",
         **kwargs: Any,
@@ -180,9 +175,6 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         self.on_mismatch: OnMismatch = on_mismatch
         self.fail_on = unsuccessful_statuses(fail_on)
         self.result: Literal["output", "snapshot"] = result
-        self.max_result_bytes = max_result_bytes
-        self.result_to = result_to
-        self.result_to_conn_id = result_to_conn_id
         self.close_session = close_session
         self.logs: Logs = logs
         self.session_id: str | None = None
@@ -391,11 +383,21 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         results = TERMINAL - set(self.fail_on)
         if self.external_id is not None:
             return starter.run(
-                find_or_start_named(results=results, instance=stamp.instance, on_mismatch=self.on_mismatch)
+                find_or_start_named(
+                    results=results,
+                    instance=stamp.instance,
+                    on_mismatch=self.on_mismatch,
+                    try_number=stamp.try_number,
+                )
             )
         return starter.run(
             find_or_start(
-                owner=stamp.owner, epoch=stamp.epoch, on_retry=self.on_retry, results=results, clears=stamp.clears
+                owner=stamp.owner,
+                epoch=stamp.epoch,
+                on_retry=self.on_retry,
+                results=results,
+                clears=stamp.clears,
+                try_number=stamp.try_number,
             )
         )
 
@@ -458,9 +460,7 @@ class HelmrStartSessionOperator(RunLineage, HelmrWaitingOperator):
         output.finish()
         if run.status in self.fail_on:
             raise run_failure(self.hook.client, run, url=self.run_page, ours=self._cancelled)
-        limit = self.max_result_bytes if self.do_xcom_push else None
-        to, conn_id = self.result_to, self.result_to_conn_id
-        value = run_result(run, self.result, to=to, conn_id=conn_id, max_bytes=limit, log=self.log)
+        value = self._run_result(run, self.result)
         if self.close_session:
             close_after_result(self.hook.client, run.session_id, log=self.log)
         return value

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, PokeReturnValue
 
 from helmr_provider._common.cleanup import clean_up
-from helmr_provider._common.errors import DEFAULT_MAX_RESULT_BYTES
-from helmr_provider._common.results import write
+from helmr_provider._common.results import ResultOptions
 from helmr_provider._common.template_fields import TemplateField, text, text_mapping, texts
 from helmr_provider._common.validation import require_id
 from helmr_provider._logs.exec_logs import PAGE, STREAMS, Output, advances, read_bytes
@@ -44,7 +43,7 @@ _MORE_GENERATIONS: Final = 3
 _MISMATCH: Final = "idempotency_fingerprint_mismatch"
 
 
-class HelmrExecOperator(HelmrWaitingOperator):
+class HelmrExecOperator(ResultOptions, HelmrWaitingOperator):
     """Run a command in a workspace, and wait for its end.
 
     What it writes appears in the task's log line by line as it comes, also while the task is deferred; lines of stderr
@@ -96,7 +95,6 @@ class HelmrExecOperator(HelmrWaitingOperator):
     cwd = TemplateField[str | None](text)
     env = TemplateField["Mapping[str, str] | None"](text_mapping)
     stdin = TemplateField["str | bytes | None"](text)
-    result_to = TemplateField[str | None](text)
 
     template_fields: Collection[str] = ("workspace_id", "command", "cwd", "env", "stdin", "result_to", "helmr_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"command": "bash", "env": "json"}
@@ -115,9 +113,6 @@ class HelmrExecOperator(HelmrWaitingOperator):
         stop_on_kill: bool = True,
         log_output: bool = True,
         result: Literal["exit_code", "stdout"] = "exit_code",
-        max_result_bytes: int | None = DEFAULT_MAX_RESULT_BYTES,
-        result_to: str | None = None,
-        result_to_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -130,9 +125,6 @@ class HelmrExecOperator(HelmrWaitingOperator):
         self.stop_on_kill = stop_on_kill
         self.log_output = log_output
         self.result: Literal["exit_code", "stdout"] = result
-        self.max_result_bytes = max_result_bytes
-        self.result_to = result_to
-        self.result_to_conn_id = result_to_conn_id
         self.exec_id: str | None = None
         self._owner: str | None = None
         self._output: Output | None = None
@@ -140,7 +132,7 @@ class HelmrExecOperator(HelmrWaitingOperator):
         self._stopped = False
         if result not in {"exit_code", "stdout"}:
             raise ValueError("result must be 'exit_code' or 'stdout'")
-        if result_to is not None and result != "stdout":
+        if self.result_to is not None and result != "stdout":
             raise ValueError("result_to writes stdout, so it goes with result='stdout'")
 
     @property
@@ -411,7 +403,7 @@ class HelmrExecOperator(HelmrWaitingOperator):
     def _result(self, handle: ExecHandle, found: Exec) -> Any:
         if self.result == "exit_code":
             return found.exit_code
-        limit = self.max_result_bytes if self.do_xcom_push and self.result_to is None else None
+        limit = self._max_xcom_bytes
         if limit is not None and found.stdout_cursor > limit:
             raise AirflowFailException(
                 f"The command has written {found.stdout_cursor} bytes to stdout, more than "
@@ -421,14 +413,7 @@ class HelmrExecOperator(HelmrWaitingOperator):
         content = read_bytes(handle.stdout)
         if self.result_to is None:
             return content.decode("utf-8", "replace")
-        return write(
-            "result_to",
-            self.result_to,
-            content,
-            conn_id=self.result_to_conn_id,
-            file_name=f"{found.id}.txt",
-            log=self.log,
-        )
+        return self._write_result(content, f"{found.id}.txt")
 
     def _failure(self, handle: ExecHandle, found: Exec) -> AirflowException:
 

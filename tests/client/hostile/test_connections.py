@@ -297,8 +297,8 @@ def test_an_answer_may_be_compressed_once_and_a_caller_replaces_a_header(variant
     body = Reply(body=gzip.compress(json.dumps(RUN).encode()), headers={"content-encoding": "gzip"})
     with ScriptedServer(body) as wire:
         assert drive(variant, retrieve, url=wire.url, headers={"ACCEPT": "application/x"}).id == "r"
-    assert wire.asked[0].headers["accept-encoding"] == "gzip"
-    assert wire.asked[0].headers["accept"] == "application/x"
+    assert wire.requests[0].headers["accept-encoding"] == "gzip"
+    assert wire.requests[0].headers["accept"] == "application/x"
 
 
 @both
@@ -320,7 +320,7 @@ def test_an_empty_credential_is_refused(variant: str) -> None:
             drive(variant, lambda c: c.tokens.complete("t", 1, public_access_token=""), url=wire.url)
         with pytest.raises(HelmrConfigError, match="must not be blank"):
             drive(variant, retrieve, url=wire.url, api_key="")
-        assert wire.asked == []
+        assert wire.requests == []
 
 
 def test_credentials_of_any_form_are_removed_by_value() -> None:
@@ -336,4 +336,4 @@ def test_credentials_of_any_form_are_removed_by_value() -> None:
 def test_a_cursor_may_be_a_number(variant: str) -> None:
     with ScriptedServer(Reply(json={"events": []})) as wire:
         assert drive(variant, lambda client: client.runs.events.list("r", cursor=10), url=wire.url) == []
-    assert wire.asked[0].query["cursor"] == "10"
+    assert wire.requests[0].query["cursor"] == "10"

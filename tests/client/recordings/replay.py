@@ -24,7 +24,7 @@ from tests.client.scripted_server import NOTHING, ScriptedServer, drive
 
 if TYPE_CHECKING:
     from tests.client.recordings.recorded import Recording
-    from tests.client.scripted_server import Asked, Reply
+    from tests.client.scripted_server import ReceivedRequest, Reply
 
 Call = Callable[[Any], Any]
 
@@ -43,7 +43,7 @@ ABSENT = ("0001-01-01T00:00:00Z", "", None)
 class Outcome:
     """What one call did."""
 
-    asked: list[Asked]
+    requests: list[ReceivedRequest]
     result: Any
     error: Exception | None
 
@@ -66,12 +66,12 @@ def replay(found: Recording, variant: str, call: Call) -> Outcome:
             result = drive(variant, lambda client: call(client._single_shot()), url=wire.url)
         except (HelmrApiError, ValueError, TypeError) as raised:
             error = raised
-    return Outcome(wire.asked, result, error)
+    return Outcome(wire.requests, result, error)
 
 
 def was_refused_here(outcome: Outcome) -> bool:
     """Whether the call was refused before any request."""
-    return outcome.error is not None and not isinstance(outcome.error, HelmrApiError) and not outcome.asked
+    return outcome.error is not None and not isinstance(outcome.error, HelmrApiError) and not outcome.requests
 
 
 def assert_as_recorded(found: Recording, variant: str, call: Call, member: str | None) -> Any:
@@ -102,17 +102,17 @@ def assert_as_recorded(found: Recording, variant: str, call: Call, member: str |
 
 def assert_sent_as_recorded(found: Recording, outcome: Outcome) -> None:
     """Method, path, query and body are the recorded ones, and the credential is of the right kind."""
-    (asked,) = outcome.asked
-    assert (asked.method, asked.path) == (found.request["method"], found.request["path"])
+    (request,) = outcome.requests
+    assert (request.method, request.path) == (found.request["method"], found.request["path"])
     # Ours always says where files are read from.
     usual = {"source": "current"} if "source" in found.endpoint.query else {}
-    assert asked.query == usual | found.query
+    assert request.query == usual | found.query
     if found.endpoint.sends:
-        assert meaning(asked.json) == meaning(found.body)
+        assert meaning(request.json) == meaning(found.body)
     else:
-        assert asked.body == b""
+        assert request.body == b""
     kind = {"client": "Bearer hlmr_sk_", "public": "Bearer hlmr_pat_"}[found.endpoint.credential]
-    assert asked.headers["authorization"].startswith(kind)
+    assert request.headers["authorization"].startswith(kind)
 
 
 def meaning(body: Any) -> Any:

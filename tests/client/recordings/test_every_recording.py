@@ -86,11 +86,15 @@ def sent(found: Recording, variant: str, call: Callable[[Any], Any], *more: Repl
             result = drive(variant, call, url=wire.url)
         except HelmrApiError as error:
             result = error
-    for asked in wire.asked[:1]:
-        assert (asked.method, asked.path, asked.query) == (found.request["method"], found.request["path"], found.query)
+    for request in wire.requests[:1]:
+        assert (request.method, request.path, request.query) == (
+            found.request["method"],
+            found.request["path"],
+            found.query,
+        )
         if found.endpoint.sends:
-            assert asked.json == found.body
-    return wire.asked, result
+            assert request.json == found.body
+    return wire.requests, result
 
 
 @both
@@ -100,8 +104,8 @@ def test_a_view_of_another_environment_asks_below_it(scope: dict[str, str], foun
     if found.endpoint.operation.startswith("cancelSession"):
         call = cancellation(found)
     assert call is not None
-    asked, result = sent(found, variant, lambda client: call(client.scoped(**scope)._single_shot()))
-    assert asked
+    requests, result = sent(found, variant, lambda client: call(client.scoped(**scope)._single_shot()))
+    assert requests
     if found.status >= 300:
         assert isinstance(result, HelmrApiError)
         assert (result.status, result.message) == (found.status, found.response["json"]["error"])
@@ -125,15 +129,15 @@ def test_a_cancelled_session_is_read_again_because_the_answer_is_older(found: Re
             sent(found, variant, call)
         return
     after = found.response["json"] | {"status": "cancelled"}
-    asked, result = sent(found, variant, lambda client: call(client._single_shot()), Reply(json=after))
+    requests, result = sent(found, variant, lambda client: call(client._single_shot()), Reply(json=after))
     if found.status >= 300:
         assert (type(result), result.message) == (
             run_calls.ERRORS.get(found.status, HelmrApiError),
             found.response["json"]["error"],
         )
-        assert len(asked) == 1
+        assert len(requests) == 1
     else:
-        assert [again.method for again in asked] == ["POST", "GET"]
+        assert [again.method for again in requests] == ["POST", "GET"]
         assert result.raw == after
 
 
@@ -142,8 +146,8 @@ def test_a_start_that_is_pending_is_sent_again(variant: str) -> None:
     pending, started = recording(int(PENDING)), recording(60)
     call = run_calls.start_call(pending)
     assert call is not None
-    asked, result = sent(pending, variant, call, reply_of(started))
-    assert [each.json for each in asked] == [pending.body] * 2
+    requests, result = sent(pending, variant, call, reply_of(started))
+    assert [each.json for each in requests] == [pending.body] * 2
     assert result.raw == started.response["json"]
 
 

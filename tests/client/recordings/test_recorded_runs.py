@@ -49,16 +49,16 @@ def test_an_operation_is_sent_as_recorded_and_its_answer_becomes_the_value_or_th
         except PayloadValidationError:
             assert found.holds_nul
     if found.holds_nul:
-        assert wire.asked == []
+        assert wire.requests == []
         return
-    (asked,) = wire.asked
-    assert (asked.method, asked.path) == (found.request["method"], found.request["path"])
-    assert asked.query == {name: text for name, text in found.query.items() if name in found.endpoint.query}
+    (request,) = wire.requests
+    assert (request.method, request.path) == (found.request["method"], found.request["path"])
+    assert request.query == {name: text for name, text in found.query.items() if name in found.endpoint.query}
     if found.endpoint.sends:
-        assert asked.json == ({} if found.body is NOTHING else found.body)
+        assert request.json == ({} if found.body is NOTHING else found.body)
     expected = {"client": "Bearer hlmr_sk_", "public": "Bearer hlmr_public_access_"}.get(credential, "")
-    assert asked.headers.get("authorization", "").startswith(expected)
-    assert ("authorization" in asked.headers) == (credential != "none")
+    assert request.headers.get("authorization", "").startswith(expected)
+    assert ("authorization" in request.headers) == (credential != "none")
     if 200 <= found.status < 300:
         assert error is None
         assert value == found.response["json"]
@@ -95,17 +95,21 @@ def test_a_public_call_sends_what_was_recorded_and_gives_the_model_or_the_error(
             error = raised
         except (ValueError, TypeError) as refused:
             error = refused
-    if not wire.asked:
+    if not wire.requests:
         # Refused before any request: only ever what the server refuses too, and NUL characters everywhere.
         assert not isinstance(error, HelmrApiError)
         assert found.status >= 400 or found.holds_nul, error
         return
-    asked = wire.asked[0]
-    assert (asked.method, asked.path, asked.query) == (found.request["method"], found.request["path"], found.query)
+    request = wire.requests[0]
+    assert (request.method, request.path, request.query) == (
+        found.request["method"],
+        found.request["path"],
+        found.query,
+    )
     if found.endpoint.sends:
-        assert meaning(asked.json) == meaning(found.body)
+        assert meaning(request.json) == meaning(found.body)
     else:
-        assert asked.body == b""
+        assert request.body == b""
     if found.status >= 300:
         assert isinstance(error, HelmrApiError)
         assert type(error) is ERRORS.get(found.status, HelmrApiError)
@@ -142,10 +146,10 @@ def test_a_recorded_event_stream_gives_its_records_frame_by_frame(found: Recordi
     # Between chunks the iterator yields None, so that a wait can check the clock.
     received = [record.raw for record in records if record is not None]
     assert received == [data for frame in found.frames or () if (data := data_of(frame))]
-    (asked,) = wire.asked
-    assert asked.path == found.request["path"]
-    assert asked.query == {"follow": "1"} | ({} if cursor is None else {"cursor": cursor})
-    assert asked.headers["accept"] == "text/event-stream"
+    (request,) = wire.requests
+    assert request.path == found.request["path"]
+    assert request.query == {"follow": "1"} | ({} if cursor is None else {"cursor": cursor})
+    assert request.headers["accept"] == "text/event-stream"
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -83,10 +83,10 @@ def test_a_recorded_byte_stream_gives_its_chunks_frame_by_frame_and_its_end(foun
             drive(variant, blocking if variant == "blocking" else asynchronous, url=wire.url)
         except WorkspaceStreamTerminalError as raised:
             ended = raised
-    (asked,) = wire.asked
-    assert (asked.method, asked.path) == ("GET", found.request["path"])
-    assert asked.query == {"follow": "1"} | ({} if cursor is None else {"cursor": str(cursor)})
-    assert asked.headers["accept"] == "text/event-stream"
+    (request,) = wire.requests
+    assert (request.method, request.path) == ("GET", found.request["path"])
+    assert request.query == {"follow": "1"} | ({} if cursor is None else {"cursor": str(cursor)})
+    assert request.headers["accept"] == "text/event-stream"
     assert_read(chunks, expected)
     assert b"".join(chunk.content for chunk in chunks) == b"".join(base64.b64decode(c["data"]) for c in expected)
     assert (ended is not None) == (end["state"] in {"lost", "failed"})

@@ -13,11 +13,12 @@ import pytest
 from helmr_provider.client import AsyncHelmrClient, HelmrClient, HelmrConnectionError, HelmrError, HelmrTimeoutError
 from tests.client.run_json import snapshot
 from tests.client.scripted_server import API_KEY, VARIANTS, Reply, ScriptedServer, drive, events
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.client.scripted_server import Asked
+    from tests.client.scripted_server import ReceivedRequest
 
 both = pytest.mark.parametrize("variant", VARIANTS)
 
@@ -44,12 +45,12 @@ def run_event(number: int, run_id: str, kind: str, at: str = "2026-11-28T12:00:0
     return f"id: {number}\nevent: run_event\ndata: {json.dumps(record)}\n\n"
 
 
-def dripping(drip: Dripping, statuses: Callable[[int], str]) -> Callable[[Asked], Reply]:
+def dripping(drip: Dripping, statuses: Callable[[int], str]) -> Callable[[ReceivedRequest], Reply]:
     reads = 0
 
-    def answer(asked: Asked) -> Reply:
+    def answer(request: ReceivedRequest) -> Reply:
         nonlocal reads
-        if asked.path.endswith("/events"):
+        if request.path.endswith("/events"):
             return Reply(frames=drip, headers={"content-type": "text/event-stream"})  # type: ignore[arg-type]
         reads += 1
         return snapshot("r", statuses(reads))
@@ -84,8 +85,8 @@ def test_a_stream_that_only_keeps_itself_alive_does_not_hold_up_the_next_snapsho
 def test_closing_a_blocking_client_wakes_the_threads_that_read_a_silent_stream_or_sleep() -> None:
     opened = threading.Event()
 
-    def answer(asked: Asked) -> Reply:
-        if asked.path.endswith("/events"):
+    def answer(request: ReceivedRequest) -> Reply:
+        if request.path.endswith("/events"):
             opened.set()
             return events(": hello\n\n", end="silent")
         return snapshot("r", "running")
@@ -94,8 +95,7 @@ def test_closing_a_blocking_client_wakes_the_threads_that_read_a_silent_stream_o
         following, sleeping = (HelmrClient(url=wire.url, api_key=API_KEY, max_streams=n) for n in (1, 0))
         waits = [pool.submit(client.runs.wait, "r") for client in (following, sleeping)]
         assert opened.wait(60)
-        while not sleeping._waiter.stats.requests:
-            opened.wait(0)
+        until(lambda: bool(sleeping._waiter.stats.requests))
         for client in (following, sleeping):
             client.close()
         for wait in waits:
@@ -107,9 +107,9 @@ def test_closing_a_blocking_client_wakes_the_threads_that_read_a_silent_stream_o
 async def test_one_odd_record_ends_no_wait_of_the_client() -> None:
     ended = asyncio.Event()
 
-    def answer(asked: Asked) -> Reply:
-        run_id = asked.path.split("/")[3]
-        if asked.path.endswith("/events"):
+    def answer(request: ReceivedRequest) -> Reply:
+        run_id = request.path.split("/")[3]
+        if request.path.endswith("/events"):
             at = "0001-01-01T00:00:00" if run_id == "r0" else "2026-11-28T12:00:01Z"
             kind = "log" if run_id == "r0" else "run.completed"
             if run_id != "r0":
@@ -126,9 +126,9 @@ async def test_one_odd_record_ends_no_wait_of_the_client() -> None:
 async def test_an_error_of_any_kind_in_one_stream_ends_no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     reads = 0
 
-    def answer(asked: Asked) -> Reply:
+    def answer(request: ReceivedRequest) -> Reply:
         nonlocal reads
-        if asked.path.endswith("/events"):
+        if request.path.endswith("/events"):
             return events(run_event(1, "r", "log"), end="silent")
         reads += 1
         return snapshot("r", "running" if reads < 3 else "succeeded")
@@ -157,20 +157,20 @@ def test_a_follower_survives_an_opening_that_fails_for_a_moment(
     monkeypatch.setattr("helmr_provider.client._retry.Backoff.delay", lambda *_: 0.0)
     failures = 5
 
-    def answer(asked: Asked) -> Reply:
+    def answer(request: ReceivedRequest) -> Reply:
         nonlocal failures
         failures -= 1
         if failures >= 0:
             return Reply(status, json={"error": "for a moment"})
-        if asked.path.endswith("/events"):
+        if request.path.endswith("/events"):
             return Reply(json={"events": [], "records": []})
-        if asked.path.endswith("/logs") and not asked.query.get("follow"):
+        if request.path.endswith("/logs") and not request.query.get("follow"):
             return Reply(json={"cursor": "0"})
-        return events(": nothing\n\n") if asked.path.endswith("/logs") else snapshot("r", "succeeded")
+        return events(": nothing\n\n") if request.path.endswith("/logs") else snapshot("r", "succeeded")
 
     with ScriptedServer(answer=answer) as wire:
         assert drive(variant, FOLLOWERS[follower], url=wire.url) == []
-        assert len(wire.asked) >= 6
+        assert len(wire.requests) >= 6
 
 
 @both

@@ -74,9 +74,9 @@ def test_a_wait_follows_events_if_a_slot_is_free_and_polls_otherwise(
     run = client._waiter.run(run_id)
     assert run.is_success
     assert run.output == {"seconds": 3.0}
-    asked = [entry.operation for entry in server.journal]
-    assert (asked[0], asked[-1]) == ("getRun", "getRun")
-    assert set(asked[1:-1]) == {"getRunEvents" if client.max_streams else "getRun"}
+    operations = [entry.operation for entry in server.journal]
+    assert (operations[0], operations[-1]) == ("getRun", "getRun")
+    assert set(operations[1:-1]) == {"getRunEvents" if client.max_streams else "getRun"}
 
 
 def test_the_failed_attempt_of_a_retried_run_does_not_end_the_wait(client: HelmrClient) -> None:

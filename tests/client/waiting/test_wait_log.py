@@ -23,7 +23,7 @@ from tests.support.polling import until_async
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.client.scripted_server import Asked
+    from tests.client.scripted_server import ReceivedRequest
 
 READ = Retrieve(WaitKey(RUN, "run-1"))
 OUTAGE = Failure(retryable=True, outage=True)
@@ -189,8 +189,8 @@ def test_a_blocking_wait_logs_the_first_failure_and_the_end(
 def test_an_unknown_status_is_logged_once_while_waiting(variant: str, lines: Callable[[], list[str]]) -> None:
     statuses = iter(["paused", "paused", "succeeded"])
 
-    def answer(asked: Asked) -> Reply:
-        if asked.path.endswith("/events"):
+    def answer(request: ReceivedRequest) -> Reply:
+        if request.path.endswith("/events"):
             return Reply(404, json={"error": "no events", "code": "not_found"})
         return snapshot("r", next(statuses))
 
@@ -205,14 +205,14 @@ def test_an_unknown_status_in_a_list_is_logged_too(variant: str, lines: Callable
     ids = [f"r{number}" for number in range(12)]
     lists = 0
 
-    def answer(asked: Asked) -> Reply:
+    def answer(request: ReceivedRequest) -> Reply:
         nonlocal lists
-        if asked.path.endswith("/counts"):
+        if request.path.endswith("/counts"):
             return Reply(404, json={"error": "no counts", "code": "not_found"})
-        if asked.path.endswith("/runs"):
+        if request.path.endswith("/runs"):
             lists += 1
             return Reply(json={"runs": [run_json(run_id, "paused") for run_id in ids] if lists == 1 else []})
-        return snapshot(asked.path.rsplit("/", 1)[-1], "succeeded" if lists > 1 else "running")
+        return snapshot(request.path.rsplit("/", 1)[-1], "succeeded" if lists > 1 else "running")
 
     with ScriptedServer(answer=answer) as wire:
         runs = drive(variant, lambda client: client.runs.wait_many(ids), url=wire.url, max_streams=0)

@@ -117,7 +117,7 @@ def test_the_http_library_leaves_path_and_query_as_they_are(variant: str, part: 
                     partial(ask, operation, path, query),
                     url=f"{wire.url}/pre%20fix",
                 )
-    targets = [asked.target for asked in wire.asked]
+    targets = [request.target for request in wire.requests]
     assert targets == [
         "/pre%20fix" + ENDPOINTS["getSession"].target({"session_id": part}, {}),
         "/pre%20fix" + ENDPOINTS["listSessions"].target({}, {"task_id": task, "external_id": part}),

@@ -235,18 +235,15 @@ def test_an_environment_that_cannot_be_seen_whole_is_not_pruned_but_synced(syncs
     assert [change["action"] for change in result["changes"]] == ["activate"]
 
 
-@pytest.mark.parametrize("parameter", ["preview_only", "dry_run"])
-def test_a_preview_shows_and_changes_nothing(
-    syncs: Syncs, client: HelmrClient, task_log: Callable[[], str], parameter: str
-) -> None:
+def test_a_preview_shows_and_changes_nothing(syncs: Syncs, client: HelmrClient, task_log: Callable[[], str]) -> None:
     for value in (True, "True"):
-        result = syncs.run([DAILY], **{parameter: value})
-        assert (result["dry_run"], result["counts"]["create"]) == (True, 1)
+        result = syncs.run([DAILY], preview_only=value)
+        assert (result["preview_only"], result["dry_run"], result["counts"]["create"]) == (True, True, 1)
         assert "would change: 1 create" in task_log()
     assert client.schedules.list() == []
-    assert syncs.run([DAILY], **{parameter: "false"})["dry_run"] is False
+    assert syncs.run([DAILY], preview_only="false")["preview_only"] is False
     with pytest.raises(AirflowFailException, match="preview_only must be true or false"):
-        syncs.run([DAILY], **{parameter: "maybe"})
+        syncs.run([DAILY], preview_only="maybe")
 
 
 def test_all_mistakes_are_said_at_once_before_anything_is_asked_or_changed(

@@ -156,13 +156,13 @@ def test_an_age_that_is_none_fails_for_good(age: Any) -> None:
         clean(older_than=age)
 
 
-@pytest.mark.parametrize("parameter", ["preview_only", "dry_run"])
-def test_a_preview_says_what_would_be_closed_and_closes_nothing(client: HelmrClient, parameter: str) -> None:
+@pytest.mark.parametrize("value", [True, "True"])
+def test_a_preview_says_what_would_be_closed_and_closes_nothing(client: HelmrClient, value: bool | str) -> None:
     name = ours(client, "a")
-    result = clean(**{parameter: True})
+    result = clean(preview_only=value)
     assert (closed(result), result["preview_only"], result["dry_run"]) == ([name], True, True)
     assert still_open(client) == [name]
-    assert closed(clean(**{parameter: False})) == [name]
+    assert closed(clean(preview_only="False")) == [name]
     assert still_open(client) == []
 
 

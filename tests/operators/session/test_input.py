@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import (
 
 from helmr_provider.local import LocalControlPlane, faults
 from helmr_provider.operators.session import HelmrSendInputOperator
-from tests.support.conversations import idle, session_of, talk, until
+from tests.support.conversations import idle, session_of, talk, until_status
 from tests.support.task_attempts import TaskRun, both_ways, deferred, fire
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def test_a_dag_that_makes_no_sense_is_refused_when_it_is_parsed(options: dict[st
 @both_ways
 def test_a_waiting_run_takes_the_record_and_its_output_is_the_result(client: HelmrClient, deferrable: bool) -> None:
     started = session_of(client, "take")
-    until(client, started.run.id, "waiting")
+    until_status(client, started.run.id, "waiting")
     attempt = a_turn(started.session.id, wait_for="run", deferrable=deferrable).start()
     assert attempt.finish() == {"turn": 0, "taken": [{"text": "hi"}]}
     assert attempt.xcoms["run_id"] == started.run.id
@@ -172,7 +172,7 @@ def test_an_idle_session_starts_a_run_for_the_record(client: HelmrClient, deferr
 
 def test_a_record_that_a_busy_run_leaves_starts_the_next_run(client: HelmrClient, gate: str) -> None:
     started = session_of(client, f"gate {gate}", "take")
-    until(client, started.run.id, "waiting")
+    until_status(client, started.run.id, "waiting")
     attempt = a_turn(started.session.id, wait_for="run", deferrable=True).start()
     deferral = deferred(attempt.execute())
     assert "run_id" not in attempt.xcoms, "no run has taken the record yet"
@@ -183,7 +183,7 @@ def test_a_record_that_a_busy_run_leaves_starts_the_next_run(client: HelmrClient
 
 def test_a_record_that_a_busy_run_takes_later_on_is_that_run_s(client: HelmrClient, gate: str) -> None:
     started = session_of(client, f"gate {gate}, take")
-    until(client, started.run.id, "waiting")
+    until_status(client, started.run.id, "waiting")
     attempt = a_turn(started.session.id, wait_for="run", deferrable=True).start()
     deferral = deferred(attempt.execute())
     client.tokens.complete(gate, None)
@@ -193,7 +193,7 @@ def test_a_record_that_a_busy_run_takes_later_on_is_that_run_s(client: HelmrClie
 
 def test_of_several_records_each_finds_its_own_run(client: HelmrClient, gate: str) -> None:
     started = session_of(client, f"gate {gate}", "take", "take")
-    until(client, started.run.id, "waiting")
+    until_status(client, started.run.id, "waiting")
     first = a_turn(started.session.id, task_id="first", data=1, wait_for="run", deferrable=True).start()
     second = a_turn(started.session.id, task_id="second", data=2, wait_for="run", deferrable=True).start()
     deferrals = [deferred(first.execute()), deferred(second.execute())]
@@ -204,7 +204,7 @@ def test_of_several_records_each_finds_its_own_run(client: HelmrClient, gate: st
 
 def test_a_run_that_takes_two_records_is_the_run_of_both(client: HelmrClient, gate: str) -> None:
     started = session_of(client, f"gate {gate}", "take, take")
-    until(client, started.run.id, "waiting")
+    until_status(client, started.run.id, "waiting")
     second = a_turn(started.session.id, data=2, wait_for="run", deferrable=True).start()
     client.sessions.open(started.session.id).input("messages").send(1)
     deferral = deferred(second.execute())
@@ -224,7 +224,7 @@ def test_a_failed_run_fails_the_task_for_good_and_says_why(client: HelmrClient, 
 
 def test_a_session_that_is_cancelled_meanwhile_fails_the_task(client: HelmrClient, gate: str) -> None:
     started = session_of(client, f"gate {gate}")
-    until(client, started.run.id, "waiting")
+    until_status(client, started.run.id, "waiting")
     attempt = a_turn(started.session.id, wait_for="run", deferrable=True).start()
     deferral = deferred(attempt.execute())
     client.sessions.open(started.session.id).cancel(reason="enough")
@@ -237,11 +237,11 @@ def test_a_run_that_ended_well_counts_only_if_it_is_known_to_have_taken_the_reco
 ) -> None:
     """A session can be cancelled between the end of one run and the start of the next, which was owed to the record."""
     started = session_of(client, f"gate {gate}, take")
-    until(client, started.run.id, "waiting")
+    until_status(client, started.run.id, "waiting")
     attempt = a_turn(started.session.id, wait_for="run", deferrable=True).start()
     deferral = deferred(attempt.execute())
     client.tokens.complete(gate, None)
-    until(client, started.run.id, "succeeded")
+    until_status(client, started.run.id, "succeeded")
     client.sessions.open(started.session.id).cancel()
     with pytest.raises(AirflowFailException, match=r"is cancelled, and no run is known to have taken record 1"):
         attempt.resume(deferral, fire(deferral))
@@ -249,11 +249,11 @@ def test_a_run_that_ended_well_counts_only_if_it_is_known_to_have_taken_the_reco
 
 def test_a_correlation_id_is_matched_as_it_is_stored(client: HelmrClient) -> None:
     started = session_of(client, "take, answer, take, answer")
-    until(client, started.run.id, "waiting")
-    asked: dict[str, Any] = {"wait_for": "output", "output_stream": "answers"}
-    assert a_turn(started.session.id, task_id="a", correlation_id=" c-1 ", **asked).start().finish()
-    until(client, started.run.id, "waiting")
-    assert a_turn(started.session.id, task_id="b", correlation_id=" ", **asked).start().finish()
+    until_status(client, started.run.id, "waiting")
+    options: dict[str, Any] = {"wait_for": "output", "output_stream": "answers"}
+    assert a_turn(started.session.id, task_id="a", correlation_id=" c-1 ", **options).start().finish()
+    until_status(client, started.run.id, "waiting")
+    assert a_turn(started.session.id, task_id="b", correlation_id=" ", **options).start().finish()
 
 
 def test_a_result_over_the_limit_fails_for_good_with_advice(client: HelmrClient) -> None:
@@ -268,7 +268,7 @@ def test_a_result_over_the_limit_fails_for_good_with_advice(client: HelmrClient)
 @both_ways
 def test_the_next_output_record_is_the_answer(client: HelmrClient, deferrable: bool) -> None:
     started = session_of(client, "take, answer, take, answer")
-    until(client, started.run.id, "waiting")
+    until_status(client, started.run.id, "waiting")
     first = a_turn(
         started.session.id, data=1, wait_for="output", output_stream="answers", deferrable=deferrable
     ).start()
@@ -284,10 +284,10 @@ def test_the_next_output_record_is_the_answer(client: HelmrClient, deferrable: b
 
 def test_only_an_answer_with_the_correlation_id_counts(client: HelmrClient) -> None:
     started = session_of(client, "take, answer, take, answer")
-    until(client, started.run.id, "waiting")
+    until_status(client, started.run.id, "waiting")
     output = client.sessions.open(started.session.id).output("answers")
-    asked: dict[str, Any] = {"wait_for": "output", "output_stream": "answers", "deferrable": True}
-    attempt = a_turn(started.session.id, data=1, correlation_id="c-1", **asked).start()
+    options: dict[str, Any] = {"wait_for": "output", "output_stream": "answers", "deferrable": True}
+    attempt = a_turn(started.session.id, data=1, correlation_id="c-1", **options).start()
     deferral = attempt.execute()
     output.append({"to": "somebody else"}, correlation_id="c-2")
     while isinstance(deferral, TaskDeferred):
@@ -297,9 +297,9 @@ def test_only_an_answer_with_the_correlation_id_counts(client: HelmrClient) -> N
 
 def test_without_the_same_correlation_id_any_record_is_the_answer(client: HelmrClient, gate: str) -> None:
     started = session_of(client, f"gate {gate}, take")
-    until(client, started.run.id, "waiting")
-    asked: dict[str, Any] = {"wait_for": "output", "output_stream": "progress", "deferrable": True}
-    attempt = a_turn(started.session.id, correlation_id="c-1", match_correlation_id=False, **asked).start()
+    until_status(client, started.run.id, "waiting")
+    options: dict[str, Any] = {"wait_for": "output", "output_stream": "progress", "deferrable": True}
+    attempt = a_turn(started.session.id, correlation_id="c-1", match_correlation_id=False, **options).start()
     deferral = deferred(attempt.execute())
     client.sessions.open(started.session.id).output("progress").append("anything")
     assert attempt.resume(deferral, fire(deferral)) == "anything"
@@ -307,7 +307,7 @@ def test_without_the_same_correlation_id_any_record_is_the_answer(client: HelmrC
 
 def test_what_was_written_before_the_send_is_no_answer(client: HelmrClient) -> None:
     started = session_of(client, "progress, take, progress")
-    until(client, started.run.id, "waiting")
+    until_status(client, started.run.id, "waiting")
     attempt = a_turn(started.session.id, wait_for="output", output_stream="progress").start()
     attempt.finish()
     assert attempt.xcoms["cursor"] == 2
@@ -340,16 +340,16 @@ def test_a_turn_is_found_again_and_nothing_is_sent_twice(
     client: HelmrClient, control_plane: LocalControlPlane, moment: str
 ) -> None:
     started = session_of(client, "take, answer, take, answer")
-    until(client, started.run.id, "waiting")
+    until_status(client, started.run.id, "waiting")
     task = a_turn(started.session.id, data=1, wait_for="output", output_stream="answers", deferrable=True, retries=3)
     attempt = task.start()
     control_plane.pause_worker()
     deferral = deferred(attempt.execute())
     control_plane.resume_worker()
     # The session has moved on: this answer is not the first turn's.
-    until(client, started.run.id, "waiting")
+    until_status(client, started.run.id, "waiting")
     client.sessions.open(started.session.id).input("messages").send(2)
-    until(client, started.run.id, "succeeded")
+    until_status(client, started.run.id, "succeeded")
     match moment:
         case "retry":
             attempt = task.start()
@@ -373,7 +373,7 @@ def test_a_retry_finds_the_run_of_its_record_after_later_turns(client: HelmrClie
 
 def test_a_retry_finds_a_waiting_run_that_took_the_record(client: HelmrClient) -> None:
     started = session_of(client, "take", "take")
-    until(client, started.run.id, "waiting")
+    until_status(client, started.run.id, "waiting")
     task = a_turn(started.session.id, data=1, wait_for="run", retries=3)
     assert task.start().finish() == {"turn": 0, "taken": [1]}
     a_turn(started.session.id, task_id="later", data=2, wait_for="run").start().finish()
@@ -458,8 +458,8 @@ def test_a_control_plane_that_is_down_before_the_send_is_another_try_s_matter(
 
 def test_what_is_deferred_holds_ids_only(client: HelmrClient, gate: str, control_plane: LocalControlPlane) -> None:
     started = session_of(client, f"gate {gate}")
-    asked = {"wait_for": "output", "output_stream": "answers", "correlation_id": "c-1", "deferrable": True}
-    attempt = a_turn(started.session.id, data={"secret": "words"}, **asked).start()
+    options = {"wait_for": "output", "output_stream": "answers", "correlation_id": "c-1", "deferrable": True}
+    attempt = a_turn(started.session.id, data={"secret": "words"}, **options).start()
     deferral = deferred(attempt.execute())
     text = json.dumps([deferral.trigger.serialize(), deferral.kwargs, attempt.xcoms])
     assert "words" not in text
@@ -469,8 +469,8 @@ def test_what_is_deferred_holds_ids_only(client: HelmrClient, gate: str, control
 
 def test_nothing_is_pushed_for_a_task_that_pushes_nothing(client: HelmrClient) -> None:
     session_id = idle(client, session_of(client, "", "take, answer"))
-    asked: dict[str, Any] = {"wait_for": "output", "output_stream": "answers", "do_xcom_push": False}
-    attempt = a_turn(session_id, max_result_bytes=1, **asked).start()
+    options: dict[str, Any] = {"wait_for": "output", "output_stream": "answers", "do_xcom_push": False}
+    attempt = a_turn(session_id, max_result_bytes=1, **options).start()
     assert attempt.finish() == {"to": {"text": "hi"}}
     assert set(attempt.xcoms) == {"_link_HelmrSessionLink", "_link_HelmrRunLink"}
 

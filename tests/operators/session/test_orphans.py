@@ -127,7 +127,7 @@ def test_a_session_of_another_airflow_with_the_same_prefix_is_left_alone(
 def test_a_preview_cancels_nothing(client: HelmrClient, monkeypatch: pytest.MonkeyPatch) -> None:
     task_states.airflow_says(monkeypatch, "failed")
     attempt = started()
-    found = search(preview_only=True)
+    found = search(preview_only="True")
     assert [each["session_id"] for each in found["cancelled"]] == [attempt.xcoms["session_id"]]
     assert found["preview_only"] is True
     assert status(client, attempt) == "open"
@@ -138,7 +138,7 @@ def test_what_is_young_of_another_dag_or_too_many_is_left_to_another_run(
 ) -> None:
     task_states.airflow_says(monkeypatch, "failed")
     attempts = [started(map_index=index) for index in range(3)]
-    assert search(min_age=3600)["cancelled"] == []
+    assert search(min_age="1h")["cancelled"] == []
     assert search(only_dag_id="another")["cancelled"] == []
     assert len(search(max_cancelled=2)["cancelled"]) == 2
     assert [status(client, each) for each in attempts].count("open") == 1
@@ -152,12 +152,12 @@ def test_a_later_turn_is_no_orphan(client: HelmrClient, monkeypatch: pytest.Monk
     real = client.sessions.retrieve(attempt.xcoms["session_id"])
     session = real.model_copy(update={"activity": "running"})
     operator = HelmrCancelOrphansOperator(task_id="reap", min_age=0)
-    listed = orphans._Search(operator, latest=replace_year(session), host=None)
+    listed = orphans._Search(operator, latest=a_year_after(session), host=None, preview_only=False)
     listed._cancel_if_orphaned(session)
     assert (listed.cancelled, listed.failed) == ([], [])
 
 
-def replace_year(session: Any) -> Any:
+def a_year_after(session: Any) -> Any:
     """Return a moment after the session was created."""
     return session.created_at.replace(year=session.created_at.year + 1)
 

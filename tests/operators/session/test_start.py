@@ -15,7 +15,8 @@ from airflow.providers.common.compat.sdk import (
 
 from helmr_provider.local import faults
 from helmr_provider.operators.session import HelmrStartSessionOperator
-from tests.support.session_tasks import LIVE, a_task, starts, wait_until_asked_for
+from tests.support.journal import until_requested
+from tests.support.session_tasks import LIVE, a_task, starts
 from tests.support.task_attempts import both_ways, deferred, fire, overdue, stored
 
 if TYPE_CHECKING:
@@ -374,7 +375,7 @@ def test_down_while_a_worker_waits_is_waited_out(control_plane: LocalControlPlan
     attempt = a_task(payload=1).start()
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(attempt.execute)
-        wait_until_asked_for(control_plane, "getRun")
+        until_requested(control_plane, "getRun")
         control_plane.stop_listening()
         control_plane.resume_worker()
         control_plane.listen_again()

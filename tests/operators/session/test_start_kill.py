@@ -11,7 +11,8 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from helmr_provider._common.versions import AIRFLOW_V_3_0_PLUS
 from helmr_provider.local import faults
-from tests.support.session_tasks import LIVE, a_task, starts, wait_until_asked_for
+from tests.support.journal import until_requested
+from tests.support.session_tasks import LIVE, a_task, starts
 from tests.support.task_attempts import deferred, fire
 from tests.support.task_states import airflow_does_not_answer, airflow_says
 
@@ -37,7 +38,7 @@ def test_a_user_who_ends_a_waiting_task_cancels_its_session(
     attempt = a_task(**LIVE).start()
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(attempt.execute)
-        wait_until_asked_for(control_plane, "getRun")
+        until_requested(control_plane, "getRun")
         attempt.operator.on_kill()
         with pytest.raises(AirflowException, match="because the Airflow task was ended") as failed:
             result.result(timeout=30)
@@ -54,7 +55,7 @@ def test_a_worker_that_is_drained_leaves_its_run_to_the_retry(
     attempt = task.start()
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(attempt.execute)
-        wait_until_asked_for(control_plane, "getRun")
+        until_requested(control_plane, "getRun")
         attempt.operator.on_kill()
         assert status(client, attempt) in LIVE_STATUSES
         task.make = a_task(**LIVE, deferrable=True).make
@@ -75,7 +76,7 @@ def test_a_signal_ends_the_wait_of_a_drained_worker_at_once(
     attempt = a_task(**LIVE, retries=1).start()
 
     def drain() -> None:
-        wait_until_asked_for(control_plane, "getRun")
+        until_requested(control_plane, "getRun")
         signal.raise_signal(signal.SIGTERM)
 
     before = signal.signal(signal.SIGTERM, lambda *_: attempt.operator.on_kill())
@@ -97,7 +98,7 @@ def test_a_worker_that_is_drained_in_the_last_try_cancels(
     attempt = a_task(**LIVE, retries=0).start()
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(attempt.execute)
-        wait_until_asked_for(control_plane, "getRun")
+        until_requested(control_plane, "getRun")
         attempt.operator.on_kill()
         with pytest.raises(AirflowException, match="because the Airflow task was ended"):
             result.result(timeout=30)
@@ -159,7 +160,7 @@ def test_a_user_who_ends_a_task_whose_start_is_not_answered_yet_cancels_what_cam
     control_plane.fail_next("startSession", faults.delay(1.5))
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(attempt.execute)
-        wait_until_asked_for(control_plane, "startSession")
+        until_requested(control_plane, "startSession")
         attempt.operator.on_kill()
         with pytest.raises(AirflowException, match="killed"):
             result.result(timeout=30)
@@ -172,7 +173,7 @@ def test_cancel_on_kill_can_be_switched_off(control_plane: LocalControlPlane, cl
     attempt = a_task(payload=1, cancel_on_kill=False).start()
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(attempt.execute)
-        wait_until_asked_for(control_plane, "getRun")
+        until_requested(control_plane, "getRun")
         attempt.operator.on_kill()
         control_plane.resume_worker()
         assert result.result(timeout=30) == 1
@@ -185,7 +186,7 @@ def test_a_worker_that_is_stopped_leaves_alone_what_another_try_has_adopted(
     zombie = task.start()
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(zombie.execute)
-        wait_until_asked_for(control_plane, "getRun")
+        until_requested(control_plane, "getRun")
         task.make = a_task(**LIVE, deferrable=True).make
         deferred(task.start().execute())
         zombie.operator.on_kill()

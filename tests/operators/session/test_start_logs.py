@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTim
 
 from dev.stack import poll
 from helmr_provider.local import LocalControlPlane, faults, task
+from tests.support.polling import until
 from tests.support.session_tasks import a_task
 from tests.support.task_attempts import both_ways, deferred, fire, overdue, stored
 
@@ -62,10 +61,7 @@ class Said:
         return list(dict.fromkeys(line[line.index("[std") :].partition("  ")[0].strip() for line in lines))
 
     def wait_for(self, text: str) -> None:
-        never, give_up = threading.Event(), time.monotonic() + 40
-        while text not in self.text:
-            assert time.monotonic() < give_up, f"{text!r} was never logged:\n{self.text}"
-            never.wait(0.02)
+        until(lambda: text in self.text, every=0.02)
 
 
 @pytest.fixture

@@ -15,17 +15,10 @@ from helmr_provider.client._async.byte_streams import AsyncByteStream
 from helmr_provider.client._sync.byte_streams import ByteStream
 from helmr_provider.local import LocalControlPlane, Settings, faults
 from helmr_provider.triggers.workspace import HelmrExecTrigger, HelmrWorkspaceTrigger
+from tests.support.journal import requests_of
+from tests.support.polling import until
 from tests.support.task_attempts import both_ways, deferred, fire
-from tests.support.workspace_tasks import (
-    SLEEPS,
-    Gate,
-    a_workspace,
-    an_exec,
-    asked,
-    execs,
-    until,
-    until_state,
-)
+from tests.support.workspace_tasks import SLEEPS, Gate, a_workspace, an_exec, execs, until_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +107,7 @@ def test_nothing_is_pushed_for_a_task_that_pushes_nothing(workspace: str) -> Non
 
 def test_outputs_are_read_in_pages_and_never_followed(control_plane: LocalControlPlane, workspace: str) -> None:
     an_exec(workspace, "seq 20000", deferrable=True).start().finish()
-    pages = asked(control_plane, "listWorkspaceExecStdout")
+    pages = requests_of(control_plane, "listWorkspaceExecStdout")
     assert pages
     assert not any("follow" in page.query for page in pages)
 
@@ -319,7 +312,7 @@ def test_it_waits_for_whoever_writes(
     attempt = an_exec(workspace, ["true"], deferrable=deferrable).start()
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(attempt.finish)
-        until(lambda: "is busy, waiting" in task_log(), "the refusal")
+        until(lambda: "is busy, waiting" in task_log())
         assert len(execs(client, workspace)) == 1
         other.stdin.close()
         assert result.result(timeout=40) == 0
@@ -336,7 +329,7 @@ def test_while_it_waits_for_a_writer_only_the_workspace_is_in_the_trigger(client
 @both_ways
 def test_it_waits_for_a_stop(client: HelmrClient, workspace: str, deferrable: bool) -> None:
     client.workspaces.open(workspace).exec(["sh", "-c", "trap '' TERM; echo deaf; while true; do sleep 0.1; done"])
-    until(lambda: execs(client, workspace)[0].stdout_cursor > 0, "the command to be deaf")
+    until(lambda: execs(client, workspace)[0].stdout_cursor > 0)
     client.workspaces.stop(workspace)
     assert an_exec(workspace, ["true"], deferrable=deferrable).start().finish() == 0
     assert [found.state for found in execs(client, workspace)] == ["terminated", "exited"]
@@ -413,8 +406,8 @@ def test_a_late_try_finds_the_last_command_of_many_in_few_requests(
     control_plane.clear_journal()
     with pytest.raises(AirflowException, match="exited with code 1"):
         task.start().finish()
-    assert len(asked(control_plane, "createWorkspaceExec")) <= 3
-    assert len(asked(control_plane, "listWorkspaceExecs")) <= 1
+    assert len(requests_of(control_plane, "createWorkspaceExec")) <= 3
+    assert len(requests_of(control_plane, "listWorkspaceExecs")) <= 1
     assert len(execs(client, workspace)) == 9
 
 
@@ -422,11 +415,11 @@ def test_a_late_try_finds_the_last_command_of_many_in_few_requests(
 def test_output_whose_pages_lead_nowhere_does_not_keep_the_task(
     workspace: str, deferrable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked_for: list[int] = []
+    cursors: list[int] = []
 
     def page(cursor: int) -> Any:
-        asked_for.append(cursor)
-        assert len(asked_for) < 100, "asked for again and again"
+        cursors.append(cursor)
+        assert len(cursors) < 100, "asked for again and again"
         return [SimpleNamespace(offset_end=cursor, content_from=lambda _: b"")]
 
     async def apage(_: Any, *, cursor: int, limit: int) -> Any:
@@ -435,4 +428,4 @@ def test_output_whose_pages_lead_nowhere_does_not_keep_the_task(
     monkeypatch.setattr(ByteStream, "list", lambda _, *, cursor, limit: page(cursor))
     monkeypatch.setattr(AsyncByteStream, "list", apage)
     assert an_exec(workspace, "echo one", deferrable=deferrable).start().finish() == 0
-    assert asked_for
+    assert cursors

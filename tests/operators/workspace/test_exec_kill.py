@@ -12,9 +12,11 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from helmr_provider._workspaces.ownership import HOLDER
 from helmr_provider.local import faults
 from helmr_provider.triggers._shared_client import shared_client
+from tests.support.journal import requests_of
+from tests.support.polling import until
 from tests.support.task_attempts import both_ways, deferred, fire, overdue, stored
 from tests.support.task_states import airflow_says
-from tests.support.workspace_tasks import SLEEPS, Gate, a_workspace, an_exec, asked, execs, until, until_state
+from tests.support.workspace_tasks import SLEEPS, Gate, a_workspace, an_exec, execs, until_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +57,7 @@ def test_a_task_that_a_user_ends_on_a_worker_ends_with_its_workspace(
     attempt = an_exec(workspace, SLEEPS).start()
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(attempt.execute)
-        until(lambda: attempt.xcoms.get("exec_id"), "the command to be started")
+        until(lambda: attempt.xcoms.get("exec_id"))
         until_state(client, workspace, "running")
         attempt.operator.on_kill()
         with pytest.raises(AirflowException, match=r"was killed|because the Airflow task was ended") as failed:
@@ -72,11 +74,11 @@ def test_a_worker_that_is_drained_leaves_its_command_to_the_retry(
     attempt = task.start()
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(attempt.execute)
-        until(lambda: attempt.xcoms.get("exec_id"), "the command to be started")
+        until(lambda: attempt.xcoms.get("exec_id"))
         attempt.operator.on_kill()
         with pytest.raises(AirflowException, match="a retry finds it again"):
             result.result(timeout=30)
-    assert asked(control_plane, "stopWorkspace") == []
+    assert requests_of(control_plane, "stopWorkspace") == []
     task.make = an_exec(workspace, SLEEPS, deferrable=True).make
     retry = task.start()
     deferred(retry.execute())
@@ -91,7 +93,7 @@ def test_a_worker_that_is_drained_in_the_last_try_stops_the_workspace(
     attempt = an_exec(workspace, SLEEPS, retries=0).start()
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(attempt.execute)
-        until(lambda: attempt.xcoms.get("exec_id"), "the command to be started")
+        until(lambda: attempt.xcoms.get("exec_id"))
         attempt.operator.on_kill()
         with pytest.raises(AirflowException):
             result.result(timeout=30)
@@ -106,7 +108,7 @@ def test_a_user_who_ends_a_task_whose_start_is_not_answered_yet_stops_what_came_
     control_plane.fail_next("createWorkspaceExec", faults.delay(1.0))
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(attempt.execute)
-        until(lambda: asked(control_plane, "createWorkspaceExec"), "the start")
+        until(lambda: requests_of(control_plane, "createWorkspaceExec"))
         attempt.operator.on_kill()
         with pytest.raises(AirflowException, match="was killed"):
             result.result(timeout=30)
@@ -130,7 +132,7 @@ def out_of_time(task: TaskRun, begun: Path) -> None:
     """Run a task whose command makes a file, and whose time is over then."""
     attempt = task.start()
     deferral = deferred(attempt.execute())
-    until(begun.exists, "the command to have begun")
+    until(begun.exists)
     overdue(deferral)
     with pytest.raises(AirflowTaskTimeout):
         attempt.resume(deferral, fire(deferral))
@@ -150,7 +152,7 @@ def test_what_was_written_before_the_stop_is_captured(client: HelmrClient, works
     command = f"echo kept > file; touch '{begun}'; sleep 3600"
     out_of_time(an_exec(workspace, command, timeout=60, deferrable=True), begun)
     handle = client.workspaces.open(workspace)
-    until(lambda: handle.stop().materialization is None, "the capture")
+    until(lambda: handle.stop().materialization is None)
     assert handle.files.read("file") == b"kept\n"
 
 
@@ -179,7 +181,7 @@ def test_a_workspace_that_is_not_ours_is_never_stopped(
             conn_id = connect("other", **address, extra={"session_prefix": "staging"})
     with pytest.raises(AirflowTaskTimeout, match="It continues, and a retry finds it again"):
         an_exec(workspace, SLEEPS, timeout=0.5, helmr_conn_id=conn_id).start().finish()
-    assert asked(control_plane, "stopWorkspace") == []
+    assert requests_of(control_plane, "stopWorkspace") == []
     assert HOLDER not in client.workspaces.retrieve(workspace).metadata
 
 
@@ -327,7 +329,7 @@ def test_a_deferral_that_ends_with_an_error_stops_the_workspace_of_the_last_try(
     with pytest.raises(AirflowException, match="in the triggerer failed"):
         attempt.resume(deferral, {"status": "error", "error": "HelmrAuthError"})
     assert ended(client, workspace) == "terminated"
-    assert asked(control_plane, "stopWorkspace")
+    assert requests_of(control_plane, "stopWorkspace")
 
 
 def test_the_trigger_of_a_workspace_that_is_busy_ends_when_it_is_free(client: HelmrClient, workspace: str) -> None:

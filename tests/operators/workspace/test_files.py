@@ -15,7 +15,8 @@ from helmr_provider.operators.workspace import (
     HelmrReadFileOperator,
     HelmrStopWorkspaceOperator,
 )
-from tests.support.workspace_tasks import a_workspace, an_exec, asked, task_run
+from tests.support.journal import requests_of
+from tests.support.workspace_tasks import a_workspace, an_exec, task_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +73,7 @@ def test_a_file_that_is_too_large_for_an_xcom_is_not_even_transferred(
 ) -> None:
     with pytest.raises(AirflowFailException, match=r"5 bytes, more than max_result_bytes=4.*to="):
         read(workspace, "docs/a.txt", max_result_bytes=4)
-    assert asked(control_plane, "readWorkspaceFile") == []
+    assert requests_of(control_plane, "readWorkspaceFile") == []
     assert read(workspace, "docs/a.txt", max_result_bytes=5) == read(workspace, "docs/a.txt", max_result_bytes=None)
 
 
@@ -156,4 +157,4 @@ def test_a_list_is_read_page_by_page(control_plane: LocalControlPlane, client: H
     an_exec(workspace, "seq 501 | while read n; do : > $n; done").start().finish()
     task_run(HelmrStopWorkspaceOperator, workspace_id=workspace).start().finish()
     assert len(listed(workspace, max_result_bytes=None)) == 501
-    assert len(asked(control_plane, "listWorkspaceFiles")) == 2
+    assert len(requests_of(control_plane, "listWorkspaceFiles")) == 2

@@ -16,8 +16,10 @@ from helmr_provider.operators.workspace import (
     HelmrStopWorkspaceOperator,
 )
 from helmr_provider.triggers.workspace import HelmrWorkspaceTrigger
+from tests.support.journal import requests_of
+from tests.support.polling import until
 from tests.support.task_attempts import both_ways, deferred, fire
-from tests.support.workspace_tasks import SLEEPS, a_workspace, an_exec, asked, execs, task_run, until, until_state
+from tests.support.workspace_tasks import SLEEPS, a_workspace, an_exec, execs, task_run, until_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,7 +135,7 @@ def test_what_cannot_become_a_workspace_fails_for_good(
 ) -> None:
     with pytest.raises(AirflowFailException):
         creating(sandbox, **options).start().execute()
-    assert asked(control_plane, "createWorkspace") == []
+    assert requests_of(control_plane, "createWorkspace") == []
 
 
 def test_a_sandbox_that_is_not_deployed_fails_for_good(sandbox: str) -> None:
@@ -231,7 +233,7 @@ def test_deleting_again_does_no_harm(client: HelmrClient, workspace: str) -> Non
 
 def test_a_workspace_that_a_run_holds_is_deleted_when_the_run_lets_go(client: HelmrClient) -> None:
     started = client.sessions.start("work", {"seconds": 3600, "waiting": False})
-    until(lambda: client.runs.retrieve(started.run.id).status == "running", "the run")
+    until(lambda: client.runs.retrieve(started.run.id).status == "running")
     workspace = client.sessions.retrieve(started.session.id).workspace_id
     assert workspace
     attempt = task_run(HelmrDeleteWorkspaceOperator, workspace_id=workspace, deferrable=True).start()

@@ -8,9 +8,10 @@ import json
 import re
 import shutil
 import subprocess
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,6 +60,12 @@ class Browser:
         """Give the page this size, also one narrower than a window may be."""
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         command = {"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics}
+        self._send("POST", "/goog/cdp/execute", command)
+
+    def prefer(self, scheme: str) -> None:
+        """Prefer a colour scheme, `light` or `dark`, as the system's settings do."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        command = {"cmd": "Emulation.setEmulatedMedia", "params": {"features": features}}
         self._send("POST", "/goog/cdp/execute", command)
 
     @property
@@ -117,11 +124,11 @@ class Browser:
         self._send("POST", "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": actions}]})
 
     def until(self, condition: Callable[[], object]) -> None:
-        """Look again until the page has changed."""
-        deadline = time.monotonic() + _SECONDS
-        while not condition():
-            assert time.monotonic() < deadline, self.text("body")
-            time.sleep(0.02)
+        """Poll until the page has changed."""
+        try:
+            until(condition, every=0.02)
+        except AssertionError:
+            raise AssertionError(self.text("body")) from None
 
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self._send("GET", "/screenshot")))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import sys
 import threading
-import time
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from helmr_provider.local import DeclaredSchedule, LocalControlPlane, Settings, TaskFailure
@@ -63,7 +63,7 @@ def sessions(scenario: Scenario) -> None:
     scenario.director.release(run)
     until(lambda: scenario.wire.kinds(run)[-1] == "run.cancelled")
     scenario.play(157)
-    soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 2))
+    soon = f"{datetime.now(UTC) + timedelta(seconds=2):%Y-%m-%dT%H:%M:%SZ}"
     run = scenario.begin(158, "session", external_id="exp:9ed099", expires_at=soon)
     scenario.end(run)
     session = scenario.wire.get("/api/sessions/by-external-id", external_id="exp:9ed099")["id"]
@@ -321,8 +321,8 @@ def tokens(scenario: Scenario) -> None:
     scenario.play(454)
     _bind_token(scenario, 455)
     scenario.play(*range(455, 462))
-    _bind_token(scenario, 462, timeout=1)
-    time.sleep(0.002)
+    expired = _bind_token(scenario, 462, timeout=1)
+    until(lambda: datetime.now(UTC) > datetime.fromisoformat(expired["timeout_at"]))
     scenario.play(462, 463)
     scenario.server.sweep()
     scenario.play(464, 465, 466)

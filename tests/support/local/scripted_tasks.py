@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from helmr_provider.local import TaskContext, task
+from tests.support.polling import until_async
 
 if TYPE_CHECKING:
     from helmr_provider.local import TaskDefinition
@@ -52,8 +53,7 @@ class Director:
             try:
                 return await self._perform(ctx)
             except asyncio.CancelledError:
-                while ctx.run_id in self._held:  # noqa: ASYNC110 - the test holds and releases from its own thread
-                    await asyncio.sleep(0.002)
+                await until_async(lambda: ctx.run_id not in self._held)
                 raise
 
         return scripted

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode, urlsplit
+
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -89,13 +90,14 @@ class Wire:
         return self.post("/api/sessions", body, status)
 
     def until(self, run_id: str, *statuses: str) -> Any:
-        """Follow a run's changes until it has one of the statuses; return it."""
-        while True:
+        """Poll a run until it has one of the statuses; return it."""
+
+        def reached() -> Any:
             run = self.get(f"/api/runs/{run_id}")
-            if run["status"] in statuses:
-                return run
-            assert run["status"] in LIVE, run
-            self._next_change()
+            assert run["status"] in {*statuses, *LIVE}, run
+            return run if run["status"] in statuses else None
+
+        return until(reached, every=0.005)
 
     def ended(self, run_id: str) -> Any:
         """Wait for a run's end; return it."""
@@ -116,10 +118,6 @@ class Wire:
             yield Stream(connection)
         finally:
             connection.close()
-
-    def _next_change(self) -> None:
-        # Statuses have no event of their own, so there is nothing to follow but the run itself.
-        time.sleep(0.005)
 
     def _headers(self, headers: Mapping[str, str] | None) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}"} if headers is None else dict(headers)

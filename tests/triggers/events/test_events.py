@@ -24,8 +24,8 @@ from tests.support.event_triggers import (
     run_of,
     running,
     steady,
-    until_asked,
 )
+from tests.support.journal import until_requested_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -51,7 +51,7 @@ async def test_each_record_is_an_event_with_ids_and_no_data(
 ) -> None:
     await begin_session(client)
     async with running(output()) as told:
-        await until_asked(control_plane, "listSessionOutputRecordsByExternalId", times=2)
+        await until_requested_async(control_plane, "listSessionOutputRecordsByExternalId", times=2)
         await publish(client, "one")
         await publish(client, "two", correlation_id="turn-1")
         first, second = await told.until(2)
@@ -83,7 +83,7 @@ async def test_what_was_there_before_fires_only_if_it_is_wanted(
     await publish(client, *range(3))
     async with running(output(start="earliest")) as all_, running(output()) as new:
         await all_.until(3)
-        await until_asked(control_plane, "listSessionOutputRecordsByExternalId", times=4)
+        await until_requested_async(control_plane, "listSessionOutputRecordsByExternalId", times=4)
         await publish(client, "new")
         await new.until(1)
         await all_.until(4)
@@ -94,7 +94,7 @@ async def test_a_session_that_starts_later_is_waited_for(
     helmr_connection: str, client: AsyncHelmrClient, control_plane: LocalControlPlane
 ) -> None:
     async with running(output()) as told:
-        await until_asked(control_plane, "listSessionOutputRecordsByExternalId", times=2)
+        await until_requested_async(control_plane, "listSessionOutputRecordsByExternalId", times=2)
         await begin_session(client)
         await publish(client, "one")
         await told.until(1)
@@ -115,7 +115,7 @@ async def test_each_run_that_ends_is_an_event_if_it_is_the_tasks_and_ended_so(
 ) -> None:
     before = await run_of(client)
     async with running(ended()) as told, running(ended(helmr_task="fail", statuses=["failed", "expired"])) as failed:
-        await until_asked(control_plane, "countRuns", times=4)
+        await until_requested_async(control_plane, "countRuns", times=4)
         await run_of(client, "steady")
         run_id = await run_of(client)
         failed_id = await run_of(client, "fail")
@@ -147,7 +147,7 @@ async def test_an_outage_is_waited_out(
 ) -> None:
     await begin_session(client)
     async with running(output()) as told, running(ended()) as runs:
-        await until_asked(control_plane, "listSessionOutputRecordsByExternalId", "countRuns", times=2)
+        await until_requested_async(control_plane, "listSessionOutputRecordsByExternalId", "countRuns", times=2)
         await asyncio.to_thread(control_plane.stop_listening)
         await asyncio.to_thread(control_plane.listen_again)
         await publish(client, "one")
@@ -167,10 +167,10 @@ async def test_a_key_that_is_refused_is_fetched_again_until_it_is_right(
     await begin_session(client)
     connect(host=control_plane.url, password="hlmr_sk_revokedrevokedrevoked")
     async with running(output()) as told:
-        await until_asked(control_plane, "listSessionOutputRecordsByExternalId", times=2)
+        await until_requested_async(control_plane, "listSessionOutputRecordsByExternalId", times=2)
         connect(host=control_plane.url, password=control_plane.api_key)
         control_plane.clear_journal()
-        await until_asked(control_plane, "listSessionOutputRecordsByExternalId", times=2)
+        await until_requested_async(control_plane, "listSessionOutputRecordsByExternalId", times=2)
         await publish(client, "one")
         await told.until(1)
     assert told.sequences == [1]
@@ -186,7 +186,7 @@ async def test_a_stream_that_is_not_declared_does_not_end_the_trigger_and_is_sai
     monkeypatch.setattr(feeds, "PATIENCE", 0.05)
     await begin_session(client)
     async with running(output(stream="typo")):
-        await until_asked(control_plane, "listSessionOutputRecordsByExternalId", times=3)
+        await until_requested_async(control_plane, "listSessionOutputRecordsByExternalId", times=3)
     assert "output typo of session release-42" in logged()
 
 

@@ -17,9 +17,9 @@ from tests.support.event_triggers import (
     run_of,
     steady,
     triggerer,
-    until_asked,
     until_kept,
 )
+from tests.support.journal import until_requested_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -48,11 +48,11 @@ async def test_triggers_of_one_connection_share_the_reading_whatever_their_task(
         run_id = await run_of(client)
         await told[0].until(1)
         control_plane.clear_journal()
-        await until_asked(control_plane, "countRuns", times=3)
-        asked = [entry.operation for entry in control_plane.journal]
+        await until_requested_async(control_plane, "countRuns", times=3)
+        operations = [entry.operation for entry in control_plane.journal]
         steady_id = await run_of(client, "steady")
         await told[1].until(1)
-    assert set(asked) == {"countRuns"}, "nothing is listed while nothing ends"
+    assert set(operations) == {"countRuns"}, "nothing is listed while nothing ends"
     assert [each.run_ids for each in told] == [[run_id], [steady_id], []]
 
 
