@@ -40,6 +40,8 @@ COVERAGE = $(if $(ARGS),,--cov --cov-report=term)
 # What ARGS select may be of one kind only.
 MAYBE_NONE = $(if $(ARGS),|| [ $$? = 5 ])
 
+PICTURED = tests/local/test_pages.py tests/airflow/test_browser.py tests/airflow/test_tab.py
+
 .PHONY: help
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,8 +81,16 @@ docs: setup ## Build the documentation site into build/docs; warnings are errors
 	@$(BIN)/sphinx-build -W --keep-going -n -q -d build/doctrees -b html docs build/docs
 
 .PHONY: tutorial
-tutorial: dist ## Follow the tutorial command by command in an empty environment, a real Airflow included (some minutes)
-	@$(BIN)/python -m dev.walk_tutorial dist
+tutorial: setup ## Follow the tutorial command by command in an empty environment, a real Airflow included (some minutes)
+	@$(BIN)/python -m dev.walk_tutorial
+
+.PHONY: pictures
+pictures: setup ## Make the documentation's pictures anew from the demo and the browser tests (minutes)
+	@dev/browser.sh
+	@mkdir -p build/pictures
+	@COLUMNS=110 FORCE_COLOR=1 $(BIN)/python -m dev.demo >build/pictures/demo.txt
+	@HELMR_PICTURES=build/pictures $(BIN)/python -m pytest $(PICTURED)
+	@$(BIN)/python -m dev.pictures build/pictures
 
 .PHONY: format
 format: setup ## Format the code and mend what can be mended
@@ -163,6 +173,15 @@ bench-client: setup ## Measure the client: reading, and waiting compared with na
 .PHONY: bench-slow-answers
 bench-slow-answers: setup ## Simulate many waits while the control plane answers slowly (seconds; no network)
 	@$(BIN)/python -m benchmarks.slow_answers
+
+.PHONY: bench-triggers
+bench-triggers: setup ## Measure the run trigger beside those of two other providers and a naive one (about seven minutes; ARGS=--help)
+	@dev/peers.sh $(BIN)/uv .venv-peers
+	@$(BIN)/python -m benchmarks.triggers $(ARGS)
+
+.PHONY: bench-day
+bench-day: setup ## Simulate a day of a thousand sessions with approvals, retries and restarts (seconds; ARGS=--help)
+	@$(BIN)/python -m benchmarks.day $(ARGS)
 
 .PHONY: bench-calls
 bench-calls: setup ## Measure one call beside bare httpx, and one event beside httpx-sse and openai (about a minute)
