@@ -157,9 +157,23 @@ test-tab-3.1: ## Try the Helmr tab of Airflow 3.1 in a real browser (minutes)
 test-tab-3.2: ## Try the Helmr tab of Airflow 3.2 in a real browser (minutes)
 	$(call test_tab_on_airflow,3.2,constraints/airflow-3.2.txt)
 
+# How often a process is stopped at random, and how moments and processes are chosen.
+STOPS ?= 200
+SEED ?= 12
+
 .PHONY: test-reliability
-test-reliability: setup ## Kill everything at every moment on a real Airflow (some minutes)
-	@$(BIN)/python -m pytest tests/reliability -m slow $(ARGS)
+test-reliability: ## Kill everything at every moment on a real Airflow on PostgreSQL (about an hour; ARGS="-k triggerer" for less)
+	@dev/celery.sh .venv-celery
+	@STOPS=$(STOPS) SEED=$(SEED) .venv-celery/bin/python -m pytest tests/reliability -m slow $(ARGS)
+
+# The last published state of the package.
+PREVIOUS ?= 5ab4f8d
+
+.PHONY: test-upgrade
+test-upgrade: setup ## Resume what another revision has deferred, and the other way round (minutes; PREVIOUS=REVISION)
+	@rm -rf build/previous && mkdir -p build/previous
+	@git archive $(PREVIOUS) helmr_provider | tar -x -C build/previous
+	@HELMR_PREVIOUS=build/previous $(BIN)/python -m pytest tests/upgrade -m slow $(ARGS)
 
 .PHONY: test-celery
 test-celery: ## Kill and drain workers, triggerers and schedulers on Celery, Redis and PostgreSQL (about five minutes)
