@@ -225,8 +225,8 @@ bench-triggerer: ## Measure 200 deferred sessions through a real triggerer on Po
 .PHONY: soak
 soak: ## Let 500 waits turn over in a real triggerer for 45 minutes, and look for leaks (MINUTES=5 SESSIONS=50)
 	@dev/celery.sh .venv-celery
-	@.venv-celery/bin/python -m benchmarks.triggerer --minutes $(or $(MINUTES),45) --sessions $(or $(SESSIONS),500) \
-		--seconds $(or $(SECONDS_EACH),300) $(ARGS)
+	@.venv-celery/bin/python -m benchmarks.soak --minutes $(or $(MINUTES),45) --sessions $(or $(SESSIONS),500) \
+		--seconds $(or $(SECONDS_EACH),150) $(ARGS)
 
 .PHONY: mutation
 mutation: setup ## Change the client's pure core in small ways and see whether its tests notice (ARGS="sse durations")
