@@ -164,7 +164,8 @@ SEED ?= 12
 .PHONY: test-reliability
 test-reliability: ## Kill everything at every moment on a real Airflow on PostgreSQL (about an hour; ARGS="-k triggerer" for less)
 	@dev/celery.sh .venv-celery
-	@STOPS=$(STOPS) SEED=$(SEED) .venv-celery/bin/python -m pytest tests/reliability -m slow $(ARGS)
+	@STOPS=$(STOPS) SEED=$(SEED) .venv-celery/bin/python -m pytest tests/reliability -m slow $(ARGS) $(MAYBE_NONE)
+	@.venv-celery/bin/python -m pytest tests/airflow -m "airflow and slow" $(ARGS) $(MAYBE_NONE)
 
 # The last published state of the package.
 PREVIOUS ?= 5ab4f8d

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.airflow.conftest import Scenarios
 
 # The first test also waits for Airflow to start.
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def test_each_task_ends_as_documented(scenarios: Scenarios, tmp_path: Path) -> None:

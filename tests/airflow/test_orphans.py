@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.airflow.conftest import Scenarios
 
 # The first test also waits for Airflow to start.
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def test_orphans_are_listed_and_cancelled_and_a_deferred_task_keeps_its_session(
