@@ -176,6 +176,11 @@ test-upgrade: setup ## Resume what another revision has deferred, and the other 
 	@git archive $(PREVIOUS) helmr_provider | tar -x -C build/previous
 	@HELMR_PREVIOUS=build/previous $(BIN)/python -m pytest tests/upgrade -m slow $(ARGS)
 
+.PHONY: test-faults
+test-faults: setup ## Run 10,000 fault schedules of the client, and 300 over sockets (half an hour of one core; SEED=1234 replays one)
+	@nice $(BIN)/python -m tests.client.faults \
+		$(if $(SEED),--seed $(SEED) $(if $(SOCKETS),--sockets 1),--seeds $(or $(SEEDS),10000) --sockets $(or $(SOCKETS),300)) $(ARGS)
+
 .PHONY: test-celery
 test-celery: ## Kill and drain workers, triggerers and schedulers on Celery, Redis and PostgreSQL (about five minutes)
 	@dev/celery.sh .venv-celery
