@@ -133,9 +133,9 @@ class HelmrNotifier(BaseNotifier):
         return f"airflow-notification:{hashlib.sha256(json.dumps(what).encode()).hexdigest()}"
 
     def _not_sent(self, error: Exception) -> None:
-        said = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         where = f"{shown(self.session_id, self.external_id)}, input stream {self.stream!r}"
-        self.log.error("The notification was not sent to %s (connection %r): %s", where, self.helmr_conn_id, said)
+        self.log.error("The notification was not sent to %s (connection %r): %s", where, self.helmr_conn_id, reason)
 
 
 def _event(context: Mapping[str, Any]) -> Iterator[str]:

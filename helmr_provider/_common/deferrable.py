@@ -249,8 +249,8 @@ class DeferrableWait(BaseOperator):
             self.stop(attempt.kill_reason)
             return
         attempt.is_stopping = True
-        heir = "its trigger waits for it" if attempt.is_handed_over else "a retry finds it again"
-        self.log.info("This process is asked to stop. What it started in Helmr continues: %s.", heir)
+        continues_in = "its trigger waits for it" if attempt.is_handed_over else "a retry finds it again"
+        self.log.info("This process is asked to stop. What it started in Helmr continues: %s.", continues_in)
         # Airflow 2 raises an exception of its own. While Airflow has not answered, it may have been interrupted in a
         # request whose answer must still be read.
         if (

@@ -57,8 +57,8 @@ def translate_errors(doing: str, helmr_conn_id: str) -> Iterator[None]:
     try:
         yield
     except (HelmrError, IdentityError, AirflowNotFoundException) as error:
-        said = " ".join(str(error).split())
-        message = f"Could not {doing} (connection {helmr_conn_id!r}): {said}"
+        text = " ".join(str(error).split())
+        message = f"Could not {doing} (connection {helmr_conn_id!r}): {text}"
         if is_permanent(error):
             # One clear line instead of a chain of tracebacks: there is nothing to debug, but something to change.
             raise AirflowFailException(message) from None
@@ -140,18 +140,18 @@ def _explain(client: HelmrClient, run: RunSnapshot, *, url: str, ours: bool) -> 
     attributes: dict[str, Any] = event.attributes if event is not None and isinstance(event.attributes, dict) else {}
     ours = ours or attributes.get("reason") in OURS
     if run.status == "failed":
-        said = f"failed{_because(attributes)}"
+        text = f"failed{_because(attributes)}"
         process = [f"attempt {run.attempt_number}"] if run.attempt_number else []
         process += [f"exit code {run.exit_code}"] if run.exit_code is not None else []
-        said += f" ({', '.join(process)})" if process else ""
+        text += f" ({', '.join(process)})" if process else ""
     elif run.status == "cancelled":
         by = "because the Airflow task was ended" if ours else "by another client, not by this task"
-        said = f"was cancelled {by}{_text(': ', attributes.get('reason'))}"
+        text = f"was cancelled {by}{_text(': ', attributes.get('reason'))}"
     elif run.status == "expired":
-        said = "expired: it stayed queued for longer than its ttl" + _text(" of ", attributes.get("ttl"))
+        text = "expired: it stayed queued for longer than its ttl" + _text(" of ", attributes.get("ttl"))
     else:
-        said = f"ended as {run.status!r}"
-    lines = [f"Helmr run {run.id} of session {run.session_id} {said}."]
+        text = f"ended as {run.status!r}"
+    lines = [f"Helmr run {run.id} of session {run.session_id} {text}."]
     if stderr := _stderr(client, run):
         lines += ["Last lines of stderr:", *(f"  {line}" for line in stderr)]
     return "\n".join([*lines, f"See {url}"]), ours

@@ -105,7 +105,7 @@ class RunLogLines:
         self._held_back.clear()
 
 
-def another_look_may_help(error: Exception, log: Any, lines: RunLogLines | None = None) -> bool:
+def is_worth_retrying(error: Exception, log: Any, lines: RunLogLines | None = None) -> bool:
     """Say why output is not shown, unless it was mere silence.
 
     :param error: the error that reading it ended with.

@@ -88,14 +88,14 @@ def resolve_settings(
 
     :raises HelmrConfigError: the base URL is missing or unfit, or an option is out of range.
     """
-    given = url if url is not None else os.environ.get("HELMR_API_URL", "")
-    if not given.strip():
+    address = url if url is not None else os.environ.get("HELMR_API_URL", "")
+    if not address.strip():
         raise HelmrConfigError("No control plane address: pass url=, or set HELMR_API_URL.")
     limit = check_limit("timeout", timeout)
     if max_streams < 0:
         raise HelmrConfigError("max_streams must not be negative.")
     settings = Settings(
-        base_url=check_base_url(given),
+        base_url=check_base_url(address),
         timeout=limit,
         connect_timeout=check_limit("connect_timeout", connect_timeout),
         stream_silence=max(STREAM_SILENCE, limit),

@@ -173,8 +173,8 @@ class HelmrApiError(HelmrError):
         return _ADVICE.get(self.code or "", "")
 
     def __str__(self) -> str:
-        said = f"{self.code}: {self.message}" if self.code and self.code != self.message else self.message
-        text = f"{self.operation} was answered {self.status}: {said.rstrip('.')}."
+        reason = f"{self.code}: {self.message}" if self.code and self.code != self.message else self.message
+        text = f"{self.operation} was answered {self.status}: {reason.rstrip('.')}."
         return f"{text} {self.advice}" if self.advice else text
 
     def __repr__(self) -> str:

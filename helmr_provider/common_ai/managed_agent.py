@@ -104,12 +104,12 @@ class HelmrManagedAgentHook(HelmrHook, BaseManagedAgentHook):  # type: ignore[mi
             raise
 
     def _run_task(self, client: HelmrClient, agent: str, request: ManagedAgentRequest) -> ManagedAgentResponse:
-        given = request.vendor_options
+        options = request.vendor_options
         prompt = {"prompt": request.prompt} if request.messages is None else {"messages": list(request.messages)}
         started = client.sessions.start(
             agent,
-            {name: value for name, value in given.items() if name not in _START_OPTIONS} | prompt,
-            **{name: value for name, value in given.items() if name in _START_OPTIONS},
+            {name: value for name, value in options.items() if name not in _START_OPTIONS} | prompt,
+            **{name: value for name, value in options.items() if name in _START_OPTIONS},
         )
         try:
             run = client.runs.wait(started.run.id, timeout=request.timeout)

@@ -131,7 +131,7 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         self.options = options
         self.body = body
         # Not Param objects: their text form, which changes from parsing to parsing, would end up in the stored DAG.
-        self.form = {name: _field(given) for name, given in form.items()} if isinstance(form, Mapping) else form
+        self.form = {name: _field(value) for name, value in form.items()} if isinstance(form, Mapping) else form
         self.multiple = multiple
         self.defaults = defaults
         self.rejections = (rejections,) if isinstance(rejections, str) else rejections
@@ -368,13 +368,13 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         params = dict(answer.params)
         for name, shown in (self.form or {}).items():
             default = {} if shown.get("value") is None else {"default": shown["value"]}
-            given = {"value": params[name]} if name in params else {}
+            value = {"value": params[name]} if name in params else {}
             try:
-                params[name] = Param(**default, schema=shown.get("schema") or {}).resolve(**given)
+                params[name] = Param(**default, schema=shown.get("schema") or {}).resolve(**value)
             except ParamValidationError as error:
-                said = str(error).splitlines()[0]
+                reason = str(error).splitlines()[0]
                 raise AirflowFailException(
-                    f"{self.subject!r} was answered, but {name!r} is not valid: {said}"
+                    f"{self.subject!r} was answered, but {name!r} is not valid: {reason}"
                 ) from None
         result = {**answer.data, "params": params}
         self.log.info("%s: %s, via %s by %s.", self.subject, ", ".join(answer.chosen), answer.via, answer.by)
@@ -427,14 +427,17 @@ def _read(token: Token) -> Answer:
         ) from None
 
 
-def _field(given: Any) -> Any:
-    """Return a field of the form as Airflow's interface reads it."""
-    if isinstance(given, Param):
-        value = {"value": given.value} if given.has_value else {"value": None}
-        return {**value, "description": given.description, "schema": dict(given.schema)}
-    if isinstance(given, Mapping) and "schema" in given:
-        return {"value": given.get("value"), "description": given.get("description"), "schema": dict(given["schema"])}
-    return {"value": given, "description": None, "schema": {}}
+def _field(param: Any) -> Any:
+    """Return a field of the form as Airflow's interface reads it.
+
+    :param param: as set by the author: a Param, a mapping with a schema, or the field's value.
+    """
+    if isinstance(param, Param):
+        value = param.value if param.has_value else None
+        return {"value": value, "description": param.description, "schema": dict(param.schema)}
+    if isinstance(param, Mapping) and "schema" in param:
+        return {"value": param.get("value"), "description": param.get("description"), "schema": dict(param["schema"])}
+    return {"value": param, "description": None, "schema": {}}
 
 
 def _delta(limit: timedelta | float | str | None) -> timedelta | None:

@@ -183,8 +183,8 @@ def _change(declared: DeclaredSchedule, present: Schedule | None, memory: Memory
         "external_id": declared.external_id,
     }
     if present is None:
-        given = {**wanted, "active": declared.active, "options": declared.options}
-        new = {name: (None, value) for name, value in given.items() if value is not None}
+        members = {**wanted, "active": declared.active, "options": declared.options}
+        new = {name: (None, value) for name, value in members.items() if value is not None}
         return Change("create", declared.key, declared=declared, fields=new)
     shown = {
         "task": present.task,

@@ -258,8 +258,8 @@ class HelmrSessionOutputSensor(ResultOptions, _SessionSensor):
         return PokeReturnValue(is_done=True, xcom_value=value)
 
 
-def _known(name: str, given: str | Collection[str], known: tuple[str, ...]) -> list[str]:
-    wanted = [given] if isinstance(given, str) else list(given)
+def _known(name: str, value: str | Collection[str], known: tuple[str, ...]) -> list[str]:
+    wanted = [value] if isinstance(value, str) else list(value)
     if unknown := [word for word in wanted if word not in known]:
         raise ValueError(f"{name} takes {', '.join(known)}, but not {', '.join(unknown)}")
     return wanted

@@ -98,8 +98,8 @@ class HelmrWorkspaceSensor(HelmrSensor):
         workspace_id = require_id("workspace_id", self.workspace_id)
         store_workspace_link(context, console_url=self.hook.settings.console_url, workspace_id=workspace_id)
         if self.exec_id is not None:
-            return self._look_at_exec(workspace_id, require_id("exec_id", self.exec_id))
-        return self._look_for_machine(workspace_id) if self.running else self._look_at_workspace(workspace_id)
+            return self._poll_exec(workspace_id, require_id("exec_id", self.exec_id))
+        return self._poll_machine(workspace_id) if self.running else self._poll_workspace(workspace_id)
 
     def trigger(self, ids: dict[str, Any], deadline: float | None) -> HelmrWorkspaceTrigger:
         """Return the trigger that waits.
@@ -119,15 +119,15 @@ class HelmrWorkspaceSensor(HelmrSensor):
             deadline=deadline,
         )
 
-    def _look_at_workspace(self, workspace_id: str) -> PokeReturnValue:
+    def _poll_workspace(self, workspace_id: str) -> PokeReturnValue:
         state = self.hook.client.workspaces.retrieve(workspace_id).state
         if state in _all(self.state or ()):
             return PokeReturnValue(is_done=True, xcom_value=state)
         if state in ENDED:
-            raise AirflowFailException(f"{self.awaited} is {state}, and will never be {_said(self.state or ())}.")
+            raise AirflowFailException(f"{self.awaited} is {state}, and will never be {_joined(self.state or ())}.")
         return PokeReturnValue(is_done=False)
 
-    def _look_for_machine(self, workspace_id: str) -> PokeReturnValue:
+    def _poll_machine(self, workspace_id: str) -> PokeReturnValue:
 
         try:
             materialization = self.hook.client.workspaces.connect(workspace_id)
@@ -137,14 +137,14 @@ class HelmrWorkspaceSensor(HelmrSensor):
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=materialization.is_running, xcom_value=materialization.state)
 
-    def _look_at_exec(self, workspace_id: str, exec_id: str) -> PokeReturnValue:
+    def _poll_exec(self, workspace_id: str, exec_id: str) -> PokeReturnValue:
         found = self.hook.client.workspaces.open(workspace_id).execs.open(exec_id).retrieve()
         if found.state in _all(self.exec_state):
             shown = {"id": found.id, "state": found.state, "exit_code": found.exit_code, "signal": found.signal}
             return PokeReturnValue(is_done=True, xcom_value=shown)
         if found.is_terminal:
             raise AirflowFailException(
-                f"{self.awaited} has ended as {found.state} ({found.error}), not as {_said(self.exec_state)}."
+                f"{self.awaited} has ended as {found.state} ({found.error}), not as {_joined(self.exec_state)}."
             )
         return PokeReturnValue(is_done=False)
 
@@ -153,5 +153,5 @@ def _all(states: str | Collection[str]) -> tuple[str, ...]:
     return (states,) if isinstance(states, str) else tuple(states)
 
 
-def _said(states: str | Collection[str]) -> str:
+def _joined(states: str | Collection[str]) -> str:
     return " or ".join(_all(states))

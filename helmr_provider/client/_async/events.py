@@ -88,21 +88,21 @@ class AsyncRunEvents:
             try:
                 snapshot = await self._client.runs.retrieve(run_id)
                 place.reached()
-                if snapshot.is_terminal or place.must_look():
+                if snapshot.is_terminal or place.must_read_run():
                     async for record in self.records(run_id, cursor=place.cursor):
                         if place.is_new(record):
                             yield record
                     if place.is_over(snapshot):
                         return
-                if place.must_look():
-                    pause = place.look_again_in()
+                if place.must_read_run():
+                    pause = place.next_read_in()
                 else:
                     with stream_slots_of(self._client).explicit():
                         async with contextlib.aclosing(self._connection(run_id, place.cursor)) as records:
                             async for received in records:
                                 if received is not None and place.is_new(received):
                                     yield received
-                                if place.must_look():
+                                if place.must_read_run():
                                     break
                     pause = place.stream_ended(snapshot)
             except (HelmrApiError, HelmrConnectionError, HelmrProtocolError) as error:

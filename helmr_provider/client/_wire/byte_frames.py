@@ -44,9 +44,9 @@ def chunk_or_end(frame: ServerSentEvent, operation: str) -> StreamChunk | Stream
         return _end(read(StreamTerminal, scrub_value(members), operation), operation)
     if frame.event == "workspace_stream_error":
         code, message, cursor = members.get("code"), members.get("message"), members.get("cursor")
-        said = message if isinstance(message, str) and message else "no explanation"
+        explanation = message if isinstance(message, str) and message else "no explanation"
         raise WorkspaceStreamError(
-            f"{operation}: the stream ended with {code}: {said}",
+            f"{operation}: the stream ended with {code}: {explanation}",
             code=code if isinstance(code, str) else None,
             cursor=cursor if isinstance(cursor, int) else None,
         )

@@ -83,20 +83,20 @@ def error_from(endpoint: Endpoint, answer: RawResponse, now: float, credential: 
     except (ValueError, RecursionError):
         body = text[:MAX_RAW]
     members = json_object(body) or {}
-    said, code = _explanation(members), members.get("code")
+    explanation, code = _explanation(members), members.get("code")
     if 300 <= answer.status < 400:
-        said = (
+        explanation = (
             "redirects are not followed, because the request carries a credential; "
             "use the address that the control plane is really at"
         )
-    elif said is None and _is_html(answer, text):
-        said = "a web page, not an answer of a Helmr control plane; check the address, and any proxy in between"
-    elif said is None:
-        said = text[:200] if text and not members else f"no explanation (HTTP {answer.status})"
+    elif explanation is None and _is_html(answer, text):
+        explanation = "a web page, not an answer of a Helmr control plane; check the address, and any proxy in between"
+    elif explanation is None:
+        explanation = text[:200] if text and not members else f"no explanation (HTTP {answer.status})"
     # For exec and pty the server reports this conflict as a 500 (contract/behaviour.md section 21.6).
     kind = 409 if code == "idempotency_fingerprint_mismatch" else answer.status
     return api_error_class(kind)(
-        said,
+        explanation,
         operation=endpoint.operation,
         status=answer.status,
         code=code if isinstance(code, str) else None,

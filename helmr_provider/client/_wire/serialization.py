@@ -83,8 +83,8 @@ def update_body(
 
     :raises ValueError: nothing to change, or a value does not fit.
     """
-    given: tuple[Any, ...] = (metadata, tags, expires_at)
-    if None in given:
+    values: tuple[Any, ...] = (metadata, tags, expires_at)
+    if None in values:
         raise ValueError("None is no value for metadata, tags or expires_at; leave out what is not to change.")
     body = labels(
         None if isinstance(metadata, NotGiven) else metadata,

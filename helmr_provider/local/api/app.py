@@ -42,7 +42,7 @@ _PREFLIGHT = (
     (b"access-control-allow-methods", b"POST, OPTIONS"),
     (b"access-control-max-age", b"600"),
 )
-_NOBODY = Caller("", frozenset())
+_ANONYMOUS = Caller("", frozenset())
 
 
 class Api:
@@ -136,7 +136,7 @@ class Api:
 
     def _admitted(self, operation: Operation, headers: Headers) -> Caller:
         if operation.scope == PUBLIC:
-            return _NOBODY
+            return _ANONYMOUS
         caller = authenticate(self._core, headers.get("authorization"))
         if operation.scope is not None:
             caller.require(operation.scope)

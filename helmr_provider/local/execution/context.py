@@ -281,12 +281,12 @@ class TaskContext:
         """
         self._require_stream("input", stream)
 
-        def look(run: Row) -> dict[str, Any] | None:
+        def read(run: Row) -> dict[str, Any] | None:
             opened = streams.opened(self._core, run["session_id"], "input", stream)
             found = streams.after(self._core, opened, after_sequence, correlation_id, 1)
             return streams.rendered_record(found[0]) if found else None
 
-        record = self._effect("peek", look)
+        record = self._effect("peek", read)
         if record is None:
             return None
         return TaskRecord(

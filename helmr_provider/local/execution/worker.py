@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from helmr_provider.local.definitions.tasks import TaskDefinition
     from helmr_provider.local.storage.database import Row
 
-_LOOK_AGAIN = 3600.0
+_LONGEST_PAUSE = 3600.0
 _TRY_AGAIN = 1.0
 _STOP_SECONDS = 1.0
 _LEFT_A_WAIT = "the task left a wait before it ended: a run waits for one thing at a time; use the wait's own timeout"
@@ -86,15 +86,15 @@ class Worker:
     def _pass_limits(self) -> float:
         """End the attempts whose time is over; return the seconds until the next one's."""
         now = self._core.clock.now()
-        next_look = _LOOK_AGAIN
+        pause = _LONGEST_PAUSE
         for execution in list(self._executions.values()):
             if execution.limit_at is None:
                 continue
             if execution.limit_at <= now:
                 execution.pass_limit()
             else:
-                next_look = min(next_look, self._core.clock.seconds_until(execution.limit_at))
-        return next_look
+                pause = min(pause, self._core.clock.seconds_until(execution.limit_at))
+        return pause
 
     def _lease_all(self) -> None:
         places = queueing.Places(self._core)
@@ -191,7 +191,7 @@ class _Execution:
         if run["attempt_number"] != self.attempt or run["execution"] == "finished":
             return
         if run["execution"] == "pending_cancel":
-            runs.let_go(self._core, run)
+            runs.release(self._core, run)
         elif self._limit_passed:
             detail = {"message": "run exceeded max duration", "limit_seconds": run["max_duration_us"] // SECOND}
             runs.fail(self._core, run, "max_duration", detail)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 STOPPED = {"code": "workspace_materialization_stopped"}
 _DRAIN_SECONDS = 1.0
 _GRACE_SECONDS = 1.0
-_LOOK_AGAIN = 3600.0
+_LONGEST_PAUSE = 3600.0
 _PAGE = 16
 
 
@@ -194,7 +194,7 @@ async def _deliver(core: Core, resource_id: str, stream: str, descriptor: int, i
         if not rows:
             if closed:
                 return
-            await core.notifier.wait(chunks.topic(resource_id), _LOOK_AGAIN)
+            await core.notifier.wait(chunks.topic(resource_id), _LONGEST_PAUSE)
 
 
 async def _end(process: processes.Process | None, task: asyncio.Task[None], number: int = signal.SIGTERM) -> None:

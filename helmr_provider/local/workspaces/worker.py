@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 Pause = Literal["workspaces", "preparations", "commands"]
 
 _TRY_AGAIN = 1.0
-_LOOK_AGAIN = 3600.0
+_LONGEST_PAUSE = 3600.0
 _STOP_SECONDS = 5.0
 _CAPTURED = "system capture before workspace stop"
 _WORK = """
@@ -63,7 +63,7 @@ class WorkspaceWorker:
     async def tend(self) -> None:
         """Do what is asked for as it comes, until cancelled."""
         while True:
-            pause = _LOOK_AGAIN
+            pause = _LONGEST_PAUSE
             try:
                 if self.paused != "workspaces":
                     for row in self._core.db.all(_WORK):
@@ -245,12 +245,12 @@ class _LiveWorkspace:
         elif row["state"] in materializations.ENDING:
             await self._end(row)
             return False
-        elif self._wants_commands() and not self._is_ready:
+        elif self._has_pending_commands() and not self._is_ready:
             await self.prepared()
             return True
         else:
             self._serve()
-        await self._core.notifier.wait(materializations.topic(self.workspace_id), _LOOK_AGAIN)
+        await self._core.notifier.wait(materializations.topic(self.workspace_id), _LONGEST_PAUSE)
         return True
 
     def _now_running(self) -> None:
@@ -258,7 +258,7 @@ class _LiveWorkspace:
         if row["state"] == "materializing":
             materializations.claim(self._core, row, self._worker.worker_id, "running")
 
-    def _wants_commands(self) -> bool:
+    def _has_pending_commands(self) -> bool:
         return bool(execs.EXECS.unended(self._core, self._id) or ptys.PTYS.unended(self._core, self._id))
 
     def _serve(self) -> None:

@@ -140,19 +140,21 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
         from helmr_provider.schedules._check import DeclarationError, check
         from helmr_provider.schedules._read import read_text
 
-        given: Any = self.schedules
-        if callable(given):
-            given = given(context=context, jinja_env=self.get_template_env())
+        schedules: Any = self.schedules
+        if callable(schedules):
+            schedules = schedules(context=context, jinja_env=self.get_template_env())
         source = self._source
         try:
-            if isinstance(given, Path):
-                source = given.name
-                given = given.read_text()
-            if isinstance(given, str):
-                if _is_file(given):
-                    raise FileNotFoundError(f"There is no file {given} beside the DAG or in its template_searchpath")
-                given = read_text(given, source=source)
-            return check(given, source=source, prefix=self.owned_prefix)
+            if isinstance(schedules, Path):
+                source = schedules.name
+                schedules = schedules.read_text()
+            if isinstance(schedules, str):
+                if _is_file(schedules):
+                    raise FileNotFoundError(
+                        f"There is no file {schedules} beside the DAG or in its template_searchpath"
+                    )
+                schedules = read_text(schedules, source=source)
+            return check(schedules, source=source, prefix=self.owned_prefix)
         except (DeclarationError, OSError) as error:
             raise AirflowFailException(str(error)) from None
 

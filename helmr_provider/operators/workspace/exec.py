@@ -426,8 +426,8 @@ class HelmrExecOperator(ResultOptions, HelmrWaitingOperator):
                 last = text.decode("utf-8", "replace").strip().splitlines()[-_TAIL_LINES:]
                 lines += [f"Last lines of {written}:", *(f"  {line}" for line in last)]
         lines.append(f"See {workspace_url(self.hook.settings.console_url, found.workspace_id)}")
-        by_somebody = found.state == "terminated" and not self._stopped
-        return (AirflowFailException if by_somebody else AirflowException)("\n".join(lines))
+        by_other_client = found.state == "terminated" and not self._stopped
+        return (AirflowFailException if by_other_client else AirflowException)("\n".join(lines))
 
     def _stop(self) -> bool:
         """Stop the workspace if that is wanted and ours to do; either way this try owns it no longer."""
@@ -462,18 +462,18 @@ def _ending(found: Exec, *, ours: bool) -> str:
         case "exited" if found.exit_code is not None:
             return f"exited with code {found.exit_code}"
         case "exited":
-            said = f"was ended by the signal {found.signal}"
+            ending = f"was ended by the signal {found.signal}"
         case "failed":
-            said = f"could not be started: {error.get('message') or 'no reason given'}"
+            ending = f"could not be started: {error.get('message') or 'no reason given'}"
         case "lost":
-            said = "is lost, and so is what it had written since the last capture: its machine failed"
+            ending = "is lost, and so is what it had written since the last capture: its machine failed"
         case "terminated" if ours:
-            said = "was ended with its workspace, because the Airflow task was ended"
+            ending = "was ended with its workspace, because the Airflow task was ended"
         case "terminated":
-            said = "was ended with its workspace, which another client has stopped"
+            ending = "was ended with its workspace, which another client has stopped"
         case state:
-            said = f"ended as {state!r}"
-    return f"{said} ({error['code']})" if error.get("code") else said
+            ending = f"ended as {state!r}"
+    return f"{ending} ({error['code']})" if error.get("code") else ending
 
 
 def _source(handle: ExecHandle, stream: str) -> ByteStream:

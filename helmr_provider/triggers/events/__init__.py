@@ -58,7 +58,7 @@ class HelmrEventTrigger(BaseEventTrigger):
         """Return a new reader of the source."""
         raise NotImplementedError
 
-    def wants(self, feed_event: FeedEvent) -> bool:
+    def matches(self, feed_event: FeedEvent) -> bool:
         """Whether a feed event fires this trigger.
 
         :param feed_event: what has happened.
@@ -73,7 +73,7 @@ class HelmrEventTrigger(BaseEventTrigger):
         cursor = await self._begin(feed, self._bookmark())
         async with aclosing(feed_events(feed, self.helmr_conn_id, cursor, log=self.log)) as read:
             async for feed_event in read:
-                if self.wants(feed_event):
+                if self.matches(feed_event):
                     yield self._event(feed_event)
 
     def shared_stream_key(self) -> tuple[str, ...]:
@@ -100,14 +100,18 @@ class HelmrEventTrigger(BaseEventTrigger):
         """
         from helmr_provider.triggers.events._subscriptions import Subscriber, subscriptions
 
-        subscriber = Subscriber(self._bookmark(), self.wants)
+        subscriber = Subscriber(self._bookmark(), self.matches)
         shared = subscriptions(self.shared_stream_key())
         # Before anything is awaited: reading begins when all have said where they stand.
         shared.join(subscriber)
         try:
             subscriber.begin(await self._begin(self.feed(), subscriber.bookmark))
             async for edition, feed_event in shared_stream:
-                if shared.is_over(edition) or not self.wants(feed_event) or not subscriber.told.is_new(feed_event):
+                if (
+                    shared.is_over(edition)
+                    or not self.matches(feed_event)
+                    or not subscriber.delivered.is_new(feed_event)
+                ):
                     continue
                 with subscriber.telling(feed_event):
                     yield self._event(feed_event)
@@ -201,7 +205,7 @@ class HelmrSessionOutputEventTrigger(HelmrEventTrigger):
 
         return OutputFeed(session_id=self.session_id, external_id=self.external_id, stream=self.stream)
 
-    def wants(self, feed_event: FeedEvent) -> bool:
+    def matches(self, feed_event: FeedEvent) -> bool:
         """Whether the record has the correlation id.
 
         :param feed_event: a record.
@@ -264,7 +268,7 @@ class HelmrRunEndedEventTrigger(HelmrEventTrigger):
 
         return EndedRunsFeed()
 
-    def wants(self, feed_event: FeedEvent) -> bool:
+    def matches(self, feed_event: FeedEvent) -> bool:
         """Whether the run is one of the task, and has ended as it should.
 
         :param feed_event: a run.

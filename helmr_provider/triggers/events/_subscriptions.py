@@ -71,11 +71,11 @@ class Subscriber:
     :param wants: says whether a feed event makes an event.
     """
 
-    def __init__(self, bookmark: Bookmark, wants: Callable[[FeedEvent], bool]) -> None:
+    def __init__(self, bookmark: Bookmark, matches: Callable[[FeedEvent], bool]) -> None:
         self.bookmark = bookmark
-        self.wants = wants
+        self.matches = matches
         self.is_ready = asyncio.Event()
-        self.told = Cursor()
+        self.delivered = Cursor()
         self.stored = Cursor()
         self._telling: FeedEvent | None = None
 
@@ -84,7 +84,7 @@ class Subscriber:
 
         :param cursor: what is behind.
         """
-        self.told = self.stored = cursor
+        self.delivered = self.stored = cursor
         self.is_ready.set()
 
     @contextmanager
@@ -98,7 +98,7 @@ class Subscriber:
         self._telling = feed_event
         yield
         self._telling = None
-        self.told = self.told.past(feed_event)
+        self.delivered = self.delivered.past(feed_event)
 
     def note(self, feed_event: FeedEvent) -> bool:
         """Move on behind a feed event whose event, if it makes one, is stored; returns whether that is worth keeping.
@@ -106,7 +106,7 @@ class Subscriber:
         :param feed_event: what has happened.
         :raises LookupError: its event has not reached Airflow.
         """
-        if not self.wants(feed_event):
+        if not self.matches(feed_event):
             self.stored = self.stored.beside(feed_event)
             return False
         if self._telling is not None and self._telling.id == feed_event.id:

@@ -49,14 +49,14 @@ class Runs:
         return RunCounts.model_validate({name: values.count(name) for name in (*ENDED, "running")})
 
 
-def look(state: EndedRuns, runs: Runs, meanwhile: Any = lambda: None) -> set[str]:
+def scan(state: EndedRuns, runs: Runs, meanwhile: Any = lambda: None) -> set[str]:
     """Look once as the feed does; things go on while it looks."""
     counts = runs.counts()
-    if not state.worth_a_look(counts):
+    if not state.may_have_new_ends(counts):
         return set()
     meanwhile()
     live = runs.list(None, ended_runs.FULL)
-    under_way = state.look(counts, live, is_complete=len(live) < ended_runs.FULL)
+    under_way = state.scan(counts, live, is_complete=len(live) < ended_runs.FULL)
     meanwhile()
     ended: set[str] = set()
     for status, limit in under_way.limits.items():
@@ -86,9 +86,9 @@ def test_every_run_that_ends_is_found_whatever_happens_between_and_during_the_lo
 
     for starts, ends, status in steps:
         go_on(starts, ends, status)
-        found |= look(state, runs, lambda: go_on(chance.randint(0, busy), chance.randint(0, busy), "succeeded"))
+        found |= scan(state, runs, lambda: go_on(chance.randint(0, busy), chance.randint(0, busy), "succeeded"))
     for _ in range(len(runs.status) // 10 + 3):
-        found |= look(state, runs)
+        found |= scan(state, runs)
     assert found == runs.ended
 
 
@@ -109,31 +109,31 @@ def test_short_lists_miss_nothing_as_long_as_all_that_is_live_can_be_seen(
 
         for starts, ends, status in steps:
             go_on(starts, ends, status)
-            found |= look(state, runs, meanwhile)
+            found |= scan(state, runs, meanwhile)
         for _ in range(4):
-            found |= look(state, runs)
+            found |= scan(state, runs)
         assert found == runs.ended
 
 
 def test_a_run_that_outlives_hundreds_of_younger_ones_is_found() -> None:
     runs, state = Runs(), EndedRuns()
     runs.start(1)
-    look(state, runs)
+    scan(state, runs)
     for _ in range(6):
         runs.start(60)
         for run_id in runs.live[1:]:
             runs.end(run_id, "succeeded")
-        look(state, runs)
+        scan(state, runs)
     runs.end("run-0", "succeeded")
-    assert "run-0" in look(state, runs)
+    assert "run-0" in scan(state, runs)
 
 
 def test_nothing_is_listed_while_no_count_changes() -> None:
     runs, state = Runs(), EndedRuns()
     runs.start(3)
-    look(state, runs)
+    scan(state, runs)
     runs.requests.clear()
-    assert look(state, runs) == set()
+    assert scan(state, runs) == set()
     assert runs.requests == []
 
 
@@ -141,23 +141,23 @@ def test_lists_are_as_short_as_what_has_ended_once_everything_live_is_known() ->
     runs, state = Runs(), EndedRuns()
     runs.start(5)
     runs.end("run-0", "failed")
-    look(state, runs)
+    scan(state, runs)
     assert "failed:200" in runs.requests
     runs.requests.clear()
     runs.end("run-1", "succeeded")
-    look(state, runs)
+    scan(state, runs)
     assert runs.requests == ["None:200", "succeeded:11"]
 
 
 def test_runs_out_of_sight_are_read_singly_and_in_turn() -> None:
     runs, state = Runs(), EndedRuns()
     runs.start(300)
-    look(state, runs)
+    scan(state, runs)
     runs.start(250)
     looked: set[str] = set()
     for _ in range(20):
         runs.requests.clear()
-        look(state, runs)
+        scan(state, runs)
         singly = [each for each in runs.requests if each.startswith("run-")]
         assert len(singly) <= ended_runs._SINGLY
         looked |= set(singly)
@@ -168,7 +168,7 @@ def test_runs_out_of_sight_are_read_singly_and_in_turn() -> None:
 def test_a_look_that_breaks_off_is_no_look() -> None:
     runs, state = Runs(), EndedRuns()
     runs.start(1)
-    look(state, runs)
+    scan(state, runs)
     runs.end("run-0", "succeeded")
-    state.look(runs.counts(), runs.list(None, 200), is_complete=True)
-    assert look(state, runs) == {"run-0"}
+    state.scan(runs.counts(), runs.list(None, 200), is_complete=True)
+    assert scan(state, runs) == {"run-0"}

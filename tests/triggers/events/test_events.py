@@ -239,13 +239,13 @@ async def test_a_run_that_no_list_reaches_any_more_is_found(
         monkeypatch.setattr(module, "FULL", 3)
     feed, cursor = feeds.EndedRunsFeed(), Cursor()
     old = await client.sessions.start("wait-for-input", payload=None, external_id="old")
-    await feed.look(client, cursor)
+    await feed.poll(client, cursor)
     for _ in range(5):
         await client.sessions.start("wait-for-input", payload=None)
-    await feed.look(client, cursor)
+    await feed.poll(client, cursor)
     await client.sessions.open(external_id="old").input("messages").send("go on")
     await client.runs.wait(old.run.id)
     for _ in range(5):
         await run_of(client)
     # The lists show three runs each, and all of them are younger.
-    assert old.run.id in {feed_event.id for feed_event in await feed.look(client, cursor)}
+    assert old.run.id in {feed_event.id for feed_event in await feed.poll(client, cursor)}
