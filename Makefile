@@ -40,6 +40,8 @@ COVERAGE = $(if $(ARGS),,--cov --cov-report=term)
 # What ARGS select may be of one kind only.
 MAYBE_NONE = $(if $(ARGS),|| [ $$? = 5 ])
 
+PICTURED = tests/local/test_pages.py tests/airflow/test_browser.py tests/airflow/test_tab.py
+
 .PHONY: help
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,8 +81,16 @@ docs: setup ## Build the documentation site into build/docs; warnings are errors
 	@$(BIN)/sphinx-build -W --keep-going -n -q -d build/doctrees -b html docs build/docs
 
 .PHONY: tutorial
-tutorial: dist ## Follow the tutorial command by command in an empty environment, a real Airflow included (some minutes)
-	@$(BIN)/python -m dev.walk_tutorial dist
+tutorial: setup ## Follow the tutorial command by command in an empty environment, a real Airflow included (some minutes)
+	@$(BIN)/python -m dev.walk_tutorial
+
+.PHONY: pictures
+pictures: setup ## Make the documentation's pictures anew from the demo and the browser tests (minutes)
+	@dev/browser.sh
+	@mkdir -p build/pictures
+	@COLUMNS=110 FORCE_COLOR=1 $(BIN)/python -m dev.demo >build/pictures/demo.txt
+	@HELMR_PICTURES=build/pictures $(BIN)/python -m pytest $(PICTURED)
+	@$(BIN)/python -m dev.pictures build/pictures
 
 .PHONY: format
 format: setup ## Format the code and mend what can be mended

@@ -40,7 +40,8 @@ class Load:
     :param seconds: how long the simulation lasts.
     :param requests: most requests in flight.
     :param streams: how many streams waits may hold.
-    :param lists_of_ended: whether lists of ended runs can be had.
+    :param lists_of_ended: whether lists of ended runs show any.
+    :param failing: one in this many runs fails; 0 for none.
     """
 
     latency: float | Callable[[float], float]
@@ -51,6 +52,7 @@ class Load:
     requests: int = 8
     streams: int = 0
     lists_of_ended: bool = True
+    failing: int = 0
     refill: bool = True
     seed: int = 1
 
@@ -180,17 +182,22 @@ class Simulation:
                 rows = self.rows(status)
                 self.at(answered, lambda: self.listed(action, rows))
             case Retrieve(key):
-                ended_by_now = self.ends[key.id] <= self.now
-                self.at(answered, lambda: self.retrieved(action, ended=ended_by_now))
+                status = self.status(key.id)
+                self.at(answered, lambda: self.retrieved(action, status))
+
+    def status(self, run_id: str) -> str:
+        if self.ends[run_id] > self.now:
+            return "running"
+        return "failed" if self.load.failing and int(run_id[1:]) % self.load.failing == 0 else "succeeded"
 
     def rows(self, status: str | None) -> dict[str, ListedRun]:
         rows: dict[str, ListedRun] = {}
-        if status == "waiting" or (status in {"all", "succeeded"} and not self.load.lists_of_ended):
+        if status in {"all", "succeeded", "failed"} and not self.load.lists_of_ended:
             return rows
         for run_id in reversed(self.born):
-            ended = self.ends[run_id] <= self.now
-            if status == "all" or ended == (status == "succeeded"):
-                rows[run_id] = ListedRun("succeeded" if ended else "running", self.born[run_id], ended)
+            ended, has = self.ends[run_id] <= self.now, self.status(run_id)
+            if status == "all" or (not ended if status is None else has == status):
+                rows[run_id] = ListedRun(has, self.born[run_id], ended)
             if len(rows) == FULL_LIST or self.born[run_id] < self.now - 2 * self.load.mean - 60:
                 break
         return rows
@@ -199,9 +206,8 @@ class Simulation:
         for key in self.scheduler.listed(action, self.now, rows, full=len(rows) >= FULL_LIST):
             self.over(key)
 
-    def retrieved(self, action: Retrieve, *, ended: bool) -> None:
-        status = "succeeded" if ended else "running"
-        created = self.born[action.key.id]
+    def retrieved(self, action: Retrieve, status: str) -> None:
+        created, ended = self.born[action.key.id], status != "running"
         if self.scheduler.retrieved(action, self.now, ended=ended, status=status, created=created):
             self.over(action.key)
 

@@ -47,6 +47,7 @@ MODULES = {
         "waiting/test_failures",
         "waiting/test_poll_queue",
     ],
+    "_waiting.ended_lists": ["waiting/test_ended_lists"],
     "_waiting.run_poller": ["waiting/test_run_poller", "waiting/test_scheduler"],
     "_waiting.poll_queue": ["waiting/test_poll_queue", "waiting/test_scheduler"],
     "_waiting.token_poller": ["waiting/test_token_poller", "waiting/test_scheduler"],

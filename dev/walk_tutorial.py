@@ -1,4 +1,4 @@
-"""Follow the tutorial as a newcomer would: python -m dev.walk_tutorial WHEEL-FOLDER.
+"""Follow the tutorial as a newcomer would: python -m dev.walk_tutorial.
 
 Commands run in the order of the pages, in terminals with an almost empty environment, in an empty folder. Files that
 the pages ask the reader to save are saved. What a person does in a browser, and how long to wait for something, stands
@@ -13,7 +13,6 @@ in comments of the pages that only this program reads:
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import re
@@ -37,6 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "docs" / "tutorial" / name for name in ("first-dag.md", "test-your-dag.md")]
 FOLDER = "helmr-tutorial"
 PORT = "8790"
+CHECKOUT = "/path/to/checkout"
 LIMIT = 240.0  # seconds for one command or wait; installing Airflow takes the longest
 STEP = re.compile(
     r"<!-- (?P<note>[a-z-]+)(?:: (?P<detail>.+?))? -->"
@@ -102,7 +102,7 @@ class Terminal:
 class Walk:
     """One walk through the pages."""
 
-    def __init__(self, folder: Path, wheels: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.mark = str(folder)
         api, helmr, worker_log, trigger_log = free_ports(4)
@@ -114,8 +114,6 @@ class Walk:
             "PATH": f"{python}:/usr/local/bin:/usr/bin:/bin",
             "HOME": str(folder),
             "LANG": "C.UTF-8",
-            # The release is not on an index while it is being made.
-            "PIP_FIND_LINKS": f"{wheels} {kept.get('PIP_FIND_LINKS', '')}".strip(),
             "PIP_QUIET": "1",
             # Other programs of this machine may have the default ports.
             "AIRFLOW__API__HOST": "127.0.0.1",
@@ -145,7 +143,7 @@ class Walk:
         """Do everything that a page says."""
         print(f"{path.relative_to(ROOT)}", flush=True)
         self.terminal = "1"
-        for step in STEP.finditer(path.read_text().replace(PORT, self.port)):
+        for step in STEP.finditer(path.read_text().replace(PORT, self.port).replace(CHECKOUT, str(ROOT))):
             if step["note"]:
                 self.note(step["note"], step["detail"] or "")
             elif step["path"]:
@@ -232,12 +230,9 @@ class Walk:
 
 def main() -> int:
     """Walk; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("wheels", type=Path, help="folder with the wheel to install")
-    wheels = parser.parse_args().wheels.resolve()
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="helmr-tutorial-"))
-    walk = Walk(folder, wheels)
+    walk = Walk(folder)
     try:
         for page in PAGES:
             walk.page(page)

@@ -230,6 +230,16 @@ def clears_in(metadata: Mapping[str, Any] | None) -> int | None:
     return value if isinstance(value, int) else None
 
 
+def try_number_in(metadata: Mapping[str, Any] | None) -> int | None:
+    """Read the number of the try that wrote a stamp; ``None`` if there is none.
+
+    :param metadata: metadata of a session.
+    """
+    stamp = (metadata or {}).get(OWNERSHIP)
+    value = cast("Mapping[str, object]", stamp).get("try_number") if isinstance(stamp, Mapping) else None
+    return value if isinstance(value, int) else None
+
+
 def refuse_reserved(metadata: Mapping[str, Any] | None) -> None:
     """Refuse metadata of an author that would be taken for a stamp.
 
@@ -253,6 +263,7 @@ class FoundSession:
     :param epoch: the stamp's epoch; ``None`` without a stamp.
     :param instance: the stamp's task instance between two clears, whatever the try; ``None`` without a stamp.
     :param clears: the stamp's number of clears; ``None`` if it has none.
+    :param try_number: the stamp's try; ``None`` without a stamp.
     """
 
     generation: int
@@ -264,6 +275,7 @@ class FoundSession:
     instance: str | None = None
     workspace_id: str | None = None
     clears: int | None = None
+    try_number: int | None = None
 
     @property
     def live(self) -> bool:
@@ -330,6 +342,7 @@ def find_or_start(
     on_retry: OnRetry = "reattach",
     results: Collection[str] = frozenset({"succeeded"}),
     clears: int | None = None,
+    try_number: int | None = None,
 ) -> StartSteps:
     """Find or start the one session of a task instance that this try uses.
 
@@ -343,10 +356,14 @@ def find_or_start(
         it may have been cancelled only because its task was.
     :param clears: how often tasks of the DAG run were cleared. A result of the same epoch is not taken if that number
         has grown since its session was stamped: the task may have been cleared while it was running.
-    :raises IdentityError: others start and end sessions of this identity faster than they can be looked at.
+    :param try_number: of this try.
+    :raises IdentityError: others start and end sessions of this identity faster than they can be looked at, or a later
+        try has started or adopted one.
     """
     for _ in range(_MAX_ROUNDS):
         seen = yield from highest_generation()
+        if seen is not None and seen.epoch == epoch:
+            _refuse_given_up(seen, try_number)
         if seen is not None and (on_retry == "reattach" or seen.owner == owner):
             if seen.live:
                 seen = (yield Adopt(seen)) or seen
@@ -362,6 +379,16 @@ def find_or_start(
     raise IdentityError("The sessions of this task instance keep changing; try again later.", permanent=False)
 
 
+def _refuse_given_up(seen: FoundSession, try_number: int | None) -> None:
+    """Refuse to act for a try that Airflow has given up, whose process continues after a freeze or a network cut."""
+    if seen.try_number is not None and try_number is not None and seen.try_number > try_number:
+        raise IdentityError(
+            f"session {seen.session_id} belongs to try {seen.try_number} of this task, and this is try {try_number}: "
+            "Airflow has given it up.",
+            permanent=False,
+        )
+
+
 def _is_current(seen: FoundSession, epoch: str, clears: int | None) -> bool:
     return seen.epoch == epoch and (None in {seen.clears, clears} or seen.clears == clears)
 
@@ -371,6 +398,7 @@ def find_or_start_named(
     results: Collection[str] = frozenset({"succeeded"}),
     instance: str | None = None,
     on_mismatch: OnMismatch = "fail",
+    try_number: int | None = None,
 ) -> StartSteps:
     """Find or start the one session with an external id of the author's own; any starter's session is used.
 
@@ -380,8 +408,9 @@ def find_or_start_named(
     :param results: statuses of runs whose result counts.
     :param instance: the stamp's task instance between two clears.
     :param on_mismatch: ``adopt`` uses a session that was started with other input.
+    :param try_number: of this try.
     :raises IdentityError: the session was started with other input, or its run ended without success; there will never
-        be another first run.
+        be another first run. Or a later try of this task instance has started or adopted it.
     """
     for _ in range(_MAX_ROUNDS):
         seen = yield LookUp(1)
@@ -390,7 +419,9 @@ def find_or_start_named(
             if seen is not None:
                 return Outcome(seen=seen, started=True)
             continue
-        if on_mismatch == "fail" and (seen.instance is None or seen.instance != instance):
+        if seen.instance is not None and seen.instance == instance:
+            _refuse_given_up(seen, try_number)
+        elif on_mismatch == "fail":
             yield Compare(seen)
         if seen.live:
             seen = (yield Adopt(seen)) or seen

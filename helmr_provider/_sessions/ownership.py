@@ -20,6 +20,7 @@ from helmr_provider._sessions.identity import (
     highest_generation,
     instance_in,
     ownership_member,
+    try_number_in,
 )
 from helmr_provider.client.errors import HelmrConflictError, HelmrError, HelmrNotFoundError
 
@@ -347,4 +348,5 @@ def _seen(generation: int, session: SessionSnapshot, run_id: str, run_status: st
         instance=instance_in(session.metadata),
         workspace_id=session.workspace_id,
         clears=clears_in(session.metadata),
+        try_number=try_number_in(session.metadata),
     )

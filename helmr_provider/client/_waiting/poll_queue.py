@@ -39,6 +39,7 @@ class Wait:
     :param interval: interval of its polls while it has neither a stream nor company.
     :param backoff: delay of the next poll after a failure that concerned only this one.
     :param since: when it was registered, or when the last request started that showed it alive.
+    :param shown: when the last request started whose answer held it alive, instead of ruling out its end.
     :param created: when a run was created, in seconds since the epoch by the server's clock; None if unknown.
     :param status: as last seen.
     :param seen: whether any request has shown it alive.
@@ -57,6 +58,7 @@ class Wait:
     interval: PollInterval
     backoff: FailureDelay
     since: float
+    shown: float = NEVER
     created: float | None = None
     status: str = ""
     seen: bool = False
@@ -103,6 +105,11 @@ class PollQueue:
 
     def __len__(self) -> int:
         return sum(self._lengths)
+
+    @property
+    def unreached(self) -> int:
+        """How many runs no list of live runs reaches."""
+        return self._unreached
 
     def length(self, poll_class: int) -> int:
         """Return how many polls of a class other than search are queued."""

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._waiting.actions import CountRuns, ListRuns
+from helmr_provider.client._waiting.ended_lists import ENDED, EndedLists
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from helmr_provider.client._waiting.actions import ListedRun
     from helmr_provider.client._waiting.pacing import Random
@@ -86,6 +87,7 @@ class RunPoller:
         self._settlers = (_Settler(ListRuns("all"), 5), _Settler(ListRuns("succeeded"), 20))
         self._in_flight: set[CountRuns | ListRuns] = set()
         self._poor_until: dict[ListRuns, float] = {}
+        self._ended = EndedLists()
         self.rest()
 
     def rest(self) -> None:
@@ -103,6 +105,7 @@ class RunPoller:
         """When the last list of live runs was requested that was answered."""
         self._wanted = False
         self._parts: list[ListRuns] = []
+        self._ended.rest()
 
     # What to request
 
@@ -116,22 +119,27 @@ class RunPoller:
         """Ask for a list of live runs, for runs that nobody has seen yet."""
         self._wanted = True
 
-    def due(self, now: float, answer_time: float) -> list[CountRuns | ListRuns]:
-        """Return the requests to send now, the one that was due first in front. Each stays due until it is started."""
+    def due(self, now: float, answer_time: float, searched: int = 0) -> list[CountRuns | ListRuns]:
+        """Return the requests to send now, the one that was due first in front. Each stays due until it is started.
+
+        :param searched: how many runs no list of live runs reaches.
+        """
         self._look_after_safety(now)
         due: list[tuple[float, CountRuns | ListRuns]] = [(self._listed_at, part) for part in self._parts]
         if self._wanted and (at := self._list_at(answer_time)) <= now:
             due.append((at, LIVE))
         if self._count_at <= now and CountRuns() not in self._in_flight:
             due.append((self._count_at, CountRuns()))
+        due += [(at, request) for at, request in self._ended_at(answer_time, searched) if at <= now]
         return [request for _, request in sorted(due, key=lambda one: one[0])]
 
-    def wake_at(self, answer_time: float) -> float:
+    def wake_at(self, answer_time: float, searched: int = 0) -> float:
         """Return the time at which something is due."""
         at = _FOREVER if CountRuns() in self._in_flight else self._count_at
         if self._parts:
             return _NEVER
-        return min(at, self._list_at(answer_time) if self._wanted else self._safety_at())
+        ended_at = (at for at, _ in self._ended_at(answer_time, searched))
+        return min(at, self._list_at(answer_time) if self._wanted else self._safety_at(), *ended_at)
 
     def started(self, request: CountRuns | ListRuns, now: float) -> None:
         """Record that a request is in flight."""
@@ -142,6 +150,8 @@ class RunPoller:
             self._wanted, self._listed_at = False, now
         elif request in self._parts:
             self._parts.remove(request)
+        elif isinstance(request, ListRuns) and request in ENDED:
+            self._ended.started(request, now)
 
     def is_poor(self, request: ListRuns, now: float) -> bool:
         """Whether a list was not worth its price a short while ago."""
@@ -175,6 +185,8 @@ class RunPoller:
         elif not retryable:
             self._poor_until[request] = now + self.POOR_FOR
             self.answered_for = max(self.answered_for, now)
+            if request in ENDED:
+                self._ended.failed(now)
         elif request == LIVE:
             self._wanted = True
 
@@ -182,6 +194,15 @@ class RunPoller:
         """Record that a request was given up."""
         self._in_flight.discard(request)
         self._wanted = self._wanted or request == LIVE
+
+    def ended(self, wait: Wait, status: str, now: float) -> None:
+        """Record that a run waited for has ended.
+
+        :param status: its final status.
+        """
+        self._ended.found(wait, status, now)
+        if wait.seen:
+            self.found()
 
     def found(self) -> None:
         """Record that a run that was seen alive has been found ended."""
@@ -200,7 +221,7 @@ class RunPoller:
         started: float,
         now: float,
         rows: Mapping[str, ListedRun],
-        ours: Iterable[Wait],
+        ours: Collection[Wait],
         *,
         full: bool,
     ) -> Reach:
@@ -233,6 +254,8 @@ class RunPoller:
             worth = len(reach.ended)
         else:
             worth = newly_reached + len(reach.gone)
+        if request in ENDED:
+            self._ended.listed(request, started, now, rows, horizon=horizon, ours=ours)
         if worth < self.POOR and (full or request != LIVE):
             self._poor_until[request] = now + self.POOR_FOR
         if request == LIVE:
@@ -292,6 +315,13 @@ class RunPoller:
 
     def _list_at(self, answer_time: float) -> float:
         return _FOREVER if LIVE in self._in_flight else self._listed_at + max(self.SPACING, 2 * answer_time)
+
+    def _ended_at(self, answer_time: float, searched: int) -> list[tuple[float, ListRuns]]:
+        """Return the lists of ended runs that help the search, and when each is due."""
+        if self.stale_before == _NEVER:
+            return []
+        free = (request for request in ENDED if request not in self._in_flight)
+        return [(self._ended.due_at(request, searched, answer_time), request) for request in free]
 
     def _safety_at(self) -> float:
         return _FOREVER if LIVE in self._in_flight else self._listed_at + self.SAFETY

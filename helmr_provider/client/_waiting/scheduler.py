@@ -154,7 +154,7 @@ class Scheduler:
             wanted = [self._queue.wake_at(now, self._runs.stale_before)]
             if self._may_list():
                 if self._together[RUN]:
-                    wanted.append(self._runs.wake_at(self._limit.answer_time))
+                    wanted.append(self._runs.wake_at(self._limit.answer_time, self._queue.unreached))
                 if self._tokens.page is not None:
                     wanted.append(IDLE if self._tokens.page in self._in_flight else NEVER)
                 elif self._together[TOKEN]:
@@ -379,7 +379,7 @@ class Scheduler:
         started: list[Action] = []
         if self._together[RUN]:
             started += self._settle_together(now)
-            for request in self._runs.due(now, self._limit.answer_time):
+            for request in self._runs.due(now, self._limit.answer_time, self._queue.unreached):
                 if self._room_for_list(now):
                     self._runs.started(request, now)
                     started.append(self._start(request, now))
@@ -467,6 +467,7 @@ class Scheduler:
         wait.seen = True
         wait.status = status
         wait.since = max(wait.since, started)
+        wait.shown = max(wait.shown, started)
         if wait.suspected <= started:
             wait.suspected = NEVER
         wait.created = created if created is not None else wait.created
@@ -476,8 +477,7 @@ class Scheduler:
 
     def _end(self, wait: Wait, now: float, status: str) -> None:
         if wait.key.kind == RUN:
-            if wait.seen:
-                self._runs.found()
+            self._runs.ended(wait, status, now)
             if status != "cancelled":  # A cancelled run writes its last event when its worker stops, which may be late.
                 self._streams.beaten(wait.key.id, now)
         self.remove(wait.key)

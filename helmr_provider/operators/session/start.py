@@ -383,11 +383,21 @@ class HelmrStartSessionOperator(RunLineage, ResultOptions, HelmrWaitingOperator)
         results = TERMINAL - set(self.fail_on)
         if self.external_id is not None:
             return starter.run(
-                find_or_start_named(results=results, instance=stamp.instance, on_mismatch=self.on_mismatch)
+                find_or_start_named(
+                    results=results,
+                    instance=stamp.instance,
+                    on_mismatch=self.on_mismatch,
+                    try_number=stamp.try_number,
+                )
             )
         return starter.run(
             find_or_start(
-                owner=stamp.owner, epoch=stamp.epoch, on_retry=self.on_retry, results=results, clears=stamp.clears
+                owner=stamp.owner,
+                epoch=stamp.epoch,
+                on_retry=self.on_retry,
+                results=results,
+                clears=stamp.clears,
+                try_number=stamp.try_number,
             )
         )
 

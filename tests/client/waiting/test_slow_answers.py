@@ -75,9 +75,9 @@ class Together(Simulation):
         self.ended = sum(end <= self.now for end in self.ends.values())
 
 
-def ending(waits: int, window: tuple[float, float]) -> Outcome:
-    load = Load(0.005, waits, 1e6, abandoned=0.0, refill=False, streams=4, seconds=window[1] + 120.0)
-    simulation = Together(load)
+def ending(waits: int, window: tuple[float, float], **load: Any) -> Outcome:
+    seconds = window[1] + 120.0
+    simulation = Together(Load(0.005, waits, 1e6, abandoned=0.0, refill=False, streams=4, seconds=seconds, **load))
     simulation.window = window
     return simulation.run()
 
@@ -97,6 +97,29 @@ def test_ends_are_found_within_the_target_and_idle_waits_cost_little(
     assert max(Counter(int(at) for at in idle).values(), default=0) <= len(idle) / 60.0 * 2 + 6
     retrievals = outcome.sent.get("Retrieve", 0)
     assert retrievals / outcome.seconds <= 100.0
+
+
+STEADY = (120.0, 420.0)
+
+
+@pytest.mark.parametrize(("waits", "target"), [(1000, 5.0), (5000, 40.0)], ids=str)
+def test_steady_ends_are_found_within_the_target_though_one_in_twenty_runs_fails(
+    waits: int, target: float, report: Callable[[str], None]
+) -> None:
+    outcome = ending(waits, STEADY, failing=20)
+    report(describe(Load(0.005, waits, 0), outcome))
+    assert len(outcome.delays) == waits
+    assert outcome.delay(0.99) < target
+    retrievals = outcome.sent["Retrieve"]
+    # The reserve allows for more than the steady rate, once.
+    assert retrievals <= 100.0 * STEADY[1] * 1.02
+
+
+def test_lists_that_show_no_ended_run_delay_no_end_further(report: Callable[[str], None]) -> None:
+    outcome = ending(1000, STEADY, lists_of_ended=False)
+    report(describe(Load(0.005, 1000, 0), outcome))
+    assert len(outcome.delays) == 1000
+    assert outcome.delays[-1] <= 10.0
 
 
 def test_streams_are_opened_at_a_few_a_second_however_fast_runs_end() -> None:

@@ -1,0 +1,153 @@
+"""Ruling out that runs have ended by listing the ended ones, where so many are searched that lists are cheaper. No I/O.
+
+A run that has ended is in the list of its final status, unless 200 newer runs are (contract/capacity.md). So a run that
+was created after the oldest row of each of the four lists, and is in none of them, was alive when the first of them was
+requested. The search then leaves it out, and its single polls go to the others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from helmr_provider.client._waiting.actions import ListRuns
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from helmr_provider.client._waiting.actions import ListedRun
+    from helmr_provider.client._waiting.poll_queue import Wait
+
+_NEVER = float("-inf")
+_FOREVER = float("inf")
+
+ENDED = (ListRuns("succeeded"), ListRuns("failed"), ListRuns("cancelled"), ListRuns("expired"))
+
+
+class _Answer(NamedTuple):
+    """The last answer to one of the lists.
+
+    :param started: when it was requested.
+    :param horizon: creation of its oldest row if it was full: it does not reach older runs.
+    """
+
+    started: float
+    horizon: float
+
+
+class _End(NamedTuple):
+    """A run that has ended.
+
+    :param created: when it was created, by the server's clock.
+    :param found: when its end was found.
+    """
+
+    run_id: str
+    created: float
+    found: float
+
+
+class EndedLists:
+    """Decide when ended runs are listed, and for which runs waited for that is evidence that they are alive."""
+
+    LEAST = 100
+    """From this many runs to search on, lists of ended runs are requested: fewer are polled within a second."""
+    WORTH = 25
+    """The four lists cost as much as this many single polls; if they rule out fewer, they are left out for a while."""
+    SPACING = 2.0
+    """Least seconds between two requests of the same list."""
+    SLOW = 0.1
+    """Seconds of answer time over which the control plane is spared these lists, which carry outputs."""
+    LEFT_OUT = 60.0
+    """Seconds for which lists that were not worth their price, or were wrong, are left out."""
+    RELIED_ON = 300.0
+    """Seconds after which a run is polled although lists rule out that it has ended."""
+
+    def __init__(self) -> None:
+        self._sent_at: dict[ListRuns, float] = {}
+        self._not_before = _NEVER
+        self.rest()
+
+    def rest(self) -> None:
+        """Forget what was listed."""
+        self._answers: dict[ListRuns, _Answer] = {}
+        self._found: dict[str, list[_End]] = {}
+        self._believed = False
+        self._ruled_out = 0
+        self._judged_at = _NEVER
+
+    # What to request
+
+    def due_at(self, request: ListRuns, searched: int, answer_time: float) -> float:
+        """Return the time at which a list is worth another request; infinity for never.
+
+        :param searched: how many runs no list of live runs reaches.
+        """
+        if searched < self.LEAST or answer_time > self.SLOW:
+            return _FOREVER
+        return max(self._not_before, self._sent_at.get(request, _NEVER) + self.SPACING)
+
+    def started(self, request: ListRuns, now: float) -> None:
+        """Record that one of the lists was requested."""
+        self._sent_at[request] = now
+
+    # What came of it
+
+    def found(self, wait: Wait, status: str, now: float) -> None:
+        """Record that a run has ended: a list of that status that is requested later must show it."""
+        if self._answers and wait.created is not None:
+            self._found.setdefault(status, []).append(_End(wait.key.id, wait.created, now))
+
+    def failed(self, now: float) -> None:
+        """Record that a list cannot be read."""
+        self._leave_out(now)
+
+    def listed(
+        self,
+        request: ListRuns,
+        started: float,
+        now: float,
+        rows: Mapping[str, ListedRun],
+        *,
+        horizon: float,
+        ours: Collection[Wait],
+    ) -> None:
+        """Record a list of ended runs, and note which of our runs were alive.
+
+        :param started: when it was requested.
+        :param horizon: creation of its oldest row if it was full, else minus infinity.
+        :param ours: all runs waited for.
+        """
+        ends = self._found.pop(request.status or "", [])
+        known = [end for end in ends if end.found < started and end.created > horizon]
+        if any(end.run_id not in rows for end in known):
+            self._leave_out(now)
+            return
+        self._answers[request] = _Answer(started, horizon)
+        ended = sum(wait.key.id in rows for wait in ours)
+        # Lists that show no end of ours may show none at all.
+        self._believed = self._believed or bool(ended or known)
+        self._ruled_out += ended
+        if len(self._answers) < len(ENDED):
+            return
+        since = min(answer.started for answer in self._answers.values())
+        horizon = max(answer.horizon for answer in self._answers.values())
+        if self._believed:
+            alive = (wait for wait in ours if wait.key.id not in rows)
+            self._rule_out(alive, since, horizon, now)
+        if since > self._judged_at:
+            self._judged_at = since
+            if self._ruled_out < self.WORTH:
+                self._leave_out(now)
+            self._ruled_out = 0
+
+    def _rule_out(self, waits: Iterable[Wait], since: float, horizon: float, now: float) -> None:
+        for wait in waits:
+            if wait.created is None or wait.created <= horizon:
+                continue
+            if wait.since < since and wait.shown > now - self.RELIED_ON:
+                wait.since = since
+                self._ruled_out += wait.unreached
+
+    def _leave_out(self, now: float) -> None:
+        self.rest()
+        self._not_before = now + self.LEFT_OUT
