@@ -1,4 +1,4 @@
-"""Questions to people and their answers: a Helmr token's metadata say what is asked, its data what was answered.
+"""Questions to people and their answers. A Helmr token has the question in its metadata and the answer in its data.
 
 Everything here is pure; both sides, the worker and the triggerer, read an answer in the same way.
 """
@@ -27,10 +27,10 @@ class AnswerError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """What was decided.
+    """The decision.
 
     :param chosen: the options that were chosen, in the order in which they were offered.
-    :param params: values of the form's fields, and whatever else was said.
+    :param params: values of the form's fields, and other members of the answer.
     :param by: who decided, as far as that is known.
     :param via: where it was answered: ``airflow``, ``helmr``, or ``default`` at the deadline.
     :param at: when, as ISO 8601 text.
@@ -56,7 +56,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
-    """What is asked.
+    """A question with its options.
 
     :param options: what can be chosen.
     :param rejections: the options among them that mean no.

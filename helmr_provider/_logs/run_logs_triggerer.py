@@ -30,7 +30,7 @@ _turns: WeakKeyDictionary[AsyncHelmrClient, asyncio.Lock] = WeakKeyDictionary()
 
 @asynccontextmanager
 async def forward_run_logs(client: AsyncHelmrClient, run_id: str, lines: RunLogLines, log: Any) -> AsyncIterator[None]:
-    """Forward a run's output for as long as the block waits for the run, and what is left of it when it has ended.
+    """Forward a run's output while the block waits for the run, and the rest when the run has ended.
 
     It follows the output if one of the client's stream slots is free, else it polls.
 
@@ -73,7 +73,7 @@ async def _forward(client: AsyncHelmrClient, run_id: str, lines: RunLogLines, lo
 
 
 async def _read_or_follow(client: AsyncHelmrClient, run_id: str, lines: RunLogLines, *, last: bool) -> bool:
-    """Read what is there, or follow for a while; return which."""
+    """Read the existing output, or follow for a while; return which."""
     slots = stream_slots_of(client)
     if not last and slots.try_take():
         try:

@@ -64,7 +64,7 @@ class RunLogReader:
         return self._client.runs.wait(self._run_id, timeout=left)
 
     def finish(self) -> None:
-        """Write what is left to write after the wait."""
+        """Write the rest after the wait."""
         if self._tail:
             self._safely(lambda: write_tail(self._log, self._client.runs.logs.retrieve(self._run_id)))
         if (lines := self._lines) is not None:

@@ -46,14 +46,14 @@ class Turn:
 
     @property
     def ids(self) -> dict[str, Any]:
-        """Everything but what is at its default."""
+        """The members that differ from their defaults."""
         defaults = {"run_id": None, "output": None, "correlation_id": None, "after": 0}
         return {name: value for name, value in asdict(self).items() if name not in defaults or value != defaults[name]}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TurnState:
-    """A turn, as it was looked at last.
+    """A turn, as it was read last.
 
     :param run: the run that has taken the input record, as far as that is known.
     :param answer: the output record.

@@ -52,7 +52,7 @@ class Rights:
 
     :param xcoms: the ids that lead to Helmr.
     :param logs: output and reasons of failures.
-    :param questions: what people are asked.
+    :param questions: the questions to people.
     """
 
     xcoms: bool = True

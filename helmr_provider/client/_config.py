@@ -28,7 +28,7 @@ STREAM_SILENCE = 65.0
 # Seconds that a call may take.
 CALL_TIMEOUT = 30.0
 
-# Every follower holds one of the control plane's few Redis connections; 20 of them stop a 2-core server for everybody
+# Every follower holds one of the control plane's few Redis connections; 20 of them stop a 2-core server for all clients
 # (contract/capacity.md), so the budget of one client is small.
 MAX_STREAMS = 4
 

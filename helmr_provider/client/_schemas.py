@@ -1,6 +1,6 @@
 """Values and the types that callers expect of them.
 
-A schema is whatever a pydantic ``TypeAdapter`` takes: a model, a dataclass, ``list[int]``; or a ready adapter, for
+A schema is anything that a pydantic ``TypeAdapter`` takes: a model, a dataclass, ``list[int]``; or a ready adapter, for
 types that ``type[T]`` cannot express, such as unions. pydantic is loaded at the first check, not where a schema is
 named, so that tasks and streams may be declared where a DAG is parsed.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def validate(schema: Schema[Any], value: Any, what: str) -> None:
-    """Check a value before it is sent. The original is what is sent, not what validation makes of it.
+    """Check a value before it is sent. The original is sent, not the validated value.
 
     :param schema: type or adapter.
     :param value: what the caller gave.

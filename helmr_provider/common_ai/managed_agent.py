@@ -89,11 +89,11 @@ class HelmrManagedAgentHook(HelmrHook, BaseManagedAgentHook):  # type: ignore[mi
         :param request: what to ask it.
         :raises ManagedAgentInvocationError: the same request would fail again: connection, credential, scope, task.
         :raises AirflowException: the run has failed; another attempt may succeed.
-        :raises HelmrError: the control plane could not be asked, or (HelmrTimeoutError) the request's time is over.
-        :raises ValueError: an option would change what is asked.
+        :raises HelmrError: a request failed, or (HelmrTimeoutError) the request's time is over.
+        :raises ValueError: an option would change the prompt.
         """
         if refused := sorted(_REFUSED & request.vendor_options.keys()):
-            raise ValueError(f"vendor_options must not have {', '.join(refused)}: they change what is asked.")
+            raise ValueError(f"vendor_options must not have {', '.join(refused)}: they change the prompt.")
         try:
             # Not the hook's client: a model may call several agents at the same time, from several threads.
             with self.settings.client(max_streams=0) as client:

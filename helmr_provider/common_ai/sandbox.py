@@ -122,7 +122,7 @@ class HelmrSandboxBackend(AttachableSandboxBackend):  # type: ignore[misc, unuse
         return self._run(sandbox, ["sh", "-c", command], timeout=timeout, max_output_bytes=max_output_bytes)
 
     def write_file(self, sandbox: str, path: str, content: bytes) -> None:
-        """Write a file through a command's standard input, whatever its size.
+        """Write a file through a command's standard input, of any size.
 
         :param sandbox: the workspace.
         :param path: where to; folders are made.

@@ -25,9 +25,8 @@ class HelmrWorkspaceSensor(HelmrSensor):
     """Wait until a workspace is in a state, or on a machine, or until a command in it is over.
 
     - ``state="archived"`` waits for the workspace's state, and returns it.
-    - ``running=True`` waits until the workspace is on a machine, so that commands run immediately, and returns the
-      state of its materialization. The control plane shows that only to who asks for a machine: waiting starts the
-      workspace.
+    - ``running=True`` starts the workspace, waits until it is on a machine, so that commands run immediately, and
+      returns the state of its materialization. (The control plane shows this state only in answer to a start.)
     - ``exec_id=…`` waits until the command is over, or in ``exec_state``, and returns ``{"id", "state", "exit_code",
       "signal"}``. An end with another state fails the sensor; an exit code does not.
 
@@ -51,7 +50,7 @@ class HelmrWorkspaceSensor(HelmrSensor):
     :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``. An
         ``execution_timeout`` that is earlier counts.
     :raises AirflowFailException: the awaited state cannot be reached any more, or cannot be read.
-    :raises AirflowSensorTimeout: it had not come in time.
+    :raises AirflowSensorTimeout: it was not reached within the limit.
     """
 
     workspace_id = TemplateField[str](text)

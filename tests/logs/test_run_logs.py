@@ -141,7 +141,7 @@ def test_a_broken_frame_is_skipped() -> None:
 
 
 @pytest.mark.parametrize(("status", "helps"), [(503, True), (429, True), (403, False), (404, False)])
-def test_a_refusal_ends_the_looking_and_an_outage_does_not(status: int, helps: bool) -> None:
+def test_a_refusal_ends_the_reading_and_an_outage_does_not(status: int, helps: bool) -> None:
     error = HelmrApiError("said", status=status, operation="getRunLogs")
     assert is_worth_retrying(error, Log()) is helps
 

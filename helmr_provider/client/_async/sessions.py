@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from helmr_provider.client.tasks import Task
 
 In = TypeVar("In")
-# Schemas whose values may also be given as a mapping: what is checked at run time is the same.
+# Schemas whose values may also be mappings: the check at run time is the same.
 Record = TypeVar("Record", bound="BaseModel | DataclassInstance")
 T = TypeVar("T")
 

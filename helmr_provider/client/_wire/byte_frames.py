@@ -25,7 +25,7 @@ _ENDS = frozenset({"workspace_stream_terminal", "workspace_stream_lost"})
 def chunk_or_end(frame: ServerSentEvent, operation: str) -> StreamChunk | StreamTerminal:
     """Read one frame: some bytes, or the end.
 
-    :raises WorkspaceStreamTerminalError: what was followed is lost or has failed.
+    :raises WorkspaceStreamTerminalError: the followed command or terminal is lost or has failed.
     :raises WorkspaceStreamError: the server cannot continue.
     :raises HelmrProtocolError: the frame is none of these. It has no cursor: bytes are not skipped.
     :raises HelmrConnectionError: the stream was cut inside it.
@@ -57,7 +57,7 @@ def _end(terminal: StreamTerminal, operation: str) -> StreamTerminal:
     if terminal.state not in {"lost", "failed"}:
         return terminal
     why = (json_object(terminal.error) or {}).get("code") or "no reason given"
-    what = terminal.resource_kind.removeprefix("workspace_") or "what was followed"
+    what = terminal.resource_kind.removeprefix("workspace_") or "the stream's source"
     raise WorkspaceStreamTerminalError(
         f"{operation}: {what} {terminal.resource_id} ended as {terminal.state} ({why}), {terminal.cursor} bytes in.",
         terminal=terminal,

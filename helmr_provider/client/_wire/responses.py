@@ -47,7 +47,7 @@ class RawResponse:
 def parse_response(endpoint: Endpoint, answer: RawResponse, now: float, credential: Secret | None = None) -> Any:
     """Return the JSON value of a success (None where nothing is read), the bytes of a file, or raise.
 
-    :param endpoint: what was asked.
+    :param endpoint: the requested operation.
     :param answer: what came.
     :param now: seconds since the epoch, for a ``Retry-After`` that is a date.
     :param credential: what the request carried.
@@ -124,7 +124,7 @@ def _is_html(answer: RawResponse, text: str) -> bool:
 def retry_after(value: str | None, now: float) -> float | None:
     """Read a ``Retry-After`` header: positive seconds (fractions count) or an HTTP date ahead; else None.
 
-    What is longer than :data:`LONGEST_RETRY_AFTER` counts as that, here and therefore everywhere.
+    A longer pause than :data:`LONGEST_RETRY_AFTER` counts as that, here and therefore everywhere.
     """
     if value is None:
         return None
@@ -188,7 +188,7 @@ def read_member(model: type[M], value: Any, member: str, operation: str) -> M:
 
 
 def same_id(received: str, requested: str, operation: str) -> None:
-    """Make sure that an answer is about what was asked.
+    """Make sure that an answer is about the requested resource.
 
     :raises HelmrProtocolError: it is not, for example because a cache in between mixed them up.
     """

@@ -1,6 +1,6 @@
-"""Following one run's records to its end, whatever drops: what to do next. No I/O (contract/behaviour.md §7.3 and 9).
+"""Decide the next step of following one run over dropped connections. No I/O (contract/behaviour.md §7.3 and 9).
 
-A record that reads as the end only means "look at the run now": a retried run writes ``run.failed`` and continues, and
+A record that reads as the end only means "read the run now": a retried run writes ``run.failed`` and continues, and
 the server closes a live stream there. A stream is never opened behind a run's last record, because it would not end.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("helmr_provider.client")
 
-# Between two looks at a run whose record says that it is over while its snapshot does not (contract/behaviour.md §8.4).
+# Between two reads of a run whose record says that it is over while its snapshot does not (contract/behaviour.md §8.4).
 _READS = Backoff(attempts=0, base=0.2, cap=2.0)
 
 
@@ -112,7 +112,7 @@ class FollowedRun(Followed):
         return True
 
     def must_read_run(self) -> bool:
-        """Whether the last record reads as the end, so that the run must be looked at before anything else."""
+        """Whether the last record reads as the end, so that the run must be read before anything else."""
         return self._reads_as_over
 
     def is_over(self, run: RunSnapshot) -> bool:
@@ -133,7 +133,7 @@ class FollowedRun(Followed):
         return self.reconnect_in()
 
     def next_read_in(self) -> float:
-        """Return the pause before the next look at a run that reads as over."""
+        """Return the pause before the next read of a run that reads as over."""
         self._reads += 1
         return _READS.delay(self._reads)
 

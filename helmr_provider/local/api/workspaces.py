@@ -129,7 +129,7 @@ async def materialize_workspace(request: ApiRequest) -> ASGIApp:
 
 
 async def stop_workspace(request: ApiRequest) -> ASGIApp:
-    """Ask a live workspace to stop (stopWorkspace); a repeated key answers what was answered first."""
+    """Ask a live workspace to stop (stopWorkspace); a repeated key returns the first answer."""
     request.caller.require_any(_STOP_SCOPE)
     core = request.core
     workspace = addressed(request)

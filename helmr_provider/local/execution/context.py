@@ -66,7 +66,7 @@ class TaskToken:
 class TaskInput:
     """What a stream wait gives the task. It carries no correlation id: :meth:`TaskContext.peek` returns the record.
 
-    :param data: what was sent, any JSON value.
+    :param data: any JSON value.
     :param sequence: its place in the stream, from 1.
     :param stream: the stream's name.
     """
@@ -81,7 +81,7 @@ class TaskRecord:
     """A record of a stream, as the API lists it.
 
     :param id: its id.
-    :param data: what was sent, any JSON value.
+    :param data: any JSON value.
     :param sequence: its place in the stream, from 1.
     :param stream_id: the stream's id.
     :param correlation_id: the correlation id that it was sent with.
@@ -313,7 +313,7 @@ class TaskContext:
     async def workspace(self) -> Path:
         """Return the directory of the session's workspace, to read and to change.
 
-        What is in it when the task has succeeded becomes a version. Ask again after a wait: if the workspace was
+        Its content when the task has succeeded becomes a version. Ask again after a wait: if the workspace was
         stopped during the wait, the directory is made again from its version.
         """
         self._uses_workspace = True

@@ -214,7 +214,7 @@ class _Execution:
             self._failed(failure.failure_kind, failure.detail, failure.exit_code)
         except SystemExit as leaving:
             self._exited(leaving)
-        except Exception as error:  # noqa: BLE001 - whatever a task lets out is its run's failure
+        except Exception as error:  # noqa: BLE001 - any error of a task is its run's failure
             self._log_traceback(error)
             self._failed("task_failed", {"message": f"{type(error).__name__}: {error}", "exit_code": 1}, 1)
         else:

@@ -88,7 +88,7 @@ class Command:
             execs.end(core, exec_id, "exited", exit_code=code)
 
     async def _feed(self, descriptor: int) -> None:
-        """Give the process what was written to its stdin, then what is written, then its end."""
+        """Pass the stdin written so far to the process, then further input, then its end."""
         core, exec_id = self._core, self._row["id"]
         try:
             await _deliver(core, exec_id, "stdin", descriptor, lambda: _closed(core, exec_id))

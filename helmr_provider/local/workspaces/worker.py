@@ -1,4 +1,4 @@
-"""The worker of workspaces: makes them live, runs what is asked for in them, captures and stops them.
+"""The worker of workspaces: makes them live, runs commands in them, captures and stops them.
 
 What a restart finds: everything that was live is lost, as it is when a real guest machine dies. Its execs and terminals
 are `lost`, and what it had written since its version is gone.
@@ -55,13 +55,13 @@ class WorkspaceWorker:
         self.paused: Pause | None = None
 
     def recover(self) -> None:
-        """Record the loss of what was live when the process ended."""
+        """Record the loss of machines that were live when the process ended."""
         for row in self._core.db.all("SELECT * FROM materializations WHERE state NOT IN ('stopped', 'lost', 'failed')"):
             _lose(self._core, row, "lost")
             self._core.files.discard(row["workspace_id"])
 
     async def tend(self) -> None:
-        """Do what is asked for as it comes, until cancelled."""
+        """Serve requests as they come, until cancelled."""
         while True:
             pause = _LONGEST_PAUSE
             try:
@@ -120,7 +120,7 @@ class WorkspaceWorker:
         return True
 
     def release(self, run_id: str) -> None:
-        """Take the workspace back from a run that is over; what was live only for the run ends with it."""
+        """Take the workspace back from a run that is over; a machine that was live only for the run ends with it."""
         core = self._core
         self._held_by.pop(run_id, None)
         row = core.db.one("SELECT * FROM materializations WHERE run_id = ? AND state = 'running'", run_id)
@@ -220,14 +220,14 @@ class _LiveWorkspace:
         try:
             while await self._step():
                 pass
-        except Exception:  # noqa: BLE001 - whatever it is, it is the end of this workspace's machine only
+        except Exception:  # noqa: BLE001 - any error ends this workspace's machine only
             _log.exception("workspace %s could not be kept live", self.workspace_id)
             _lose(self._core, materializations.reread(self._core, self._id), "failed")
             await self._stop_commands()
             await asyncio.to_thread(self._core.files.discard, self.workspace_id)
 
     async def _step(self) -> bool:
-        """Do what is to be done now, or wait for something to do; tell whether the workspace is still live."""
+        """Take the next step, or wait for one; say whether the workspace is still live."""
         row = materializations.reread(self._core, self._id)
         if row["state"] in materializations.ENDED:
             return False

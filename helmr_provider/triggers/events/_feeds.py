@@ -54,10 +54,10 @@ class Feed(ABC):
 
     @abstractmethod
     async def poll(self, client: AsyncHelmrClient, cursor: Cursor) -> list[FeedEvent]:
-        """Poll once; return what is new, oldest first.
+        """Poll once; return new events, oldest first.
 
         :param client: repeats nothing.
-        :param cursor: what is behind.
+        :param cursor: the position to continue behind.
         """
 
 
@@ -95,7 +95,7 @@ class OutputFeed(Feed):
         """Return the records behind the cursor, a page of them at most.
 
         :param client: repeats nothing.
-        :param cursor: what is behind.
+        :param cursor: the position to continue behind.
         """
         return [
             FeedEvent(
@@ -124,7 +124,7 @@ class OutputFeed(Feed):
 
 
 class EndedRunsFeed(Feed):
-    """The runs of the environment that end, of whatever task and in whatever way."""
+    """The runs of the environment that end, of any task and with any status."""
 
     slack = _SLACK
 
@@ -150,7 +150,7 @@ class EndedRunsFeed(Feed):
         """Return the runs that have ended, as far as they can be seen.
 
         :param client: repeats nothing.
-        :param cursor: what is behind.
+        :param cursor: the position to continue behind.
         """
         counts = await client.runs.count()
         if not self._runs.may_have_new_ends(counts):
@@ -185,7 +185,7 @@ def _ended(run: RunSnapshot) -> FeedEvent:
 
 
 async def first_cursor(feed: Feed, helmr_conn_id: str, start: str, *, log: Any) -> Cursor:
-    """Return where to begin when nothing is remembered.
+    """Return where to begin without a stored cursor.
 
     :param feed: what will be followed.
     :param helmr_conn_id: Airflow connection of the control plane.
@@ -206,7 +206,7 @@ async def feed_events(
 
     :param feed: where it comes from; a new one for each call.
     :param helmr_conn_id: Airflow connection of the control plane.
-    :param cursor: what is behind.
+    :param cursor: the position to continue behind.
     :param log: gets the errors of reading.
     :param until: ends the iteration, within seconds after it has become true.
     """
@@ -236,5 +236,5 @@ async def _patience(feed: Feed, helmr_conn_id: str, log: Any) -> AsyncIterator[N
 
 
 def _key(feed: Feed) -> WaitKey:
-    # Nobody else may share these reads: they depend on how far this one has come.
+    # These reads cannot be shared: they depend on the position of this reader.
     return WaitKey("events", f"{feed.name}/{next(_numbers)}")

@@ -49,19 +49,19 @@ class Runs:
         return RunCounts.model_validate({name: values.count(name) for name in (*ENDED, "running")})
 
 
-def scan(state: EndedRuns, runs: Runs, meanwhile: Any = lambda: None) -> set[str]:
-    """Look once as the feed does; things go on while it looks."""
+def scan(state: EndedRuns, runs: Runs, during: Any = lambda: None) -> set[str]:
+    """Scan once as the feed does, with changes during the scan."""
     counts = runs.counts()
     if not state.may_have_new_ends(counts):
         return set()
-    meanwhile()
+    during()
     live = runs.list(None, ended_runs.FULL)
     under_way = state.scan(counts, live, is_complete=len(live) < ended_runs.FULL)
-    meanwhile()
+    during()
     ended: set[str] = set()
     for status, limit in under_way.limits.items():
         ended |= set(runs.list(status, limit))
-        meanwhile()
+        during()
     singly = under_way.missing(ended)
     runs.requests += singly
     alive = [run_id for run_id in singly if runs.status[run_id] not in ENDED]
@@ -74,19 +74,19 @@ STEPS = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8), st.sampled_from
 
 
 @given(STEPS, st.randoms(use_true_random=False), st.integers(0, 6))
-def test_every_run_that_ends_is_found_whatever_happens_between_and_during_the_looks(
+def test_every_run_that_ends_is_found_with_changes_between_and_during_scans(
     steps: list[tuple[int, int, str]], chance: random.Random, busy: int
 ) -> None:
     runs, state, found = Runs(), EndedRuns(), set[str]()
 
-    def go_on(starts: int, ends: int, status: str) -> None:
+    def change(starts: int, ends: int, status: str) -> None:
         runs.start(starts)
         for run_id in chance.sample(runs.live, min(ends, len(runs.live))):
             runs.end(run_id, status)
 
     for starts, ends, status in steps:
-        go_on(starts, ends, status)
-        found |= scan(state, runs, lambda: go_on(chance.randint(0, busy), chance.randint(0, busy), "succeeded"))
+        change(starts, ends, status)
+        found |= scan(state, runs, lambda: change(chance.randint(0, busy), chance.randint(0, busy), "succeeded"))
     for _ in range(len(runs.status) // 10 + 3):
         found |= scan(state, runs)
     assert found == runs.ended
@@ -99,17 +99,17 @@ def test_short_lists_miss_nothing_as_long_as_all_that_is_live_can_be_seen(
     with mock.patch.multiple(ended_runs, FULL=24, _MARGIN=0):
         runs, state, found = Runs(), EndedRuns(), set[str]()
 
-        def go_on(starts: int, ends: int, status: str) -> None:
+        def change(starts: int, ends: int, status: str) -> None:
             for run_id in chance.sample(runs.live, min(ends, len(runs.live))):
                 runs.end(run_id, status)
             runs.start(min(starts, 12 - len(runs.live)))
 
-        def meanwhile() -> None:
-            go_on(chance.randint(0, busy), chance.randint(0, busy), chance.choice(ENDED))
+        def during() -> None:
+            change(chance.randint(0, busy), chance.randint(0, busy), chance.choice(ENDED))
 
         for starts, ends, status in steps:
-            go_on(starts, ends, status)
-            found |= scan(state, runs, meanwhile)
+            change(starts, ends, status)
+            found |= scan(state, runs, during)
         for _ in range(4):
             found |= scan(state, runs)
         assert found == runs.ended
@@ -154,18 +154,18 @@ def test_runs_out_of_sight_are_read_singly_and_in_turn() -> None:
     runs.start(300)
     scan(state, runs)
     runs.start(250)
-    looked: set[str] = set()
+    scanned: set[str] = set()
     for _ in range(20):
         runs.requests.clear()
         scan(state, runs)
         singly = [each for each in runs.requests if each.startswith("run-")]
         assert len(singly) <= ended_runs._SINGLY
-        looked |= set(singly)
-    # Those that the first look saw, and that younger ones hide now.
-    assert looked == {f"run-{number}" for number in range(100, 300)}
+        scanned |= set(singly)
+    # Those that the first scan saw, and that younger ones hide now.
+    assert scanned == {f"run-{number}" for number in range(100, 300)}
 
 
-def test_a_look_that_breaks_off_is_no_look() -> None:
+def test_an_interrupted_scan_does_not_count() -> None:
     runs, state = Runs(), EndedRuns()
     runs.start(1)
     scan(state, runs)
