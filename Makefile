@@ -174,6 +174,15 @@ bench-client: setup ## Measure the client: reading, and waiting compared with na
 bench-slow-answers: setup ## Simulate many waits while the control plane answers slowly (seconds; no network)
 	@$(BIN)/python -m benchmarks.slow_answers
 
+.PHONY: bench-triggers
+bench-triggers: setup ## Measure the run trigger beside those of two other providers and a naive one (about seven minutes; ARGS=--help)
+	@dev/peers.sh $(BIN)/uv .venv-peers
+	@$(BIN)/python -m benchmarks.triggers $(ARGS)
+
+.PHONY: bench-day
+bench-day: setup ## Simulate a day of a thousand sessions with approvals, retries and restarts (seconds; ARGS=--help)
+	@$(BIN)/python -m benchmarks.day $(ARGS)
+
 .PHONY: bench-calls
 bench-calls: setup ## Measure one call beside bare httpx, and one event beside httpx-sse and openai (about a minute)
 	@[ -x .venv-calls/bin/python ] || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-calls

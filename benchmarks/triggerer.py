@@ -7,21 +7,18 @@ the exit status is 1 if a session was lost or the triggerer's memory, sockets or
 from __future__ import annotations
 
 import argparse
-import math
-import re
 import shutil
 import statistics
 import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
+from benchmarks import put_triggers
+from benchmarks.sampling import BLOCKED, TROUBLE, percentile, sample, triggerers
 from dev.airflow_api import AirflowApiError
 from dev.postgres_stack import PostgresStack
 from dev.stack import StackError
@@ -29,6 +26,8 @@ from helmr_provider.client import HelmrClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from benchmarks.sampling import Sample
 
 DAG_ID = "mapped_waits"
 HERE = Path(__file__).parent
@@ -40,33 +39,6 @@ SETTINGS = {
 # Of the memory that the triggerer has when it is warm.
 MEMORY_GROWTH = 0.2
 SOCKET_GROWTH = 10
-TROUBLE = re.compile(r"was never retrieved|Unclosed |was destroyed but it is pending")
-# Airflow's own warning. A busy machine causes it, too, so it is reported and decides nothing.
-BLOCKED = "async thread was blocked"
-
-
-@dataclass
-class Sample:
-    """The triggerer at one moment, with all its processes."""
-
-    at: float
-    deferred: int
-    rss: int
-    sockets: int
-    cpu: float
-
-
-def sample(stack: PostgresStack, deferred: int) -> Sample:
-    process = stack.programs["triggerer"].process
-    assert process is not None
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    rss, sockets, cpu = 0, 0, 0.0
-    for each in family:
-        with each.oneshot():
-            rss += each.memory_info().rss
-            sockets += len(each.net_connections())
-            cpu += sum(each.cpu_times()[:2])
-    return Sample(time.monotonic(), deferred, rss, sockets, cpu)
 
 
 def task_instances(stack: PostgresStack, run_id: str) -> Iterator[dict[str, Any]]:
@@ -93,26 +65,23 @@ def trigger(stack: PostgresStack, sessions: int, seconds: float, number: int) ->
     return run_id
 
 
-def delays(stack: PostgresStack, client: HelmrClient, run_ids: list[str]) -> list[float]:
-    """Seconds from the end of each Helmr run to the end of its resumed task."""
+def delays(stack: PostgresStack, client: HelmrClient, run_ids: list[str]) -> tuple[list[float], list[float]]:
+    """Seconds from the end of each Helmr run until Airflow has the trigger's event, and to the end of its task."""
     ended = {run.session_id: run.updated_at for run in client.runs.list(status="succeeded", limit=200)}
     names = {
         session.external_id: ended[session.id]
         for session in client.sessions.list(status="all", limit=200)
         if session.id in ended
     }
-    found = []
+    events: list[float] = []
+    tasks: list[float] = []
     for run_id in run_ids:
         for each in task_instances(stack, run_id):
             name = f"airflow:{DAG_ID}:{run_id}:work:{each['map_index']}:0"
             if each["state"] == "success" and name in names:
-                resumed = datetime.fromisoformat(each["end_date"])
-                found.append((resumed - names[name]).total_seconds())
-    return found
-
-
-def percentile(values: list[float], share: float) -> float:
-    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+                for found, at in ((events, each["scheduled_when"]), (tasks, each["end_date"])):
+                    found.append((datetime.fromisoformat(at) - names[name]).total_seconds())
+    return events, tasks
 
 
 def measure(stack: PostgresStack, options: argparse.Namespace) -> int:
@@ -161,9 +130,9 @@ def measure(stack: PostgresStack, options: argparse.Namespace) -> int:
 def report(
     stack: PostgresStack, client: HelmrClient, runs: dict[str, str], samples: list[Sample], share: int
 ) -> tuple[list[str], bool]:
-    found = delays(stack, client, list(runs)[-max(1, 200 // share) :])
+    events, tasks = delays(stack, client, list(runs)[-max(1, 200 // share) :])
     counts = client.runs.count()
-    log = stack.programs["triggerer"].log.read_text(errors="replace")
+    log = "".join(each.log.read_text(errors="replace") for each in triggerers(stack))
     trouble = Counter(TROUBLE.findall(log))
     # The first fifth is start-up: imports, caches, and the first full load.
     warm = samples[len(samples) // 5 :]
@@ -171,6 +140,7 @@ def report(
     before, after = warm[:half], warm[half:] or warm
     grown = statistics.median(each.rss for each in after) / statistics.median(each.rss for each in before) - 1
     sockets = statistics.median(each.sockets for each in after) - statistics.median(each.sockets for each in before)
+    full = max(samples, key=lambda each: each.deferred)
     elapsed = samples[-1].at - samples[0].at
     lines = [
         "",
@@ -178,7 +148,7 @@ def report(
             f"sessions: {len(runs) * share} in {len(runs)} DAG runs, {Counter(runs.values())}; live at the end: "
             f"{counts.queued + counts.running}"
         ),
-        f"most deferred at a time: {max(each.deferred for each in samples)}",
+        (f"most deferred at a time: {full.deferred}, {full.at - samples[0].at:.0f} s after the first DAG run"),
         (
             f"triggerer: {max(each.rss for each in samples) / 2**20:.0f} MiB at most, "
             f"{100 * (samples[-1].cpu - samples[0].cpu) / (elapsed or 1):.0f} % of one core on average"
@@ -186,11 +156,12 @@ def report(
         f"second half against first: memory {100 * grown:+.1f} %, sockets {sockets:+.0f}",
         f"in the triggerer's log: {dict(trouble) or 'no trouble'}; '{BLOCKED}': {log.count(BLOCKED)} times",
     ]
-    if found:
-        lines.append(
-            f"from a run's end to the end of its resumed task ({len(found)} tasks): "
-            f"p50 {percentile(found, 0.5):.2f} s, p99 {percentile(found, 0.99):.2f} s"
-        )
+    lines += [
+        f"from a run's end {what} ({len(found)} tasks): p50 {percentile(found, 0.5):.2f} s, "
+        f"p99 {percentile(found, 0.99):.2f} s"
+        for what, found in (("until Airflow has the event", events), ("to the end of its resumed task", tasks))
+        if found
+    ]
     leak = len(warm) >= 10 and (grown > MEMORY_GROWTH or sockets > SOCKET_GROWTH)
     lost = set(runs.values()) != {"success"} or counts.queued + counts.running > 0
     return lines, not (leak or lost or trouble)
@@ -201,12 +172,21 @@ def main() -> int:
     parser.add_argument("--sessions", type=int, default=200, help="sessions at a time (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=60, help="how long each works (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=0, help="let sessions turn over for so long (default: once)")
+    parser.add_argument(
+        "--put", type=int, metavar="TRIGGERS", help="put so many triggers into Airflow's database, and start no session"
+    )
+    parser.add_argument("--triggerers", type=int, choices=[1, 2], default=1, help="(default: %(default)s)")
     parser.add_argument("--every", type=float, default=5, help="seconds between samples (default: %(default)s)")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="helmr-triggerer-"))
     folder.chmod(0o755)
     try:
-        with PostgresStack(folder / "stack", dags=HERE / "dags", settings=SETTINGS) as stack:
+        kind = put_triggers.TwoTriggerers if options.triggerers == 2 else PostgresStack
+        tasks = HERE / "tasks.py" if options.put else None
+        with kind(folder / "stack", dags=HERE / "dags", tasks=tasks, settings=SETTINGS) as stack:
+            if options.put:
+                put_triggers.measure(stack, options.put)
+                return 0
             return measure(stack, options)
     except StackError as error:
         sys.stderr.write(f"{error}\n")

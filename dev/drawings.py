@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 import sys
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
@@ -146,28 +147,65 @@ def number(cell: str) -> float:
     return float(value.replace(",", "")) * (0.001 if unit == "ms" else 1.0)
 
 
-def chart(heading: str, title: str, columns: tuple[str, ...], *, left: int = 280, logarithmic: bool = True) -> str:
-    """Return bars for columns of the table under a heading of the page about performance."""
-    header, *rows = table_under("explanation/performance.md", heading)
+@dataclass(frozen=True)
+class Bar:
+    """One bar of a chart.
+
+    :param value: its length; ``None`` for more than any other.
+    """
+
+    value: float | None
+    label: str
+
+
+def bars(labels: list[str], columns: dict[str, list[Bar]], title: str, *, left: int, logarithmic: bool = True) -> str:
+    """Return columns of horizontal bars, one row for each label; an empty label leaves a gap."""
     width, gap, line = 150, 20, 30
     scale = (lambda value: math.log10(1 + 100 * value)) if logarithmic else (lambda value: value)
     parts = []
-    for index, name in enumerate(columns):
+    for index, (name, column) in enumerate(columns.items()):
         x = left + index * (width + gap)
-        column = header.index(name)
-        largest = max(scale(number(row[column])) for row in rows)
+        largest = max(scale(bar.value) for bar in column if bar.value is not None)
         parts.append(text(x, 24, name, "title", "start"))
-        for place, row in enumerate(rows):
+        for place, bar in enumerate(column):
+            if not labels[place]:
+                continue
             y = 40 + place * line
-            length = (width - 50) * scale(number(row[column])) / largest
+            length = (width - 50) * (1 if bar.value is None else scale(bar.value) / largest)
             parts.append(f'<rect x="{x}" y="{y}" width="{max(length, 1):.0f}" height="16" class="busy"/>')
-            parts.append(text(round(x + length + 6), y + 13, row[column], "small", "start"))
-    for place, row in enumerate(rows):
-        parts.append(text(left - 12, 53 + place * line, row[0].replace("`", ""), "small", "end"))
-    height = 48 + len(rows) * line
+            parts.append(text(round(x + length + 6), y + 13, bar.label, "small", "start"))
+    parts += [text(left - 12, 53 + place * line, words, "small", "end") for place, words in enumerate(labels) if words]
+    height = 48 + len(labels) * line
     words = "logarithmic scales; shorter is better" if logarithmic else "shorter is better"
     parts.append(text(left, height, words, "small", "start"))
     return drawing(left + len(columns) * (width + gap), height + 12, title, parts)
+
+
+def chart(heading: str, title: str, columns: tuple[str, ...], *, left: int = 280, logarithmic: bool = True) -> str:
+    """Return bars for columns of the table under a heading of the page about performance."""
+    header, *rows = table_under("explanation/performance.md", heading)
+    shown = {name: [Bar(number(row[header.index(name)]), row[header.index(name)]) for row in rows] for name in columns}
+    return bars([row[0].replace("`", "") for row in rows], shown, title, left=left, logarithmic=logarithmic)
+
+
+def triggers() -> str:
+    """Return what waits cost with the triggers of several providers, as `make bench-triggers` measured it."""
+    header, *rows = table_under("explanation/performance.md", "Triggers side by side")
+    columns: dict[str, list[Bar]] = {"Idle requests/wait/h": [], "Delay p50": [], "Delay p99": []}
+    sources = ("Idle requests per wait and hour", "Delay p50", "Delay p99")
+    labels: list[str] = []
+    waits_before = rows[0][0]
+    for row in rows:
+        if row[0] != waits_before:
+            labels.append("")
+            for column in columns.values():
+                column.append(Bar(0, ""))
+        waits_before = row[0]
+        labels.append(f"{row[0]}: {row[1].strip('`')}")
+        for column, source in zip(columns.values(), sources, strict=True):
+            cell = row[header.index(source)]
+            column.append(Bar(None if cell == "never" else number(cell), cell))
+    return bars(labels, columns, "The same waits with four kinds of triggers", left=280)
 
 
 def waits() -> str:

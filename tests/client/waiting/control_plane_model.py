@@ -141,7 +141,7 @@ class Simulation:
 
     def __repr__(self) -> str:
         limits = f"streams={self.streams}, requests={self.requests}, list_size={self.list_size}"
-        return f"World({self.things}, {self.faults}, {limits}, page_size={self.page_size})"
+        return f"Simulation({self.things}, {self.faults}, {limits}, page_size={self.page_size})"
 
     def at(self, when: float, what: Callable[[], None]) -> None:
         if when < FOREVER:
