@@ -292,7 +292,7 @@ class LookUp:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start this generation; the answer is the session, ``None`` if another had started it (behaviour.md §3.1)."""
+    """Start this generation; the answer is the session, ``None`` if it exists (contract/behaviour.md §3.1)."""
 
     generation: int
 
