@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
+from benchmarks.one_wait import STEPS
 from benchmarks.strategies import STRATEGIES
 from helmr_provider.client import AsyncHelmrClient, HelmrClient
 
@@ -187,6 +188,18 @@ def waiting(strategy: str, waits: int, timing: Timing, event_slots: int | None) 
     return result | {"requests": requests, "server": server}
 
 
+def one_wait(waits: int = 8, seconds: float = 7.0) -> list[tuple[str, str]]:
+    """Measure the steps from a run's end to the return of its wait, while nothing else is waited for."""
+    with control_plane() as plane:
+        plan = {"url": plane.url, "api_key": plane.api_key, "waits": waits, "seconds": seconds}
+        command = [sys.executable, "-m", "benchmarks.one_wait"]
+        done = subprocess.run(command, input=json.dumps(plan), capture_output=True, text=True, check=True)
+    rows: list[list[float]] = json.loads(done.stdout)
+    steps = [(step, statistics.median(row[number] for row in rows)) for number, step in enumerate(STEPS)]
+    steps.append(("one wait: run's end to its return (median)", statistics.median(map(sum, rows))))
+    return [(step, f"{milliseconds:.2f} ms") for step, milliseconds in steps]
+
+
 def line(cells: list[str]) -> str:
     return "  ".join([cells[0].ljust(20), *(cell.rjust(width) for cell, width in zip(cells[1:], WIDTHS, strict=True))])
 
@@ -219,7 +232,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=100_000, help="events to replay (default: %(default)s)")
     parser.add_argument("--waits", type=int, default=1000, help="runs waited for at once (default: %(default)s)")
-    parser.add_argument("--only", action="append", choices=["reading", *STRATEGIES], help="measure only this")
+    parser.add_argument(
+        "--only", action="append", choices=["reading", "one wait", *STRATEGIES], help="measure only this"
+    )
     parser.add_argument(
         "--event-slots", type=int, help="silent followers that the control plane bears, 20 as a small one"
     )
@@ -230,7 +245,7 @@ def main() -> None:
     ):
         parser.add_argument(f"--{name}", type=float, default=seconds, help=f"seconds {what} (default: %(default)s)")
     options = parser.parse_args()
-    wanted = options.only or ["reading", *STRATEGIES]
+    wanted = options.only or ["reading", "one wait", *STRATEGIES]
     # That plain http is fit for this machine only is known.
     logging.getLogger("helmr_provider").setLevel(logging.ERROR)
     timing = Timing(options.settle, options.idle, options.ends)
@@ -243,6 +258,10 @@ def main() -> None:
     )
     if "reading" in wanted:
         for what, result in reading(options.events):
+            print(f"{what:<56}{result:>18}")
+        print(flush=True)
+    if "one wait" in wanted:
+        for what, result in one_wait():
             print(f"{what:<56}{result:>18}")
         print(flush=True)
     strategies = [strategy for strategy in STRATEGIES if strategy in wanted]

@@ -20,6 +20,7 @@ from helmr_provider.client import (
     PayloadValidationError,
     PublicScope,
     RunSnapshot,
+    StartRequest,
     Task,
 )
 from tests.client.recordings.recorded import recording
@@ -101,6 +102,25 @@ def test_models_and_dataclasses_are_sent_as_the_other_side_reads_them() -> None:
     visit = Visit(date(2026, 11, 23), ["here"])
     assert sent(visit, InputStream("messages", Visit)) == {"day": "2026-11-23", "places": ["here"]}
     assert sent([Review(repository="r")], InputStream("messages")) == [{"repository": "r", "depth": 1}]
+
+
+@pytest.mark.parametrize(
+    ("schema", "payload", "sent"),
+    [
+        (
+            list[Review],
+            [{"repository": "r"}, Review(repository="s")],
+            b'[{"repository":"r"},{"repository":"s","depth":1}]',
+        ),
+        (dict[str, Review], {"first": {"repository": "r"}}, b'{"first":{"repository":"r"}}'),
+        (TypeAdapter[Any](list[Review] | None), [{"repository": "r"}], b'[{"repository":"r"}]'),
+    ],
+    ids=["list", "mapping", "optional"],
+)
+def test_a_collection_of_models_takes_mappings_as_well(schema: Any, payload: Any, sent: bytes) -> None:
+    content = StartRequest(Task("reviews", payload=schema), payload).content
+    assert content is not None
+    assert content.endswith(b'"payload":' + sent + b"}")
 
 
 def test_what_json_cannot_say_is_refused_although_it_fits_the_type() -> None:

@@ -120,6 +120,10 @@ class Verdict:
 
 REVIEW = Task("code-review", payload=Review, output=Verdict)
 NIGHTLY = Task("nightly")
+REVIEWS = Task("reviews", payload=list[Review])
+VERDICTS = Task("verdicts", payload=TypeAdapter(dict[str, Verdict]))
+MAYBE = Task("maybe", payload=TypeAdapter[Review | None](Review | None))
+MAYBE_MANY = Task("maybe-many", payload=TypeAdapter[list[Review] | None](list[Review] | None))
 COUNTS = Task("counts", payload=TypeAdapter[list[int] | None](list[int] | None), output=dict[str, int])
 
 
@@ -130,6 +134,15 @@ def typed_targets(client: HelmrClient, run: RunSnapshot) -> None:
     assert_type(client.sessions.start(NIGHTLY, tags=["a"]), SessionStart)
     assert_type(client.sessions.start_and_wait(REVIEW, Review(repository="r"), timeout=5), SessionStartAndWait)
     assert_type(client.sessions.start(REVIEW, {"repository": "r"}), SessionStart)
+    assert_type(client.sessions.start(REVIEWS, [{"repository": "r"}, Review(repository="s")]), SessionStart)
+    assert_type(client.sessions.start(REVIEWS, [{"repository": "r"}]), SessionStart)
+    assert_type(client.sessions.start_and_wait(REVIEWS, [{"repository": "r"}], timeout=5), SessionStartAndWait)
+    assert_type(client.sessions.start(REVIEWS, [Review(repository="r")]), SessionStart)
+    assert_type(client.sessions.start(VERDICTS, {"first": {"approved": True}}), SessionStart)
+    assert_type(client.sessions.start(VERDICTS, {"first": Verdict(approved=True)}), SessionStart)
+    assert_type(client.sessions.start(MAYBE, Review(repository="r")), SessionStart)
+    assert_type(client.sessions.start(MAYBE, None), SessionStart)
+    assert_type(client.sessions.start(MAYBE_MANY, [{"repository": "r"}]), SessionStart)
     assert_type(client.sessions.start(StartRequest(REVIEW, {"repository": "r"}, priority=1)), SessionStart)
     assert_type(run.output_as(REVIEW), Verdict)
     assert_type(run.output_as(COUNTS), dict[str, int])

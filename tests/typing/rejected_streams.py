@@ -21,12 +21,16 @@ class Review(BaseModel):
 
 
 REVIEW = Task("code-review", payload=Review, output=int)
+REVIEWS = Task("reviews", payload=list[Review])
 NIGHTLY = Task("nightly")
 
 
 def typed_targets(client: HelmrClient, run: RunSnapshot) -> None:
     client.sessions.start(REVIEW)  # wrong
     client.sessions.start(REVIEW, "a repository")  # wrong
+    client.sessions.start(REVIEWS, ["a repository"])  # wrong
+    client.sessions.start(REVIEWS, {"repository": "r"})  # wrong
+    client.sessions.start_and_wait(REVIEWS, [3])  # wrong
     client.sessions.start(NIGHTLY, {"a": 1})  # wrong
     client.sessions.start(REVIEW, Review(repository="r"), external_id=3)  # wrong
     client.sessions.start_and_wait(REVIEW, 3, timeout=5)  # wrong

@@ -28,7 +28,9 @@ logger = logging.getLogger("helmr_provider.client")
 # An answer is held in memory once, with the buffers of a connection around it: 64 MiB in all.
 MAX_BODY: Final = 60 * 1024 * 1024
 
-_KEEPALIVE: Final = 5.0
+# A followed wait reads its snapshot every 18 s at the latest. With a connection that is kept for longer, the read after
+# its run's end need not connect first. One that the server has closed is recognized before it is used.
+_KEEPALIVE: Final = 20.0
 
 _in_exchange: ContextVar[bool] = ContextVar("helmr_in_exchange", default=False)
 

@@ -34,8 +34,11 @@ if TYPE_CHECKING:
     from helmr_provider.client.tasks import Task
 
 In = TypeVar("In")
-# Schemas whose values may also be given as a mapping: what is checked at run time is the same.
+# Models and dataclasses may also be given as mappings, alone and in collections: both are checked at run time.
 Record = TypeVar("Record", bound="BaseModel | DataclassInstance")
+if TYPE_CHECKING:
+    OfRecords = Task[list[Record], Any] | Task[list[Record] | None, Any]
+    OfNamedRecords = Task[dict[str, Record], Any] | Task[dict[str, Record] | None, Any]
 T = TypeVar("T")
 
 
@@ -64,6 +67,22 @@ class Sessions:
     @overload
     def start(
         self, target: Task[Record, Any], payload: Mapping[str, Any], **options: Unpack[StartOptions]
+    ) -> SessionStart: ...
+
+    @overload
+    def start(
+        self,
+        target: OfRecords[Record],
+        payload: Sequence[Record | Mapping[str, Any]],
+        **options: Unpack[StartOptions],
+    ) -> SessionStart: ...
+
+    @overload
+    def start(
+        self,
+        target: OfNamedRecords[Record],
+        payload: Mapping[str, Record | Mapping[str, Any]],
+        **options: Unpack[StartOptions],
     ) -> SessionStart: ...
 
     def start(
@@ -117,6 +136,22 @@ class Sessions:
     @overload
     def start_and_wait(
         self, target: Task[Record, Any], payload: Mapping[str, Any], **options: Unpack[StartAndWaitOptions]
+    ) -> SessionStartAndWait: ...
+
+    @overload
+    def start_and_wait(
+        self,
+        target: OfRecords[Record],
+        payload: Sequence[Record | Mapping[str, Any]],
+        **options: Unpack[StartAndWaitOptions],
+    ) -> SessionStartAndWait: ...
+
+    @overload
+    def start_and_wait(
+        self,
+        target: OfNamedRecords[Record],
+        payload: Mapping[str, Record | Mapping[str, Any]],
+        **options: Unpack[StartAndWaitOptions],
     ) -> SessionStartAndWait: ...
 
     def start_and_wait(

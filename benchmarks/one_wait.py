@@ -1,0 +1,105 @@
+"""Where the time goes between a run's end and the return of its wait, for one wait at a time.
+
+It is a process of its own: it reads the plan from stdin and prints the milliseconds of each step for each wait."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import sys
+import time
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from helmr_provider.client import AsyncHelmrClient
+from helmr_provider.client._async.runs import AsyncRuns
+from helmr_provider.client._http import AsyncHttp, AsyncResponse
+from helmr_provider.client._waiting.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+STEPS = (
+    "run's end to first byte of its event",
+    "event parsed and scheduled",
+    "task switch to the final read",
+    "final read: request to answer",
+    "answer to model",
+    "task switch to the caller",
+)
+
+
+class Probe:
+    """Remember when each step was reached last."""
+
+    def __init__(self) -> None:
+        self.at: dict[str, float] = {}
+
+    def mark(self, moment: str) -> None:
+        self.at[moment] = time.time()
+
+    def install(self) -> None:
+        """Wrap the methods of the client that begin or end a step."""
+        probe = self
+        chunks, send, retrieve = AsyncResponse.chunks, AsyncHttp.send, AsyncRuns.retrieve
+        record = Scheduler.stream_record
+
+        async def timed_chunks(response: AsyncResponse) -> AsyncGenerator[bytes, None]:
+            async with contextlib.aclosing(chunks(response)) as pieces:
+                async for piece in pieces:
+                    if response.request.streams:
+                        probe.mark("frame")
+                    yield piece
+
+        def timed_record(scheduler: Scheduler, *args: Any, hint: bool) -> None:
+            record(scheduler, *args, hint=hint)
+            if hint:
+                probe.at["hinted frame"] = probe.at["frame"]
+                probe.mark("scheduled")
+
+        async def timed_send(http: AsyncHttp, *args: Any) -> Any:
+            probe.mark("sent")
+            answer = await send(http, *args)
+            probe.mark("answered")
+            return answer
+
+        async def timed_retrieve(runs: AsyncRuns, *args: Any) -> Any:
+            found = await retrieve(runs, *args)
+            probe.mark("model")
+            return found
+
+        for owner, name, timed in (
+            (AsyncResponse, "chunks", timed_chunks),
+            (Scheduler, "stream_record", timed_record),
+            (AsyncHttp, "send", timed_send),
+            (AsyncRuns, "retrieve", timed_retrieve),
+        ):
+            setattr(owner, name, timed)
+
+    def steps(self, ended: float) -> list[float]:
+        moments = ("hinted frame", "scheduled", "sent", "answered", "model", "returned")
+        times = [ended, *(self.at[moment] for moment in moments)]
+        return [(after - before) * 1000 for before, after in pairwise(times)]
+
+
+async def measure(plan: dict[str, Any]) -> list[list[float]]:
+    probe, found = Probe(), list[list[float]]()
+    probe.install()
+    async with AsyncHelmrClient(url=plan["url"], api_key=plan["api_key"]) as client:
+        for _ in range(plan["waits"]):
+            run = (await client.sessions.start("until", {"at": time.time() + plan["seconds"]})).run
+            over = await client.runs.wait(run)
+            probe.mark("returned")
+            found.append(probe.steps(over.updated_at.timestamp()))
+    return found
+
+
+def main() -> None:
+    logging.getLogger("helmr_provider").setLevel(logging.ERROR)
+    json.dump(asyncio.run(measure(json.load(sys.stdin))), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
