@@ -161,6 +161,11 @@ test-tab-3.2: ## Try the Helmr tab of Airflow 3.2 in a real browser (minutes)
 test-reliability: setup ## Kill everything at every moment on a real Airflow (some minutes)
 	@$(BIN)/python -m pytest tests/reliability -m slow $(ARGS)
 
+.PHONY: test-faults
+test-faults: setup ## Run 10,000 fault schedules of the client, and 300 over sockets (half an hour of one core; SEED=1234 replays one)
+	@nice $(BIN)/python -m tests.client.faults \
+		$(if $(SEED),--seed $(SEED) $(if $(SOCKETS),--sockets 1),--seeds $(or $(SEEDS),10000) --sockets $(or $(SOCKETS),300)) $(ARGS)
+
 .PHONY: test-celery
 test-celery: ## Kill and drain workers, triggerers and schedulers on Celery, Redis and PostgreSQL (about five minutes)
 	@dev/celery.sh .venv-celery

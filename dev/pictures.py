@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 IMAGES = ROOT / "docs/images"
 WIDTH, HEIGHT = 960, 640
-LINES = 22
+LINES = 21
 MILLISECONDS = 4000
 MOST_BYTES = 400_000
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -118,7 +118,7 @@ def _stills(pages: Sequence[tuple[str, str]], folder: Path) -> Iterator[bytes]:
 
 def _terminal(lines: Sequence[str]) -> str:
     """Return the last lines of a terminal in their colours, as HTML."""
-    console = Console(record=True, file=io.StringIO(), width=118, legacy_windows=False)
+    console = Console(record=True, file=io.StringIO(), width=110, legacy_windows=False)
     console.print(Text.from_ansi("\n".join(lines[-LINES:])))
     return console.export_html(theme=MONOKAI, inline_styles=True, code_format="<pre>{code}</pre>")
 

@@ -165,6 +165,7 @@ def list_tokens(options: argparse.Namespace) -> int:
         return 0
     rows = (
         (
+            _subject(token.metadata),
             token.status,
             ", ".join(token.tags) or "-",
             until(token.timeout_at) if token.status == "pending" and token.timeout_at is not None else "-",
@@ -172,7 +173,7 @@ def list_tokens(options: argparse.Namespace) -> int:
         )
         for token in found
     )
-    print_table(("STATUS", "TAGS", "EXPIRES", "ID"), rows, "There are no tokens.")
+    print_table(("QUESTION", "STATUS", "TAGS", "EXPIRES", "ID"), rows, "There are no tokens.")
     return 0
 
 
@@ -224,6 +225,13 @@ def _run_members(run: RunSnapshot) -> dict[str, str]:
 def _event_line(record: EventRecord) -> str:
     attributes = "" if not record.attributes else json.dumps(record.attributes, ensure_ascii=False)
     return f"{record.at.isoformat(timespec='milliseconds')}  {record.kind:24}  {attributes}".rstrip() + "\n"
+
+
+def _subject(metadata: object) -> str:
+    """Return what a token asks, in one line; its creator wrote it."""
+    asked = metadata.get("approval") if isinstance(metadata, dict) else None
+    subject = asked.get("subject") if isinstance(asked, dict) else None
+    return " ".join(subject.split()) if isinstance(subject, str) and subject.split() else "-"
 
 
 def _is_id(text: str) -> bool:

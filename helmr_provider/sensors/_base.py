@@ -126,22 +126,28 @@ class HelmrSensor(DeferrableWait, BaseSensorOperator):
         :param next_kwargs: its arguments.
         :param context: of the task instance.
         """
-        with self._skipping():
-            return super().resume_execution(next_method, next_kwargs, context)
+        # The base class would skip every failure of a resumed task, not only one at its time limit.
+        is_soft, self.soft_fail = self.soft_fail, False
+        try:
+            with self._skipping(soft_fail=is_soft):
+                return super().resume_execution(next_method, next_kwargs, context)
+        finally:
+            self.soft_fail = is_soft
 
     def _give_up(self, context: Context, ids: dict[str, Any]) -> Any:
         del context, ids
         raise AirflowSensorTimeout(f"{self.awaited} had not ended when the time of this sensor was over.")
 
     @contextmanager
-    def _skipping(self) -> Iterator[None]:
+    def _skipping(self, *, soft_fail: bool | None = None) -> Iterator[None]:
         """Skip the task where the base class would, after a deferral and on every version, and say why."""
         try:
             yield
         except AirflowSkipException:
             raise
         except AirflowException as error:
-            if self.never_fail or (self.soft_fail and isinstance(error, AirflowSensorTimeout)):
+            is_soft = self.soft_fail if soft_fail is None else soft_fail
+            if self.never_fail or (is_soft and isinstance(error, AirflowSensorTimeout)):
                 self.log.info("Skipping: %s", error)
                 raise AirflowSkipException(str(error)) from None
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 
@@ -97,6 +98,27 @@ def test_a_viewer_learns_of_both_tabs(airflow: TestClient, token: Callable[..., 
     answer = airflow.get("/api/v2/plugins", headers={"Authorization": f"Bearer {token('viewer')}"})
     [helmr] = [plugin for plugin in answer.json()["plugins"] if plugin["name"] == "helmr"]
     assert [view["destination"] for view in helmr["external_views"]] == ["task_instance", "dag_run"]
+
+
+def test_below_a_path_the_address_of_the_tab_leads_to_it(airflow: TestClient, token: Callable[..., str]) -> None:
+    from airflow.api_fastapi import app as module
+
+    headers = {"Authorization": f"Bearer {token('viewer')}"}
+    base = "http://testserver/team/airflow/"
+    with pytest.MonkeyPatch.context() as settings:
+        # Airflow reads `[api] base_url` when it is imported.
+        settings.setattr(module, "API_ROOT_PATH", urlsplit(base).path)
+        with TestClient(module.create_app(apps="core"), raise_server_exceptions=False) as below:
+            plugins = below.get(f"{base}api/v2/plugins", headers=headers).json()["plugins"]
+            [helmr] = [plugin for plugin in plugins if plugin["name"] == "helmr"]
+            for view in helmr["external_views"]:
+                named = {"DAG_ID": "reports", "RUN_ID": "r", "TASK_ID": "work", "MAP_INDEX": "-1"}
+                # The browser resolves the address against the base of the page around it.
+                address = urljoin(base, view["href"].format(**named))
+                assert address.startswith(f"{base}helmr/dags/reports/runs/r")
+                answer = below.get(address, headers=headers)
+                assert (answer.status_code, "There is no such page." in answer.text) == (404, True)
+                assert below.get(address).status_code == 401
 
 
 def test_pages_that_hang_hold_up_no_request_of_airflow_s_own(

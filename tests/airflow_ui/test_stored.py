@@ -26,6 +26,7 @@ from helmr_provider.sensors.run import HelmrRunSensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from helmr_provider.airflow_ui.connections import Connections
     from helmr_provider.airflow_ui.views import StoredTask
@@ -144,6 +145,24 @@ def test_a_connection_is_fetched_as_the_api_server_fetches_it(helmr_airflow_conn
     assert found is not None
     assert found.conn_type == "helmr"
     assert stored.read_connection("nowhere", "tab_stored") is None
+
+
+def test_a_connection_of_the_database_is_found(airflow_db: Path) -> None:
+    from airflow.models.connection import Connection
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete
+
+    with create_session() as session:
+        session.add(
+            Connection(conn_id="of_the_database", conn_type="helmr", host="https://helmr.example", password="a-key")
+        )
+    try:
+        found = stored.read_connection("of_the_database", "tab_stored")
+        assert found is not None
+        assert (found.conn_type, found.host, found.password) == ("helmr", "https://helmr.example", "a-key")
+    finally:
+        with create_session() as session:
+            session.execute(delete(Connection).where(Connection.conn_id == "of_the_database"))
 
 
 def test_a_template_is_no_connection() -> None:

@@ -311,6 +311,14 @@ def test_the_first_page_shows_the_awaited_tokens_first_and_leads_to_the_others(
     assert '<a href="/tokens?status=pending">All 5 pending tokens</a>' in page
 
 
+def test_a_token_of_airflow_names_the_task_that_asks(wire: Wire) -> None:
+    stamp = {"v": 1, "dag_id": "release_<b>", "run_id": "manual__1", "task_id": "approval", "try_number": 1}
+    wire.post("/api/tokens", {"metadata": {"airflow": stamp}}, 201)
+    page = _page(wire, "/")
+    assert "Waiting: Airflow task release_&lt;b&gt;.approval" in page
+    assert "No run waits for it." not in page
+
+
 def test_a_failed_run_says_why_and_a_retried_one_does_not(examples: Wire) -> None:
     failed = examples.start("fail", {"message": "no <luck>"})
     examples.ended(failed["run"]["id"])

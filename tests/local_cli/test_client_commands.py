@@ -103,9 +103,10 @@ def test_every_list_is_json_for_a_script(cli: Callable[..., str]) -> None:
 
 def test_a_token_is_listed_and_completed(server: LocalControlPlane, cli: Callable[..., str]) -> None:
     with HelmrClient(url=server.url, api_key=server.api_key) as client:
-        token = client.tokens.create(tags=["approve"])
+        token = client.tokens.create(tags=["approve"], metadata={"approval": {"subject": "Publish\n2.4?"}})
         listed = cli("tokens", "list", "--status", "pending")
         assert "approve" in listed
+        assert "Publish 2.4?" in listed
         assert "in 6 d" in listed
         assert cli("tokens", "complete", token.id, "--data", '{"approved": true}').endswith(": completed\n")
         assert client.tokens.retrieve(token.id).data == {"approved": True}

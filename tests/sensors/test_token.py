@@ -11,6 +11,7 @@ import pytest
 import time_machine
 from airflow.providers.common.compat.sdk import (
     DAG,
+    AirflowException,
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
@@ -141,6 +142,21 @@ def test_what_can_never_succeed_is_skipped_by_never_fail_only(
     client.tokens.cancel(token_id)
     with pytest.raises(raised, match="was cancelled"):
         start(token_id, deferrable=deferrable, **{soft: True}).finish()
+
+
+def test_soft_fail_does_not_skip_what_fails_after_a_deferral(client: HelmrClient, token_id: str) -> None:
+    sensor = start(token_id, deferrable=True, soft_fail=True)
+    deferral = deferred(sensor)
+    with pytest.raises(AirflowException, match=r"failed \(AirflowNotFoundException\)") as lost:
+        sensor.resume(deferral, {"status": "error", "error": "AirflowNotFoundException"})
+    assert not isinstance(lost.value, AirflowSkipException)
+    with pytest.raises(Exception, match="Trigger failure") as gone:
+        sensor.lose_trigger()
+    assert not isinstance(gone.value, AirflowSkipException)
+    client.tokens.cancel(token_id)
+    with pytest.raises(AirflowFailException, match="was cancelled"):
+        sensor.resume(deferral, {"status": "ended"})
+    assert sensor.operator.soft_fail
 
 
 @pytest.mark.parametrize("deferrable", [False, True])

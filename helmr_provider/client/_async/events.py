@@ -88,10 +88,11 @@ class AsyncRunEvents:
             try:
                 snapshot = await self._client.runs.retrieve(run_id)
                 place.reached()
-                if snapshot.is_terminal or place.must_look():
+                if snapshot.is_terminal or place.must_read_pages():
                     async for record in self.records(run_id, cursor=place.cursor):
-                        if place.is_new(record):
+                        if place.is_new_on_page(record):
                             yield record
+                    place.pages_read()
                     if place.is_over(snapshot):
                         return
                 if place.must_look():
@@ -100,9 +101,9 @@ class AsyncRunEvents:
                     with stream_slots_of(self._client).explicit():
                         async with contextlib.aclosing(self._connection(run_id, place.cursor)) as records:
                             async for received in records:
-                                if received is not None and place.is_new(received):
+                                if received is not None and place.is_next(received):
                                     yield received
-                                if place.must_look():
+                                if place.must_read_pages():
                                     break
                     pause = place.stream_ended(snapshot)
             except (HelmrApiError, HelmrConnectionError, HelmrProtocolError) as error:

@@ -10,8 +10,8 @@ from helmr_provider.client._internals import stream_slots_of, transport_of
 from helmr_provider.client._shim import sleep
 from helmr_provider.client._wire.byte_frames import chunk_or_end
 from helmr_provider.client._wire.responses import read_list
-from helmr_provider.client._wire.resume import Followed
-from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError
+from helmr_provider.client._wire.resume import FollowedBytes
+from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError, WorkspaceStreamTerminalError
 from helmr_provider.client.models.execs import StreamChunk
 
 if TYPE_CHECKING:
@@ -65,18 +65,26 @@ class ByteStream:
         :raises HelmrProtocolError: a frame is broken. Bytes are not skipped.
         """
         reconnects = transport_of(self._client).context.reconnects
-        place = Followed(None if from_cursor is None else str(from_cursor), reconnects)
+        place = FollowedBytes(from_cursor, reconnects)
         while True:
             try:
                 with stream_slots_of(self._client).explicit():
                     with contextlib.closing(self._connection(place.cursor, limit)) as frames:
                         for frame in frames:
-                            if not isinstance(frame, StreamChunk):
-                                return
                             place.reached()
+                            if not isinstance(frame, StreamChunk):
+                                if place.lacks(frame.cursor):
+                                    break
+                                return
+                            if place.lacks(frame.offset_start):
+                                break
                             if place.advance(str(frame.offset_end)):
                                 yield frame
                 place.reached()
+                pause = place.reconnect_in()
+            except WorkspaceStreamTerminalError as error:
+                if not place.lacks(error.terminal.cursor):
+                    raise
                 pause = place.reconnect_in()
             except (HelmrApiError, HelmrConnectionError) as error:
                 pause = place.tolerate(error)

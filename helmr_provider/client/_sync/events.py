@@ -87,10 +87,11 @@ class RunEvents:
             try:
                 snapshot = self._client.runs.retrieve(run_id)
                 place.reached()
-                if snapshot.is_terminal or place.must_look():
+                if snapshot.is_terminal or place.must_read_pages():
                     for record in self.records(run_id, cursor=place.cursor):
-                        if place.is_new(record):
+                        if place.is_new_on_page(record):
                             yield record
+                    place.pages_read()
                     if place.is_over(snapshot):
                         return
                 if place.must_look():
@@ -99,9 +100,9 @@ class RunEvents:
                     with stream_slots_of(self._client).explicit():
                         with contextlib.closing(self._connection(run_id, place.cursor)) as records:
                             for received in records:
-                                if received is not None and place.is_new(received):
+                                if received is not None and place.is_next(received):
                                     yield received
-                                if place.must_look():
+                                if place.must_read_pages():
                                     break
                     pause = place.stream_ended(snapshot)
             except (HelmrApiError, HelmrConnectionError, HelmrProtocolError) as error:

@@ -10,7 +10,7 @@ from helmr_provider.client._internals import stream_slots_of, transport_of
 from helmr_provider.client._shim import sleep
 from helmr_provider.client._wire.event_parsing import chunk_from_frame
 from helmr_provider.client._wire.responses import read
-from helmr_provider.client._wire.resume import Followed
+from helmr_provider.client._wire.resume import FollowedLogs
 from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError, HelmrProtocolError
 from helmr_provider.client.models.logs import LogSnapshot
 
@@ -53,7 +53,7 @@ class RunLogs:
         :raises HelmrNotFoundError: no such run in this environment.
         """
         run_id = run if isinstance(run, str) else run.id
-        place = Followed(cursor, self._transport.context.reconnects)
+        place = FollowedLogs(cursor, self._transport.context.reconnects)
         while True:
             try:
                 snapshot = self._client.runs.retrieve(run_id)
@@ -63,8 +63,8 @@ class RunLogs:
                         for chunk in chunks:
                             if place.advance(chunk.id):
                                 yield chunk
-                # A stream that ended by itself has sent everything of a run that was over before it began.
-                if snapshot.is_terminal:
+                # A control plane that shuts down ends a stream as properly as one that has sent everything.
+                if snapshot.is_terminal and not place.is_short_of((self.retrieve(run_id)).cursor):
                     return
                 pause = place.reconnect_in()
             except (HelmrApiError, HelmrConnectionError, HelmrProtocolError) as error:

@@ -90,6 +90,57 @@ class Followed:
         return self._backoff.delay(self._failures, retry_after)
 
 
+class FollowedLogs(Followed):
+    """Where a follower of log chunks stands.
+
+    :param cursor: behind the last chunk seen; None for all.
+    :param backoff: pauses after failures, and after streams that brought nothing.
+    """
+
+    _MOST = 5
+
+    def __init__(self, cursor: str | int | None, backoff: Backoff) -> None:
+        super().__init__(cursor, backoff)
+        self._short_at: str | None = None
+        self._short = 0
+
+    def is_short_of(self, end: str) -> bool:
+        """Whether a stream ended before the last chunk of a run that is over, and has to be opened again.
+
+        A few times only for each cursor: what a server does not have is not asked for forever.
+
+        :param end: cursor of the run's last chunk.
+        """
+        if not is_behind(end, self.cursor or "0"):
+            return False
+        self._short = self._short + 1 if self._short_at == self.cursor else 1
+        self._short_at = self.cursor
+        return self._short <= self._MOST
+
+
+class FollowedBytes(Followed):
+    """Where a follower of bytes stands; its cursors are offsets.
+
+    :param cursor: offset behind the last byte seen; None for all.
+    :param backoff: pauses after failures, and after streams that brought nothing.
+    """
+
+    def __init__(self, cursor: int | None, backoff: Backoff) -> None:
+        super().__init__(cursor, backoff)
+        self._lacked_behind: str | None = None
+
+    def lacks(self, offset: int) -> bool:
+        """Whether a stream left out bytes before this offset, and has to be opened again at the cursor.
+
+        Only once for each cursor: a server that does not have them any more is not asked forever.
+        """
+        place = self.cursor or "0"
+        if offset <= int(place) or place == self._lacked_behind:
+            return False
+        self._lacked_behind = place
+        return True
+
+
 class FollowedRun(Followed):
     """Where a follower of a run's records stands."""
 
@@ -98,6 +149,39 @@ class FollowedRun(Followed):
         self._looks = 0
         self._reads_as_over = False
         self._cancel_requested = False
+        self._is_numbered = True
+        self._left_out_behind: str | None = None
+        self._must_read_pages = False
+
+    def is_next(self, record: EventRecord) -> bool:
+        """Take note of a record of a stream; false if it was seen before, or if the stream left out some before it.
+
+        The records of a run are numbered from 1 without gaps (contract/behaviour.md section 7), and pages have all of
+        them. What pages do not have, either, is not asked for again.
+        """
+        place = self.cursor or "0"
+        if self._is_numbered and self._left_out_behind != place and not self._follows(record):
+            self._left_out_behind = place
+            self._must_read_pages = True
+            return False
+        return self.is_new(record)
+
+    def is_new_on_page(self, record: EventRecord) -> bool:
+        """Take note of a record of a page; false if it was seen before."""
+        self._is_numbered = self._is_numbered and self._follows(record)
+        return self.is_new(record)
+
+    def must_read_pages(self) -> bool:
+        """Whether pages have to be read now: the last record reads as the end, or a stream left out records."""
+        return self._must_read_pages or self._reads_as_over
+
+    def pages_read(self) -> None:
+        """Record that pages were read to their end."""
+        self._must_read_pages = False
+
+    def _follows(self, record: EventRecord) -> bool:
+        place = self.cursor or "0"
+        return not (_is_decimal(record.id) and _is_decimal(place)) or int(record.id) <= int(place) + 1
 
     def is_new(self, record: EventRecord) -> bool:
         """Take note of a record; false if it was seen before."""

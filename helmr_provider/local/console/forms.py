@@ -39,13 +39,23 @@ def subject(token: Row) -> str:
     return asked if isinstance(asked, str) else ""
 
 
+def waiting_for(core: Core, token: Row) -> str:
+    """Return what waits for a token, as HTML: runs, and the task that created it in Airflow; nothing if none does."""
+    waiting = [
+        f"{escape(run['task_id'])} {run_link(run['session_id'], run['id'])}"
+        for run in runs.waiting_for(core, "token", token["id"])
+    ]
+    stamp = as_object((as_object(loads(token["metadata"])) or {}).get("airflow")) or {}
+    dag_id, task_id = stamp.get("dag_id"), stamp.get("task_id")
+    if token["status"] == "pending" and isinstance(dag_id, str) and isinstance(task_id, str):
+        waiting.append(f"Airflow task {escape(dag_id)}.{escape(task_id)}")
+    return ", ".join(waiting)
+
+
 def form(core: Core, token: Row, data: str = _APPROVAL, error: str = "") -> str:
     """Return the form that completes a token, as HTML."""
     token_id = escape(token["id"])
-    waiting = ", ".join(
-        f"{escape(run['task_id'])} {run_link(run['session_id'], run['id'])}"
-        for run in runs.waiting_for(core, "token", token["id"])
-    )
+    waiting = waiting_for(core, token)
     said = f'<p class="error" role="alert">{escape(error)}</p>' if error else ""
     return (
         f'<form method="post" action="/tokens/{token_id}/complete">'

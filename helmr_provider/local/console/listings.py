@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from helmr_provider.local.common.jsontext import loads
 from helmr_provider.local.console.details import attempt
 from helmr_provider.local.console.filters import PAGE, Chosen
-from helmr_provider.local.console.forms import subject
+from helmr_provider.local.console.forms import subject, waiting_for
 from helmr_provider.local.console.layout import moment, page, run_link, section, short, short_id, status, table, tags
 from helmr_provider.local.console.links import session_link, task_link, workspace_link
 from helmr_provider.local.console.phases import bar
@@ -66,10 +66,7 @@ def token_table(core: Core, rows: Iterable[Row]) -> str:
         (
             f'<a class="name" href="/tokens/{escape(row["id"])}">{escape(subject(row)) or short(row["id"])}</a>',
             status(row["status"]),
-            ", ".join(
-                f"{escape(run['task_id'])} {run_link(run['session_id'], run['id'])}"
-                for run in runs.waiting_for(core, "token", row["id"])
-            ),
+            waiting_for(core, row),
             tags(loads(row["tags"])),
             moment(core, row["created_at"]),
             moment(core, row["timeout_at"]) if row["status"] == "pending" else "",
@@ -77,7 +74,7 @@ def token_table(core: Core, rows: Iterable[Row]) -> str:
         )
         for row in rows
     )
-    heads = ("Token", "Status", "Waiting run", "Tags", "Created", "Expires", "Id")
+    heads = ("Token", "Status", "Waiting", "Tags", "Created", "Expires", "Id")
     return table(heads, cells, "There are no tokens.")
 
 

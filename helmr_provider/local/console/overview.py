@@ -46,11 +46,11 @@ def _part(name: str, heading: str, listed: str, rows: list[Row]) -> str:
 
 
 def _tokens(core: Core) -> str:
-    """Return the forms of the pending tokens: first those that runs wait for, the longest waiting first."""
+    """Return the forms of the pending tokens: first those that runs wait for, the newest first."""
     rows = core.db.all(
         "SELECT tokens.*, EXISTS (SELECT 1 FROM runs WHERE wait_kind = 'token' AND wait_ref = tokens.id) AS awaited,"
         " count(*) OVER () AS total FROM tokens WHERE status = 'pending' AND timeout_at > ?"
-        " ORDER BY awaited DESC, created_at, id LIMIT ?",
+        " ORDER BY awaited DESC, created_at DESC, id DESC LIMIT ?",
         core.clock.now(),
         _FORMS,
     )

@@ -164,6 +164,8 @@ def test_a_follower_survives_an_opening_that_fails_for_a_moment(
             return Reply(status, json={"error": "for a moment"})
         if request.path.endswith("/events"):
             return Reply(json={"events": [], "records": []})
+        if request.path.endswith("/logs") and not request.query.get("follow"):
+            return Reply(json={"cursor": "0"})
         return events(": nothing\n\n") if request.path.endswith("/logs") else snapshot("r", "succeeded")
 
     with ScriptedServer(answer=answer) as wire:

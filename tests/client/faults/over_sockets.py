@@ -1,0 +1,72 @@
+"""Run fault schedules over sockets of this machine, in real time that passes faster than the schedules say."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+from unittest import mock
+
+from helmr_provider.client import _config
+from helmr_provider.local import Settings
+from tests.client.faults.driver import AsyncCallers, BlockingCallers, Run
+from tests.client.faults.fault_schedule import make_schedule
+from tests.client.faults.virtual_loop import SteppedClock
+from tests.client.faults.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tests.client.faults.driver import Callers, Outcome
+
+SCALE = 0.04
+# A wait that hears nothing polls after 15 real seconds, and a busy machine is slow: only what hangs is late.
+PATIENCE = 30.0
+_SILENCE = 3.0
+_SETTINGS = Settings(sweep=0.1, keep_alive=0.5, log_poll=0.1, schedule_jitter=0.0)
+
+
+def run_over_sockets(seeds: Iterable[int], together: int = 12) -> list[Outcome]:
+    """Run the schedules of some seeds, so many at a time: they wait more than they compute."""
+    with ThreadPoolExecutor(together * 8) as threads, mock.patch.object(_config, "STREAM_SILENCE", _SILENCE):
+        return asyncio.run(_run_all(seeds, together, threads))
+
+
+async def _run_all(seeds: Iterable[int], together: int, threads: ThreadPoolExecutor) -> list[Outcome]:
+    room = asyncio.Semaphore(together)
+
+    async def one(seed: int) -> Outcome:
+        async with room:
+            return await _run(seed, threads)
+
+    return await asyncio.gather(*(one(seed) for seed in seeds))
+
+
+async def _run(seed: int, threads: ThreadPoolExecutor) -> Outcome:
+    loop = asyncio.get_running_loop()
+
+    async def blocking(function: Callable[[], None]) -> None:
+        await loop.run_in_executor(threads, function)
+
+    schedule = make_schedule(seed).over_sockets(SCALE)
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(
+            schedule,
+            clock=SteppedClock(loop.time),
+            set_client_clock=lambda _: None,
+            network=None,
+            folder=Path(folder) if schedule.restarts else None,
+            settings=_SETTINGS,
+            scale=SCALE,
+        )
+        make: Callable[[World], Callers] = (
+            AsyncCallers if schedule.flavour == "async" else lambda world: BlockingCallers(world, blocking)
+        )
+        run = Run(world, make, PATIENCE)
+        try:
+            return await run.go()
+        except Exception as error:  # noqa: BLE001 - reported with its schedule
+            run.outcome.wrong.append(f"the schedule could not be run: {error!r}")
+            return run.outcome
