@@ -308,7 +308,7 @@ def measure(kinds: list[str], sizes: list[int], python: Path, idle: float, ends:
             triggers.wait_until_ready()
         # Their ends are chosen before runs are started, which a very busy machine does at 25 a second.
         most = max(sizes)
-        begin = time.time() + 3 + most / 25
+        begin = time.time() + 20 + most / 25
         # A new wait retrieves its run, at most 100 runs a second.
         idle_from = begin + 10 + 5 + most / 80
         plan = Plan(begin, ramp=10, idle_from=idle_from, idle_until=idle_from + idle, ends=ends)
