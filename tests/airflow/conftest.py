@@ -201,11 +201,11 @@ class Scenarios:
         self._stack = stack
         self._client = client
 
-    def begin(self, dag_id: str) -> Scenario:
-        """Create the token that opens the gate, and trigger the DAG with it."""
+    def begin(self, dag_id: str, **conf: Any) -> Scenario:
+        """Create the token that opens the gate, and trigger the DAG with it and with further configuration."""
         self._stack.airflow.wait_for_dag(dag_id)
         token_id = self._client.tokens.create(timeout="1h").id
-        run_id = self._stack.airflow.trigger(dag_id, token_id=token_id)
+        run_id = self._stack.airflow.trigger(dag_id, token_id=token_id, **conf)
         return Scenario(self._stack, self._client, dag_id, token_id, run_id)
 
 

@@ -157,6 +157,7 @@ def test_a_server_that_stays_silent(variant: str) -> None:
     ):
         drive(variant, lambda client: client._single_shot().runs.retrieve("r"), url=wire.url, timeout=0.05)
     assert caught.value.delivered
+    assert "client.with_options(timeout=...)" in str(caught.value)
 
 
 @pytest.mark.parametrize("end", ["cut", "reset"])
