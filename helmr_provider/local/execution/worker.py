@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from helmr_provider.local.definitions.tasks import TaskDefinition
     from helmr_provider.local.storage.database import Row
 
-_LOOK_AGAIN = 3600.0
+_LONGEST_PAUSE = 3600.0
 _NEVER = 2**63
 _TRY_AGAIN = 1.0
 _STOP_SECONDS = 1.0
@@ -98,7 +98,7 @@ class Worker:
                     execution.pass_limit()
                 else:
                     self._limits_from = min(self._limits_from, execution.limit_at)
-        return min(_LOOK_AGAIN, self._core.clock.seconds_until(self._limits_from))
+        return min(_LONGEST_PAUSE, self._core.clock.seconds_until(self._limits_from))
 
     def _lease_all(self) -> None:
         places = queueing.Places(self._core)
@@ -198,7 +198,7 @@ class _Execution:
         if run["attempt_number"] != self.attempt or run["execution"] == "finished":
             return
         if run["execution"] == "pending_cancel":
-            runs.let_go(self._core, run)
+            runs.release(self._core, run)
         elif self._limit_passed:
             detail = {"message": "run exceeded max duration", "limit_seconds": run["max_duration_us"] // SECOND}
             runs.fail(self._core, run, "max_duration", detail)
@@ -221,7 +221,7 @@ class _Execution:
             self._failed(failure.failure_kind, failure.detail, failure.exit_code)
         except SystemExit as leaving:
             self._exited(leaving)
-        except Exception as error:  # noqa: BLE001 - whatever a task lets out is its run's failure
+        except Exception as error:  # noqa: BLE001 - any error of a task is its run's failure
             self._log_traceback(error)
             self._failed("task_failed", {"message": f"{type(error).__name__}: {error}", "exit_code": 1}, 1)
         else:
