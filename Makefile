@@ -157,9 +157,24 @@ test-tab-3.1: ## Try the Helmr tab of Airflow 3.1 in a real browser (minutes)
 test-tab-3.2: ## Try the Helmr tab of Airflow 3.2 in a real browser (minutes)
 	$(call test_tab_on_airflow,3.2,constraints/airflow-3.2.txt)
 
+# How often a process is stopped at random, and how moments and processes are chosen.
+STOPS ?= 200
+SEED ?= 12
+
 .PHONY: test-reliability
-test-reliability: setup ## Kill everything at every moment on a real Airflow (some minutes)
-	@$(BIN)/python -m pytest tests/reliability -m slow $(ARGS)
+test-reliability: ## Kill everything at every moment on a real Airflow on PostgreSQL (about an hour; ARGS="-k triggerer" for less)
+	@dev/celery.sh .venv-celery
+	@STOPS=$(STOPS) SEED=$(SEED) .venv-celery/bin/python -m pytest tests/reliability -m slow $(ARGS) $(MAYBE_NONE)
+	@.venv-celery/bin/python -m pytest tests/airflow -m "airflow and slow" $(ARGS) $(MAYBE_NONE)
+
+# The last published state of the package.
+PREVIOUS ?= 5ab4f8d
+
+.PHONY: test-upgrade
+test-upgrade: setup ## Resume what another revision has deferred, and the other way round (minutes; PREVIOUS=REVISION)
+	@rm -rf build/previous && mkdir -p build/previous
+	@git archive $(PREVIOUS) helmr_provider | tar -x -C build/previous
+	@HELMR_PREVIOUS=build/previous $(BIN)/python -m pytest tests/upgrade -m slow $(ARGS)
 
 .PHONY: test-faults
 test-faults: setup ## Run 10,000 fault schedules of the client, and 300 over sockets (half an hour of one core; SEED=1234 replays one)
@@ -216,8 +231,8 @@ bench-triggerer: ## Measure 200 deferred sessions through a real triggerer on Po
 .PHONY: soak
 soak: ## Let 500 waits turn over in a real triggerer for 45 minutes, and look for leaks (MINUTES=5 SESSIONS=50)
 	@dev/celery.sh .venv-celery
-	@.venv-celery/bin/python -m benchmarks.triggerer --minutes $(or $(MINUTES),45) --sessions $(or $(SESSIONS),500) \
-		--seconds $(or $(SECONDS_EACH),300) $(ARGS)
+	@.venv-celery/bin/python -m benchmarks.soak --minutes $(or $(MINUTES),45) --sessions $(or $(SESSIONS),500) \
+		--seconds $(or $(SECONDS_EACH),150) $(ARGS)
 
 .PHONY: mutation
 mutation: setup ## Change the client's pure core in small ways and see whether its tests notice (ARGS="sse durations")

@@ -116,6 +116,10 @@ class AirflowApi:
         run: dict[str, Any] = self.call("GET", f"/dags/{dag_id}/dagRuns/{_quote(run_id)}")
         return run
 
+    def delete_dag_run(self, dag_id: str, run_id: str) -> None:
+        """Delete a DAG run with its task instances, as a person does in the UI."""
+        self.call("DELETE", f"/dags/{dag_id}/dagRuns/{_quote(run_id)}")
+
     def tasks(self, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
         """Return the task instances of a DAG run by task id, one of those that are mapped."""
         return {each["task_id"]: each for each in self._task_instances(dag_id, run_id)}

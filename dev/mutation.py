@@ -20,13 +20,13 @@ TOOLS = ROOT / ".cache" / "mutation-tools"
 EXPLAINED = Path(__file__).with_name("mutation_survivors.txt")
 AT_LEAST = 0.85
 
-# What is computed while the module is imported: each change needs a process that has not imported it before.
+# Values computed while the module is imported: each change needs a process that has not imported it before.
 AT_IMPORT = {"_wire.endpoints"}
 
-# Importing takes longer than the tests that the limit of time is reckoned from.
+# The import takes longer than the tests from which the time limit is computed.
 FRESH = "process_isolation = forkserver\nforkserver_warmup = none\ntimeout_constant = 30.0\n"
 
-# Finding the simplest example of a failure takes minutes, and nobody reads it here.
+# Finding the simplest example of a failure takes minutes, and is not needed here.
 PROFILE = """
 
 import hypothesis
@@ -88,7 +88,8 @@ def try_module(module: str, copy: Path) -> dict[str, str]:
     (copy / "tests").mkdir()
     bytecode = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "helmr_provider", copy / "helmr_provider", ignore=bytecode)
-    shutil.copytree(ROOT / "tests" / "client", copy / "tests" / "client", ignore=bytecode)
+    for part in ("client", "support"):
+        shutil.copytree(ROOT / "tests" / part, copy / "tests" / part, ignore=bytecode)
     (copy / "contract").symlink_to(ROOT / "contract")
     for file in ("pyproject.toml", "tests/conftest.py"):
         shutil.copyfile(ROOT / file, copy / file)
@@ -138,7 +139,7 @@ def report(verdicts: dict[str, dict[str, str]]) -> int:
         rate = noticed / len(found)
         enough = enough and rate >= AT_LEAST
         print(f"{module:<24}{len(found):>8}{noticed:>9}{rate:>7.0%}")
-    print(f"at least {AT_LEAST:.0%} of each must be noticed; {EXPLAINED.relative_to(ROOT)} explains what is not")
+    print(f"at least {AT_LEAST:.0%} of each must be noticed; {EXPLAINED.relative_to(ROOT)} explains the others")
     return 0 if enough else 1
 
 

@@ -96,24 +96,21 @@ class Program:
                 each.kill()
         self.process.wait()
 
-    def kill_grandchildren(self) -> None:
-        """Kill what its children have started (SIGKILL): of a scheduler, the tasks, but not the pool of its workers."""
-        if self.process is None:
-            return
-        with contextlib.suppress(psutil.NoSuchProcess):
+    def busy_children(self) -> list[psutil.Process]:
+        """Return those of its children that have children: of a scheduler, what supervises tasks."""
+        busy = []
+        if self.process is not None:
             for child in psutil.Process(self.process.pid).children():
-                for each in child.children(recursive=True):
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        each.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if child.children():
+                        busy.append(child)
+        return busy
 
     def ask_children_of_children_to_stop(self) -> None:
-        """Send SIGTERM to those of its children that have children: of a scheduler, what supervises tasks."""
-        if self.process is None:
-            return
-        for child in psutil.Process(self.process.pid).children():
+        """Send SIGTERM to those of its children that have children."""
+        for child in self.busy_children():
             with contextlib.suppress(psutil.NoSuchProcess):
-                if child.children():
-                    child.send_signal(signal.SIGTERM)
+                child.send_signal(signal.SIGTERM)
 
     def ask_to_stop(self) -> None:
         """Ask it to end, without waiting."""

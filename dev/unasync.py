@@ -1,9 +1,9 @@
 """Make ``helmr_provider/client/_sync`` from ``helmr_provider/client/_async``.
 
-``python dev/unasync.py`` writes it; ``--check`` fails when what is there is not what would be written.
+``python dev/unasync.py`` writes it; ``--check`` fails when the existing files differ.
 
-It works on tokens, so comments and layout survive: ``async`` and ``await`` go, names change by the table below, and
-texts (docstrings) by the same table. What is not mechanical stands in ``client/_shim.py`` and ``client/_http.py``.
+It works on tokens, so comments and layout survive: ``async`` and ``await`` are removed, and names and docstrings change
+by the table below. Code without such a correspondence is in ``client/_shim.py`` and ``client/_http/``.
 """
 
 from __future__ import annotations

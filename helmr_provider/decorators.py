@@ -115,8 +115,8 @@ def helmr_session_task(
 
     Airflow offers it as ``@task.helmr_session``; imported from here, type checkers know what the function must return.
 
-    :param python_callable: the function, which may be asynchronous. Its result is sent as it is; templates in it are
-        not rendered. A function that returns None without being annotated with ``-> None`` is warned about.
+    :param python_callable: the function, which may be asynchronous. Its result is sent unchanged; templates in it are
+        not rendered. If it returns None without the annotation ``-> None``, the task logs a warning.
     :param task: id of the Helmr task, or a typed :class:`helmr_provider.client.Task`.
     :param multiple_outputs: whether the members of the run's output, a JSON object, become XComs of their own. It is
         never guessed from the function, whose result is the payload.

@@ -72,7 +72,7 @@ class _StoredLink(BaseOperatorLink):
         from airflow.providers.common.compat.sdk import XCom
 
         if _is_first_run(ti_key) and (str(ti_key.id), self.xcom_key) not in _STORED:
-            # Airflow 3 would log the look-up as an error, "XCom not found".
+            # Airflow 3 would log the lookup as an error, "XCom not found".
             return ""
         if _is_in_its_process(ti_key) and ti_key.map_index in {None, -1}:
             # Without a map index, Airflow asks for a list, and an empty one is no error.

@@ -27,11 +27,11 @@ _ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class HelmrNotifier(BaseNotifier):
-    """Send a message into an input stream of a session, where an agent waits for it or is started by it.
+    """Send a message to an input stream of a session, where an agent waits for it or is started by it.
 
-    For ``on_failure_callback`` and its like, and, from Airflow 3.1 on, for ``AsyncCallback(HelmrNotifier, {…})`` of a
-    deadline alert. One event sends one record, however often Airflow calls: the record's idempotency key names what the
-    context tells of the event. A message that can't be sent is logged, and fails nothing.
+    For callbacks such as ``on_failure_callback`` and, from Airflow 3.1 on, for ``AsyncCallback(HelmrNotifier, {…})`` of
+    a deadline alert. One event sends one record, however often Airflow calls: the record's idempotency key is derived
+    from the context. A message that cannot be sent is logged, and no task fails for it.
 
     Needs the scope ``session-input:send`` (operation appendSessionInput).
 
@@ -40,11 +40,11 @@ class HelmrNotifier(BaseNotifier):
     :param session_id: the session. (templated)
     :param external_id: its external id instead. (templated)
     :param stream: input stream that the deployed task declares. (templated)
-    :param message: what to send, a JSON value; not for secrets. (templated)
+    :param message: JSON value to send; not for secrets. (templated)
     :param correlation_id: kept with the record. (templated)
     :param content_type: of the message, ``application/json`` by default. (templated)
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
-    :param kwargs: for Airflow, which gives the context of a deadline alert in this way.
+    :param kwargs: Airflow passes the context of a deadline alert in this way.
     """
 
     session_id = TemplateField[str | None](text)
@@ -133,9 +133,9 @@ class HelmrNotifier(BaseNotifier):
         return f"airflow-notification:{hashlib.sha256(json.dumps(what).encode()).hexdigest()}"
 
     def _not_sent(self, error: Exception) -> None:
-        said = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         where = f"{shown(self.session_id, self.external_id)}, input stream {self.stream!r}"
-        self.log.error("The notification was not sent to %s (connection %r): %s", where, self.helmr_conn_id, said)
+        self.log.error("The notification was not sent to %s (connection %r): %s", where, self.helmr_conn_id, reason)
 
 
 def _event(context: Mapping[str, Any]) -> Iterator[str]:

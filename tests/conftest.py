@@ -76,7 +76,7 @@ def control_plane() -> Iterator[LocalControlPlane]:
 
 @pytest.fixture
 def client(control_plane: LocalControlPlane) -> Iterator[HelmrClient]:
-    """A client of the local control plane, for what somebody else does meanwhile."""
+    """A client of the local control plane, for changes by another client."""
     from helmr_provider.client import HelmrClient
 
     with HelmrClient(url=control_plane.url, api_key=control_plane.api_key, max_streams=0) as client:
@@ -133,7 +133,7 @@ def airflow_db() -> Path:
     if not migrated.exists():
         subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=110)
         migrated.parent.mkdir(exist_ok=True)
-        # Named by process and moved, so that two test runs at once never read half a file.
+        # Named by process and moved, so that two simultaneous test runs never read half a file.
         draft = migrated.with_suffix(f".{os.getpid()}")
         shutil.copyfile(database, draft)
         draft.replace(migrated)
@@ -150,7 +150,7 @@ def run_dag(airflow_db: Path) -> Callable[..., Any]:
         from helmr_provider._common.versions import AIRFLOW_V_3_1_PLUS
 
         if AIRFLOW_V_3_1_PLUS:
-            # Airflow runs only what is in its database, and looks for that in DAG files.
+            # Airflow runs only what is in its database, and searches for that in DAG files.
             from airflow.dag_processing.bundles.manager import DagBundlesManager
             from airflow.dag_processing.collection import update_dag_parsing_results_in_db
             from airflow.serialization.serialized_objects import LazyDeserializedDAG

@@ -185,7 +185,7 @@ def test_an_asynchronous_function_makes_the_payload_too(control_plane: LocalCont
 def test_a_function_that_forgets_to_return_is_warned_about(
     control_plane: LocalControlPlane, task_log: Callable[[], str]
 ) -> None:
-    def forgets():  # type: ignore[no-untyped-def]
+    def returns_nothing():  # type: ignore[no-untyped-def]
         pass
 
     def means_it() -> None:
@@ -193,8 +193,8 @@ def test_a_function_that_forgets_to_return_is_warned_about(
 
     decorated(means_it).start().finish()
     assert "returned None" not in task_log()
-    decorated(forgets, task_id="other").start().finish()
-    assert "forgets returned None, so the payload is null" in task_log()
+    decorated(returns_nothing, task_id="other").start().finish()
+    assert "returns_nothing returned None, so the payload is null" in task_log()
     assert payloads(control_plane) == [None, None]
 
 

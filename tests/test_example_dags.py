@@ -24,7 +24,7 @@ def dags_of(path: Path) -> list[DAG]:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # As Airflow does; dataclasses look for their module there.
+    # As Airflow does; dataclasses expect their module there.
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     made = [value for value in vars(module).values() if isinstance(value, DAG)]

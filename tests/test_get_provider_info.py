@@ -1,4 +1,4 @@
-"""What Airflow is told about the provider is true, complete, and valid for the Airflow that is installed."""
+"""The provider's information for Airflow is true, complete, and valid for the Airflow that is installed."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("console", ["https://helmr.example/prefix", "https://helmr.example/prefix/"])
-def test_a_page_is_below_the_console_whatever_its_last_character(console: str) -> None:
+def test_a_page_is_below_the_console_with_or_without_a_trailing_slash(console: str) -> None:
     assert session_url(console, "s-1") == "https://helmr.example/prefix/sessions/s-1"
     assert token_url(console, "t-1") == "https://helmr.example/prefix/tokens/t-1"
     assert run_url(console, "s-1", "r-1") == "https://helmr.example/prefix/sessions/s-1/runs/r-1"

@@ -76,7 +76,7 @@ def test_the_message_is_rendered_and_sent(client: HelmrClient, session_id: str) 
     assert (record.correlation_id, record.content_type) == ("manual", "application/vnd.acme+json")
 
 
-def test_an_event_is_told_once_however_often_airflow_calls(client: HelmrClient, session_id: str) -> None:
+def test_an_event_is_sent_once_however_often_airflow_calls(client: HelmrClient, session_id: str) -> None:
     for _ in range(3):
         a_notifier()(failed())
     assert len(sent(client, session_id)) == 1
@@ -87,13 +87,13 @@ def test_an_event_is_told_once_however_often_airflow_calls(client: HelmrClient, 
     [{"try_number": 3}, {"state": "up_for_retry"}, {"map_index": 1}, {"task_id": "test"}, {"run_id": "other"}],
     ids=str,
 )
-def test_another_event_is_told_too(client: HelmrClient, session_id: str, other: dict[str, Any]) -> None:
+def test_another_event_is_sent_too(client: HelmrClient, session_id: str, other: dict[str, Any]) -> None:
     a_notifier(message="same")(failed())
     a_notifier(message="same")(failed(**other))
     assert len(sent(client, session_id)) == 2
 
 
-def test_two_messages_of_one_event_are_told_both(client: HelmrClient, session_id: str) -> None:
+def test_two_messages_of_one_event_are_both_sent(client: HelmrClient, session_id: str) -> None:
     a_notifier(message="one")(failed())
     a_notifier(message="two")(failed())
     assert sent(client, session_id) == ["one", "two"]
@@ -106,7 +106,7 @@ def test_a_dag_run_s_event_needs_no_task(client: HelmrClient, session_id: str) -
     assert len(sent(client, session_id)) == 2
 
 
-def test_without_an_event_to_name_each_call_is_told(client: HelmrClient, session_id: str) -> None:
+def test_without_an_event_to_name_each_call_is_sent(client: HelmrClient, session_id: str) -> None:
     for _ in range(2):
         a_notifier(message="hi")({"dag": DAG("nightly", schedule=None)})
     assert sent(client, session_id) == ["hi", "hi"]
@@ -154,7 +154,7 @@ def test_an_outage_is_logged(control_plane: LocalControlPlane, logged: Callable[
 
 
 @pytest.mark.skipif(not HAS_ASYNC, reason="notifiers are awaited from Airflow 3.1 on")
-async def test_a_missed_deadline_is_told_once_without_blocking_the_loop(client: HelmrClient, session_id: str) -> None:
+async def test_a_missed_deadline_is_sent_once_without_blocking_the_loop(client: HelmrClient, session_id: str) -> None:
     context: Any = {
         "dag_run": {"dag_id": "nightly", "dag_run_id": "manual"},
         "deadline": {"id": "01a2-deadline", "deadline_time": datetime(2026, 11, 24, tzinfo=UTC)},
@@ -171,11 +171,11 @@ def test_one_session_must_be_named() -> None:
         HelmrNotifier(stream="messages", message="hi")
 
 
-def test_airflow_is_told_of_it() -> None:
+def test_airflow_knows_the_notifier() -> None:
     assert get_provider_info()["notifications"] == ["helmr_provider.notifications.HelmrNotifier"]
 
 
-def test_a_failing_task_of_a_dag_is_told(client: HelmrClient, session_id: str, run_dag: Callable[..., Any]) -> None:
+def test_a_failing_task_of_a_dag_is_reported(client: HelmrClient, session_id: str, run_dag: Callable[..., Any]) -> None:
     from airflow.providers.common.compat.sdk import BaseOperator
 
     class Fails(BaseOperator):  # type: ignore[misc,unused-ignore]

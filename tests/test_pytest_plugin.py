@@ -1,4 +1,4 @@
-"""The fixtures as somebody else's tests use them, in a pytest of their own."""
+"""The fixtures as another project's tests use them, in a pytest of their own."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import tomllib
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 from packaging.requirements import Requirement
@@ -31,7 +32,7 @@ def matches(pattern: str) -> list[str]:
     return found
 
 
-def test_the_rules_below_look_at_files() -> None:
+def test_there_are_files_to_check() -> None:
     assert len(tracked()) > 50
 
 
@@ -40,7 +41,7 @@ def test_no_file_names_the_host_of_a_package_index() -> None:
     assert matches("|".join(hosts)) == []
 
 
-def test_no_file_names_a_path_of_somebodys_machine() -> None:
+def test_no_file_names_a_path_of_a_developer_s_machine() -> None:
     folders = ("root", "home/[a-z]+", "Users/[A-Za-z]+", re.escape(ROOT.parent.as_posix().lstrip("/")))
     assert matches(r"(?<![\w.}])/(" + "|".join(folders) + r")/\w") == []
 
@@ -56,6 +57,37 @@ def test_references_to_the_contract_are_paths_in_the_repository() -> None:
     # In prose of the contract itself and beside a list of its files, the names alone are enough.
     bare = matches(r"(?<![\w/`])(behaviour|capacity|surprises|surface)\.md")
     assert [line for line in bare if not line.startswith("contract/")] == []
+
+
+def test_paths_named_in_texts_exist() -> None:
+    """Paths in documents, docstrings and comments; those below `helmr_provider/` may be named without it."""
+    texts = tracked("*.md", "Makefile", "dev", "benchmarks", "helmr_provider")
+    parts = {path.relative_to(ROOT).parts[0] for path in tracked("*/*")}
+    parts |= {path.relative_to(ROOT / "helmr_provider").parts[0] for path in tracked("helmr_provider/*/*.py")}
+    named = re.compile(
+        rf"(?<![\w./<$~{{}}-])((?:{'|'.join(sorted(parts))})/(?:[\w.-]+/)*(?:[\w-]+\.[a-z]{{2,4}}\b|(?=[`\s])))"
+    )
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        bases = (ROOT, ROOT / "helmr_provider", text.parent)
+        for path in named.findall(text.read_text(encoding="utf-8", errors="replace")):
+            if not any((base / path).exists() for base in bases):
+                found.setdefault(path, []).append(str(text.relative_to(ROOT)))
+    assert found == {}
+
+
+def test_modules_and_names_in_documents_exist() -> None:
+    for text in tracked("*.md"):
+        for name in re.findall(r"\bhelmr_provider(?:\.\w+)+", text.read_text()):
+            assert resolve_name(name.replace(".py", "")) is not None, f"{text.relative_to(ROOT)}: {name}"
+
+
+def test_make_targets_in_documents_exist() -> None:
+    targets = set(re.findall(r"^([a-z0-9.-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    texts = [(path.relative_to(ROOT), path.read_text()) for path in tracked("*.md", "docs/*.md")]
+    named = {(str(path), target) for path, text in texts for target in re.findall(r"[`$] ?make ([a-z0-9.-]+)", text)}
+    assert len(named) > 10
+    assert {each for each in named if each[1] not in targets} == set()
 
 
 @pytest.mark.parametrize("path", tracked("*.py"), ids=lambda path: str(path.relative_to(ROOT)))

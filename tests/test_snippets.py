@@ -60,7 +60,7 @@ def test_the_snippets_of_a_page_run(
     [page for page in PAGES if any(map(is_test, snippets(page)))],
     ids=lambda page: str(page.relative_to(ROOT)),
 )
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_the_tests_of_a_page_pass(page: Path, tmp_path: Path) -> None:
     for other in page.parent.glob("*.md"):
         for name, content in saved_files(other).items():
@@ -82,7 +82,7 @@ def test_the_tests_of_a_page_pass(page: Path, tmp_path: Path) -> None:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=190,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr

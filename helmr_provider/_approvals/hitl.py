@@ -24,7 +24,7 @@ class Row:
     """A task instance's question as Airflow keeps it.
 
     :param there: false after a clear or retry, when the task instance has another id.
-    :param response: what was answered, by name as Airflow resumes tasks with it.
+    :param response: the members of the answer, by name as Airflow resumes tasks with it.
     """
 
     there: bool
@@ -116,7 +116,7 @@ async def close(ti_id: str, answer: Answer) -> bool:
 def answer_of(question: Question, response: Mapping[str, Any]) -> Answer:
     """Return the answer from Airflow.
 
-    :param question: what was asked.
+    :param question: the question.
     :param response: as Airflow resumes a task with it, or as :func:`read` returns it.
     """
     user, at = response.get("responded_by_user"), response.get("responded_at")

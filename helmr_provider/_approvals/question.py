@@ -1,4 +1,4 @@
-"""Questions to people and their answers: a Helmr token's metadata say what is asked, its data what was answered.
+"""Questions to people and their answers. A Helmr token has the question in its metadata and the answer in its data.
 
 Everything here is pure; both sides, the worker and the triggerer, read an answer in the same way.
 """
@@ -27,10 +27,10 @@ class AnswerError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """What was decided.
+    """The decision.
 
     :param chosen: the options that were chosen, in the order in which they were offered.
-    :param params: values of the form's fields, and whatever else was said.
+    :param params: values of the form's fields, and other members of the answer.
     :param by: who decided, as far as that is known.
     :param via: where it was answered: ``airflow``, ``helmr``, or ``default`` at the deadline.
     :param at: when, as ISO 8601 text.
@@ -56,7 +56,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
-    """What is asked.
+    """A question with its options.
 
     :param options: what can be chosen.
     :param rejections: the options among them that mean no.
@@ -158,25 +158,25 @@ class Question:
         :param noticed: time of the answer if the data have none.
         :raises AnswerError: this is no answer to the question.
         """
-        said = dict(cast("Mapping[str, Any]", data)) if isinstance(data, Mapping) else {"chosen": data}
-        chosen = self._chosen(said["chosen"] if "chosen" in said else said.get("approved"))
-        params, by = said.get("params"), said.get("by")
+        members = dict(cast("Mapping[str, Any]", data)) if isinstance(data, Mapping) else {"chosen": data}
+        chosen = self._chosen(members["chosen"] if "chosen" in members else members.get("approved"))
+        params, by = members.get("params"), members.get("by")
         if not isinstance(params, Mapping | None):
             raise AnswerError(f"params must be an object, but are {params!r}.")
         if not isinstance(by, str | None):
             raise AnswerError(f"by must be a text, but is {by!r}.")
-        more = {name: value for name, value in said.items() if name not in _OURS}
-        via = said.get("via")
+        more = {name: value for name, value in members.items() if name not in _OURS}
+        via = members.get("via")
         return Answer(
             chosen=chosen,
             params={**self.preset, **more, **cast("Mapping[str, Any]", params or {})},
             by=by,
             via=cast("Via", via) if via in {"airflow", "default"} else "helmr",
-            at=_moment(said.get("at")) or noticed.isoformat(),
+            at=_moment(members.get("at")) or noticed.isoformat(),
         )
 
-    def _chosen(self, said: object) -> tuple[str, ...]:
-        names = cast("list[object]", said) if isinstance(said, list) else [said]
+    def _chosen(self, members: object) -> tuple[str, ...]:
+        names = cast("list[object]", members) if isinstance(members, list) else [members]
         chosen = {self._option(name) for name in names}
         if not chosen:
             raise AnswerError("nothing was chosen.")

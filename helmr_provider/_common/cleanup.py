@@ -1,4 +1,4 @@
-"""Repeat a clean-up until the control plane accepts it, and log what is left over if it never does."""
+"""Repeat a clean-up until the control plane accepts it, and log the remaining resources if it never does."""
 
 from __future__ import annotations
 

@@ -237,8 +237,8 @@ class DeferrableWait(BaseOperator):
     def on_kill(self) -> None:
         """End what this process is responsible for, if a user has ended the task or no try would continue it.
 
-        A worker is also killed when its node is drained. Then a retry continues what was started; a deferred task's
-        trigger does so even without a retry.
+        A worker is also killed when its node is drained. Then a retry finds the started resource again; the trigger
+        of a deferred task does so even without a retry.
         """
         attempt = self._attempt
         if attempt is None:
@@ -249,8 +249,8 @@ class DeferrableWait(BaseOperator):
             self.stop(attempt.kill_reason)
             return
         attempt.is_stopping = True
-        heir = "its trigger waits for it" if attempt.is_handed_over else "a retry finds it again"
-        self.log.info("This process is asked to stop. What it started in Helmr continues: %s.", heir)
+        continues_in = "its trigger waits for it" if attempt.is_handed_over else "a retry finds it again"
+        self.log.info("This process must stop. What it started in Helmr continues: %s.", continues_in)
         # Airflow 2 raises an exception of its own. While Airflow has not answered, it may have been interrupted in a
         # request whose answer must still be read.
         if (

@@ -36,7 +36,7 @@ _LOOK_UP_SECONDS: Final = 10.0
 class IdentityError(Exception):
     """The session that belongs to a task instance cannot be used or found.
 
-    :param message: what is wrong and what to do.
+    :param message: the cause and the remedy.
     :param permanent: whether trying again is pointless.
     """
 
@@ -47,9 +47,9 @@ class IdentityError(Exception):
 
 @contextmanager
 def translate_errors(doing: str, helmr_conn_id: str) -> Iterator[None]:
-    """Turn what goes wrong inside into what Airflow understands: fail for good, or try again.
+    """Translate errors of the client into Airflow's exceptions: fail permanently, or try again.
 
-    :param doing: what is attempted, in words that follow "Could not".
+    :param doing: the attempt, in words that follow "Could not".
     :param helmr_conn_id: the connection that it is attempted with.
     :raises AirflowFailException: the same attempt would fail again: connection, credential, scope, request.
     :raises AirflowException: another attempt may succeed.
@@ -57,8 +57,8 @@ def translate_errors(doing: str, helmr_conn_id: str) -> Iterator[None]:
     try:
         yield
     except (HelmrError, IdentityError, AirflowNotFoundException) as error:
-        said = " ".join(str(error).split())
-        message = f"Could not {doing} (connection {helmr_conn_id!r}): {said}"
+        text = " ".join(str(error).split())
+        message = f"Could not {doing} (connection {helmr_conn_id!r}): {text}"
         if is_permanent(error):
             # One clear line instead of a chain of tracebacks: there is nothing to debug, but something to change.
             raise AirflowFailException(message) from None
@@ -68,7 +68,7 @@ def translate_errors(doing: str, helmr_conn_id: str) -> Iterator[None]:
 def is_permanent(error: Exception) -> bool:
     """Say whether the same attempt would fail in the same way again.
 
-    :param error: an error of the client, of the identity, or of the look-up of the connection.
+    :param error: an error of the client, of the identity, or of the lookup of the connection.
     """
     if isinstance(error, IdentityError):
         return error.permanent
@@ -112,7 +112,7 @@ def small_enough(value: Any, what: str, *, max_bytes: int | None) -> Any:
 def run_failure(client: HelmrClient, run: RunSnapshot, *, url: str, ours: bool = False) -> AirflowException:
     """Return the exception for a run that ended without success; it says why.
 
-    :param client: where to look for the reasons; best effort, an outage here only shortens the message.
+    :param client: reads the reasons; best effort, an outage here only shortens the message.
     :param run: the run, ended.
     :param url: its page.
     :param ours: whether this task instance itself has cancelled it.
@@ -124,9 +124,9 @@ def run_failure(client: HelmrClient, run: RunSnapshot, *, url: str, ours: bool =
 
 
 def explain(client: HelmrClient, run: RunSnapshot, *, url: str, ours: bool = False) -> str:
-    """Describe how a run ended without success: status, cause, last lines of stderr, and where to look.
+    """Describe how a run ended without success: status, cause, last lines of stderr, and the run's address.
 
-    :param client: where to look for the reasons.
+    :param client: reads the reasons.
     :param run: the run, ended.
     :param url: its page.
     :param ours: whether this task instance itself has cancelled it.
@@ -140,18 +140,18 @@ def _explain(client: HelmrClient, run: RunSnapshot, *, url: str, ours: bool) -> 
     attributes: dict[str, Any] = event.attributes if event is not None and isinstance(event.attributes, dict) else {}
     ours = ours or attributes.get("reason") in OURS
     if run.status == "failed":
-        said = f"failed{_because(attributes)}"
+        text = f"failed{_because(attributes)}"
         process = [f"attempt {run.attempt_number}"] if run.attempt_number else []
         process += [f"exit code {run.exit_code}"] if run.exit_code is not None else []
-        said += f" ({', '.join(process)})" if process else ""
+        text += f" ({', '.join(process)})" if process else ""
     elif run.status == "cancelled":
         by = "because the Airflow task was ended" if ours else "by another client, not by this task"
-        said = f"was cancelled {by}{_text(': ', attributes.get('reason'))}"
+        text = f"was cancelled {by}{_text(': ', attributes.get('reason'))}"
     elif run.status == "expired":
-        said = "expired: it stayed queued for longer than its ttl" + _text(" of ", attributes.get("ttl"))
+        text = "expired: it stayed queued for longer than its ttl" + _text(" of ", attributes.get("ttl"))
     else:
-        said = f"ended as {run.status!r}"
-    lines = [f"Helmr run {run.id} of session {run.session_id} {said}."]
+        text = f"ended as {run.status!r}"
+    lines = [f"Helmr run {run.id} of session {run.session_id} {text}."]
     if stderr := _stderr(client, run):
         lines += ["Last lines of stderr:", *(f"  {line}" for line in stderr)]
     return "\n".join([*lines, f"See {url}"]), ours

@@ -68,7 +68,7 @@ class WaitMeter:
         return stats.waits, stream_slots_of(self._client).held, self._requests - before
 
     def send(self, waits: int, streams: int, requests: int) -> None:
-        """Send what was read; it may block."""
+        """Send the counts; it may block."""
         if requests:
             count(REQUESTS, self._helmr_conn_id, requests, in_triggerer=True)
         self._gauge(WAITS, waits)

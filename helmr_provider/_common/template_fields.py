@@ -1,8 +1,8 @@
-"""Template fields that hold text, whatever a template was rendered to.
+"""Template fields that hold text after native rendering, too.
 
 With ``render_template_as_native_obj=True``, Airflow turns rendered text that reads like a Python literal into that
 value: ``"{{ 20260106 }}"`` becomes a number, and so does the constant ``"20260106"``. These fields turn scalars back
-into text as soon as they are set, by the constructor or by the rendering, and refuse what has no single text.
+into text as soon as they are set, by the constructor or by the rendering, and refuse values without a single text form.
 """
 
 from __future__ import annotations

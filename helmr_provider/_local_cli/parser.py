@@ -20,8 +20,8 @@ DEFAULT_ENVIRONMENT = "production"
 
 _EXAMPLES = """\
 typical use:
-  helmr-local serve                        # in one terminal
-  eval "$(helmr-local env)"                # in another one: HELMR_API_URL, HELMR_API_KEY, Airflow's connection
+  helmr-local serve                   # in one terminal
+  eval "$(helmr-local env)"           # in another one, for clients and Airflow
   helmr-local start echo --payload '{"text": "hello"}' --wait
   helmr-local runs list --status waiting
   helmr-local tokens complete TOKEN --data '{"approved": true}'
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser; each command sets `run` to the function that runs it."""
     top = argparse.ArgumentParser(
         prog="helmr-local",
-        description="Serve a local control plane, the Helmr API on this machine, and inspect and use one that runs.",
+        description="The Helmr API on this machine: serve it, and use a control plane that runs.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

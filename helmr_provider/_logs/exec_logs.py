@@ -14,7 +14,7 @@ PAGE: Final = 20
 
 # What a program writes without ever ending a line, such as a progress bar, is shown in pieces.
 _LONGEST_LINE: Final = 8 * 1024
-# How much to show of what is kept when older output is not kept any more.
+# How much of the kept output to show when older output is not kept any more.
 _SHOWN_AFTER_GAP: Final = 1024 * 1024
 
 
@@ -116,7 +116,7 @@ class Output:
 
 
 def advances(chunks: Sequence[Any], position: int) -> bool:
-    """Return whether a page leads beyond a position. One that does not must not be asked for again immediately.
+    """Return whether a page leads beyond a position. One that does not must not be requested again immediately.
 
     :param chunks: of the page.
     :param position: that the page was read from.

@@ -34,7 +34,7 @@ class RunLogLines:
     """Put together the pieces that a run's output comes in.
 
     :param log: of the task.
-    :param cursor: behind what was written already.
+    :param cursor: behind the lines already written.
     :param clock: seconds, never going back.
     """
 
@@ -71,7 +71,7 @@ class RunLogLines:
         """Continue behind a chunk, forward only.
 
         :param cursor: its cursor.
-        :returns: whether that lies behind what was seen.
+        :returns: whether that lies behind the output read so far.
         """
         from helmr_provider.client._wire.resume import is_behind
 
@@ -81,7 +81,7 @@ class RunLogLines:
         return True
 
     def end(self) -> None:
-        """Write what has no end of line; if lines were left out, also the last of them."""
+        """Write text without an end of line; if lines were left out, also the last of them."""
         for stream, rest in self._begun.items():
             self._write(stream, rest)
         self._begun.clear()
@@ -105,12 +105,12 @@ class RunLogLines:
         self._held_back.clear()
 
 
-def another_look_may_help(error: Exception, log: Any, lines: RunLogLines | None = None) -> bool:
+def is_worth_retrying(error: Exception, log: Any, lines: RunLogLines | None = None) -> bool:
     """Say why output is not shown, unless it was mere silence.
 
     :param error: the error that reading it ended with.
     :param log: of the task.
-    :param lines: where to skip what is broken.
+    :param lines: skip broken records here.
     """
     if isinstance(error, HelmrConnectionError):
         return True

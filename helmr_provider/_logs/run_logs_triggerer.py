@@ -8,7 +8,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
-from helmr_provider._logs.run_logs import SILENCE, another_look_may_help
+from helmr_provider._logs.run_logs import SILENCE, is_worth_retrying
 from helmr_provider.client._internals import single_shot, stream_slots_of
 from helmr_provider.client._waiting.pacing import PollInterval
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Then waits may have the slot; who still finds it free takes it again.
 _HOLD_SECONDS: Final = 60.0
-_LOOK_SECONDS: Final = 5.0
+_READ_SECONDS: Final = 5.0
 _LAST_WORDS_SECONDS: Final = 10.0
 _CLOSING_SECONDS: Final = 5.0
 
@@ -30,7 +30,7 @@ _turns: WeakKeyDictionary[AsyncHelmrClient, asyncio.Lock] = WeakKeyDictionary()
 
 @asynccontextmanager
 async def forward_run_logs(client: AsyncHelmrClient, run_id: str, lines: RunLogLines, log: Any) -> AsyncIterator[None]:
-    """Forward a run's output for as long as the block waits for the run, and what is left of it when it has ended.
+    """Forward a run's output while the block waits for the run, and the rest when the run has ended.
 
     It follows the output if one of the client's stream slots is free, else it polls.
 
@@ -59,9 +59,9 @@ async def _forward(client: AsyncHelmrClient, run_id: str, lines: RunLogLines, lo
         last, before = ended.is_set(), lines.cursor
         followed = False
         try:
-            followed = await _look(client, run_id, lines, last=last)
+            followed = await _read_or_follow(client, run_id, lines, last=last)
         except Exception as error:  # noqa: BLE001 - it is said
-            if not another_look_may_help(error, log, lines):
+            if not is_worth_retrying(error, log, lines):
                 return
         if last:
             return
@@ -72,8 +72,8 @@ async def _forward(client: AsyncHelmrClient, run_id: str, lines: RunLogLines, lo
                 await ended.wait()
 
 
-async def _look(client: AsyncHelmrClient, run_id: str, lines: RunLogLines, *, last: bool) -> bool:
-    """Read what is there, or follow for a while; return which."""
+async def _read_or_follow(client: AsyncHelmrClient, run_id: str, lines: RunLogLines, *, last: bool) -> bool:
+    """Read the existing output, or follow for a while; return which."""
     slots = stream_slots_of(client)
     if not last and slots.try_take():
         try:
@@ -83,8 +83,8 @@ async def _look(client: AsyncHelmrClient, run_id: str, lines: RunLogLines, *, la
         return True
     async with _turns.setdefault(client, asyncio.Lock()):
         # When the run is over, its stream ends by itself.
-        looking = single_shot(client, silence=None if last else SILENCE)
-        await _read(looking, run_id, lines, _LOOK_SECONDS)
+        reader = single_shot(client, silence=None if last else SILENCE)
+        await _read(reader, run_id, lines, _READ_SECONDS)
     return False
 
 

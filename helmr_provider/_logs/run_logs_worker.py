@@ -7,7 +7,7 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
-from helmr_provider._logs.run_logs import SILENCE, RunLogLines, another_look_may_help, write_tail
+from helmr_provider._logs.run_logs import SILENCE, RunLogLines, is_worth_retrying, write_tail
 from helmr_provider.client._internals import single_shot
 from helmr_provider.client._waiting.pacing import PollInterval
 from helmr_provider.client.errors import HelmrTimeoutError
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from helmr_provider.client import HelmrClient
     from helmr_provider.client.models.runs import RunSnapshot
 
-_LOOK_SECONDS: Final = 5.0
-_LAST_LOOK_SECONDS: Final = 10.0
+_READ_SECONDS: Final = 5.0
+_LAST_READ_SECONDS: Final = 10.0
 
 
 class RunLogReader:
@@ -58,20 +58,20 @@ class RunLogReader:
             try:
                 return self._client.runs.wait(self._run_id, timeout=pause)
             except HelmrTimeoutError:
-                if self._look(_LOOK_SECONDS):
+                if self._read_for(_READ_SECONDS):
                     pace.reset()
         left = None if ends_at is None else max(0.0, ends_at - time.monotonic())
         return self._client.runs.wait(self._run_id, timeout=left)
 
     def finish(self) -> None:
-        """Write what is left to write after the wait."""
+        """Write the rest after the wait."""
         if self._tail:
             self._safely(lambda: write_tail(self._log, self._client.runs.logs.retrieve(self._run_id)))
         if (lines := self._lines) is not None:
-            self._look(_LAST_LOOK_SECONDS)
+            self._read_for(_LAST_READ_SECONDS)
             self._safely(lines.end)
 
-    def _look(self, seconds: float) -> bool:
+    def _read_for(self, seconds: float) -> bool:
         lines = self._lines
         if lines is None:
             return False
@@ -92,5 +92,5 @@ class RunLogReader:
         try:
             do()
         except Exception as error:  # noqa: BLE001 - it is said
-            if not another_look_may_help(error, self._log, self._lines):
+            if not is_worth_retrying(error, self._log, self._lines):
                 self._lines = None

@@ -32,13 +32,13 @@ OnMismatch: TypeAlias = Literal["fail", "adopt"]
 _TRY: Final = re.compile(r"[?&]try_number=\d+")
 _KEPT_BYTES: Final = 440
 _DIGEST_DIGITS: Final = 32
-# A server that says "exists already" to a start and "unknown" to the look-up must not be asked for ever.
+# A server that says "exists already" to a start and "unknown" to the lookup must not cause an endless loop.
 _MAX_ROUNDS: Final = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Identity:
-    """A task instance of one Airflow installation, whatever the try.
+    """A task instance of one Airflow installation, the same in every try.
 
     :param prefix: the connection's ``session_prefix``; differs between installations that share a Helmr environment.
     :param map_index: -1 when the task is not mapped.
@@ -159,7 +159,7 @@ class OwnershipMetadata:
 
     @property
     def instance(self) -> str:
-        """Name the task instance between two clears, whatever the try."""
+        """Name the task instance between two clears, the same in every try."""
         return f"{self.dag_id}/{self.run_id}/{self.task_id}/{self.map_index}/{self.epoch}"
 
     def of_all_tries(self, prefix: str) -> dict[str, Any]:
@@ -255,13 +255,13 @@ def refuse_reserved(metadata: Mapping[str, Any] | None) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoundSession:
-    """A session and its first run, as they were looked at last.
+    """A session and its first run, as they were read last.
 
     :param generation: which of the identity's sessions this is.
     :param run_status: status of the run with turn index 0; a later turn answers another input.
     :param owner: the stamp's owner; ``None`` without a stamp.
     :param epoch: the stamp's epoch; ``None`` without a stamp.
-    :param instance: the stamp's task instance between two clears, whatever the try; ``None`` without a stamp.
+    :param instance: the stamp's task instance between two clears, the same in every try; ``None`` without a stamp.
     :param clears: the stamp's number of clears; ``None`` if it has none.
     :param try_number: the stamp's try; ``None`` without a stamp.
     """
@@ -285,28 +285,28 @@ class FoundSession:
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """Ask for the session of this generation; answer what was seen, or ``None`` if it does not exist."""
+    """Read the session of this generation; the answer is the session found, or ``None`` if it does not exist."""
 
     generation: int
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start this generation; answer what was seen, ``None`` if another had started it (contract/behaviour.md §3.1)."""
+    """Start this generation; the answer is the session, ``None`` if it exists (contract/behaviour.md §3.1)."""
 
     generation: int
 
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """Put the stamp onto this live session, then read its run again; answer what was seen."""
+    """Put the stamp onto this live session, then read its run again; the answer is the session."""
 
     seen: FoundSession
 
 
 @dataclass(frozen=True, slots=True)
 class Replace:
-    """Cancel this live session and wait until its run has ended; the answer is not looked at."""
+    """Cancel this live session and wait until its run has ended; the answer is ignored."""
 
     seen: FoundSession
 

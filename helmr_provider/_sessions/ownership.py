@@ -244,7 +244,7 @@ def find_own(
     """
     try:
         seen = find_last(hook.client, name(), single=single)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the try fails for the reason that led here
+    except Exception as error:  # noqa: BLE001 - with any error here, the try fails for the reason that led here
         log.warning("What this task has started in Helmr cannot be found: %s: %s", type(error).__name__, error)
         return None
     return seen if seen is not None and seen.owner == owner else None

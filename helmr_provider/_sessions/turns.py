@@ -46,14 +46,14 @@ class Turn:
 
     @property
     def ids(self) -> dict[str, Any]:
-        """Everything but what is at its default."""
+        """The members that differ from their defaults."""
         defaults = {"run_id": None, "output": None, "correlation_id": None, "after": 0}
         return {name: value for name, value in asdict(self).items() if name not in defaults or value != defaults[name]}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TurnState:
-    """A turn, as it was looked at last.
+    """A turn, as it was read last.
 
     :param run: the run that has taken the input record, as far as that is known.
     :param answer: the output record.
@@ -190,12 +190,12 @@ class TurnPoller:
         """Find the run; with it goes the session's status, if that makes it doubtful that the run took the record."""
         session: SessionSnapshot = yield lambda client: client.sessions.retrieve(self.turn.session_id)
         runs: list[SessionRun] = yield lambda client: client.sessions.open(self.turn.session_id).runs()
-        all_told = yield from self._learn_causes(record, runs)
+        all_known = yield from self._learn_causes(record, runs)
         owed = session.is_open and session.activity == "queued"
-        run_id = resolve_run(record, runs, self._causes, owed=owed or not all_told)
+        run_id = resolve_run(record, runs, self._causes, owed=owed or not all_known)
         if run_id is None:
             live = any(not run.is_terminal for run in runs)
-            return None, None if session.is_open or live or not all_told else session.status
+            return None, None if session.is_open or live or not all_known else session.status
         cause = self._causes.get(run_id)
         # Only these two ends leave input behind that no run has taken.
         if session.status in {"cancelled", "expired"} and (cause is None or cause.record_id != record.id):
@@ -204,17 +204,17 @@ class TurnPoller:
         return run_id, None
 
     def _learn_causes(self, record: StreamRecord[Any], runs: Iterable[SessionRun]) -> Steps[bool]:
-        all_told = True
+        all_known = True
         for run in runs:
             over = run.ended_at is not None and run.ended_at < record.created_at
             # The first run has none but its start.
             if run.turn_index > 0 and not over and run.run_id not in self._causes:
                 created = yield _first_event(run.run_id)
                 if created is None:
-                    all_told = False
+                    all_known = False
                 else:
                     self._causes[run.run_id] = Cause.of(created.attributes)
-        return all_told
+        return all_known
 
     def _answer(self, record: StreamRecord[Any]) -> Steps[StreamRecord[Any] | None]:
         turn = self.turn

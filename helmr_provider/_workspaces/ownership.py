@@ -108,7 +108,7 @@ async def astop_if_held(client: AsyncHelmrClient, *, workspace_id: str, exec_id:
 
 
 def is_stopped(stop: WorkspaceStop, materialization_id: str | None) -> bool:
-    """Say whether what was to be stopped is gone, by the answer to a repeated stop.
+    """Say whether the machine to be stopped is gone, by the answer to a repeated stop.
 
     :param stop: the answer.
     :param materialization_id: materialization to stop; the workspace may have been started again since.

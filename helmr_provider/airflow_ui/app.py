@@ -184,7 +184,7 @@ def _attribute(tag: str) -> str:
     return 'data-tag="' + tag.replace('"', "&quot;") + '"'
 
 
-def _said(status: int, *, refresh: int = 0, headers: dict[str, str] | None = None) -> Response:
+def _status_page(status: int, *, refresh: int = 0, headers: dict[str, str] | None = None) -> Response:
     words = _WORDS.get(status, _WORDS[500])
     content = main(
         [section("problem", element("div", element("p", words), class_="notice bad", role="status"))], refresh
@@ -195,17 +195,17 @@ def _said(status: int, *, refresh: int = 0, headers: dict[str, str] | None = Non
 def _refused(_: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 422
     headers = dict(getattr(error, "headers", None) or {})
-    return _said(status, headers={name: value for name, value in headers.items() if name.lower() == "allow"})
+    return _status_page(status, headers={name: value for name, value in headers.items() if name.lower() == "allow"})
 
 
 def _busy(_: Request, __: Exception) -> Response:
-    return _said(503, refresh=5, headers={"Retry-After": "5"})
+    return _status_page(503, refresh=5, headers={"Retry-After": "5"})
 
 
 def _missing(_: Request, __: Exception) -> Response:
-    return _said(404)
+    return _status_page(404)
 
 
 def _broken(_: Request, error: Exception) -> Response:
     log.error("A page of the Helmr tab could not be made: %s", type(error).__name__, exc_info=error)
-    return _said(500)
+    return _status_page(500)

@@ -52,7 +52,7 @@ class Rights:
 
     :param xcoms: the ids that lead to Helmr.
     :param logs: output and reasons of failures.
-    :param questions: what people are asked.
+    :param questions: the questions to people.
     """
 
     xcoms: bool = True
@@ -68,8 +68,8 @@ def task_page(view: TaskView, rights: Rights, now: datetime) -> Markup:
     :param now: the time.
     """
     if not rights.xcoms and view.task.helmr:
-        said = "You may not read the XComs of this DAG, which hold the ids of Helmr sessions."
-        return main([_notice(said, kind="soft")], view.refresh)
+        message = "You may not read the XComs of this DAG, which hold the ids of Helmr sessions."
+        return main([_notice(message, kind="soft")], view.refresh)
     problem, content = _problem(view, now), view.content
     if content is None:
         return main([problem, _links(view.links)], view.refresh)

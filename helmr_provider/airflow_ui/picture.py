@@ -101,10 +101,10 @@ def sentence(timeline: Timeline, status: str, now: datetime) -> str:
     :param now: end of an open attempt.
     """
     count = len(timeline.attempts)
-    said = [f"{count} attempt{'' if count == 1 else 's'}, the run is {status}."]
+    sentences = [f"{count} attempt{'' if count == 1 else 's'}, the run is {status}."]
     for attempt in timeline.attempts[-_MOST_LANES:]:
         took = age(max((attempt.ended or now) - attempt.began, timedelta(0)))
         ended = f"{attempt.outcome} after {took}" if attempt.ended else f"{status} for {took} since it was scheduled"
         written = f", with output {len(attempt.output)} times" if attempt.output else ""
-        said.append(f"Attempt {attempt.number}: {ended}{written}.")
-    return " ".join(said)
+        sentences.append(f"Attempt {attempt.number}: {ended}{written}.")
+    return " ".join(sentences)

@@ -56,7 +56,7 @@ class _NotOursError(Exception):
 
 @dataclass
 class _Memory:
-    """What was read for one task instance, as long as its ids stay the same."""
+    """The records read for one task instance, as long as its ids stay the same."""
 
     ids: tuple[object, ...]
     session: SessionSnapshot | None = None
@@ -156,7 +156,7 @@ class Reader:
             return None
 
     def dag_run(self, dag_id: str, run_id: str) -> DagRunView:
-        """Read the Helmr tasks of a DAG run: two lists for each connection, whatever the number of tasks.
+        """Read the Helmr tasks of a DAG run: two lists for each connection, for any number of tasks.
 
         :param dag_id: the DAG.
         :param run_id: the DAG run.

@@ -42,8 +42,8 @@ def dag_run_page(view: DagRunView, rights: Rights, now: datetime) -> Markup:
     :param now: the time.
     """
     if not rights.xcoms:
-        said = element("p", "You may not read the XComs of this DAG, which hold the ids of Helmr sessions.")
-        return main([section("problem", element("div", said, class_="notice soft", role="status"))], 0)
+        message = element("p", "You may not read the XComs of this DAG, which hold the ids of Helmr sessions.")
+        return main([section("problem", element("div", message, class_="notice soft", role="status"))], 0)
     rows: list[list[object]] = []
     for _, group in groupby(view.rows, key=lambda row: row.task.key.task_id):
         instances = list(group)

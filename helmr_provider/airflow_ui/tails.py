@@ -23,7 +23,7 @@ def tail(stream: str, text: str, total: int, *, lines: int = MAX_LINES) -> Tail:
     """Keep the last lines of a text.
 
     :param stream: stdout or stderr.
-    :param text: what is known of it.
+    :param text: the part that is known.
     :param total: bytes that were written.
     :param lines: most lines to keep.
     """

@@ -106,7 +106,7 @@ class Tail:
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What the control plane said of a task instance's session, token or command, after its ownership was checked."""
+    """The state of a task instance's session, token or command, after its ownership was checked."""
 
     console_url: str
     session: SessionSnapshot | None = None
@@ -163,7 +163,7 @@ class RunRow:
 
     :param status: of its Helmr run while that is live; ``None`` otherwise.
     :param since: when its run was created.
-    :param question: what a person is asked, and has not answered yet.
+    :param question: a question to a person without an answer yet.
     """
 
     task: StoredTask
@@ -179,7 +179,7 @@ class RunRow:
 class DagRunView:
     """Everything that the page of a DAG run shows: its Helmr tasks in the order of their ids.
 
-    :param problems: connections that could not be asked, with the reason.
+    :param problems: connections that could not be read, with the reason.
     :param left_out: task instances that were not read because there are too many.
     """
 

@@ -28,7 +28,7 @@ STREAM_SILENCE = 65.0
 # Seconds that a call may take.
 CALL_TIMEOUT = 30.0
 
-# Every follower holds one of the control plane's few Redis connections; 20 of them stop a 2-core server for everybody
+# Every follower holds one of the control plane's few Redis connections; 20 of them stop a 2-core server for all clients
 # (contract/capacity.md), so the budget of one client is small.
 MAX_STREAMS = 4
 
@@ -88,14 +88,14 @@ def resolve_settings(
 
     :raises HelmrConfigError: the base URL is missing or unfit, or an option is out of range.
     """
-    given = url if url is not None else os.environ.get("HELMR_API_URL", "")
-    if not given.strip():
+    address = url if url is not None else os.environ.get("HELMR_API_URL", "")
+    if not address.strip():
         raise HelmrConfigError("No control plane address: pass url=, or set HELMR_API_URL.")
     limit = check_limit("timeout", timeout)
     if max_streams < 0:
         raise HelmrConfigError("max_streams must not be negative.")
     settings = Settings(
-        base_url=check_base_url(given),
+        base_url=check_base_url(address),
         timeout=limit,
         connect_timeout=check_limit("connect_timeout", connect_timeout),
         stream_silence=max(STREAM_SILENCE, limit),

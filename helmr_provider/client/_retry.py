@@ -62,7 +62,7 @@ STREAMS: Final = Backoff(attempts=0, base=1.0, cap=15.0)
 LONGEST_RETRY_AFTER: Final = 300.0
 
 # A plain call does not wait longer than this, and raises the error instead.
-_LONGEST_ASKED: Final = 10.0
+_LONGEST_RETRY_AFTER: Final = 10.0
 
 
 def may_repeat(error: BaseException, *, repeatable: bool) -> bool:
@@ -74,7 +74,7 @@ def may_repeat(error: BaseException, *, repeatable: bool) -> bool:
     if isinstance(error, HelmrConnectionError):
         return repeatable or not error.delivered
     if isinstance(error, HelmrApiError) and error.status in _PASSING_STATUSES and error.retryable:
-        return repeatable and (error.retry_after or 0.0) <= _LONGEST_ASKED
+        return repeatable and (error.retry_after or 0.0) <= _LONGEST_RETRY_AFTER
     return False
 
 

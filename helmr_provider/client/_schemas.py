@@ -1,6 +1,6 @@
 """Values and the types that callers expect of them.
 
-A schema is whatever a pydantic ``TypeAdapter`` takes: a model, a dataclass, ``list[int]``; or a ready adapter, for
+A schema is anything that a pydantic ``TypeAdapter`` takes: a model, a dataclass, ``list[int]``; or a ready adapter, for
 types that ``type[T]`` cannot express, such as unions. pydantic is loaded at the first check, not where a schema is
 named, so that tasks and streams may be declared where a DAG is parsed.
 """
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 
 def validate(schema: Schema[Any], value: Any, what: str) -> None:
-    """Check a value before it is sent. The original is what is sent, not what validation makes of it.
+    """Check a value before it is sent. The original is sent, not the validated value.
 
     :param schema: type or adapter.
     :param value: what the caller gave.
     :param what: subject of the error text.
     :raises PayloadValidationError: it does not fit.
     """
-    _judge(lambda adapter: adapter.validate_python(value), schema, what, "")
+    _validate(lambda adapter: adapter.validate_python(value), schema, what, "")
 
 
 def parse(schema: Schema[T], value: Any, what: str, advice: str = "") -> T:
@@ -48,7 +48,7 @@ def parse(schema: Schema[T], value: Any, what: str, advice: str = "") -> T:
     """
     # As JSON, because a strict type takes a date or an enum from text only there.
     text = json.dumps(value)
-    return cast("T", _judge(lambda adapter: adapter.validate_json(text), schema, what, advice))
+    return cast("T", _validate(lambda adapter: adapter.validate_json(text), schema, what, advice))
 
 
 def dump_dataclass(value: Any) -> Any:
@@ -59,11 +59,11 @@ def dump_dataclass(value: Any) -> Any:
     return _adapter(type(value)).dump_python(value, mode="json", by_alias=True)
 
 
-def _judge(look: Callable[[TypeAdapter[Any]], Any], schema: Schema[Any], what: str, advice: str) -> Any:
+def _validate(validate: Callable[[TypeAdapter[Any]], Any], schema: Schema[Any], what: str, advice: str) -> Any:
     from pydantic import ValidationError
 
     try:
-        return look(_adapter(schema))
+        return validate(_adapter(schema))
     except ValidationError as error:
         issues: list[Any] = list(error.errors(include_url=False, include_input=False, include_context=False))
     # Behind the except clause: the context would hold the value itself.

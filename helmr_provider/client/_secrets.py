@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 class Secret:
     """Hold a credential so that no repr, log line, pickle or traceback local shows it.
 
-    While it exists, :func:`scrub` removes its value from every text, whatever its form.
+    While it exists, :func:`scrub` removes its value from every text, in each of its forms.
 
     :param value: the text to hide.
     :param source: where it comes from, in the words of the person who configured it.

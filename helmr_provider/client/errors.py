@@ -58,7 +58,7 @@ class HelmrConfigError(HelmrError, ValueError):
 class PayloadValidationError(HelmrError, ValueError):
     """A value does not fit the type that the caller gave, or is not JSON.
 
-    What is to be sent is refused before any request; what was received is refused when it is read.
+    An invalid value is refused before any request; an invalid answer is refused when it is read.
 
     :param message: what does not fit.
     :param issues: one entry for each violation, as pydantic describes them, without the values.
@@ -70,7 +70,7 @@ class PayloadValidationError(HelmrError, ValueError):
 
 
 class HelmrConnectionError(HelmrError):
-    """The control plane was not reached, or the exchange broke off. Nothing is said about the run itself.
+    """The control plane was not reached, or the exchange broke off. This says nothing about the run itself.
 
     :param message: what happened.
     :param operation: operationId of the request.
@@ -86,7 +86,7 @@ class HelmrConnectionError(HelmrError):
 class HelmrTimeoutError(HelmrError, TimeoutError):
     """A wait reached the deadline its caller had set. The run or token continues.
 
-    :param message: what was waited for, and for how long.
+    :param message: the awaited resource, and the limit.
     :param pending: ids that had not ended.
     """
 
@@ -98,7 +98,7 @@ class HelmrTimeoutError(HelmrError, TimeoutError):
 class HelmrCallTimeoutError(HelmrConnectionError, HelmrTimeoutError):
     """One call did not end within the client's ``timeout``, or no connection was made within ``connect_timeout``.
 
-    It is a :class:`HelmrConnectionError`, because nothing is said about the run itself.
+    It is a :class:`HelmrConnectionError`, because it says nothing about the run itself.
     """
 
 
@@ -173,8 +173,8 @@ class HelmrApiError(HelmrError):
         return _ADVICE.get(self.code or "", "")
 
     def __str__(self) -> str:
-        said = f"{self.code}: {self.message}" if self.code and self.code != self.message else self.message
-        text = f"{self.operation} was answered {self.status}: {said.rstrip('.')}."
+        reason = f"{self.code}: {self.message}" if self.code and self.code != self.message else self.message
+        text = f"{self.operation} was answered {self.status}: {reason.rstrip('.')}."
         return f"{text} {self.advice}" if self.advice else text
 
     def __repr__(self) -> str:

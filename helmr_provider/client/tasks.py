@@ -58,7 +58,7 @@ class Task(Generic[In, Out]):
         return whole_seconds("max_duration", self.max_duration)
 
     def validate(self, payload: Any) -> None:
-        """Check a payload against the schema. The original is what is sent, not what validation makes of it.
+        """Check a payload against the schema. The original is sent, not the validated value.
 
         :raises PayloadValidationError: it does not fit.
         """

@@ -89,11 +89,11 @@ class HelmrManagedAgentHook(HelmrHook, BaseManagedAgentHook):  # type: ignore[mi
         :param request: what to ask it.
         :raises ManagedAgentInvocationError: the same request would fail again: connection, credential, scope, task.
         :raises AirflowException: the run has failed; another attempt may succeed.
-        :raises HelmrError: the control plane could not be asked, or (HelmrTimeoutError) the request's time is over.
-        :raises ValueError: an option would change what is asked.
+        :raises HelmrError: a request failed, or (HelmrTimeoutError) the request's time is over.
+        :raises ValueError: an option would change the prompt.
         """
         if refused := sorted(_REFUSED & request.vendor_options.keys()):
-            raise ValueError(f"vendor_options must not have {', '.join(refused)}: they change what is asked.")
+            raise ValueError(f"vendor_options must not have {', '.join(refused)}: they change the prompt.")
         try:
             # Not the hook's client: a model may call several agents at the same time, from several threads.
             with self.settings.client(max_streams=0) as client:
@@ -104,12 +104,12 @@ class HelmrManagedAgentHook(HelmrHook, BaseManagedAgentHook):  # type: ignore[mi
             raise
 
     def _run_task(self, client: HelmrClient, agent: str, request: ManagedAgentRequest) -> ManagedAgentResponse:
-        given = request.vendor_options
+        options = request.vendor_options
         prompt = {"prompt": request.prompt} if request.messages is None else {"messages": list(request.messages)}
         started = client.sessions.start(
             agent,
-            {name: value for name, value in given.items() if name not in _START_OPTIONS} | prompt,
-            **{name: value for name, value in given.items() if name in _START_OPTIONS},
+            {name: value for name, value in options.items() if name not in _START_OPTIONS} | prompt,
+            **{name: value for name, value in options.items() if name in _START_OPTIONS},
         )
         try:
             run = client.runs.wait(started.run.id, timeout=request.timeout)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 _TAGS: Final = "airflow_sandbox"
 _ENV: Final = "airflow_sandbox_env"
-_LOOK_SECONDS: Final = 0.2
+_POLL_SECONDS: Final = 0.2
 _END_SECONDS: Final = 120.0
 _WRITE_SECONDS: Final = 120.0
 _WRITE_BYTES: Final = 1024 * 1024
@@ -122,7 +122,7 @@ class HelmrSandboxBackend(AttachableSandboxBackend):  # type: ignore[misc, unuse
         return self._run(sandbox, ["sh", "-c", command], timeout=timeout, max_output_bytes=max_output_bytes)
 
     def write_file(self, sandbox: str, path: str, content: bytes) -> None:
-        """Write a file through a command's standard input, whatever its size.
+        """Write a file through a command's standard input, of any size.
 
         :param sandbox: the workspace.
         :param path: where to; folders are made.
@@ -157,7 +157,7 @@ class HelmrSandboxBackend(AttachableSandboxBackend):  # type: ignore[misc, unuse
                     if time.monotonic() > give_up:
                         raise
                     client.workspaces.stop(sandbox)
-                    time.sleep(_LOOK_SECONDS)
+                    time.sleep(_POLL_SECONDS)
                 else:
                     return
 
@@ -238,7 +238,7 @@ class HelmrSandboxBackend(AttachableSandboxBackend):  # type: ignore[misc, unuse
                     raise
                 if time.monotonic() > deadline:
                     return None
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_POLL_SECONDS)
 
 
 def _refusal(spec: SandboxSpec | None, network_policy: Any) -> str | None:
@@ -269,7 +269,7 @@ def _feed(handle: ExecHandle, content: bytes) -> None:
 def _ended(handle: ExecHandle, deadline: float) -> Exec | None:
 
     try:
-        return handle.wait(poll_interval=_LOOK_SECONDS, timeout=max(_LOOK_SECONDS, deadline - time.monotonic()))
+        return handle.wait(poll_interval=_POLL_SECONDS, timeout=max(_POLL_SECONDS, deadline - time.monotonic()))
     except HelmrTimeoutError:
         return None
 

@@ -199,14 +199,14 @@ class _Extras:
         self._extras = extras
         self._problems = problems
 
-    def _given(self, name: str) -> Any:
+    def _value(self, name: str) -> Any:
         value = self._extras.get(name)
         if isinstance(value, str):
             value = value.strip()
         return None if value == "" else value
 
     def text(self, name: str) -> str | None:
-        value = self._given(name)
+        value = self._value(name)
         if value is None or isinstance(value, str):
             return value
         self._problems.append(f"extra {name} must be text")
@@ -215,7 +215,7 @@ class _Extras:
     def number(
         self, name: str, default: T, kind: Callable[[Any], T], *, at_least: float = -math.inf, above: float = -math.inf
     ) -> T:
-        value = self._given(name)
+        value = self._value(name)
         if value is None:
             return default
         bound = f"of at least {at_least:g}" if at_least > -math.inf else f"above {above:g}"
@@ -232,7 +232,7 @@ class _Extras:
         return kind(float(value))
 
     def verify(self) -> bool | str:
-        verify, bundle = self._given("verify"), self.text("ca_bundle")
+        verify, bundle = self._value("verify"), self.text("ca_bundle")
         if isinstance(verify, str) and verify.lower() in _TRUE | _FALSE:
             verify = verify.lower() in _TRUE
         if verify is not None and not isinstance(verify, bool):
@@ -249,7 +249,7 @@ class _Extras:
         return certificate if certificate is None or key is None else (certificate, key)
 
     def headers(self) -> dict[str, str]:
-        headers = self._given("headers")
+        headers = self._value("headers")
         if isinstance(headers, str):
             # The form has text fields only.
             with contextlib.suppress(ValueError):

@@ -1,4 +1,4 @@
-"""Find out what is wrong with a connection, and what its key may do, without an effect on the control plane."""
+"""Find the problem of a connection, and the scopes of its key, without an effect on the control plane."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def probe(settings: HelmrSettings) -> tuple[bool, str]:
     """Try the connection.
 
     :param settings: The parsed connection.
-    :return: Whether the control plane accepts the credential, and a text for people: the scopes, or what is wrong.
+    :return: Whether the control plane accepts the credential, and a text for people: the scopes, or the problem.
     """
     try:
         with settings.client(max_streams=0) as client:
@@ -74,7 +74,7 @@ def _lacks_scope(call: Callable[[HelmrClient, str], object]) -> Callable[[HelmrC
     """Make a check that can only show that a scope is missing: it requests something that does not exist.
 
     A refusal for want of the scope is certain (recordings 039 and 461). That nothing is found does not say whether the
-    control plane looked at the scope before it looked for the thing.
+    control plane checked the scope before it searched for the resource.
     """
 
     def check(client: HelmrClient) -> bool | None:

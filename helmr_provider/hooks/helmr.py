@@ -82,7 +82,7 @@ class HelmrHook(BaseHook):
             client.close()
 
     def get_conn(self) -> HelmrClient:
-        """Return the client that blocks."""
+        """Return the synchronous client."""
         return self.client
 
     async def get_async_client(self, *, max_streams: int = 0) -> AsyncHelmrClient:
@@ -99,7 +99,7 @@ class HelmrHook(BaseHook):
         """Say whether the connection works and what its key may do, without an effect on the control plane."""
         try:
             settings = self.settings
-        except Exception as error:  # noqa: BLE001 - whatever is wrong is the answer
+        except Exception as error:  # noqa: BLE001 - any error is the answer
             return False, str(error)
         return probe(settings)
 

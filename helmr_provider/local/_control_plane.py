@@ -182,7 +182,7 @@ class LocalControlPlane:
         return self.restore(definition.id, definition)
 
     def restore(self, task_id: str, definition: TaskDefinition | None) -> TaskDefinition | None:
-        """Deploy a task under an id, or none; return what was there."""
+        """Deploy a task under an id, or none; return the former one."""
 
         def replace() -> TaskDefinition | None:
             earlier = self.running.core.deployment.replace(task_id, definition)
@@ -260,7 +260,7 @@ class LocalControlPlane:
         self._call(lambda: time_control.set_mode(self.running.core, mode, rate))
 
     def advance(self, by: str | float | timedelta) -> None:
-        """Let time jump; whatever comes due on the way happens at its own moment.
+        """Let time jump; everything that comes due on the way happens at its own moment.
 
         :param by: duration text (`"1h"`, `"90s"`, `"2d"`), seconds or a timedelta.
         :raises ValueError: unless it is positive.

@@ -103,7 +103,7 @@ class Core:
         self.workspaces = workspaces(self)
 
     def close(self) -> None:
-        """Close the database and remove what was only for this process."""
+        """Close the database and remove files that were only for this process."""
         self.db.close()
         self.files.close()
 
@@ -144,7 +144,7 @@ class Deployment:
         self._collect(self.tasks)
 
     def replace(self, task_id: str, definition: TaskDefinition | None) -> TaskDefinition | None:
-        """Deploy a task in place of the one with this id, or none in its place; return what was there.
+        """Deploy a task in place of the one with this id, or none in its place; return the former one.
 
         :raises ValueError: if it declares a queue with another limit than another task does.
         """

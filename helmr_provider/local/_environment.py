@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class LocalEnvironment:
     """One environment. Made by :meth:`LocalControlPlane.environment`.
 
-    Whatever other environments of the same control plane do is not seen here, and no fault planted here meets them.
+    Requests to other environments of the same control plane are not seen here, and no fault planted here meets them.
 
     :param server: the control plane.
     :param name: the environment's name; it is made at its first use.
@@ -109,7 +109,7 @@ class LocalEnvironment:
             self._earlier.setdefault(definition.id, earlier)
 
     def end(self) -> None:
-        """Cancel what still runs here, and take back what was planted and deployed here.
+        """Cancel the live runs of this environment, and remove its planted faults and deployed tasks.
 
         The clock, which all environments share, is real again after the last environment has ended.
         """

@@ -45,16 +45,16 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
     """Ask a person, and return the answer; the wait needs no worker.
 
     The question is a Helmr token, and Airflow (3.1 and later) shows it under *Required Actions*. The first answer
-    counts: an answer in Airflow completes the token, a completed token closes the question in Airflow. Airflow before
-    3.1 has no such place; there, the task's log says how to answer in Helmr.
+    counts: an answer in Airflow completes the token, a completed token closes the question in Airflow. On earlier
+    versions, the task's log says how to answer in Helmr.
 
-    Returned, and the token's data when the answer came from Airflow or is the default::
+    The return value, which also becomes the token's data if the answer came from Airflow or is the default::
 
         {"chosen": ["Approve"], "params": {}, "by": "ada", "via": "airflow", "at": "2026-11-23T12:00:00+00:00"}
 
     ``via`` is ``airflow``, ``helmr`` or ``default``. In Helmr the token may be completed with such an object or less:
     an option's text, a list of them, ``true`` or ``false``, ``{"approved": true, "by": "ada"}``; further members become
-    ``params``. Data that are no answer fail the task for good, as a token is completed once.
+    ``params``. Data that are no answer fail the task permanently, because a token is completed only once.
 
     A retry waits for the same question; a clear asks anew. A task that is failed or cleared while it waits cancels
     the token.
@@ -67,10 +67,10 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
     :param subject: the question in one line. Like the body, it must be the same in every try. (templated)
     :param options: options to choose from, as text. (templated)
     :param body: information for the decision, Markdown; not for secrets, because Helmr keeps it too. (templated)
-    :param form: further fields, by name: a :class:`Param`, or a value to begin with; they become the answer's
+    :param form: further fields, by name: a :class:`Param`, or an initial value; they become the answer's
         ``params``. (templated)
     :param multiple: whether more than one option may be chosen.
-    :param defaults: option, or options, that are the answer at the end of the time. Without it, the task fails then.
+    :param defaults: option, or options, that become the answer at the time limit. By default, the task fails then.
         (templated)
     :param rejections: one option or several that reject.
     :param on_reject: effect of a rejection on the task: ``"succeed"``, ``"skip"`` (the answer is still pushed as an
@@ -87,7 +87,7 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :raises AirflowFailException: the data are no answer, the answer rejects and ``on_reject`` is ``"fail"``, the token
         was cancelled from elsewhere, or the question is not valid.
-    :raises AirflowTaskTimeout: there was no answer in time.
+    :raises AirflowTaskTimeout: there was no answer within the limit.
     """
 
     subject = TemplateField[str](text)
@@ -131,7 +131,7 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         self.options = options
         self.body = body
         # Not Param objects: their text form, which changes from parsing to parsing, would end up in the stored DAG.
-        self.form = {name: _field(given) for name, given in form.items()} if isinstance(form, Mapping) else form
+        self.form = {name: _field(value) for name, value in form.items()} if isinstance(form, Mapping) else form
         self.multiple = multiple
         self.defaults = defaults
         self.rejections = (rejections,) if isinstance(rejections, str) else rejections
@@ -203,7 +203,7 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         return ids
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume; also when the trigger was lost or timed out, with nothing left of what was deferred.
+        """Resume; also when the trigger was lost or timed out, without the kwargs of the deferral.
 
         :param next_method: what to resume with.
         :param next_kwargs: its arguments.
@@ -246,7 +246,7 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         return HelmrApprovalTrigger(helmr_conn_id=self.helmr_conn_id, deadline=deadline, **ids)
 
     def on_time_limit(self, context: Context, ids: dict[str, Any]) -> str:
-        """Cancel the token; nobody waits for its answer any more.
+        """Cancel the token; no task waits for its answer any more.
 
         :param context: of the task instance.
         :param ids: as returned by :meth:`submit`.
@@ -295,7 +295,7 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
             try:
                 cancel_earlier(client, metadata, self.log)
             except HelmrError as error:
-                self.log.warning("Earlier questions of this task cannot be looked for: %s", error)
+                self.log.warning("Earlier questions of this task cannot be searched for: %s", error)
         return token
 
     def _show(self, ids: dict[str, Any]) -> None:
@@ -328,7 +328,7 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
                 self.log.exception("%s could not notify about %r", type(notifier).__name__, self.subject)
 
     def _pass_on(self, ids: dict[str, Any], response: Mapping[str, Any]) -> None:
-        """Complete the token with what was answered in Airflow.
+        """Complete the token with the answer from Airflow.
 
         Airflow keeps the answer until the control plane is reachable: the trigger reads it first.
         """
@@ -368,13 +368,13 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         params = dict(answer.params)
         for name, shown in (self.form or {}).items():
             default = {} if shown.get("value") is None else {"default": shown["value"]}
-            given = {"value": params[name]} if name in params else {}
+            value = {"value": params[name]} if name in params else {}
             try:
-                params[name] = Param(**default, schema=shown.get("schema") or {}).resolve(**given)
+                params[name] = Param(**default, schema=shown.get("schema") or {}).resolve(**value)
             except ParamValidationError as error:
-                said = str(error).splitlines()[0]
+                reason = str(error).splitlines()[0]
                 raise AirflowFailException(
-                    f"{self.subject!r} was answered, but {name!r} is not valid: {said}"
+                    f"{self.subject!r} was answered, but {name!r} is not valid: {reason}"
                 ) from None
         result = {**answer.data, "params": params}
         self.log.info("%s: %s, via %s by %s.", self.subject, ", ".join(answer.chosen), answer.via, answer.by)
@@ -417,7 +417,7 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
 def _read(token: Token) -> Answer:
     question = Question.of(token.metadata)
     if question is None:
-        raise AirflowFailException(f"Token {token.id} does not say what was asked.")
+        raise AirflowFailException(f"Token {token.id} has no question in its metadata.")
     try:
         return question.read(token.data, noticed=datetime.now(UTC))
     except AnswerError as error:
@@ -427,14 +427,17 @@ def _read(token: Token) -> Answer:
         ) from None
 
 
-def _field(given: Any) -> Any:
-    """Return a field of the form as Airflow's interface reads it."""
-    if isinstance(given, Param):
-        value = {"value": given.value} if given.has_value else {"value": None}
-        return {**value, "description": given.description, "schema": dict(given.schema)}
-    if isinstance(given, Mapping) and "schema" in given:
-        return {"value": given.get("value"), "description": given.get("description"), "schema": dict(given["schema"])}
-    return {"value": given, "description": None, "schema": {}}
+def _field(param: Any) -> Any:
+    """Return a field of the form as Airflow's interface reads it.
+
+    :param param: as set by the author: a Param, a mapping with a schema, or the field's value.
+    """
+    if isinstance(param, Param):
+        value = param.value if param.has_value else None
+        return {"value": value, "description": param.description, "schema": dict(param.schema)}
+    if isinstance(param, Mapping) and "schema" in param:
+        return {"value": param.get("value"), "description": param.get("description"), "schema": dict(param["schema"])}
+    return {"value": param, "description": None, "schema": {}}
 
 
 def _delta(limit: timedelta | float | str | None) -> timedelta | None:

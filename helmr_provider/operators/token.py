@@ -39,8 +39,8 @@ class HelmrCreateTokenOperator(HelmrOperator):
     the member ``airflow``, unless you set an ``idempotency_key``. The task's log and its link lead to the page on which
     the token can be completed.
 
-    The token's public access token and callback URL let anybody complete it; they are masked in logs and stay in the
-    control plane. Tokens are completed with an API key, by :class:`HelmrCompleteTokenOperator`, for example.
+    Everyone with the token's public access token or callback URL can complete it; both are masked in logs and never
+    stored. Tokens are completed with an API key, by :class:`HelmrCompleteTokenOperator`, for example.
 
     Needs the scope ``tokens:create`` (operation createToken).
 
@@ -50,7 +50,7 @@ class HelmrCreateTokenOperator(HelmrOperator):
         control plane's 7 days. (templated)
     :param tags: up to 10 tags of the token, 128 bytes each. (templated)
     :param metadata: JSON object to keep with the token; not for secrets. (templated)
-    :param idempotency_key: key of your own: the same key gives the same token, in every task of the
+    :param idempotency_key: key of your own: the same key returns the same token, in every task of the
         environment. With it, timeout, tags and metadata must be the same as before.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     """
@@ -83,7 +83,7 @@ class HelmrCreateTokenOperator(HelmrOperator):
 
         :param context: of the task instance.
         :return: Id of the token.
-        :raises AirflowFailException: The control plane refuses the token for good; among other reasons because an
+        :raises AirflowFailException: The control plane refuses the token permanently; among other reasons because an
             earlier try with the same key asked for another timeout, other tags or other metadata.
         """
         try:
@@ -124,7 +124,7 @@ class HelmrCompleteTokenOperator(HelmrOperator):
     """Complete a token with data, and return its id.
 
     A token that was completed with the same data before counts as done, so that a retry succeeds. Other data, an
-    expired or a cancelled token fail the task for good.
+    expired or a cancelled token fail the task permanently.
 
     Needs the scope ``tokens:complete`` (operation completeToken).
 
@@ -170,10 +170,10 @@ class HelmrCancelTokenOperator(HelmrOperator):
     """Cancel a token, so that it cannot be completed any more; return its final status: ``cancelled`` or ``expired``.
 
     A token that was cancelled before counts as done, so that a retry succeeds; so does an expired one. One that was
-    completed cannot be taken back: it fails the task for good, unless ``completed_ok``.
+    completed cannot be taken back: it fails the task permanently, unless ``completed_ok``.
 
-    Needs the scope ``tokens:cancel``, and ``tokens:read`` to tell a completed token from an unknown one (operations
-    cancelToken, getToken).
+    Needs the scope ``tokens:cancel``, and ``tokens:read`` to distinguish a completed token from an unknown one
+    (operations cancelToken, getToken).
 
     .. seealso:: Guide: :doc:`/how-to/approvals`
 
@@ -226,13 +226,13 @@ class HelmrCancelTokenOperator(HelmrOperator):
 
 
 class HelmrCreatePublicTokenOperator(HelmrOperator):
-    """Create a public access token, and hand it over; return what may be known of it.
+    """Create a public access token, and pass it to a callable or a variable; return its facts, without the token.
 
     The token is a secret that Helmr shows once. It is masked in logs and is in no XCom; it leaves the task in one of
     two ways:
 
-    - ``deliver`` is called with it in this task: it may post it to a chat, or render it into a page. What it returns is
-      returned as ``delivered``, after a check that the token is not in it.
+    - ``deliver`` is called with it in this task, and can post it to a chat or render it into a page. Its result becomes
+      ``delivered``, after a check that the token is not in it.
     - ``variable`` names an Airflow variable to keep it in; a task further down reads it there. Airflow encrypts it with
       its Fernet key, and hides it by the name, which must have a word like ``token`` or ``secret`` in it. Tasks cannot
       write connections on Airflow 3, nor into a secrets backend.
@@ -242,7 +242,7 @@ class HelmrCreatePublicTokenOperator(HelmrOperator):
     A retry creates another token, as Helmr cannot show the first again, nor list or revoke it: let tokens expire soon,
     or give them few uses.
 
-    Needs the scope that it gives: ``session-input:send`` or ``session-streams:read`` (operation
+    Needs the scope that the token gets: ``session-input:send`` or ``session-streams:read`` (operation
     createPublicAccessToken).
 
     .. seealso:: Guide: :doc:`/how-to/approvals`
@@ -252,12 +252,12 @@ class HelmrCreatePublicTokenOperator(HelmrOperator):
     :param access: ``"send"`` records to an input stream, or ``"read"`` those of an output stream.
     :param correlation_id: the only correlation id that the bearer may use. (templated)
     :param expires_at: when it expires; an aware datetime or ISO 8601 text. Default: 30 days from now. (templated)
-    :param max_uses: how many calls it allows. Default: any number.
+    :param max_uses: how many calls it allows. Default: no limit.
     :param deliver: called with the token as text; its result must fit into an XCom.
     :param variable: name of the Airflow variable to keep the token in. (templated)
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :raises AirflowFailException: The control plane refuses it, or the token would become readable.
-    :raises AirflowException: It could not be handed over.
+    :raises AirflowException: It could not be passed on.
     """
 
     session_id = TemplateField[str](text)
@@ -303,7 +303,7 @@ class HelmrCreatePublicTokenOperator(HelmrOperator):
         """
         if self.variable is not None and not _is_hidden(self.variable):
             raise AirflowFailException(
-                f"Airflow would show the value of a variable called {self.variable!r} to everybody who may see "
+                f"Airflow would show the value of a variable called {self.variable!r} to everyone who may see "
                 "variables: use a name with a word like 'token' or 'secret' in it."
             )
         try:

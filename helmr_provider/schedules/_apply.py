@@ -35,7 +35,7 @@ class Sync:
 
     :param schedules: of the client.
     :param memory: what the last sync knew, by key.
-    :param log: says what was done.
+    :param log: of the task; gets one line for each change.
     """
 
     def __init__(self, schedules: Schedules, memory: Mapping[str, Memory], log: Any) -> None:
@@ -77,7 +77,7 @@ class Sync:
         return {key: memory.stored() for key, memory in self._known.items()}
 
     def failure(self) -> FailedApply | None:
-        """Say what was made and what was not; ``None`` if everything was."""
+        """List the changes made and those not made; ``None`` if all were made."""
         if not self._failed:
             return None
         lines = [f"{len(self._made)} of {len(self._wanted)} changes were made; the next run continues from there."]

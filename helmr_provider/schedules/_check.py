@@ -175,7 +175,7 @@ class _Reader:
         if self.problems:
             return None
         key = self._key()
-        self._know(self._members, HelmrSchedule, "")
+        self._refuse_unknown(self._members, HelmrSchedule, "")
         task, cron, timezone = self._task(), self._cron(), self._timezone()
         active = self._members.get("active")
         if active is not None and not isinstance(active, bool):
@@ -230,15 +230,15 @@ class _Reader:
         return "UTC" if name.upper() == "UTC" else name
 
     def _options(self) -> ScheduleRunOptions | None:
-        given = self._members.get("options")
-        if given is None or isinstance(given, ScheduleRunOptions):
-            return given
-        if not isinstance(given, Mapping):
-            self.complain(f"options must be a mapping, not {_kind(given)}")
+        options = self._members.get("options")
+        if options is None or isinstance(options, ScheduleRunOptions):
+            return options
+        if not isinstance(options, Mapping):
+            self.complain(f"options must be a mapping, not {_kind(options)}")
             return None
-        self._know(given, ScheduleRunOptions, "options.")
+        self._refuse_unknown(options, ScheduleRunOptions, "options.")
         known = {field.name for field in fields(ScheduleRunOptions)}
-        return ScheduleRunOptions(**{str(name): value for name, value in given.items() if name in known})
+        return ScheduleRunOptions(**{str(name): value for name, value in options.items() if name in known})
 
     def _body(self, options: ScheduleRunOptions | None) -> dict[str, Any] | None:
         if options is None:
@@ -268,9 +268,11 @@ class _Reader:
             self.complain(f"{name} is missing")
         return None
 
-    def _know(self, given: Mapping[Any, Any], shape: type[HelmrSchedule | ScheduleRunOptions], path: str) -> None:
+    def _refuse_unknown(
+        self, options: Mapping[Any, Any], shape: type[HelmrSchedule | ScheduleRunOptions], path: str
+    ) -> None:
         names = [field.name for field in fields(shape)]
-        for name in given:
+        for name in options:
             if name not in names:
                 near = get_close_matches(str(name), names, 1)
                 self.complain(f"{path}{name} is not a member{f'; did you mean {near[0]}?' if near else ''}")

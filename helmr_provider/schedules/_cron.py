@@ -21,7 +21,7 @@ _ITEM: Final = re.compile(
 
 
 class CronError(ValueError):
-    """Not a cron expression, or not a time zone; the text says what is wrong."""
+    """Not a cron expression, or not a time zone; the text says why."""
 
 
 class _Field(NamedTuple):

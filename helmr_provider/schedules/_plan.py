@@ -1,4 +1,4 @@
-"""What has to change so that the control plane has the schedules that are declared. Pure."""
+"""Compute the changes that make the schedules on the control plane match the declared ones. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ACTIONS: Final[tuple[Action, ...]] = ("create", "update", "activate", "deactivat
 
 
 class PlanError(ValueError):
-    """What is asked for cannot be made true."""
+    """The declared schedules cannot be reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One schedule, and what has to be done about it.
+    """One schedule, and the action that it needs.
 
     :param present: as it is on the control plane; ``None`` when it is not there.
     :param declared: as it should be; ``None`` when it should not be there.
@@ -138,13 +138,13 @@ def plan(
     """Compare, and return one change for each schedule that is declared or to be deleted, deletions last.
 
     :param declared: what should be there.
-    :param present: what is there; schedules from the source of tasks among them are ignored.
+    :param present: the existing schedules; those from the source of tasks are ignored.
     :param memory: what the last sync knew, by key.
     :param prune_prefix: prefix whose schedules are deleted if they are not declared; ``None`` deletes nothing.
     :param allow_empty: whether pruning may delete everything because nothing is declared.
     :param max_deletes: how many schedules may be deleted; ``None`` for any number.
     :param is_complete: whether ``present`` holds every schedule.
-    :raises PlanError: the plan would delete what is out of sight, everything, or too much.
+    :raises PlanError: the plan would delete unlisted schedules, all schedules, or too many.
     """
     declared = list(declared)
     if prune_prefix is not None and not is_complete:
@@ -183,8 +183,8 @@ def _change(declared: DeclaredSchedule, present: Schedule | None, memory: Memory
         "external_id": declared.external_id,
     }
     if present is None:
-        given = {**wanted, "active": declared.active, "options": declared.options}
-        new = {name: (None, value) for name, value in given.items() if value is not None}
+        members = {**wanted, "active": declared.active, "options": declared.options}
+        new = {name: (None, value) for name, value in members.items() if value is not None}
         return Change("create", declared.key, declared=declared, fields=new)
     shown = {
         "task": present.task,

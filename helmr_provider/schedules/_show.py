@@ -19,7 +19,7 @@ _GAP: Final = "  "
 
 
 def summary(changes: Sequence[Change]) -> str:
-    """Count the changes by what is done, such as ``1 create, 4 keep``.
+    """Count the changes by action, such as ``1 create, 4 keep``.
 
     :param changes: the plan.
     """

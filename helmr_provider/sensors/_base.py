@@ -38,11 +38,11 @@ class _NeverSucceedsError(Exception):
 
 
 class HelmrSensor(DeferrableWait, BaseSensorOperator):
-    """Wait for something in Helmr, in a worker or in the triggerer; an outage of the control plane is waited out.
+    """Wait for something in Helmr, in a worker or in the triggerer. The wait outlasts an outage of the control plane.
 
     ``soft_fail`` skips the task at its time limit only. A wait that can never succeed fails the task: an unknown
     connection, a wrong key, a malformed id, or an awaited resource that ended otherwise.
-    ``never_fail`` skips it even then.
+    ``never_fail`` skips the task in these cases, too.
 
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :param deferrable: whether to wait in the triggerer, without a worker. By default as configured for Airflow.

@@ -46,7 +46,7 @@ class HelmrRunSensor(ResultOptions, HelmrSensor):
     :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``. An
         ``execution_timeout`` that is earlier counts.
     :raises AirflowFailException: the run ended with a status of ``fail_on``, or cannot be read.
-    :raises AirflowSensorTimeout: it had not ended in time.
+    :raises AirflowSensorTimeout: it had not ended within the limit.
     """
 
     run_id = TemplateField[str](text)

@@ -61,8 +61,8 @@ class _SessionSensor(HelmrSensor):
 class HelmrSessionSensor(_SessionSensor):
     """Wait until a session has a status, an activity, or both.
 
-    A session that is not open any more is ``idle``, and never changes again: waiting for what it can't become fails
-    the task for good, or skips it with ``soft_fail``. The session is never ended by the sensor.
+    A session that is no longer open is ``idle`` and never changes again. If it cannot reach the wanted state any more,
+    the task fails permanently; ``soft_fail`` applies to the time limit only. The sensor never ends the session.
 
     Needs the scope ``runs:read`` (operation getSession).
 
@@ -80,7 +80,7 @@ class HelmrSessionSensor(_SessionSensor):
         ``execution_timeout`` that is earlier counts.
     :return: ``{"session_id": …, "status": …, "activity": …}``.
     :raises AirflowFailException: the session has ended otherwise, or cannot be read.
-    :raises AirflowSensorTimeout: it had not become what was waited for in time.
+    :raises AirflowSensorTimeout: it had not reached the wanted state within the limit.
     """
 
     template_fields: Collection[str] = ("session_id", "external_id", "helmr_conn_id")
@@ -135,9 +135,9 @@ class HelmrSessionSensor(_SessionSensor):
 
 
 class HelmrSessionOutputSensor(ResultOptions, _SessionSensor):
-    """Wait for the next record on an output stream of a session, and return what it says.
+    """Wait for the next record on an output stream of a session, and return its data.
 
-    A session that ends without such a record fails the task for good, or skips it with ``soft_fail``.
+    If the session ends without such a record, the task fails permanently; ``soft_fail`` applies to the time limit only.
 
     Needs the scopes ``session-streams:read`` and ``runs:read`` (operations listSessionOutputRecords, getSession).
 
@@ -149,8 +149,8 @@ class HelmrSessionOutputSensor(ResultOptions, _SessionSensor):
     :param after: only records behind this sequence, such as the XCom ``cursor`` of a sensor before this one; a whole
         number, or a template of one. (templated)
     :param correlation_id: only records with it. (templated)
-    :param matches: a function that takes a record's data and returns whether it is the awaited one; called on a worker,
-        once for each record that comes, also by a deferred sensor, which resumes and defers again for it.
+    :param matches: function of a record's data that returns whether it is the awaited record. Default: the first one.
+        It is called on a worker, once for each record; a deferred sensor resumes for it and defers again.
     :param result: what to return of the record: its ``"data"``, or the whole ``"record"`` with its ``sequence``,
         ``correlation_id`` and ``created_at``.
     :param max_result_bytes: largest result as JSON that may become an XCom; ``None`` for no limit.
@@ -165,7 +165,7 @@ class HelmrSessionOutputSensor(ResultOptions, _SessionSensor):
         ``execution_timeout`` that is earlier counts.
     :return: as ``result`` says. The XCom ``cursor`` is the sequence of the record.
     :raises AirflowFailException: the session has ended without it, or cannot be read; the result is too large.
-    :raises AirflowSensorTimeout: it had not come in time.
+    :raises AirflowSensorTimeout: there was no such record within the limit.
     """
 
     stream = TemplateField[str](text)
@@ -207,7 +207,7 @@ class HelmrSessionOutputSensor(ResultOptions, _SessionSensor):
         return f"a record of {shown(self.session_id, self.external_id)} on output stream {self.stream!r}"
 
     def poll(self, context: Context, ids: dict[str, Any]) -> PokeReturnValue:
-        """Look for the record once.
+        """Poll for the record once.
 
         :param context: of the task instance.
         :param ids: none; a sensor submits nothing.
@@ -258,8 +258,8 @@ class HelmrSessionOutputSensor(ResultOptions, _SessionSensor):
         return PokeReturnValue(is_done=True, xcom_value=value)
 
 
-def _known(name: str, given: str | Collection[str], known: tuple[str, ...]) -> list[str]:
-    wanted = [given] if isinstance(given, str) else list(given)
+def _known(name: str, value: str | Collection[str], known: tuple[str, ...]) -> list[str]:
+    wanted = [value] if isinstance(value, str) else list(value)
     if unknown := [word for word in wanted if word not in known]:
         raise ValueError(f"{name} takes {', '.join(known)}, but not {', '.join(unknown)}")
     return wanted

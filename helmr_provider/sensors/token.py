@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class HelmrTokenSensor(HelmrSensor):
-    """Wait until a token is completed, and return the data it was completed with.
+    """Wait until a token is completed, and return its data.
 
-    A token that expires or is cancelled fails the task for good, or skips it with ``soft_fail``; so does the sensor's
-    ``timeout``. The sensor never cancels the token: others may complete or await it still. A control plane that cannot
-    be reached for a while is waited for.
+    If the token expires or is cancelled, the task fails permanently; ``soft_fail`` applies to the time limit only. The
+    sensor never cancels the token, which others may still complete or await. During an outage of the control plane, the
+    wait continues.
 
     Needs the scope ``tokens:read`` (operations getToken and, deferred, listTokens).
 

@@ -25,9 +25,8 @@ class HelmrWorkspaceSensor(HelmrSensor):
     """Wait until a workspace is in a state, or on a machine, or until a command in it is over.
 
     - ``state="archived"`` waits for the workspace's state, and returns it.
-    - ``running=True`` waits until the workspace is on a machine, so that commands run immediately, and returns the
-      state of its materialization. The control plane shows that only to who asks for a machine: waiting starts the
-      workspace.
+    - ``running=True`` starts the workspace, waits until it is on a machine, so that commands run immediately, and
+      returns the state of its materialization. (The control plane shows this state only in answer to a start.)
     - ``exec_id=…`` waits until the command is over, or in ``exec_state``, and returns ``{"id", "state", "exit_code",
       "signal"}``. An end with another state fails the sensor; an exit code does not.
 
@@ -51,7 +50,7 @@ class HelmrWorkspaceSensor(HelmrSensor):
     :param timeout: limit of the wait, also while deferred; timedelta, seconds, or text such as ``"1h"``. An
         ``execution_timeout`` that is earlier counts.
     :raises AirflowFailException: the awaited state cannot be reached any more, or cannot be read.
-    :raises AirflowSensorTimeout: it had not come in time.
+    :raises AirflowSensorTimeout: it was not reached within the limit.
     """
 
     workspace_id = TemplateField[str](text)
@@ -98,8 +97,8 @@ class HelmrWorkspaceSensor(HelmrSensor):
         workspace_id = require_id("workspace_id", self.workspace_id)
         store_workspace_link(context, console_url=self.hook.settings.console_url, workspace_id=workspace_id)
         if self.exec_id is not None:
-            return self._look_at_exec(workspace_id, require_id("exec_id", self.exec_id))
-        return self._look_for_machine(workspace_id) if self.running else self._look_at_workspace(workspace_id)
+            return self._poll_exec(workspace_id, require_id("exec_id", self.exec_id))
+        return self._poll_machine(workspace_id) if self.running else self._poll_workspace(workspace_id)
 
     def trigger(self, ids: dict[str, Any], deadline: float | None) -> HelmrWorkspaceTrigger:
         """Return the trigger that waits.
@@ -119,15 +118,15 @@ class HelmrWorkspaceSensor(HelmrSensor):
             deadline=deadline,
         )
 
-    def _look_at_workspace(self, workspace_id: str) -> PokeReturnValue:
+    def _poll_workspace(self, workspace_id: str) -> PokeReturnValue:
         state = self.hook.client.workspaces.retrieve(workspace_id).state
         if state in _all(self.state or ()):
             return PokeReturnValue(is_done=True, xcom_value=state)
         if state in ENDED:
-            raise AirflowFailException(f"{self.awaited} is {state}, and will never be {_said(self.state or ())}.")
+            raise AirflowFailException(f"{self.awaited} is {state}, and will never be {_joined(self.state or ())}.")
         return PokeReturnValue(is_done=False)
 
-    def _look_for_machine(self, workspace_id: str) -> PokeReturnValue:
+    def _poll_machine(self, workspace_id: str) -> PokeReturnValue:
 
         try:
             materialization = self.hook.client.workspaces.connect(workspace_id)
@@ -137,14 +136,14 @@ class HelmrWorkspaceSensor(HelmrSensor):
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=materialization.is_running, xcom_value=materialization.state)
 
-    def _look_at_exec(self, workspace_id: str, exec_id: str) -> PokeReturnValue:
+    def _poll_exec(self, workspace_id: str, exec_id: str) -> PokeReturnValue:
         found = self.hook.client.workspaces.open(workspace_id).execs.open(exec_id).retrieve()
         if found.state in _all(self.exec_state):
             shown = {"id": found.id, "state": found.state, "exit_code": found.exit_code, "signal": found.signal}
             return PokeReturnValue(is_done=True, xcom_value=shown)
         if found.is_terminal:
             raise AirflowFailException(
-                f"{self.awaited} has ended as {found.state} ({found.error}), not as {_said(self.exec_state)}."
+                f"{self.awaited} has ended as {found.state} ({found.error}), not as {_joined(self.exec_state)}."
             )
         return PokeReturnValue(is_done=False)
 
@@ -153,5 +152,5 @@ def _all(states: str | Collection[str]) -> tuple[str, ...]:
     return (states,) if isinstance(states, str) else tuple(states)
 
 
-def _said(states: str | Collection[str]) -> str:
+def _joined(states: str | Collection[str]) -> str:
     return " or ".join(_all(states))

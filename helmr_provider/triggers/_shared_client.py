@@ -37,7 +37,7 @@ _closing: set[asyncio.Task[None]] = set()
 
 @asynccontextmanager
 async def shared_client(helmr_conn_id: str) -> AsyncIterator[AsyncHelmrClient]:
-    """Share the event loop's client of a connection with everybody else who waits on it.
+    """Share the event loop's client of a connection with all other waits on it.
 
     The first user fetches the connection, and users who come during it wait for that one fetch; the last one to leave
     closes the client, so that the next user sees a changed connection. A fetch that fails, fails for all who wait for

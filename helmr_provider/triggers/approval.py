@@ -1,4 +1,4 @@
-"""Wait for a person's answer in the triggerer, wherever it is given."""
+"""Wait in the triggerer for a person's answer in Airflow or in Helmr."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _LATE_SECONDS: Final = 60.0
 class HelmrApprovalTrigger(HelmrTrigger):
     """Fire when the token of a question is not pending any more.
 
-    The token is the referee: whatever is answered in Airflow completes it here, and whatever completes it in Helmr
+    The token decides: an answer in Airflow completes it here, and its completion in Helmr
     closes the question in Airflow. Airflow 3.3 resumes the task itself after an answer there; before, this
     trigger polls.
 
     The event is ``{"schema": 1, "status": "ended" | "timeout" | "error", "token_id": …}``; the resumed task
     reads the token and its data itself.
 
-    :param token_id: the token; its metadata say what is asked, and what is taken when nobody answers.
+    :param token_id: the token; its metadata hold the question and the default at the deadline.
     :param helmr_conn_id: Airflow connection of the control plane.
     :param deadline: when to take the default, or to give up, in seconds since the epoch.
     :param owner: who asks; the token's stamp must say the same when it is cancelled.
@@ -119,7 +119,7 @@ class HelmrApprovalTrigger(HelmrTrigger):
         return outcome
 
     async def _answer_late(self, client: AsyncHelmrClient) -> bool:
-        """Take what was answered in the last moment, or the default; tell whether there is either."""
+        """Take an answer of the last moment, or the default; say whether there is either."""
         if (row := await self._answered_before()) is not None:
             await self._pass_on(client, row)
             return True
@@ -166,7 +166,7 @@ class HelmrApprovalTrigger(HelmrTrigger):
             return hitl.Row(there=True)
 
     async def _pass_on(self, client: AsyncHelmrClient, row: Row) -> None:
-        """Complete the token with what was answered in Airflow, however long the control plane is away."""
+        """Complete the token with the answer from Airflow, after any outage of the control plane."""
         from helmr_provider.client._waiting.actions import WaitKey
 
         async def complete(quick: AsyncHelmrClient) -> None:

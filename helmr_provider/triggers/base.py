@@ -113,8 +113,8 @@ class HelmrTrigger(BaseTrigger):
         except Exception as error:  # noqa: BLE001 - the event names it, and the log has it
             # A trigger that ends without an event fails its task with a traceback that explains nothing. The text stays
             # in the task's log: an event holds ids only.
-            name, said = type(error).__name__, " ".join(str(error).split())
-            self.log.error("Waiting on connection %s is over: %s: %s", self.helmr_conn_id, name, said)  # noqa: TRY400 - no traceback in a user's log
+            name, reason = type(error).__name__, " ".join(str(error).split())
+            self.log.error("Waiting on connection %s is over: %s: %s", self.helmr_conn_id, name, reason)  # noqa: TRY400 - no traceback in a user's log
             return {"status": "error", "error": name}
         return {"status": "ended"}
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from helmr_provider.triggers.events._ended_runs import EndedRuns, Look
+from helmr_provider.triggers.events._ended_runs import EndedRuns, Scan
 
-__all__ = ["EndedRuns", "Look"]
+__all__ = ["EndedRuns", "Scan"]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class HelmrRunTrigger(HelmrTrigger):
-    """Fire when a run has ended, whatever its status.
+    """Fire when a run has ended, with any status.
 
     The event is ``{"schema": 1, "status": "ended" | "timeout" | "error", "run_id": …}``; the resumed task reads
     the run itself. An outage of the control plane is waited out.
@@ -31,7 +31,7 @@ class HelmrRunTrigger(HelmrTrigger):
     :param cancel_on_kill: what to cancel when a user ends the deferred task: the session, if its name is ours, else the
         run. Nothing by default.
     :param live_logs: whether to write the run's output into the task's log while waiting.
-    :param log_cursor: behind what was written already; the event says how far this trigger has got.
+    :param log_cursor: behind the lines already written; the event says how far this trigger has got.
     """
 
     def __init__(

@@ -115,13 +115,13 @@ class HelmrSessionOutputTrigger(HelmrTrigger):
         :param remaining: seconds left until the deadline; ``None`` without one.
         """
 
-        async def look(client: AsyncHelmrClient) -> bool:
+        async def poll(client: AsyncHelmrClient) -> bool:
             session = client.sessions.open(self.session_id, external_id=self.external_id)
             record = await session.output(self.stream).read(after=self.after, correlation_id=self.correlation_id)
             return record is not None or not (await session.retrieve()).is_open
 
         key = _key("output", self.session_id, self.external_id, self.stream, self.after, self.correlation_id)
-        await waiter_of(client).until(key, look, bool, timeout=remaining)
+        await waiter_of(client).until(key, poll, bool, timeout=remaining)
 
 
 class HelmrTurnTrigger(HelmrTrigger):

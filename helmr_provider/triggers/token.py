@@ -15,7 +15,7 @@ class HelmrTokenTrigger(HelmrTrigger):
     """Fire when a token is not pending any more; all tokens of a connection are polled together.
 
     The event is ``{"schema": 1, "status": "ended" | "timeout" | "error", "token_id": …}``; the resumed task
-    reads the token and its data itself. The token is not this task's to cancel, whatever happens to the task.
+    reads the token and its data itself. This trigger never cancels the token.
 
     :param token_id: Id of the token.
     :param helmr_conn_id: Airflow connection of the control plane.

@@ -193,7 +193,7 @@ class HelmrWorkspaceTrigger(HelmrTrigger):
         """
         from helmr_provider.client._waiting.actions import WaitKey
 
-        looks: dict[Awaited, Callable[[AsyncHelmrClient], Awaitable[bool]]] = {
+        polls: dict[Awaited, Callable[[AsyncHelmrClient], Awaitable[bool]]] = {
             "free": self._is_free_twice(),
             "stopped": self._is_stopped,
             "running": self._is_running,
@@ -201,17 +201,17 @@ class HelmrWorkspaceTrigger(HelmrTrigger):
             "exec": self._is_exec_in_state,
         }
         key = WaitKey("workspace", f"{self.workspace_id} for {uuid4()}")
-        await waiter_of(client).until(key, looks[self.what], bool, timeout=remaining)
+        await waiter_of(client).until(key, polls[self.what], bool, timeout=remaining)
 
     def _is_free_twice(self) -> Callable[[AsyncHelmrClient], Awaitable[bool]]:
         # A worker that has just been refused would come back immediately, be refused again, and so on.
         before = [False]
 
-        async def look(client: AsyncHelmrClient) -> bool:
+        async def poll(client: AsyncHelmrClient) -> bool:
             before.append(await self._is_free(client))
             return before[-1] and before[-2]
 
-        return look
+        return poll
 
     async def _is_free(self, client: AsyncHelmrClient) -> bool:
 

@@ -36,7 +36,7 @@ RUNNING = pytest.StashKey[Stack]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Look for secrets when everything has been logged and stored that will be."""
+    """Search for secrets after everything has been logged and stored."""
     items.sort(key=lambda item: item.path == HERE / "test_secrets.py")
 
 
@@ -79,7 +79,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config)
 
 @pytest.fixture
 def client(stack: Stack) -> Iterator[HelmrClient]:
-    """Look at the control plane as a person would, and complete tokens."""
+    """Read the control plane's console, and complete tokens."""
     with HelmrClient(url=stack.control_plane.url, api_key=stack.control_plane.api_key) as connected:
         yield connected
 
@@ -104,7 +104,7 @@ class Scenario:
         return self.stack.airflow.mapped_tasks(self.dag_id, self.run_id, task_id)
 
     def wait_for(self, *states: str, task_id: str = "work", seconds: float = 90) -> dict[str, Any]:
-        """Wait until the task is in one of these states; another final state ends the wait at once."""
+        """Wait until the task is in one of these states; another final state ends the wait immediately."""
 
         def there() -> dict[str, Any] | None:
             self.stack.check()
@@ -201,11 +201,11 @@ class Scenarios:
         self._stack = stack
         self._client = client
 
-    def begin(self, dag_id: str) -> Scenario:
-        """Create the token that opens the gate, and trigger the DAG with it."""
+    def begin(self, dag_id: str, **conf: Any) -> Scenario:
+        """Create the token that opens the gate, and trigger the DAG with it and with further configuration."""
         self._stack.airflow.wait_for_dag(dag_id)
         token_id = self._client.tokens.create(timeout="1h").id
-        run_id = self._stack.airflow.trigger(dag_id, token_id=token_id)
+        run_id = self._stack.airflow.trigger(dag_id, token_id=token_id, **conf)
         return Scenario(self._stack, self._client, dag_id, token_id, run_id)
 
 

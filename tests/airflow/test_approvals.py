@@ -1,4 +1,4 @@
-"""A question in Airflow and in Helmr at once, in a real Airflow: whoever answers first, and whatever goes wrong."""
+"""A question both in Airflow and in Helmr, in a real Airflow: either side answers first, or something fails."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_an_answer_in_helmr_closes_the_question_in_airflow_and_the_dag_goes_on(s
         answer(scenario, "Approve")
 
 
-def test_nobody_answers_and_the_default_is_taken_on_both_sides(scenarios: Scenarios) -> None:
+def test_without_an_answer_the_default_is_taken_on_both_sides(scenarios: Scenarios) -> None:
     scenario = scenarios.begin("asks_with_a_default")
     scenario.succeeds()
     result = scenario.xcom()
@@ -92,7 +92,7 @@ def test_nobody_answers_and_the_default_is_taken_on_both_sides(scenarios: Scenar
     assert question(scenario)["chosen_options"] == ["Approve"]
 
 
-def test_nobody_answers_and_without_a_default_the_task_fails_and_the_token_is_cancelled(scenarios: Scenarios) -> None:
+def test_without_an_answer_and_a_default_the_task_fails_and_the_token_is_cancelled(scenarios: Scenarios) -> None:
     scenario = scenarios.begin("asks_in_vain")
     assert scenario.wait_until_ended() == "failed"
     assert token_of(scenario).status == "cancelled"
@@ -157,7 +157,7 @@ def test_clearing_an_answered_task_asks_anew(stack: Stack, scenarios: Scenarios)
     assert scenario.client.tokens.retrieve(first.id).data["chosen"] == ["Reject"]
 
 
-def test_an_answer_given_while_the_control_plane_is_down_is_not_lost(stack: Stack, scenarios: Scenarios) -> None:
+def test_an_answer_during_an_outage_of_the_control_plane_is_not_lost(stack: Stack, scenarios: Scenarios) -> None:
     scenario = scenarios.begin("asks")
     scenario.wait_until_settled()
     stack.control_plane.kill()

@@ -42,7 +42,7 @@ def test_the_conversation_example_runs_from_start_to_close(client: HelmrClient, 
 def test_a_turn_is_deferred_and_resumed_with_the_answer(scenarios: Scenarios) -> None:
     scenario = scenarios.begin("conversation_turn")
     scenario.wait_until_watched()
-    poll(lambda: scenario.xcom("run_id"), seconds=20, waiting_for="the run to be told")
+    poll(lambda: scenario.xcom("run_id"), seconds=20, waiting_for="the run to be known")
     scenario.open_gate()
     scenario.succeeds()
     assert scenario.xcom() == {"heard": [hi(scenario)]}
@@ -93,23 +93,23 @@ def test_output_is_waited_for_while_deferred(client: HelmrClient, scenarios: Sce
     session.cancel()
 
 
-def test_a_failure_is_told_to_the_agent_once(stack: Stack, client: HelmrClient, scenarios: Scenarios) -> None:
+def test_a_failure_is_sent_to_the_agent_once(stack: Stack, client: HelmrClient, scenarios: Scenarios) -> None:
     scenario = scenarios.begin("conversation_failure")
     assert scenario.wait_until_ended() == "failed"
-    told = client.sessions.open(external_id=scenario.token_id).input("messages")
-    poll(told.list, seconds=30, waiting_for="the notification")
-    assert [record.data for record in told.list()] == [
+    received = client.sessions.open(external_id=scenario.token_id).input("messages")
+    poll(received.list, seconds=30, waiting_for="the notification")
+    assert [record.data for record in received.list()] == [
         {"failed": "work", "run": scenario.run_id, "url": task_page(stack, scenario, "work")}
     ]
     client.sessions.open(external_id=scenario.token_id).cancel()
 
 
-def test_a_missed_deadline_is_told_to_the_agent(stack: Stack, client: HelmrClient, scenarios: Scenarios) -> None:
+def test_a_missed_deadline_is_sent_to_the_agent(stack: Stack, client: HelmrClient, scenarios: Scenarios) -> None:
     session = client.sessions.start("hesitant", {"token_id": "none"}, external_id="conversation-deadline").session
     scenario = scenarios.begin("conversation_deadline")
-    told = client.sessions.open(session).input("messages")
-    poll(told.list, seconds=90, waiting_for="the notification")
-    assert [record.data for record in told.list()] == [{"late": scenario.run_id}]
+    received = client.sessions.open(session).input("messages")
+    poll(received.list, seconds=90, waiting_for="the notification")
+    assert [record.data for record in received.list()] == [{"late": scenario.run_id}]
     stack.airflow.set_task_state(scenario.dag_id, scenario.run_id, "work", "failed")
 
 

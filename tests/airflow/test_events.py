@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(240)]
 
 
-def told(stack: Stack, dag_id: str) -> list[dict[str, Any]]:
+def received(stack: Stack, dag_id: str) -> list[dict[str, Any]]:
     """Return the payloads that the runs of a DAG were triggered with."""
     found = stack.airflow.call("GET", f"/dags/{dag_id}/dagRuns", limit=100)["dag_runs"]
     done = [run for run in found if run["state"] == "success" and run["run_type"] == "asset_triggered"]
@@ -26,15 +26,15 @@ def told(stack: Stack, dag_id: str) -> list[dict[str, Any]]:
     return [payload for run in done for payload in stack.airflow.xcom(dag_id, run["dag_run_id"], "told")]
 
 
-def wait_until_told(stack: Stack, dag_id: str, event_ids: set[str]) -> list[dict[str, Any]]:
+def wait_until_received(stack: Stack, dag_id: str, event_ids: set[str]) -> list[dict[str, Any]]:
     """Wait until runs of a DAG were triggered by all these events."""
 
     def there() -> list[dict[str, Any]] | None:
         stack.check()
-        payloads = told(stack, dag_id)
+        payloads = received(stack, dag_id)
         return payloads if event_ids <= {payload["event_id"] for payload in payloads} else None
 
-    return poll(there, seconds=90, waiting_for=f"{dag_id} to be told of {len(event_ids)} events")
+    return poll(there, seconds=90, waiting_for=f"{dag_id} to receive {len(event_ids)} events")
 
 
 def stored_events(stack: Stack) -> list[dict[str, Any]]:
@@ -84,17 +84,17 @@ def test_records_and_ended_runs_trigger_dags_also_those_of_the_time_without_a_tr
     first_run, first_records = work(client, external_id="watched"), records(client)
     assert len(first_records) == 2
     wait_until_stored(stack, "watched_records", first_records)
-    wait_until_told(stack, "on_ended_run", {first_run})
-    poll(lambda: told(stack, "on_record"), seconds=60, waiting_for="on_record to be told of a record")
+    wait_until_received(stack, "on_ended_run", {first_run})
+    poll(lambda: received(stack, "on_record"), seconds=60, waiting_for="on_record to receive a record")
 
     triggerer.kill()
-    client.sessions.open(external_id="watched").output("progress").append({"step": "while nobody watched"})
+    client.sessions.open(external_id="watched").output("progress").append({"step": "without a watcher"})
     second_run = work(client)
     triggerer.start()
     wait_until_stored(stack, "watched_records", records(client))
-    payloads = wait_until_told(stack, "on_record", records(client))
+    payloads = wait_until_received(stack, "on_record", records(client))
     assert {payload["sequence"] for payload in payloads} == {1, 2, 3}
-    payloads = wait_until_told(stack, "on_ended_run", {first_run, second_run})
+    payloads = wait_until_received(stack, "on_ended_run", {first_run, second_run})
     assert {payload["status"] for payload in payloads} == {"succeeded"}
     # The example waits for the same runs, with an asset of its own.
     wait_until_stored(stack, "helmr_release_summaries", {first_run, second_run})

@@ -30,7 +30,7 @@ def test_an_example_runs_to_its_end(stack: Stack, dag_id: str) -> None:
 
     def over() -> str | None:
         stack.check()
-        answer_what_is_asked(stack, dag_id, run_id)
+        answer_questions(stack, dag_id, run_id)
         state = str(airflow.dag_run(dag_id, run_id)["state"])
         return state if state in ENDED else None
 
@@ -55,7 +55,7 @@ def times_lost(stack: Stack, run_id: str) -> int:
     return sum("finished with state success, but the task instance" in line and run_id in line for line in said)
 
 
-def answer_what_is_asked(stack: Stack, dag_id: str, run_id: str) -> None:
+def answer_questions(stack: Stack, dag_id: str, run_id: str) -> None:
     """Give the first answer to every question under Required Actions."""
     for task_id, task in stack.airflow.tasks(dag_id, run_id).items():
         row = stack.airflow.question(dag_id, run_id, task_id) if task["state"] in WAITS else None

@@ -22,7 +22,7 @@ SECRET = re.compile(rb"hlmr_(?:sk|pat|public_access|callback)_[\w-]{8,}")
 PLANTED = b"hlmr_pat_planted_in_"
 
 
-def test_what_is_looked_for_is_what_the_control_plane_gives_away(stack: Stack, client: HelmrClient) -> None:
+def test_every_secret_of_the_control_plane_is_searched_for(stack: Stack, client: HelmrClient) -> None:
     token = client.tokens.create(timeout="1h")
     for secret in (stack.control_plane.api_key, token.public_access_token, token.callback_url):
         assert secret

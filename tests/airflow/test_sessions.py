@@ -36,7 +36,7 @@ def test_the_output_of_a_run_shows_up_in_the_task_s_log_while_it_is_deferred(sce
     assert log.count("[stderr] the gate is open") == 1
 
 
-def test_live_output_goes_on_in_another_triggerer(stack: Stack, scenarios: Scenarios) -> None:
+def test_live_output_continues_in_another_triggerer(stack: Stack, scenarios: Scenarios) -> None:
     scenario = scenarios.begin("live_logs")
     scenario.wait_until_watched()
     poll(lambda: "[stdout] waiting at the gate" in scenario.log(), seconds=60, waiting_for="the first line")
@@ -72,7 +72,7 @@ def test_airflow_s_own_time_limit_holds_while_a_task_is_deferred_and_cancels_the
     scenario.wait_for_helmr_run("cancelled")
     log = scenario.log()
     assert "had not ended when the time of this task was over" in log
-    # So that whoever looks at the failure sees how far the run had got.
+    # A failure then shows how far the run had come.
     assert "[stdout] waiting at the gate" in log
 
 

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.airflow, pytest.mark.timeout(240)]
 
 @pytest.fixture
 def begun(scenarios: Scenarios) -> Iterator[list[Scenario]]:
-    """The scenarios of a test, whose commands are let go at its end."""
+    """The scenarios of a test, whose commands are released at its end."""
     here: list[Scenario] = []
     yield here
     for scenario in here:

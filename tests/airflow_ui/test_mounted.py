@@ -65,7 +65,7 @@ def test_a_stranger_is_not_let_in(airflow: TestClient, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_a_token_of_somebody_else_s_making_is_refused(airflow: TestClient, path: str) -> None:
+def test_a_token_of_another_origin_is_refused(airflow: TestClient, path: str) -> None:
     assert airflow.get(path, headers={"Authorization": "Bearer made.up.token"}).status_code in {401, 403}
     assert airflow.get(path, headers={"Cookie": "_token=made.up.token"}).status_code in {401, 403}
 
@@ -83,7 +83,7 @@ def test_a_viewer_is_let_in_by_header_and_by_cookie(airflow: TestClient, token: 
         assert (answer.status_code, "There is no such page." in answer.text) == (404, True)
 
 
-def test_posting_is_refused_whoever_asks(airflow: TestClient, token: Callable[..., str]) -> None:
+def test_every_post_request_is_refused(airflow: TestClient, token: Callable[..., str]) -> None:
     answer = airflow.post(PAGES[0], headers={"Authorization": f"Bearer {token('admin')}"})
     assert answer.status_code == 405
 

@@ -78,7 +78,7 @@ def test_a_run_of_another_session_is_not_shown() -> None:
 
 
 @pytest.mark.parametrize("member", [None, [], "reports", 7, {}, {"dag_id": ["reports"]}])
-def test_what_names_nobody_is_not_shown(member: object) -> None:
+def test_a_resource_without_an_owner_is_not_shown(member: object) -> None:
     metadata = {} if member is None else {OWNERSHIP: member}
     assert not may_show_session(stored(named={"session_id": "s"}), session(metadata), None)
 

@@ -163,7 +163,7 @@ def test_a_failed_run_says_why_and_shows_its_attempts() -> None:
     assert shown.index("run.failed") < shown.index("run.created"), "the newest event is first"
 
 
-def test_a_server_that_tells_what_is_waited_for_is_quoted() -> None:
+def test_the_wait_that_the_server_describes_is_quoted() -> None:
     wait = event(2, "run_wait.created", 60, 1, kind="token", params={"token_id": "t"})
     shown = page(run=run(), session=session(), timeline=read(event(1, "run.created"), wait))
     assert "waiting for 11 min" in text_of(shown)

@@ -78,7 +78,7 @@ def test_the_addresses_are_relative_and_their_routes_differ() -> None:
 
     assert [view["destination"] for view in VIEWS] == ["task_instance", "dag_run"]
     assert len({view["url_route"] for view in VIEWS}) == len(VIEWS)
-    # A path parameter each: Airflow before 3.1.6 looks for the DAG nowhere else.
+    # A path parameter each: Airflow before 3.1.6 finds the DAG nowhere else.
     assert all(
         view["href"].startswith("helmr/dags/{DAG_ID}/runs/{RUN_ID}") and "?" not in view["href"] for view in VIEWS
     )

@@ -317,7 +317,7 @@ def test_what_is_remembered_is_bounded(reader: Reader, storage: Storage) -> None
     assert len(reader._memories) == 200
 
 
-def test_a_dag_run_costs_two_lists_whatever_its_tasks(
+def test_a_dag_run_costs_two_lists_for_any_number_of_tasks(
     reader: Reader, storage: Storage, helmr_client: HelmrClient, helmr_server: LocalEnvironment
 ) -> None:
     gate = helmr_client.tokens.create(timeout="1h")

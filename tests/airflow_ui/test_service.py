@@ -1,4 +1,4 @@
-"""Answers are shared, threads are few, and a control plane that hangs holds nobody up but the tab."""
+"""Answers are shared, threads are few, and a control plane that hangs delays only the tab."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def keys(count: int) -> list[TaskKey]:
     return [replace(KEY, map_index=number) for number in range(count)]
 
 
-async def test_all_who_look_at_the_same_time_share_one_reading(gated: GatedReader, clock: Clock) -> None:
+async def test_simultaneous_viewers_share_one_reading(gated: GatedReader, clock: Clock) -> None:
     service = service_of(gated, clock)
     viewers = [asyncio.create_task(service.task(KEY)) for _ in range(50)]
     await asyncio.sleep(0)

@@ -56,7 +56,7 @@ def test_rows_are_bounded_and_the_first_is_kept() -> None:
     assert timeline.left_out == 1999 - MAX_ROWS
 
 
-def test_reading_goes_on_behind_the_cursor() -> None:
+def test_reading_continues_behind_the_cursor() -> None:
     timeline = read(event(1, "run.created"))
     assert timeline.cursor == "1"
     before = timeline.snapshot()
@@ -65,7 +65,7 @@ def test_reading_goes_on_behind_the_cursor() -> None:
     assert before.attempts[0].outcome is None
 
 
-def test_a_server_that_tells_waits_says_what_is_waited_for() -> None:
+def test_the_wait_that_the_server_describes_is_shown() -> None:
     wait = event(2, "run_wait.created", 5, kind="token", run_wait_id="w", params={"token_id": "tok"})
     timeline = read(event(1, "run.created"), wait)
     assert (timeline.waits_for, timeline.waits_for_token) == ("token", "tok")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from helmr_provider._approvals.question import AnswerError, Question
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
-ASKED = Question(subject="Publish?", options=("Approve", "Reject"), rejections=("Reject",))
+QUESTION_MEMBERS = Question(subject="Publish?", options=("Approve", "Reject"), rejections=("Reject",))
 
 
 def chosen(question: Question, data: Any) -> list[str]:
@@ -35,7 +35,7 @@ def chosen(question: Question, data: Any) -> list[str]:
     ids=repr,
 )
 def test_yes_may_be_said_in_many_ways(data: Any) -> None:
-    assert ASKED.read(data, noticed=NOON).data == {
+    assert QUESTION_MEMBERS.read(data, noticed=NOON).data == {
         "chosen": ["Approve"],
         "params": {},
         "by": None,
@@ -46,7 +46,7 @@ def test_yes_may_be_said_in_many_ways(data: Any) -> None:
 
 @pytest.mark.parametrize("data", ["Reject", False, {"approved": False}, {"chosen": ["reject"]}], ids=repr)
 def test_so_may_no(data: Any) -> None:
-    assert chosen(ASKED, data) == ["Reject"]
+    assert chosen(QUESTION_MEMBERS, data) == ["Reject"]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_so_may_no(data: Any) -> None:
 )
 def test_anything_else_is_no_answer(data: Any) -> None:
     with pytest.raises(AnswerError):
-        ASKED.read(data, noticed=NOON)
+        QUESTION_MEMBERS.read(data, noticed=NOON)
 
 
 def test_true_means_nothing_where_more_than_one_option_is_a_yes() -> None:
@@ -107,16 +107,16 @@ def test_what_else_was_said_and_what_stood_in_the_form_are_params() -> None:
 
 
 def test_an_answer_that_a_task_has_written_is_read_as_it_was() -> None:
-    given = ASKED.answered_in_airflow(["Reject"], {"why": "no"}, "ada", "2026-11-23T11:00:00+00:00")
-    assert ASKED.read(given.data, noticed=NOON) == given
+    given = QUESTION_MEMBERS.answered_in_airflow(["Reject"], {"why": "no"}, "ada", "2026-11-23T11:00:00+00:00")
+    assert QUESTION_MEMBERS.read(given.data, noticed=NOON) == given
     default = Question(subject="?", options=("A", "B"), defaults=("B",)).default(NOON)
     assert default is not None
     assert (default.chosen, default.via, default.by) == (("B",), "default", None)
-    assert ASKED.default(NOON) is None
+    assert QUESTION_MEMBERS.default(NOON) is None
 
 
-def test_what_somebody_claims_of_time_and_place_counts_only_if_it_can_be() -> None:
-    answer = ASKED.read({"chosen": "Approve", "via": "pigeon", "at": "at noon"}, noticed=NOON)
+def test_time_and_place_of_an_answer_count_only_if_they_are_possible() -> None:
+    answer = QUESTION_MEMBERS.read({"chosen": "Approve", "via": "pigeon", "at": "at noon"}, noticed=NOON)
     assert (answer.via, answer.at) == ("helmr", NOON.isoformat())
 
 
@@ -135,7 +135,7 @@ def test_what_somebody_claims_of_time_and_place_counts_only_if_it_can_be() -> No
     ],
     ids=repr,
 )
-def test_what_nobody_could_answer_is_refused(members: dict[str, Any]) -> None:
+def test_a_question_without_possible_answers_is_refused(members: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r".+"):
         Question(**{"subject": "?", "options": ("A", "B"), **members})
 

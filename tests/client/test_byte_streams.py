@@ -116,7 +116,9 @@ EXPECTED = [(chunk["offset_start"], chunk["offset_end"]) for chunk in CHUNKS]
         st.tuples(st.integers(0, len(PIECES)), st.sampled_from(["complete", "cut", "reset"]), st.booleans()), max_size=4
     )
 )
-def test_every_chunk_comes_once_and_in_order_whatever_drops(drops: list[tuple[int, End, bool]], variant: str) -> None:
+def test_every_chunk_comes_once_and_in_order_over_dropped_connections(
+    drops: list[tuple[int, End, bool]], variant: str
+) -> None:
     """Each connection breaks after some chunks, cleanly or not, sometimes in the middle of a frame."""
     left = list(drops)
 
@@ -152,7 +154,7 @@ def test_chunks_that_come_again_are_not_yielded_again(variant: str) -> None:
 
 
 @both
-def test_following_starts_where_it_is_told_and_a_chunk_can_begin_before(variant: str) -> None:
+def test_following_starts_at_the_cursor_and_a_chunk_can_begin_before_it(variant: str) -> None:
     with ScriptedServer(
         answer=lambda request: events(*(chunk_frame(c) for c in behind(request.query["cursor"])), end_frame())
     ) as wire:
@@ -174,7 +176,7 @@ def test_a_lost_or_failed_command_is_raised_after_what_it_had_written(state: str
 
 
 @both
-def test_a_stream_that_the_server_cannot_go_on_with_says_where_it_stopped(variant: str) -> None:
+def test_a_stream_that_the_server_cannot_continue_says_where_it_stopped(variant: str) -> None:
     failure = {"code": "workspace_stream_cursor_expired", "message": "cursor expired", "cursor": 4096}
     with (
         ScriptedServer(events(frame("workspace_stream_error", failure))) as wire,
@@ -206,7 +208,7 @@ def test_a_broken_frame_ends_it_because_bytes_are_not_skipped(bad: str, variant:
 
 
 @both
-def test_what_can_only_be_wrong_is_told_at_once(variant: str) -> None:
+def test_a_permanent_error_is_raised_immediately(variant: str) -> None:
     for status, code, error in (
         (404, None, HelmrNotFoundError),
         (410, "workspace_stream_cursor_expired", HelmrGoneError),
@@ -217,7 +219,7 @@ def test_what_can_only_be_wrong_is_told_at_once(variant: str) -> None:
 
 
 @both
-def test_an_address_where_nobody_listens_is_told_at_once(variant: str) -> None:
+def test_an_address_without_a_server_is_reported_immediately(variant: str) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -232,7 +234,7 @@ def test_nothing_is_requested_before_the_iteration_begins(variant: str) -> None:
     assert not wire.requests
 
 
-def test_a_stream_that_was_asked_for_counts_while_it_is_open() -> None:
+def test_a_caller_s_stream_counts_while_it_is_open() -> None:
     from helmr_provider.client import HelmrClient
     from tests.client.scripted_server import API_KEY
 

@@ -70,7 +70,7 @@ def test_an_address_is_needed_and_the_error_says_how_to_give_it(
             client_class()
 
 
-def test_address_and_key_come_from_the_environment_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_address_and_key_come_from_the_environment_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HELMR_API_URL", "https://env.example/x/")
     monkeypatch.setenv("HELMR_API_KEY", "hlmr_sk_env")
     with HelmrClient() as client:
@@ -135,7 +135,7 @@ def test_a_blank_key_is_refused_if_passed_and_none_if_it_is_the_variable(monkeyp
         ({"proxy": "socks9://me:hunter2@proxy"}, "proxy"),
     ],
 )
-def test_other_options_are_checked_at_once(client_class: Any, options: dict[str, Any], why: str) -> None:
+def test_other_options_are_checked_immediately(client_class: Any, options: dict[str, Any], why: str) -> None:
     with pytest.raises(HelmrConfigError, match=why) as caught:
         client_class(url="https://helmr.example", api_key="hlmr_sk_x", **options)
     assert "hunter2" not in str(caught.value)

@@ -101,7 +101,7 @@ def test_text_is_read_as_seconds(value: str, number: float) -> None:
 
 
 @given(st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=9999)))
-def test_what_is_sent_means_what_was_given(value: timedelta) -> None:
+def test_the_request_body_means_the_same_as_the_arguments(value: timedelta) -> None:
     value = timedelta(milliseconds=value // timedelta(milliseconds=1) + 1)
     assert seconds(duration_text("ttl", value)) == pytest.approx(value.total_seconds())
 

@@ -50,7 +50,7 @@ def test_the_default_client_can_be_closed_and_is_built_again(wire: ScriptedServe
     assert not hasattr(client.runs, "nonsense")
 
 
-def test_a_facade_asks_with_the_key_of_the_environment_and_one_client(wire: ScriptedServer) -> None:
+def test_a_facade_uses_the_key_of_the_environment_and_one_client(wire: ScriptedServer) -> None:
     assert client.runs.retrieve("r").id == "r"
     assert client.default_client() is client.default_client()
     assert client.runs.retrieve("r").id == "r"
@@ -67,7 +67,7 @@ def test_the_first_use_fails_with_the_constructors_error_and_the_next_tries_agai
     assert client.runs.retrieve("r").id == "r"
 
 
-def test_a_facade_is_named_before_there_is_anything_to_ask() -> None:
+def test_a_facade_has_its_name_before_its_first_call() -> None:
     code = "from helmr_provider.client import runs; from helmr_provider.client.aio import runs as a; print(runs, a)"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HELMR_")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)

@@ -52,37 +52,37 @@ def client(plane: LocalControlPlane) -> Iterator[HelmrClient]:
         yield found
 
 
-def ask(plane: LocalControlPlane, variant: str, call: Any, **options: Any) -> Any:
+def run_call(plane: LocalControlPlane, variant: str, call: Any, **options: Any) -> Any:
     return drive(variant, call, **{"url": plane.url, "api_key": plane.api_key} | options)
 
 
 @both
 def test_a_run_takes_a_typed_message_and_answers_with_one(plane: LocalControlPlane, variant: str) -> None:
     name = f"chat/{variant} é"
-    started = ask(plane, variant, lambda c: c.sessions.start("wait-for-input", external_id=name))
-    sent = ask(
+    started = run_call(plane, variant, lambda c: c.sessions.start("wait-for-input", external_id=name))
+    sent = run_call(
         plane,
         variant,
         lambda c: c.sessions.open(external_id=name).input(MESSAGES).send(Message(text="hi"), idempotency_key="k"),
     )
-    again = ask(
+    again = run_call(
         plane,
         variant,
         lambda c: c.sessions.open(started.session).input(MESSAGES).send(Message(text="hi"), idempotency_key="k"),
     )
     assert (sent.sequence, sent.is_duplicate, again.is_duplicate) == (1, False, True)
-    run = ask(plane, variant, lambda c: c.runs.wait(started.run, timeout=20))
+    run = run_call(plane, variant, lambda c: c.runs.wait(started.run, timeout=20))
     assert run.output_as(Task("wait-for-input", output=dict[str, Any]))["message"] == {"text": "hi"}
     for by_id in (True, False):
         address = {"session": started.session} if by_id else {"external_id": name}
-        (echo,) = ask(plane, variant, lambda c, a=address: c.sessions.open(**a).output(ECHOES).list())
+        (echo,) = run_call(plane, variant, lambda c, a=address: c.sessions.open(**a).output(ECHOES).list())
         assert echo.data == Message(text="hi")
-        first = ask(plane, variant, lambda c, a=address: c.sessions.open(**a).output(ECHOES).read())
+        first = run_call(plane, variant, lambda c, a=address: c.sessions.open(**a).output(ECHOES).read())
         assert first == echo
-        assert ask(plane, variant, lambda c, a=address: c.sessions.open(**a).output(ECHOES).read(after=1)) is None
-        (received,) = ask(plane, variant, lambda c, a=address: c.sessions.open(**a).input(MESSAGES).iter())
+        assert run_call(plane, variant, lambda c, a=address: c.sessions.open(**a).output(ECHOES).read(after=1)) is None
+        (received,) = run_call(plane, variant, lambda c, a=address: c.sessions.open(**a).input(MESSAGES).iter())
         assert received.data == Message(text="hi")
-        streams = ask(plane, variant, lambda c, a=address: c.sessions.open(**a).streams())
+        streams = run_call(plane, variant, lambda c, a=address: c.sessions.open(**a).streams())
         assert {("messages", "input", 1), ("messages", "output", 1)} <= {
             (stream.name, stream.direction, stream.sequence) for stream in streams
         }
@@ -90,47 +90,47 @@ def test_a_run_takes_a_typed_message_and_answers_with_one(plane: LocalControlPla
 
 @both
 def test_input_after_the_end_starts_the_next_turn(plane: LocalControlPlane, variant: str) -> None:
-    started = ask(plane, variant, lambda c: c.sessions.start("wait-for-input"))
+    started = run_call(plane, variant, lambda c: c.sessions.start("wait-for-input"))
     with pytest.raises(HelmrNotFoundError, match="stream_not_found"):
-        ask(plane, variant, lambda c: c.sessions.open(started.session).input("nothing").send(1))
-    first = ask(plane, variant, lambda c: c.sessions.open(started.session).input("messages").send("one"))
-    ask(plane, variant, lambda c: c.runs.wait(started.run, timeout=20))
-    second = ask(plane, variant, lambda c: c.sessions.open(started.session).input("messages").send("two"))
+        run_call(plane, variant, lambda c: c.sessions.open(started.session).input("nothing").send(1))
+    first = run_call(plane, variant, lambda c: c.sessions.open(started.session).input("messages").send("one"))
+    run_call(plane, variant, lambda c: c.runs.wait(started.run, timeout=20))
+    second = run_call(plane, variant, lambda c: c.sessions.open(started.session).input("messages").send("two"))
     assert (first.continuation_status in {None, "accepted_run_pending"}, second.continuation_status) == (
         True,
         "created",
     )
-    runs = ask(plane, variant, lambda c: c.sessions.open(started.session).runs())
-    last = ask(plane, variant, lambda c: c.runs.wait(runs[-1].run_id, timeout=20))
+    runs = run_call(plane, variant, lambda c: c.sessions.open(started.session).runs())
+    last = run_call(plane, variant, lambda c: c.runs.wait(runs[-1].run_id, timeout=20))
     # A wait that does not continue after a record begins with the first of the stream, in every turn.
     assert (runs[-1].turn_index, last.output) == (1, {"message": "one", "turn": 1})
 
 
 @both
 def test_output_can_be_written_from_outside_and_paged(plane: LocalControlPlane, variant: str) -> None:
-    started = ask(plane, variant, lambda c: c.sessions.start("wait-for-input"))
-    ask(plane, variant, lambda c: c.sessions.open(started.session).output("progress").extend(range(5)))
-    ask(
+    started = run_call(plane, variant, lambda c: c.sessions.start("wait-for-input"))
+    run_call(plane, variant, lambda c: c.sessions.open(started.session).output("progress").extend(range(5)))
+    run_call(
         plane,
         variant,
         lambda c: c.sessions.open(started.session).output("progress").append({"a": 1}, correlation_id="x"),
     )
-    found = ask(plane, variant, lambda c: c.sessions.open(started.session).output("progress").iter(limit=2))
+    found = run_call(plane, variant, lambda c: c.sessions.open(started.session).output("progress").iter(limit=2))
     assert [record.data for record in found] == [0, 1, 2, 3, 4, {"a": 1}]
-    (only,) = ask(
+    (only,) = run_call(
         plane, variant, lambda c: c.sessions.open(started.session).output("progress").list(correlation_id="x")
     )
     assert only.sequence == 6
-    ask(plane, variant, lambda c: c.sessions.open(started.session).cancel())
+    run_call(plane, variant, lambda c: c.sessions.open(started.session).cancel())
     with pytest.raises(HelmrConflictError):
-        ask(plane, variant, lambda c: c.sessions.open(started.session).input("messages").send(1))
+        run_call(plane, variant, lambda c: c.sessions.open(started.session).input("messages").send(1))
 
 
 @both
 def test_a_public_token_opens_one_stream_as_often_as_it_says(plane: LocalControlPlane, variant: str) -> None:
     name = f"public/{variant}"
-    started = ask(plane, variant, lambda c: c.sessions.start("wait-for-input", external_id=name))
-    token = ask(
+    started = run_call(plane, variant, lambda c: c.sessions.start("wait-for-input", external_id=name))
+    token = run_call(
         plane,
         variant,
         lambda c: c.auth.create_public_token(
@@ -141,7 +141,7 @@ def test_a_public_token_opens_one_stream_as_often_as_it_says(plane: LocalControl
     assert token.public_access_token not in repr(token)
 
     def send(text: str) -> Any:
-        return ask(
+        return run_call(
             plane,
             variant,
             lambda c: (
@@ -155,16 +155,16 @@ def test_a_public_token_opens_one_stream_as_often_as_it_says(plane: LocalControl
     assert send("hi").sequence == 1
     with pytest.raises(HelmrPermissionError, match="token_scope_denied"):
         send("again")
-    reader = ask(plane, variant, lambda c: c.auth.create_public_token(PublicScope.output(started.session, ECHOES)))
-    ask(plane, variant, lambda c: c.runs.wait(started.run, timeout=20))
-    record = ask(
+    reader = run_call(plane, variant, lambda c: c.auth.create_public_token(PublicScope.output(started.session, ECHOES)))
+    run_call(plane, variant, lambda c: c.runs.wait(started.run, timeout=20))
+    record = run_call(
         plane,
         variant,
         lambda c: c.sessions.open(started.session).output(ECHOES).read(public_access_token=reader.public_access_token),
     )
     assert record.data == Message(text="hi")
     with pytest.raises(HelmrGoneError):
-        ask(
+        run_call(
             plane,
             variant,
             lambda c: c.auth.create_public_token(
@@ -175,13 +175,15 @@ def test_a_public_token_opens_one_stream_as_often_as_it_says(plane: LocalControl
 
 @both
 @pytest.mark.parametrize("fault", [None, "half_frame", "reset", "reset_stream", "close_stream", "lose_answer"])
-def test_a_command_is_followed_from_start_to_end_whatever_breaks(
+def test_a_command_is_followed_from_start_to_end_over_broken_connections(
     plane: LocalControlPlane, variant: str, fault: FaultKind | None
 ) -> None:
-    sandbox = ask(plane, variant, lambda c: c.sandboxes.list())[0].sandbox_id
-    workspace = ask(plane, variant, lambda c: c.workspaces.create(sandbox, tags=["story"]))
+    sandbox = run_call(plane, variant, lambda c: c.sandboxes.list())[0].sandbox_id
+    workspace = run_call(plane, variant, lambda c: c.workspaces.create(sandbox, tags=["story"]))
     script = "printf 'h\\303\\251llo\\n'; echo more; printf '\\000\\377'; echo oops >&2; exit 3"
-    started = ask(plane, variant, lambda c: c.workspaces.open(workspace).exec(["sh", "-c", script], env={"A": "1"}))
+    started = run_call(
+        plane, variant, lambda c: c.workspaces.open(workspace).exec(["sh", "-c", script], env={"A": "1"})
+    )
     if fault is not None:
         plane.fail_next("listWorkspaceExecStdout", Fault(kind=fault))
     path = {"workspace": started.workspace_id, "exec": started.id}
@@ -189,16 +191,16 @@ def test_a_command_is_followed_from_start_to_end_whatever_breaks(
     def command(client: Any) -> Any:
         return client.workspaces.open(path["workspace"]).execs.open(path["exec"])
 
-    chunks = ask(plane, variant, lambda c: command(c).stdout.stream())
+    chunks = run_call(plane, variant, lambda c: command(c).stdout.stream())
     assert not plane.pending_faults
     assert b"".join(chunk.content for chunk in chunks) == "héllo\nmore\n".encode() + b"\x00\xff"
-    assert b"".join(c.content for c in ask(plane, variant, lambda c: command(c).stderr.stream())) == b"oops\n"
-    ended = ask(plane, variant, lambda c: command(c).wait(timeout=20))
+    assert b"".join(c.content for c in run_call(plane, variant, lambda c: command(c).stderr.stream())) == b"oops\n"
+    ended = run_call(plane, variant, lambda c: command(c).wait(timeout=20))
     assert (ended.state, ended.exit_code, ended.is_success, ended.stderr_cursor) == ("exited", 3, False, 5)
-    listed = ask(plane, variant, lambda c: command(c).stdout.list())
+    listed = run_call(plane, variant, lambda c: command(c).stdout.list())
     assert b"".join(chunk.content for chunk in listed) == b"".join(chunk.content for chunk in chunks)
     assert started.id in {
-        found.id for found in ask(plane, variant, lambda c: c.workspaces.open(workspace).execs.list())
+        found.id for found in run_call(plane, variant, lambda c: c.workspaces.open(workspace).execs.list())
     }
 
 
@@ -263,7 +265,7 @@ async def test_a_terminal_is_typed_into_and_resized(plane: LocalControlPlane) ->
 def test_a_schedule_is_made_replaced_and_removed(plane: LocalControlPlane, variant: str) -> None:
     key = f"nightly-{variant}"
     options = ScheduleRunOptions(ttl="5m", max_duration=300)
-    made = ask(
+    made = run_call(
         plane,
         variant,
         lambda c: c.schedules.create(
@@ -271,46 +273,46 @@ def test_a_schedule_is_made_replaced_and_removed(plane: LocalControlPlane, varia
         ),
     )
     assert (made.status, made.next_fire_at, made.external_id) == ("inactive", None, "x")
-    again = ask(
+    again = run_call(
         plane, variant, lambda c: c.schedules.create(deduplication_key=key, task="echo", cron="0 3 * * *", active=False)
     )
     assert (again.id, again.cron, again.external_id) == (made.id, "0 3 * * *", None)
-    assert ask(plane, variant, lambda c: c.schedules.activate(made)).next_fire_at is not None
-    updated = ask(
+    assert run_call(plane, variant, lambda c: c.schedules.activate(made)).next_fire_at is not None
+    updated = run_call(
         plane,
         variant,
         lambda c: c.schedules.update(made.id, task="echo", cron="0 4 * * *", timezone="Europe/Berlin"),
     )
     assert (updated.timezone, updated.active) == ("Europe/Berlin", True)
-    assert made.id in {schedule.id for schedule in ask(plane, variant, lambda c: c.schedules.list())}
-    assert ask(plane, variant, lambda c: c.schedules.deactivate(made)).active is False
-    assert ask(plane, variant, lambda c: c.schedules.delete(made)) is None
+    assert made.id in {schedule.id for schedule in run_call(plane, variant, lambda c: c.schedules.list())}
+    assert run_call(plane, variant, lambda c: c.schedules.deactivate(made)).active is False
+    assert run_call(plane, variant, lambda c: c.schedules.delete(made)) is None
     with pytest.raises(HelmrNotFoundError):
-        ask(plane, variant, lambda c: c.schedules.retrieve(made))
+        run_call(plane, variant, lambda c: c.schedules.retrieve(made))
 
 
 @both
-def test_what_is_deployed_can_be_looked_at(plane: LocalControlPlane, variant: str) -> None:
-    tasks = ask(plane, variant, lambda c: c.tasks.list())
-    assert ask(plane, variant, lambda c: c.tasks.retrieve("echo")).id in {task.id for task in tasks}
-    current = ask(plane, variant, lambda c: c.deployments.current())
-    assert ask(plane, variant, lambda c: c.deployments.retrieve(current)) == current
-    assert current.id in {found.id for found in ask(plane, variant, lambda c: c.deployments.list())}
-    assert ask(plane, variant, lambda c: c.deployments.promote(current.version, reason="again")).id == current.id
-    kinds = [record.kind for record in ask(plane, variant, lambda c: c.deployments.events(current, page_size=1))]
+def test_deployments_can_be_read(plane: LocalControlPlane, variant: str) -> None:
+    tasks = run_call(plane, variant, lambda c: c.tasks.list())
+    assert run_call(plane, variant, lambda c: c.tasks.retrieve("echo")).id in {task.id for task in tasks}
+    current = run_call(plane, variant, lambda c: c.deployments.current())
+    assert run_call(plane, variant, lambda c: c.deployments.retrieve(current)) == current
+    assert current.id in {found.id for found in run_call(plane, variant, lambda c: c.deployments.list())}
+    assert run_call(plane, variant, lambda c: c.deployments.promote(current.version, reason="again")).id == current.id
+    kinds = [record.kind for record in run_call(plane, variant, lambda c: c.deployments.events(current, page_size=1))]
     assert kinds[-1] == "deployment.deployed"
 
 
 @both
 def test_a_secret_is_set_and_never_read_back(plane: LocalControlPlane, variant: str) -> None:
     name = f"TOKEN_{variant}"
-    ask(plane, variant, lambda c: c.secrets.set(name, "hunter2"))
-    found = ask(plane, variant, lambda c: c.secrets.retrieve(name))
+    run_call(plane, variant, lambda c: c.secrets.set(name, "hunter2"))
+    found = run_call(plane, variant, lambda c: c.secrets.retrieve(name))
     assert "hunter2" not in repr(found) + str(found.raw)
-    assert name in {secret.name for secret in ask(plane, variant, lambda c: c.secrets.list())}
-    ask(plane, variant, lambda c: c.secrets.delete(name))
+    assert name in {secret.name for secret in run_call(plane, variant, lambda c: c.secrets.list())}
+    run_call(plane, variant, lambda c: c.secrets.delete(name))
     with pytest.raises(HelmrNotFoundError):
-        ask(plane, variant, lambda c: c.secrets.retrieve(name))
+        run_call(plane, variant, lambda c: c.secrets.retrieve(name))
 
 
 def test_the_facades_have_every_namespace_of_the_reference(

@@ -130,7 +130,7 @@ def test_a_wait_event_takes_either_name_of_its_id() -> None:
 
 
 @pytest.mark.parametrize("attributes", [{}, {"kind": "token"}, {"run_wait_id": "w", "kind": "moon"}, None])
-def test_a_wait_that_cannot_be_told_becomes_unknown_with_its_record(attributes: Any) -> None:
+def test_a_wait_of_unknown_kind_is_read_with_its_record(attributes: Any) -> None:
     unknown = event("run_wait.created", attributes)
     assert isinstance(unknown, UnknownEvent)
     assert unknown.raw.attributes == attributes
@@ -222,7 +222,7 @@ def test_attributes_cannot_pass_for_what_belongs_to_the_record() -> None:
         (str(2**53), "not json", None),
     ],
 )
-def test_a_bad_frame_tells_where_to_go_on_if_that_is_known(frame_id: str, data: str, cursor: str | None) -> None:
+def test_a_bad_frame_says_where_to_continue_if_that_is_known(frame_id: str, data: str, cursor: str | None) -> None:
     with pytest.raises(HelmrProtocolError) as caught:
         record_from_frame(ServerSentEvent(data, id=frame_id))
     assert caught.value.cursor == cursor
@@ -241,7 +241,7 @@ def test_a_record_of_a_page_without_message_or_time_is_dropped(value: Any) -> No
 @pytest.mark.parametrize(
     ("received", "cursor"), [(5, "5"), ("5", "5"), ("opaque:1", "opaque:1"), (None, None), ("", None)]
 )
-def test_a_page_cursor_is_text_whatever_the_server_sends(received: Any, cursor: str | None) -> None:
+def test_a_page_cursor_becomes_text(received: Any, cursor: str | None) -> None:
     assert EventPage.model_validate({"events": [], "next_cursor": received}).next_cursor == cursor
 
 

@@ -76,7 +76,7 @@ def test_a_request_that_never_left_is_repeated_even_if_it_is_not_safe_to_serve_t
     assert may_repeat(HelmrConnectionError("cut", delivered=True), repeatable=True)
 
 
-def test_a_server_that_asks_for_a_long_pause_is_not_waited_for() -> None:
+def test_a_long_retry_after_is_not_waited_for() -> None:
     assert may_repeat(HelmrApiError("busy", status=503, retry_after=10), repeatable=True)
     assert not may_repeat(HelmrApiError("busy", status=503, retry_after=10.5), repeatable=True)
 
@@ -102,7 +102,7 @@ def test_the_pause_before_the_same_start_is_the_servers_within_limits(retry_afte
 
 
 class Sent:
-    """Requests that end as told, one after the other; the last end again and again."""
+    """Requests with these outcomes, one after the other; the last outcome repeats."""
 
     def __init__(self, ends: Iterable[BaseException | str]) -> None:
         self.ends = list(ends)
@@ -133,7 +133,7 @@ def test_a_call_is_sent_three_times_at_most_and_ends_with_its_last_error() -> No
     assert (sent.count, len(sent.pauses)) == (3, 2)
 
 
-def test_a_call_that_comes_through_gives_its_answer_after_the_pauses_that_were_asked_for() -> None:
+def test_a_call_that_succeeds_at_last_has_paused_as_requested() -> None:
     sent = Sent([HelmrConnectionError("cut"), BUSY, "answer"])
     assert sent.with_options(call_options(Backoff(base=0.25), repeatable=True, deadline=NEVER)) == "answer"
     first, second = sent.pauses

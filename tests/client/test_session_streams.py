@@ -51,7 +51,7 @@ def test_all_records_come_once_and_in_order_over_all_pages(count: int, variant: 
 
 
 @both
-def test_iterating_goes_on_behind_a_position_and_passes_its_options_on(variant: str) -> None:
+def test_iterating_continues_behind_a_position_and_passes_its_options_on(variant: str) -> None:
     with stored(5) as wire:
         found = drive(
             variant,
@@ -64,7 +64,7 @@ def test_iterating_goes_on_behind_a_position_and_passes_its_options_on(variant: 
 
 
 @both
-def test_pages_of_a_filtered_stream_go_on_behind_the_last_record_not_after_so_many(variant: str) -> None:
+def test_pages_of_a_filtered_stream_continue_behind_the_last_record_not_after_so_many(variant: str) -> None:
     def answer(request: ReceivedRequest) -> Reply:
         after = int(request.query.get("after_sequence", 0))
         return Reply(json={"records": [record(n) for n in (3, 4, 9, 20, 21) if n > after][:2]})

@@ -71,11 +71,11 @@ def test_an_address_is_one_of_the_two_and_not_blank(variant: str, address: dict[
 
 
 def test_a_handle_says_which_session_it_means(variant: str) -> None:
-    def look(client: Any) -> Any:
+    def read(client: Any) -> Any:
         by_id, by_name = client.sessions.open("s"), client.sessions.open(external_id="x")
         return [by_id.id, by_id.external_id, by_name.id, by_name.external_id, repr(by_name)]
 
-    *found, text = drive(variant, look, url="https://helmr.example")
+    *found, text = drive(variant, read, url="https://helmr.example")
     assert found == ["s", None, None, "x"]
     assert "external_id='x'" in text
 
@@ -123,7 +123,7 @@ def test_a_start_that_is_waited_for_ends_with_the_finished_run(variant: str) -> 
     assert wire.requests[0].json == {"task_id": "t", "payload": {}, "external_id": "x"}
 
 
-def test_a_start_that_is_waited_for_in_vain_says_that_it_timed_out(variant: str) -> None:
+def test_a_start_that_stays_pending_says_that_it_timed_out(variant: str) -> None:
     running = RUN | {"id": "r", "status": "running"}
 
     def answer(request: Any) -> Reply:

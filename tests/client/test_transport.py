@@ -61,7 +61,7 @@ def closed_port() -> int:
         return port
 
 
-def test_every_request_says_who_speaks_and_which_contract_is_meant(variant: str) -> None:
+def test_every_request_names_the_client_and_the_contract(variant: str) -> None:
     with ScriptedServer(OK) as wire:
         drive(variant, retrieve, url=wire.url, headers={"X-Team": "a"})
     (request,) = wire.requests
@@ -110,7 +110,7 @@ def test_a_pending_start_is_sent_again_until_it_is_decided(variant: str) -> None
     assert len(wire.requests) == 3
 
 
-def test_a_pending_start_that_would_take_too_long_is_given_up(variant: str) -> None:
+def test_a_pending_start_that_would_take_too_long_is_abandoned(variant: str) -> None:
     pending = Reply(202, json={"code": "idempotency_pending", "error": "x"}, headers={"retry-after": "11"})
     late = Reply(202, json={"code": "idempotency_pending", "error": "x"}, headers={"retry-after": "0.001"})
     # One delay is at most 10 s, and any delay after some time has gone would pass the budget of 10 s.
@@ -120,7 +120,7 @@ def test_a_pending_start_that_would_take_too_long_is_given_up(variant: str) -> N
     assert len(wire.requests) == 2
 
 
-def test_another_202_is_an_error_at_once(variant: str) -> None:
+def test_another_202_is_an_error_immediately(variant: str) -> None:
     with (
         ScriptedServer(Reply(202, json={"status": "later"})) as wire,
         pytest.raises(HelmrApiError, match="answered 202"),
@@ -129,7 +129,7 @@ def test_another_202_is_an_error_at_once(variant: str) -> None:
     assert len(wire.requests) == 1
 
 
-def test_nobody_there(variant: str) -> None:
+def test_no_server(variant: str) -> None:
     with pytest.raises(
         HelmrConnectionError, match=r"getRun: cannot connect to http://127.* check the address"
     ) as caught:
@@ -157,6 +157,7 @@ def test_a_server_that_stays_silent(variant: str) -> None:
     ):
         drive(variant, lambda client: client._single_shot().runs.retrieve("r"), url=wire.url, timeout=0.05)
     assert caught.value.delivered
+    assert "client.with_options(timeout=...)" in str(caught.value)
 
 
 @pytest.mark.parametrize("end", ["cut", "reset"])
@@ -288,7 +289,7 @@ def test_no_secret_is_in_the_frames_of_a_refused_constructor(variant: str) -> No
 
 
 def test_other_peoples_requests_are_still_logged(variant: str, caplog: pytest.LogCaptureFixture) -> None:
-    import httpx  # noqa: TID251 - somebody else's use of it
+    import httpx  # noqa: TID251 - another library's use of it
 
     with caplog.at_level(logging.INFO, "httpx"), ScriptedServer(OK) as wire:
         drive(variant, retrieve, url=wire.url)
@@ -298,12 +299,12 @@ def test_other_peoples_requests_are_still_logged(variant: str, caplog: pytest.Lo
 
 
 def test_neither_client_nor_settings_show_the_key(variant: str) -> None:
-    def look(client: Any) -> str:
+    def read(client: Any) -> str:
         http = client._transport.http
         return " ".join(map(repr, (client, client._transport.context, http.settings, client.sessions.open("s"))))
 
     text = drive(
-        variant, look, url="https://helmr.example", proxy="http://u:verysecret@proxy:1", headers={"X": "verysecret"}
+        variant, read, url="https://helmr.example", proxy="http://u:verysecret@proxy:1", headers={"X": "verysecret"}
     )
     assert API_KEY not in text
     assert "verysecret" not in text

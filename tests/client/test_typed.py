@@ -80,7 +80,7 @@ def read(data: Any, stream: OutputStream[Any], variant: str = "blocking") -> Any
     return found.data
 
 
-def test_what_was_given_is_sent_not_what_validation_makes_of_it() -> None:
+def test_the_argument_is_sent_and_not_its_validated_form() -> None:
     given = {"repository": "acme/web", "depth": "3", "unknown": [1]}
     assert sent(given, InputStream("messages", Review)) == given
 

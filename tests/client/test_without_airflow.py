@@ -95,9 +95,9 @@ def test_it_imports_and_runs_sessions(python: Path, control_plane: LocalControlP
 
 
 def test_the_environment_is_one_without_airflow(python: Path) -> None:
-    looked = (
+    program = (
         "import importlib.util as util; print([util.find_spec(n) is None for n in ('airflow', 'pendulum', 'httpcore')])"
     )
-    done = subprocess.run([python, "-c", looked], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([python, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[True, True, False]"
     assert Path(sys.executable) != python

@@ -83,7 +83,7 @@ def wait(variant: str, wire: ScriptedServer, **options: Any) -> Any:
 
 @both
 @pytest.mark.parametrize("state", ["exited", "terminated", "lost", "failed"])
-def test_a_command_is_waited_for_to_its_end_whatever_that_is(state: str, variant: str) -> None:
+def test_a_command_is_waited_for_to_any_end(state: str, variant: str) -> None:
     with ScriptedServer(at("materializing"), at("queued"), at("running"), at(state, exit_code=3)) as wire:
         found = wait(variant, wire)
     assert (found.state, found.exit_code, found.is_terminal, found.is_success) == (state, 3, True, False)
@@ -106,7 +106,7 @@ def test_a_wait_for_a_command_survives_an_outage(timeout: float | None, variant:
 
 
 @both
-def test_a_wait_for_a_command_that_is_not_there_ends_at_once(variant: str) -> None:
+def test_a_wait_for_a_missing_command_ends_immediately(variant: str) -> None:
     with (
         ScriptedServer(Reply(404, json={"error": "workspace exec not found"})) as wire,
         pytest.raises(HelmrNotFoundError),
@@ -152,7 +152,7 @@ def test_a_terminal_that_does_not_open_in_time_is_named(variant: str) -> None:
 
 @both
 @pytest.mark.parametrize("reply", [at("running"), Reply(503, json={"error": "busy"}), Reply(end="silent")])
-def test_a_wait_ends_at_its_deadline_whatever_the_server_does(reply: Reply, variant: str) -> None:
+def test_a_wait_ends_at_its_deadline_with_any_server(reply: Reply, variant: str) -> None:
     with (
         ScriptedServer(reply) as wire,
         pytest.raises(HelmrTimeoutError, match=r"Not over after 0\.3 s: exec e\.") as caught,
@@ -162,7 +162,7 @@ def test_a_wait_ends_at_its_deadline_whatever_the_server_does(reply: Reply, vari
 
 
 @both
-def test_without_a_deadline_a_control_plane_that_was_never_reached_is_told(variant: str) -> None:
+def test_without_a_deadline_an_unreachable_control_plane_is_reported(variant: str) -> None:
     with pytest.raises(HelmrConnectionError):
         drive(variant, lambda c: c.workspaces.open("w").execs.open("e").wait(), url="http://127.0.0.1:9")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 log = logging.getLogger("helmr.test")
-LEFT_OVER = "session s goes on; the console ends it."
+LEFT_OVER = "session s continues; the console ends it."
 
 
 def failing(times: int, error: Exception) -> Callable[[], str]:

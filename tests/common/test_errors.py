@@ -57,17 +57,17 @@ def test_what_may_succeed_later_is_not_permanent(status: int) -> None:
     ],
 )
 def test_each_error_is_permanent_or_not(error: Exception, permanent: bool) -> None:
-    with pytest.raises(AirflowException) as told, translate_errors("read run 'r'", "helmr_default"):
+    with pytest.raises(AirflowException) as raised, translate_errors("read run 'r'", "helmr_default"):
         raise error
-    assert isinstance(told.value, AirflowFailException) == permanent
-    assert str(told.value) == f"Could not read run 'r' (connection 'helmr_default'): {error}"
+    assert isinstance(raised.value, AirflowFailException) == permanent
+    assert str(raised.value) == f"Could not read run 'r' (connection 'helmr_default'): {error}"
 
 
-def test_a_permanent_error_is_told_without_a_chain_of_tracebacks() -> None:
-    with pytest.raises(AirflowFailException) as told, translate_errors("start", "c"):
+def test_a_permanent_error_is_raised_without_a_chain_of_tracebacks() -> None:
+    with pytest.raises(AirflowFailException) as raised, translate_errors("start", "c"):
         raise HelmrConfigError("first line\n  second line")
-    assert str(told.value).endswith("first line second line")
-    assert told.value.__suppress_context__
+    assert str(raised.value).endswith("first line second line")
+    assert raised.value.__suppress_context__
 
 
 def test_errors_of_others_pass() -> None:
@@ -133,7 +133,7 @@ def test_a_cancelled_run_says_by_whom(control_plane: LocalControlPlane, client: 
     if executing:
         poll(lambda: client.runs.retrieve(run_id).status == "running", seconds=20, waiting_for="the worker", every=0.02)
     client.runs.cancel(run_id, reason="wrong repository")
-    # Only when the worker has let go is the last event there, which gives a reason of its own.
+    # Only when the worker has released the run is the last event there, which gives a reason of its own.
     poll(
         lambda: "run.cancelled" in {event.kind for event in client.runs.events.records(run_id)},
         seconds=20,

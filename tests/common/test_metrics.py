@@ -1,4 +1,4 @@
-"""What Airflow's metrics say of Helmr: each thing once, from where it happens, and at nobody's cost."""
+"""What Airflow's metrics say of Helmr: each thing once, and without delaying a task."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from helmr_provider.triggers import _shared_client as sharing
 from tests.support.polling import until_async
 from tests.support.session_tasks import LIVE, a_task
 from tests.support.task_attempts import deferred, fire
-from tests.support.task_states import airflow_says
+from tests.support.task_states import set_task_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,7 +48,7 @@ class Backend:
 
 
 def install(stats_module: str, backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let Airflow send its metrics to a backend, as each of its versions is told to."""
+    """Let Airflow send its metrics to a backend, with each version's options."""
     stats: Any = import_module(stats_module).Stats
     if "initialize" in {*vars(stats), *vars(type(stats))}:
         takes = inspect.signature(stats.initialize).parameters
@@ -88,7 +88,7 @@ def in_triggerer(monkeypatch: pytest.MonkeyPatch) -> Backend:
 def test_starting_adopting_and_giving_up_a_session_are_counted(
     in_workers: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    airflow_says(monkeypatch, "failed")
+    set_task_state(monkeypatch, "failed")
     task = a_task(**LIVE, deferrable=True, retries=3)
     deferred(task.start().execute())
     assert in_workers.sent == [(SESSIONS_STARTED, 1, {"helmr_conn_id": "helmr_default"})]
@@ -102,7 +102,7 @@ def test_starting_adopting_and_giving_up_a_session_are_counted(
 def test_of_an_author_s_session_the_cancelled_run_is_counted(
     in_workers: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    airflow_says(monkeypatch, "failed")
+    set_task_state(monkeypatch, "failed")
     attempt = a_task(**LIVE, deferrable=True, external_id="mine").start()
     deferred(attempt.execute())
     attempt.operator.on_kill()

@@ -1,4 +1,4 @@
-"""What OpenLineage is told, with its provider and without it.
+"""The facets for OpenLineage, with its provider and without it.
 
 Where the provider is not installed, stand-ins with its interface take its place: what is handed over is the same.
 """
@@ -63,7 +63,7 @@ def openlineage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "helmr_provider._common.openlineage_facets", raising=False)
 
 
-def told(lineage: Any) -> dict[str, Any]:
+def facet_of(lineage: Any) -> dict[str, Any]:
     assert lineage.inputs == []
     assert lineage.outputs == []
     assert lineage.job_facets == {}
@@ -74,11 +74,11 @@ def told(lineage: Any) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("openlineage")
 @both_ways
-def test_the_run_that_a_task_waited_for_is_told(control_plane: LocalControlPlane, deferrable: bool) -> None:
+def test_the_run_that_a_task_waited_for_is_reported(control_plane: LocalControlPlane, deferrable: bool) -> None:
     attempt = a_task(payload=1, deferrable=deferrable).start()
     attempt.finish()
     session_id, run_id = attempt.xcoms["session_id"], attempt.xcoms["run_id"]
-    assert told(attempt.operator.get_openlineage_facets_on_complete(attempt.ti)) == {
+    assert facet_of(attempt.operator.get_openlineage_facets_on_complete(attempt.ti)) == {
         "taskId": "echo",
         "sessionId": session_id,
         "runId": run_id,
@@ -88,12 +88,12 @@ def test_the_run_that_a_task_waited_for_is_told(control_plane: LocalControlPlane
 
 
 @pytest.mark.usefixtures("openlineage")
-def test_the_run_that_failed_a_task_is_told() -> None:
+def test_the_run_that_failed_a_task_is_reported() -> None:
     attempt = a_task(task="fail", deferrable=True).start()
     deferral = deferred(attempt.execute())
     with pytest.raises(AirflowException):
         attempt.resume(deferral, fire(deferral))
-    facet = told(attempt.operator.get_openlineage_facets_on_failure(attempt.ti))
+    facet = facet_of(attempt.operator.get_openlineage_facets_on_failure(attempt.ti))
     assert (facet["runId"], facet["status"]) == (attempt.xcoms["run_id"], "failed")
 
 
@@ -101,18 +101,18 @@ def test_the_run_that_failed_a_task_is_told() -> None:
 def test_a_run_that_was_not_awaited_has_no_status() -> None:
     attempt = a_task(wait_for_completion=False).start()
     attempt.execute()
-    assert told(attempt.operator.get_openlineage_facets_on_complete(attempt.ti))["status"] is None
+    assert facet_of(attempt.operator.get_openlineage_facets_on_complete(attempt.ti))["status"] is None
 
 
 @pytest.mark.usefixtures("openlineage")
-def test_a_task_that_started_nothing_tells_nothing() -> None:
+def test_a_task_that_started_nothing_reports_nothing() -> None:
     attempt = a_task(task="no such task").start()
     with pytest.raises(AirflowException):
         attempt.execute()
     assert attempt.operator.get_openlineage_facets_on_failure(attempt.ti) is None
 
 
-def test_without_the_provider_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_provider_nothing_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("openlineage", "airflow.providers.openlineage", "airflow.providers.openlineage.extractors"):
         monkeypatch.setitem(sys.modules, name, None)
     attempt = a_task(payload=1).start()

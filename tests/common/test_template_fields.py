@@ -142,7 +142,7 @@ def test_references_to_results_of_other_tasks_and_none_stay_as_they_are() -> Non
         assert text("x", value) is value
 
 
-def test_a_number_or_time_given_by_the_author_is_text_from_the_start() -> None:
+def test_a_number_or_time_of_the_author_is_text_from_the_start() -> None:
     operator = HelmrStartSessionOperator(task_id="start", task="t", external_id=20260106)  # type: ignore[arg-type]
     assert operator.external_id == "20260106"
     assert text("x", datetime(2026, 1, 6, tzinfo=UTC)) == "2026-01-06 00:00:00+00:00"

@@ -18,7 +18,7 @@ def test_one_name_is_needed_and_one_is_enough() -> None:
             check_session_ref(*both_or_none)
 
 
-def test_the_client_gets_the_one_that_was_given() -> None:
+def test_the_client_gets_the_chosen_one() -> None:
     assert address("s", None) == {"session": "s"}
     assert address(None, "e") == {"external_id": "e"}
     assert shown("s", None) == "Helmr session s"
@@ -26,7 +26,7 @@ def test_the_client_gets_the_one_that_was_given() -> None:
 
 
 @pytest.mark.parametrize(("session_id", "external_id", "name"), [("None", None, "session_id"), (None, " ", "external")])
-def test_a_task_that_gave_no_id_is_told_as_that(session_id: Any, external_id: Any, name: str) -> None:
+def test_a_task_that_pushed_no_id_is_named_in_the_error(session_id: Any, external_id: Any, name: str) -> None:
     with pytest.raises(AirflowFailException, match=name):
         address(session_id, external_id)
 

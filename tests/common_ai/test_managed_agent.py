@@ -114,16 +114,16 @@ def test_a_request_that_takes_too_long_is_cancelled(client: HelmrClient) -> None
     assert [session.status for session in client.sessions.list()] == ["cancelled"]
 
 
-def test_a_run_that_somebody_cancels_is_terminal(client: HelmrClient) -> None:
+def test_a_run_that_another_client_cancels_is_terminal(client: HelmrClient) -> None:
     def cancel() -> None:
         until(client.runs.list)
         client.runs.cancel(client.runs.list()[0].id)
 
-    somebody = threading.Thread(target=cancel)
-    somebody.start()
+    canceller = threading.Thread(target=cancel)
+    canceller.start()
     with pytest.raises(ManagedAgentInvocationError, match="cancelled by another client"):
         ask("work", vendor_options={"seconds": 3600, "waiting": True})
-    somebody.join()
+    canceller.join()
 
 
 def test_a_failover_group_moves_on_to_the_next_task() -> None:

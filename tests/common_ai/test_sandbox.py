@@ -70,7 +70,7 @@ def test_a_signal_is_a_code_as_in_a_shell(backend: HelmrSandboxBackend, sandbox:
     assert run(backend, sandbox, "kill -9 $$").exit_code == 137
 
 
-def test_of_a_long_output_the_end_is_kept_and_the_cut_is_told(backend: HelmrSandboxBackend, sandbox: str) -> None:
+def test_of_a_long_output_the_end_is_kept_and_the_cut_is_marked(backend: HelmrSandboxBackend, sandbox: str) -> None:
     result = run(backend, sandbox, "seq 100000; echo short >&2", max_output_bytes=20)
     assert len(result.stdout.encode()) == 20
     assert result.stdout.endswith("99999\n100000\n")
@@ -86,7 +86,7 @@ def test_a_command_that_takes_too_long_is_ended_and_the_files_stay(
     assert run(backend, sandbox, "cat file").stdout == "kept\n"
 
 
-def test_commands_at_once_run_one_after_the_other(backend: HelmrSandboxBackend, sandbox: str) -> None:
+def test_simultaneous_commands_run_one_after_the_other(backend: HelmrSandboxBackend, sandbox: str) -> None:
     with ThreadPoolExecutor(3) as threads:
         results = list(threads.map(lambda n: run(backend, sandbox, f"sleep 0.3; echo {n}"), range(3)))
     assert [result.stdout for result in results] == ["0\n", "1\n", "2\n"]
@@ -218,7 +218,7 @@ def test_a_blocked_network_is_accepted_where_it_is_declared_and_only_there() -> 
     assert _refusal(None, {"internet": True}) is None
 
 
-def test_whatever_is_wrong_with_the_control_plane_is_terminal(
+def test_every_error_of_the_control_plane_is_terminal(
     control_plane: LocalControlPlane, connect: Any, sandbox: str
 ) -> None:
     connect("wrong", host=control_plane.url, password="hlmr_sk_wrongwrongwrongwrong")

@@ -54,12 +54,12 @@ class Plane:
         return self._tasks[role]
 
     def needs_worker(self) -> None:
-        """Skip the test where nobody prepares workspaces."""
+        """Skip the test where no worker prepares workspaces."""
         if not self._tasks:
             pytest.skip("HELMR_CONFORMANCE_TASKS names no tasks, so there may be no worker")
 
     def name(self) -> str:
-        """Return a name that nobody has used."""
+        """Return a new name."""
         return f"conformance.{uuid.uuid4()}"
 
     def start(self, role: str, payload: Any = None, **options: Any) -> SessionStart:

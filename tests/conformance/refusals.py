@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def refused(status: int, code: str | None, call: Callable[[], Any]) -> None:
-    """Look that a call is refused with a status and a code."""
+    """Check that a call is refused with a status and a code."""
     with pytest.raises(HelmrApiError) as caught:
         call()
     assert (caught.value.status, caught.value.code) == (status, code)

@@ -41,7 +41,7 @@ def test_an_unknown_name_is_not_found(plane: Plane, client: HelmrClient) -> None
 
 
 @pytest.mark.parametrize("with_key", [False, True])
-def test_of_many_equal_starts_at_once_one_creates(plane: Plane, *, with_key: bool) -> None:
+def test_of_many_equal_simultaneous_starts_one_creates(plane: Plane, *, with_key: bool) -> None:
     name = plane.name()
     key = name if with_key else None
     starts = at_once(8, lambda: plane.start("echo", {"n": 1}, external_id=name, idempotency_key=key))
@@ -174,7 +174,7 @@ def test_a_closed_session_stays_readable_and_refuses_everything_else(plane: Plan
     conflict(terminal, handle.cancel)
 
 
-def test_of_many_closes_at_once_one_closes(plane: Plane, client: HelmrClient) -> None:
+def test_of_many_simultaneous_closes_one_closes(plane: Plane, client: HelmrClient) -> None:
     started, _ = plane.finished("echo")
     answers = at_once(8, lambda: client.sessions.open(started.session).close())
     refused = [answer for answer in answers if isinstance(answer, HelmrApiError)]
@@ -242,7 +242,7 @@ def test_a_key_is_of_one_task_and_of_one_request(plane: Plane) -> None:
     assert not plane.start("work", {"n": 1}, idempotency_key=key).is_cached
 
 
-def test_a_key_can_be_given_to_a_session_that_has_a_name(plane: Plane) -> None:
+def test_a_key_can_be_added_to_a_session_that_has_a_name(plane: Plane) -> None:
     name = plane.name()
     first = plane.start("echo", {"n": 1}, external_id=name)
     keyed = plane.start("echo", {"n": 1}, external_id=name, idempotency_key=name)

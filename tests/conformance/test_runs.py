@@ -13,7 +13,7 @@ from tests.support.polling import until
 if TYPE_CHECKING:
     from tests.conformance.conftest import Plane
 
-NOBODY = "00000000-0000-7000-8000-000000000000"
+MISSING_ID = "00000000-0000-7000-8000-000000000000"
 
 
 def kinds(client: HelmrClient, run: Any) -> list[str]:
@@ -152,7 +152,7 @@ def test_a_limit_out_of_range_is_refused(client: HelmrClient, limit: int) -> Non
 
 def test_an_unknown_run_is_not_found_and_a_bad_id_is_refused(client: HelmrClient) -> None:
     with pytest.raises(HelmrNotFoundError):
-        client.runs.retrieve(NOBODY)
+        client.runs.retrieve(MISSING_ID)
     with pytest.raises(HelmrApiError) as caught:
         client.runs.retrieve("run_123")
     assert caught.value.status == 400

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def schedule(plane: Plane, client: HelmrClient) -> Iterator[ScheduleHandle]:
     task_id = plane.task("echo")
-    # Once in four years: it must not fire meanwhile.
+    # Once in four years: it must not fire during the test.
     made = client.schedules.create(deduplication_key=plane.name(), task=task_id, cron="0 3 29 2 *", external_id="x")
     yield made
     client.schedules.delete(made)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.conformance.conftest import Plane
 
 
-def test_a_waiting_run_takes_the_record_and_goes_on(plane: Plane, client: HelmrClient) -> None:
+def test_a_waiting_run_takes_the_record_and_continues(plane: Plane, client: HelmrClient) -> None:
     started = plane.start("wait-for-input")
     plane.reached(started.run, "waiting")
     handle = client.sessions.open(started.session)

@@ -27,7 +27,7 @@ def test_a_token_shows_its_secrets_once(plane: Plane, client: HelmrClient) -> No
     assert (again.id, again.callback_url) == (made.id, made.callback_url)
 
 
-def test_a_token_holds_seven_days_unless_told_otherwise(client: HelmrClient) -> None:
+def test_a_token_holds_seven_days_by_default(client: HelmrClient) -> None:
     made = client.tokens.create()
     assert made.timeout_at is not None
     assert abs(made.timeout_at - datetime.now(UTC) - timedelta(days=7)) < timedelta(minutes=10)

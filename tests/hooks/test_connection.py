@@ -89,7 +89,7 @@ def test_a_full_url_survives_the_uri_form_that_airflow_stores_connections_in() -
     assert HelmrSettings.parse(again) == HelmrSettings.parse(connection)
 
 
-def test_what_is_not_given_has_a_default() -> None:
+def test_an_omitted_field_has_a_default() -> None:
     settings = parse()
     assert settings.console_url == settings.url
     assert (settings.session_prefix, settings.streams) == ("airflow", 4)
@@ -99,7 +99,7 @@ def test_what_is_not_given_has_a_default() -> None:
 
 
 @pytest.mark.parametrize("empty", [None, ""])
-def test_an_empty_extra_is_not_given(empty: str | None) -> None:
+def test_an_empty_extra_counts_as_omitted(empty: str | None) -> None:
     assert parse(extra=dict.fromkeys(EXTRAS, empty)) == parse()
 
 
@@ -187,7 +187,7 @@ def test_a_mistake_is_named(members: dict[str, Any], expected: str) -> None:
     assert "'helmr_default'" in text
 
 
-def test_all_mistakes_are_named_at_once() -> None:
+def test_all_mistakes_are_named_together() -> None:
     text = problems(host=None, password=None, extra={"streams": "x", "timeout": -1, "session_prefix": ":"})
     for part in ("host is missing", "API key is missing", "streams", "timeout", "session_prefix"):
         assert part in text
@@ -222,7 +222,7 @@ def test_a_key_read_from_a_file_loses_its_newline() -> None:
     schema=st.none() | st.text(max_size=5),
     port=st.none() | st.integers(1, 65535),
 )
-def test_whatever_stands_in_a_connection_it_is_used_or_refused(
+def test_every_value_in_a_connection_is_used_or_refused(
     extras: dict[str, Any], host: str, schema: str | None, port: int | None
 ) -> None:
     try:

@@ -63,7 +63,7 @@ def scopes(text: str) -> dict[str, str]:
     return dict(pairs) | dict.fromkeys(unknown.split(", "), "not checked")
 
 
-def test_a_key_with_all_scopes_is_told_so(control_plane: LocalControlPlane, test_url: Callable[..., Any]) -> None:
+def test_a_key_with_all_scopes_is_reported(control_plane: LocalControlPlane, test_url: Callable[..., Any]) -> None:
     works, text = test_url(control_plane.url, control_plane.api_key)
     assert works
     assert control_plane.url in text
@@ -99,7 +99,7 @@ def test_a_missing_scope_is_found(missing: str, control_plane: LocalControlPlane
     assert {scope for scope in said if said[scope] == "yes"} == probed - {missing}
 
 
-def test_a_key_that_may_only_read_is_told_all_that_it_lacks(
+def test_a_key_that_may_only_read_is_reported_with_its_missing_scopes(
     control_plane: LocalControlPlane, test_url: Callable[..., Any]
 ) -> None:
     _, text = test_url(control_plane.url, control_plane.create_key(scopes=["runs:read", "tokens:read"]))
@@ -134,7 +134,7 @@ def test_a_wrong_key_is_one_clear_line(control_plane: LocalControlPlane, test_ur
     assert text == f"{control_plane.url} does not accept the API key: check the password of the connection."
 
 
-def test_nobody_there(test_url: Callable[..., Any]) -> None:
+def test_no_server(test_url: Callable[..., Any]) -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{reserved.getsockname()[1]}"

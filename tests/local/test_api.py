@@ -38,21 +38,21 @@ def test_twelve_starts_of_one_external_id_make_one_session(slow_starts: Wire) ->
     assert len({answer.json["run"]["id"] for answer in answers}) == 1
 
 
-def test_of_starts_with_one_key_at_once_one_is_made_and_the_others_are_told_to_come_back(slow_starts: Wire) -> None:
+def test_of_simultaneous_starts_with_one_key_one_is_made_and_the_others_are_pending(slow_starts: Wire) -> None:
     body = {"task_id": "scripted", "idempotency_key": "k"}
     answers = _at_once(6, lambda: slow_starts.request("POST", "/api/sessions", body))
     made = [answer for answer in answers if answer.status == 201]
-    told = [answer for answer in answers if answer.status == 202]
+    pending = [answer for answer in answers if answer.status == 202]
     assert len(made) == 1
-    assert told
-    for answer in told:
+    assert pending
+    for answer in pending:
         assert answer.headers["retry-after"] == "1"
         assert answer.json == {"code": "idempotency_pending", "error": "session_start_pending"}
     again = slow_starts.request("POST", "/api/sessions", body)
     assert (again.status, again.json["session"]["id"]) == (200, made[0].json["session"]["id"])
 
 
-def test_of_eight_closes_at_once_exactly_one_succeeds(wire: Wire, director: Director) -> None:
+def test_of_eight_simultaneous_closes_exactly_one_succeeds(wire: Wire, director: Director) -> None:
     started = wire.start("scripted")
     director.end(started["run"]["id"], lambda: None)
     wire.ended(started["run"]["id"])
@@ -61,7 +61,7 @@ def test_of_eight_closes_at_once_exactly_one_succeeds(wire: Wire, director: Dire
     assert statuses == [200] + [409] * 7
 
 
-def test_of_completions_at_once_with_other_data_one_wins(wire: Wire) -> None:
+def test_of_simultaneous_completions_with_other_data_one_wins(wire: Wire) -> None:
     token = wire.post("/api/tokens", {}, 201)["id"]
     numbers = iter(range(6))
     answers = _at_once(6, lambda: wire.request("POST", f"/api/tokens/{token}/complete", {"data": next(numbers)}))

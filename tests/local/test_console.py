@@ -42,7 +42,7 @@ def test_a_session_leads_to_its_runs_and_a_run_shows_status_events_and_log(wire:
     assert "<b>" not in page
 
 
-def test_a_page_refreshes_itself_only_while_something_goes_on(wire: Wire, director: Director) -> None:
+def test_a_page_refreshes_itself_only_while_something_is_live(wire: Wire, director: Director) -> None:
     started = wire.start("scripted")
     path = f"/sessions/{started['session']['id']}/runs/{started['run']['id']}"
     assert 'http-equiv="refresh"' in _page(wire, path)
@@ -128,7 +128,7 @@ def _post(wire: Wire, token_id: str, data: str, **changed: str) -> Answer:
     return wire.request("POST", f"/tokens/{token_id}/complete", raw=fields.encode(), headers=headers)
 
 
-def test_the_form_completes_a_token_and_leads_to_the_run_that_goes_on(wire: Wire, asking: tuple[str, str]) -> None:
+def test_the_form_completes_a_token_and_leads_to_its_run(wire: Wire, asking: tuple[str, str]) -> None:
     token_id, run_id = asking
     answer = _post(wire, token_id, '{"approved": "ja"}')
     assert (answer.status, answer.headers["location"].rpartition("/")[2]) == (303, run_id)
@@ -219,7 +219,7 @@ def test_what_is_no_web_address_is_no_link(wire: Wire, stamp: Any) -> None:
     assert "noreferrer" not in _page(wire, f"/sessions/{started['session']['id']}")
 
 
-def test_a_session_that_somebody_else_has_started_says_nothing_of_airflow(wire: Wire) -> None:
+def test_a_session_of_another_client_says_nothing_of_airflow(wire: Wire) -> None:
     started = wire.start("scripted", metadata={"owner": "dana"})
     assert "Airflow" not in _page(wire, f"/sessions/{started['session']['id']}")
 

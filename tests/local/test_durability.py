@@ -1,4 +1,4 @@
-"""What was acknowledged survives `kill -9`, and runs go on as the documentation of the worker says."""
+"""What was acknowledged survives `kill -9`, and runs continue as the documentation of the worker says."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_every_start_that_was_acknowledged_survives_a_kill_in_the_middle_of_many
             assert wire.kinds(run_id)[0] == "run.created"
 
 
-def test_a_run_that_waited_when_the_process_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_run_that_waited_when_the_process_was_killed_continues_where_it_was(tmp_path: Path) -> None:
     with served(tmp_path) as (_, wire):
         run_id = wire.start("gate")["run"]["id"]
         token_id = wire.until(run_id, "waiting")["metadata"]["token_id"]
@@ -148,7 +148,7 @@ def test_a_run_that_waited_when_the_process_was_killed_goes_on_where_it_was(tmp_
         assert len(wire.get(f"/api/sessions/{run['session_id']}/outputs/progress")["records"]) == 1
 
 
-def test_a_token_completed_and_the_process_killed_at_once_still_resumes_the_run(tmp_path: Path) -> None:
+def test_a_token_completed_just_before_the_process_is_killed_still_resumes_the_run(tmp_path: Path) -> None:
     with served(tmp_path) as (server, wire):
         run_id = wire.start("gate")["run"]["id"]
         token_id = wire.until(run_id, "waiting")["metadata"]["token_id"]
@@ -159,7 +159,7 @@ def test_a_token_completed_and_the_process_killed_at_once_still_resumes_the_run(
         assert wire.ended(run_id)["output"]["decision"] == 1
 
 
-def test_a_timer_that_came_due_while_nobody_served_fires_at_once(tmp_path: Path) -> None:
+def test_a_timer_that_came_due_without_a_server_fires_immediately(tmp_path: Path) -> None:
     with served(tmp_path) as (_, wire):
         run_id = wire.start("nap", {"seconds": 2})["run"]["id"]
         wire.until(run_id, "waiting")
@@ -314,19 +314,19 @@ def test_a_failed_commit_leaves_no_transaction_open() -> None:
     database = Database(None)
     database.execute("CREATE TABLE parents (id TEXT PRIMARY KEY)")
     database.execute("CREATE TABLE kids (parent TEXT REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED)")
-    told: list[str] = []
+    notified: list[str] = []
 
     def inserts() -> None:
         with database.transaction():
             database.insert("kids", parent="nobody")
-            database.after_commit(lambda: told.append("committed"))
+            database.after_commit(lambda: notified.append("committed"))
 
     with pytest.raises(sqlite3.IntegrityError):
         inserts()
     with database.transaction():
         database.insert("parents", id="somebody")
     assert database.all("SELECT * FROM kids") == []
-    assert told == []
+    assert notified == []
     database.close()
 
 

@@ -1,4 +1,4 @@
-"""Followers of events are scarce: a full pool stops everybody's events until somebody's silence is over."""
+"""Followers of events are scarce: a full pool stops all events until one follower's silence is over."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def _settled() -> None:
         await asyncio.sleep(0)
 
 
-async def test_with_a_slot_left_a_notification_comes_at_once() -> None:
+async def test_with_a_slot_left_a_notification_comes_immediately() -> None:
     notifier, slots = Notifier(), EventSlots(3)
     followers = await _following(slots, notifier, _LONG, _LONG)
     notifier.notify("run:1")
@@ -30,17 +30,17 @@ async def test_with_a_slot_left_a_notification_comes_at_once() -> None:
 
 async def test_in_a_full_pool_it_comes_when_a_follower_s_silence_ends() -> None:
     notifier, slots = Notifier(), EventSlots(2)
-    told = await _following(slots, notifier, _LONG)
+    followers = await _following(slots, notifier, _LONG)
     silent = asyncio.create_task(slots.wait(notifier, "run:2", 0.05))
     await asyncio.sleep(0)
     notifier.notify("run:1")
     await _settled()
-    assert not told[0].done()
+    assert not followers[0].done()
     assert await silent is False
-    assert await told[0] is True
+    assert await followers[0] is True
 
 
-async def test_a_follower_beyond_the_pool_waits_for_a_slot_and_a_left_one_is_given_on() -> None:
+async def test_a_follower_beyond_the_pool_waits_for_a_slot_and_gets_a_free_one() -> None:
     notifier, slots = Notifier(), EventSlots(1)
     first, second = await _following(slots, notifier, _LONG, 0.01)
     await _settled()

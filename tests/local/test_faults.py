@@ -71,7 +71,7 @@ def test_a_fault_waits_for_its_operation(server: LocalControlPlane, wire: Wire, 
     assert wire.request("GET", f"/api/runs/{run_id}").status == 500
 
 
-def test_a_fault_for_any_operation_meets_the_next_request_whatever_it_is(server: LocalControlPlane, wire: Wire) -> None:
+def test_a_fault_for_any_operation_meets_the_next_request(server: LocalControlPlane, wire: Wire) -> None:
     server.fail_next("*", 502)
     assert wire.request("GET", "/api/tokens").status == 502
     assert wire.request("GET", "/api/tokens").status == 200
@@ -144,7 +144,7 @@ def test_half_a_frame_is_the_last_thing_that_comes(server: LocalControlPlane, wi
     assert 0 < len(half) < len(whole[1])
 
 
-def test_a_malformed_frame_keeps_its_id_and_the_stream_goes_on(
+def test_a_malformed_frame_keeps_its_id_and_the_stream_continues(
     server: LocalControlPlane, wire: Wire, finished: str
 ) -> None:
     server.fail_next("getRunEvents", faults.malformed_frame(after=1))
@@ -195,7 +195,7 @@ def test_dripped_frames_are_whole_in_the_end(server: LocalControlPlane, wire: Wi
         while part := stream.response.read1(65536):
             sizes.append(len(part))
     assert sum(sizes) == sum(map(len, whole))
-    # Reads may find a few bytes at once, but never a frame.
+    # A read may return a few bytes, but never a frame.
     assert len(sizes) > 20
     server.fail_next("getRunEvents", faults.drip())
     assert _follow(wire, finished) == whole
@@ -208,7 +208,9 @@ def test_a_frame_can_come_twice_or_not_at_all(server: LocalControlPlane, wire: W
     assert _ids(_follow(wire, finished)) == ["id: 1", "id: 3", "id: 4"]
 
 
-def test_a_cursor_can_be_expired_at_once_or_on_the_way(server: LocalControlPlane, wire: Wire, finished: str) -> None:
+def test_a_cursor_can_be_expired_immediately_or_on_the_way(
+    server: LocalControlPlane, wire: Wire, finished: str
+) -> None:
     server.fail_next("getRunEvents", faults.expired_cursor())
     answer = wire.request("GET", f"/api/runs/{finished}/events")
     assert (answer.status, answer.json["code"]) == (410, "workspace_stream_cursor_expired")
@@ -248,7 +250,7 @@ def test_down_and_up_again_is_the_same_control_plane(server: LocalControlPlane, 
     assert wire.get(f"/api/runs/{run_id}")["status"] == "queued"
 
 
-def test_runs_go_on_while_the_control_plane_does_not_listen(
+def test_runs_continue_while_the_control_plane_does_not_listen(
     server: LocalControlPlane, wire: Wire, run_id: str, director: Director
 ) -> None:
     server.resume_worker()
@@ -276,7 +278,7 @@ def test_a_fault_that_does_not_exist_is_refused(wire: Wire) -> None:
     assert wire.request("POST", "/_local/faults", {"fault": {"kind": "reset"}}).status == 400
 
 
-def test_the_journal_tells_what_was_asked_without_secrets(server: LocalControlPlane, wire: Wire) -> None:
+def test_the_journal_shows_requests_without_secrets(server: LocalControlPlane, wire: Wire) -> None:
     token = wire.post("/api/tokens", {"metadata": {"leak": server.api_key}}, 201)
     server.clear_journal()
     request = urllib.request.Request(token["callback_url"], data=b'{"data": {"ok": 1}}', method="POST")

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 
-async def test_small_pieces_are_sent_at_once() -> None:
+async def test_small_pieces_are_sent_immediately() -> None:
     """Else the body of each answer on a kept connection waits for the acknowledgement of its head."""
-    told: list[int] = []
+    options: list[int] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         (connection,) = listener._state.connections
         accepted = connection.transport.get_extra_info("socket")
-        told.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        options.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body"})
 
@@ -36,7 +36,7 @@ async def test_small_pieces_are_sent_at_once() -> None:
         writer.close()
     finally:
         await listener.close()
-    assert told == [1]
+    assert options == [1]
 
 
 @pytest.mark.parametrize("turns", range(8))
@@ -69,7 +69,7 @@ async def test_a_connection_that_is_being_accepted_when_the_listener_closes_is_r
     ],
     ids=["nothing", "half a head", "half a body", "half of a second request"],
 )
-async def test_a_request_that_does_not_become_complete_is_given_up(begun: bytes) -> None:
+async def test_a_request_that_does_not_become_complete_is_abandoned(begun: bytes) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         while (await receive()).get("more_body"):
             pass

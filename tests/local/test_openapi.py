@@ -117,7 +117,7 @@ def requests(draw: st.DrawFn, operation: Any, known: KnownValues) -> Any:
     """A request as the contract describes it, or slightly wrong, with ids of what exists in most places."""
     mode = draw(st.sampled_from(list(schemathesis.GenerationMode)))
     case = draw(operation.as_strategy(generation_mode=mode))
-    # The first known values fit together; the others name what is over, or nobody's.
+    # The first known values fit together; the others name finished or missing resources.
     fitting = draw(st.booleans())
     if fitting:
         case.headers.pop("Helmr-API-Version", None)

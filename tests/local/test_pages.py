@@ -77,7 +77,7 @@ def _waiting(wire: Wire) -> tuple[str, str]:
     return run_id, f"/sessions/{started['session']['id']}/runs/{run_id}"
 
 
-def test_a_token_is_completed_on_the_first_page_and_its_run_goes_on(
+def test_a_token_is_completed_on_the_first_page_and_its_run_continues(
     server: LocalControlPlane, wire: Wire, window: Browser
 ) -> None:
     run_id, path = _waiting(wire)
@@ -100,7 +100,7 @@ def test_a_run_s_page_follows_it_to_its_end_and_the_keyboard_is_enough(
         window.go(server.url + path)
         window.run("document.querySelector('textarea').focus()")
         window.press(_TAB + _ENTER)
-        window.until(lambda: completed < len(wire.get("/api/tokens", status="completed")["tokens"]))  # noqa: B023 - at once
+        window.until(lambda: completed < len(wire.get("/api/tokens", status="completed")["tokens"]))  # noqa: B023 - called immediately
     window.until(lambda: "run.completed" in window.text("#timeline"))
     window.until(lambda: "succeeded" in window.text("#facts"))
     assert wire.ended(run_id)["output"] == {"answers": [{"approved": True}] * 2}

@@ -26,7 +26,7 @@ class Granted:
         self.session = self.wire.start("scripted", external_id="customer 1")["session"]["id"]
 
     def mint(self, kind: str, stream: str, *, correlation_id: str | None = None, **options: Any) -> Wire:
-        """Return somebody who holds a new token."""
+        """Return the holder of a new token."""
         scope = {"type": kind, "session": {"type": "id", "id": self.session}, "stream": stream}
         if correlation_id is not None:
             scope["correlation_id"] = correlation_id
@@ -95,7 +95,7 @@ def test_a_reader_reads_with_the_correlation_id_that_was_granted(granted: Grante
     assert (status, body["record"]["data"]) == (200, 2)
 
 
-def test_the_secret_is_told_once_and_no_journal_or_database_holds_it(granted: Granted) -> None:
+def test_the_secret_is_returned_once_and_no_journal_or_database_holds_it(granted: Granted) -> None:
     holder = granted.mint("session.input.send", "messages")
     assert granted.send(holder, {"data": 1}) == (201, None)
     assert holder.key not in str(granted.server.journal)

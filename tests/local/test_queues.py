@@ -1,4 +1,4 @@
-"""Queues: how many runs execute at once, which is next, and that a restart changes neither."""
+"""Queues: how many runs execute together, which is next, and that a restart changes neither."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RETRY = {"maxAttempts": 2, "backoff": {"minMs": 50, "maxMs": 50, "factor": 1, "j
 
 
 class Gate:
-    """Tasks of one queue whose runs end when the test says so, and what they did meanwhile."""
+    """Tasks of one queue whose runs end when the test says so, and a record of their work."""
 
     def __init__(self) -> None:
         self.open: set[str] = set()
@@ -120,7 +120,7 @@ def test_each_concurrency_key_and_each_environment_has_places_of_its_own(
     assert status(wire, runs[3]) == "queued"
 
 
-def test_a_waiting_run_gives_its_place_away_and_goes_on_when_there_is_one(wire: Wire, gate: Gate) -> None:
+def test_a_waiting_run_gives_its_place_away_and_continues_when_there_is_one(wire: Wire, gate: Gate) -> None:
     started = wire.start("gate", {"name": "waits", "waits": True})
     waits = started["run"]["id"]
     wire.until(waits, "waiting")
@@ -255,7 +255,7 @@ def test_a_restart_keeps_the_order_and_the_limit(tmp_path: Path) -> None:
     assert second.most[None] == 1
 
 
-def test_a_database_of_the_release_before_queues_goes_on(tmp_path: Path) -> None:
+def test_a_database_of_the_release_before_queues_is_usable(tmp_path: Path) -> None:
     database = tmp_path / "state.db"
     with sqlite3.connect(database) as old:
         for script in SCRIPTS[:2]:

@@ -67,11 +67,11 @@ def test_the_document_names_what_is_left_out() -> None:
     assert named == set(NOT_PLAYED)
 
 
-def test_the_document_tells_the_score_of_every_topic() -> None:
-    told = dict(re.findall(r"^\| ([^|]+) \| (\d+ of \d+) \|$", FIDELITY.read_text(), re.MULTILINE))
-    assert list(told) == list(TOPICS)
-    assert {topic: told[topic] for topic in _scores} == _scores
-    reproduced = sum(int(score.split()[0]) for score in told.values())
+def test_the_document_has_the_score_of_every_topic() -> None:
+    documented = dict(re.findall(r"^\| ([^|]+) \| (\d+ of \d+) \|$", FIDELITY.read_text(), re.MULTILINE))
+    assert list(documented) == list(TOPICS)
+    assert {topic: documented[topic] for topic in _scores} == _scores
+    reproduced = sum(int(score.split()[0]) for score in documented.values())
     recorded = len(list(RECORDINGS.glob("[0-9]*.json")))
     assert recorded == reproduced + len(NOT_PLAYED)
     assert f"{reproduced} of {recorded} are reproduced" in FIDELITY.read_text()

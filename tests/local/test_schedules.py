@@ -1,4 +1,4 @@
-"""Schedules fire on the control plane's clock: once per slot, none made up for, failures told and tried again."""
+"""Schedules fire on the control plane's clock: once per slot, none made up for, failures reported and tried again."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def place(
         yield Place(server, clock)
 
 
-def test_a_schedule_fires_once_per_slot_with_the_payload_that_tells_it() -> None:
+def test_a_schedule_fires_once_per_slot_with_the_slot_in_its_payload() -> None:
     with place() as here:
         schedule = here.schedule(external_id="crm/1", timezone="Europe/Berlin")
         assert here.started() == []
@@ -130,7 +130,7 @@ def test_run_options_reach_the_run() -> None:
         assert here.wire.get(f"/api/runs/{run_id}")["status"] == "expired"
 
 
-def test_a_start_that_fails_is_told_and_tried_again_ever_later(tmp_path: Path) -> None:
+def test_a_start_that_fails_is_reported_and_tried_again_ever_later(tmp_path: Path) -> None:
     with place(db=tmp_path / "state.db") as here:
         schedule = here.schedule()
     other = task("other")(reports().function)

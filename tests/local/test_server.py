@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from helmr_provider.local import TaskContext
 
 
-async def test_what_ends_in_the_background_by_mistake_is_told_in_the_log(
+async def test_an_error_in_the_background_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def broken(worker: Worker) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _COMMENT = ": keep-alive\n\n"
 
 
-def test_a_live_stream_ends_at_a_failed_attempt_and_goes_on_when_opened_again(
+def test_a_live_stream_ends_at_a_failed_attempt_and_continues_when_opened_again(
     server: LocalControlPlane, wire: Wire, director: Director
 ) -> None:
     retry = {"maxAttempts": 2, "backoff": {"minMs": 1, "maxMs": 1}}
@@ -105,7 +105,7 @@ def test_a_cursor_that_is_no_sequence_is_refused(wire: Wire, cursor: str) -> Non
     resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 2500,
     reason="the hard limit on open files (ulimit -Hn) is below 2,500: a thousand followers and their server need more",
 )
-async def test_a_thousand_followers_are_told_of_the_end_of_one_run(
+async def test_a_thousand_followers_are_notified_of_the_end_of_one_run(
     server: LocalControlPlane, director: Director
 ) -> None:
     wire = Wire(server)
@@ -141,7 +141,7 @@ def test_a_follower_that_leaves_is_forgotten(server: LocalControlPlane, wire: Wi
     until(lambda: not server.running.core.notifier._waiting.get(f"run:{run_id}"))
 
 
-def test_event_data_is_one_line_of_json_whatever_the_payload_holds(wire: Wire) -> None:
+def test_event_data_is_one_line_of_json_for_any_payload(wire: Wire) -> None:
     payload = {"text": "line one\nline two\r\n\u2028 ✓ \U0001f600", "nested": [{"id: 9": "event: x\n\n"}]}
     run_id = wire.start("scripted", payload)["run"]["id"]
     with wire.stream(f"/api/runs/{run_id}/events") as stream:

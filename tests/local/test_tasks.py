@@ -1,4 +1,4 @@
-"""What tasks may do, and what their runs look like from outside."""
+"""The actions of tasks, and the runs that result."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _last_event(wire: Wire, run_id: str) -> Any:
     return wire.get(f"/api/runs/{run_id}/events")["events"][-1]
 
 
-def test_the_release_summary_needs_nobody_when_the_payload_brings_the_decision(examples: Wire) -> None:
+def test_the_release_summary_asks_no_one_when_the_payload_has_the_decision(examples: Wire) -> None:
     started = examples.start("release-summary", {"repository": "acme/api", "decision": {"approved": True}})
     run = examples.ended(started["run"]["id"])
     assert run["status"] == "succeeded"
@@ -95,7 +95,7 @@ def test_echo_returns_falsy_payloads_as_they_are(examples: Wire) -> None:
         assert type(run["output"]) is type(payload)
 
 
-def test_the_conversation_answers_each_message_until_it_is_told_to_end(examples: Wire) -> None:
+def test_the_conversation_answers_each_message_until_the_end(examples: Wire) -> None:
     started = examples.start("conversation", {"greeting": "Hi"})
     session_id, run_id = started["session"]["id"], started["run"]["id"]
     for message in ("one", {"text": "two", "end": True}):
@@ -175,13 +175,13 @@ def test_a_wait_for_a_token_ends_with_what_happened_to_it(
     async def wait(ctx: TaskContext) -> str:
         with pytest.raises(error):
             await ctx.wait_for_token(token, timeout=0.05 if ending == "time out" else None)
-        return "told"
+        return "done"
 
     director.tell(run_id, wait)
     if ending == "cancel":
         wire.until(run_id, "waiting")
         wire.request("POST", f"/api/tokens/{token}/cancel")
-    until(lambda: director.results(run_id) == ["told"])
+    until(lambda: director.results(run_id) == ["done"])
 
 
 def test_a_token_that_is_completed_already_is_not_waited_for(wire: Wire, director: Director) -> None:
@@ -192,7 +192,7 @@ def test_a_token_that_is_completed_already_is_not_waited_for(wire: Wire, directo
     until(lambda: director.results(run_id) == [[1]])
 
 
-def test_two_runs_that_wait_for_one_token_both_go_on(wire: Wire, director: Director) -> None:
+def test_two_runs_that_wait_for_one_token_both_continue(wire: Wire, director: Director) -> None:
     token = wire.post("/api/tokens", {}, 201)["id"]
     waiting = [wire.start("scripted")["run"]["id"] for _ in range(2)]
     for run_id in waiting:
@@ -365,7 +365,7 @@ def test_a_task_that_answers_its_cancellation_with_a_result_stays_cancelled() ->
         try:
             await asyncio.sleep(3600)
         except asyncio.CancelledError:
-            return "a result nobody asked for"
+            return "an ignored result"
         return "done"
 
     with LocalControlPlane([stubborn], settings=QUICK) as server:
@@ -417,6 +417,6 @@ def test_malformed_tasks_are_refused_where_they_are_defined() -> None:
         task("fine", retry={"maxAttempts": 11})
 
 
-def test_a_failure_says_what_it_was_given() -> None:
+def test_a_failure_has_its_arguments_in_its_repr() -> None:
     failure = TaskFailure("no", exit_code=3)
     assert (failure.failure_kind, failure.exit_code, failure.detail) == ("worker_failed", 3, {"message": "no"})

@@ -162,7 +162,7 @@ def test_a_day_with_a_schedule_of_every_minute_is_advanced_to_its_end() -> None:
         assert wire.get("/api/runs/counts")["succeeded"] == 360
 
 
-def test_a_chain_of_steps_at_one_moment_is_finished_before_time_goes_on() -> None:
+def test_a_chain_of_steps_at_one_moment_is_finished_before_time_moves() -> None:
     @task("busy", max_duration=86_400)
     async def busy(ctx: TaskContext, payload: Any) -> Any:
         import asyncio

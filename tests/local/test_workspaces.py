@@ -121,7 +121,7 @@ def test_a_later_turn_finds_what_the_one_before_left(wire: Wire, director: Direc
     assert found == ["done\n"]
 
 
-def test_a_run_waits_until_nobody_writes_to_its_workspace(
+def test_a_run_waits_until_its_workspace_has_no_writer(
     server: LocalControlPlane, wire: Wire, director: Director
 ) -> None:
     path = new(wire)

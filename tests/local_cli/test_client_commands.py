@@ -187,7 +187,7 @@ def test_a_taken_default_port_says_what_to_do(capsys: pytest.CaptureFixture[str]
             taken.bind(("127.0.0.1", DEFAULT_PORT))
             taken.listen()
         except OSError:
-            pass  # somebody else has it, which is as good
+            pass  # another process has it, which is as good
         assert main(["serve"]) == 1
     assert "choose one with --port" in capsys.readouterr().err
 

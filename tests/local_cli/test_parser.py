@@ -123,7 +123,7 @@ def test_without_the_packages_of_the_extra_it_says_so_in_one_line(arguments: lis
     assert done.stderr.endswith(said)
 
 
-def test_a_program_without_the_packages_of_the_extra_is_told_which_to_install() -> None:
+def test_without_the_packages_of_the_extra_the_error_says_which_to_install() -> None:
     code = f"{BARE}from helmr_provider.local import task; from helmr_provider.local import LocalControlPlane"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1

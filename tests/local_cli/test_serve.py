@@ -95,7 +95,7 @@ def test_what_serve_prints_can_be_evaluated_by_a_shell() -> None:
         process.communicate(timeout=10)
 
 
-def test_the_key_can_be_given_on_the_command_line_or_by_the_environment() -> None:
+def test_the_key_comes_from_the_command_line_or_the_environment() -> None:
     for options, environment in (
         (["--api-key", "hlmr_sk_demo"], {}),
         ([], {"HELMR_LOCAL_API_KEY": "hlmr_sk_demo"}),

@@ -1,4 +1,4 @@
-"""Bytes with cursors become whole lines, however they are cut, and whoever goes on at the cursor loses none."""
+"""Bytes with cursors become whole lines, however they are cut, and reading on at the cursor loses none."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_every_cut_gives_the_same_lines(written: str, places: list[int]) -> None
 
 
 @given(text, st.lists(st.integers(0, 1000)), st.integers(0, 20))
-def test_who_goes_on_at_the_cursor_gets_every_other_line(written: str, places: list[int], stop: int) -> None:
+def test_reading_on_at_the_cursor_gets_every_other_line(written: str, places: list[int], stop: int) -> None:
     content = written.encode()
     first = Lines()
     found = [line for piece in cut(content, places)[:stop] for line in first.take(piece)]
@@ -40,7 +40,7 @@ def test_who_goes_on_at_the_cursor_gets_every_other_line(written: str, places: l
 
 
 @given(st.integers(0, 3), st.integers(1, 20_000))
-def test_a_line_that_never_ends_is_given_in_pieces_that_split_no_character(shift: int, length: int) -> None:
+def test_a_line_that_never_ends_comes_in_pieces_that_split_no_character(shift: int, length: int) -> None:
     written = "x" * shift + "é" * length
     lines = Lines()
     found = [line for piece in cut(written.encode(), [5000, 9000, 17000]) for line in lines.take(piece)]
@@ -69,7 +69,7 @@ def test_the_first_chunk_of_a_page_may_begin_before_the_cursor() -> None:
     assert output.cursors == {"stdout": 14, "stderr": 0}
 
 
-def test_lines_of_stderr_are_told_apart() -> None:
+def test_lines_of_stderr_are_marked() -> None:
     output = Output()
     assert list(output.take("stderr", [chunk(0, b"oops\nhalf")])) == ["stderr: oops"]
     assert list(output.end()) == ["stderr: half"]

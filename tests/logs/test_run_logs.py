@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helmr_provider._logs.run_logs import RunLogLines, another_look_may_help, write_tail
+from helmr_provider._logs.run_logs import RunLogLines, is_worth_retrying, write_tail
 from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError, HelmrProtocolError
 from helmr_provider.client.models.logs import LogChunk, LogSnapshot
 
@@ -128,22 +128,22 @@ def test_a_chunk_that_cannot_be_decoded_is_passed_over() -> None:
 
 def test_silence_is_no_news() -> None:
     log = Log()
-    assert another_look_may_help(HelmrConnectionError("silent", operation="getRunLogs"), log)
+    assert is_worth_retrying(HelmrConnectionError("silent", operation="getRunLogs"), log)
     assert log.lines == []
 
 
 def test_a_broken_frame_is_skipped() -> None:
     log = Log()
     lines = RunLogLines(log, "4")
-    assert another_look_may_help(HelmrProtocolError("bad", operation="getRunLogs", cursor="5"), log, lines)
+    assert is_worth_retrying(HelmrProtocolError("bad", operation="getRunLogs", cursor="5"), log, lines)
     assert lines.cursor == "5"
     assert "HelmrProtocolError: bad" in log.lines[0]
 
 
 @pytest.mark.parametrize(("status", "helps"), [(503, True), (429, True), (403, False), (404, False)])
-def test_a_refusal_ends_the_looking_and_an_outage_does_not(status: int, helps: bool) -> None:
+def test_a_refusal_ends_the_reading_and_an_outage_does_not(status: int, helps: bool) -> None:
     error = HelmrApiError("said", status=status, operation="getRunLogs")
-    assert another_look_may_help(error, Log()) is helps
+    assert is_worth_retrying(error, Log()) is helps
 
 
 # The tail

@@ -13,6 +13,7 @@ from helmr_provider._logs.run_logs_triggerer import forward_run_logs
 from helmr_provider.client import AsyncHelmrClient
 from helmr_provider.local import LocalControlPlane, faults, task
 from tests.support.journal import until_requested_async
+from tests.support.polling import until_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @task("talk", inputs=("go",))
 async def talk(context: TaskContext, payload: Any) -> None:
-    """Say something, wait until told to go on, say more."""
+    """Write lines, wait for input, write more."""
     context.log("before the gate")
     await context.wait_for_input("go")
     context.log("after the gate")
@@ -55,19 +56,14 @@ class Log:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self._more = asyncio.Event()
 
     def info(self, text: str, *args: Any) -> None:
         self.lines.append(text % args)
-        self._more.set()
 
     warning = info
 
     async def wait_for(self, text: str) -> None:
-        async with asyncio.timeout(40):
-            while not any(text in line for line in self.lines):
-                self._more.clear()
-                await self._more.wait()
+        await until_async(lambda: any(text in line for line in self.lines))
 
 
 @pytest.fixture
@@ -95,7 +91,7 @@ async def test_a_follower_takes_a_slot_that_is_free_and_gives_it_back(
     assert log.lines == ["[stdout] before the gate", "[stdout] after the gate"]
 
 
-async def test_without_a_free_slot_it_looks_and_holds_nothing(
+async def test_without_a_free_slot_it_polls_and_holds_nothing(
     control_plane: LocalControlPlane, connected: Any, client: HelmrClient, talking: tuple[str, str]
 ) -> None:
     session_id, run_id = talking
@@ -103,7 +99,7 @@ async def test_without_a_free_slot_it_looks_and_holds_nothing(
     with waits._stream_slots.explicit():
         async with forward_run_logs(waits, run_id, RunLogLines(log), log):
             await log.wait_for("before the gate")
-            # A second look shows that the first one is over although the run goes on.
+            # A second read shows that the first one is over although the run continues.
             await until_requested_async(control_plane, "getRunLogs", times=2)
             assert waits._stream_slots.for_waits() == 0
             await open_gate(client, session_id)
@@ -112,7 +108,7 @@ async def test_without_a_free_slot_it_looks_and_holds_nothing(
     assert log.lines == ["[stdout] before the gate", "[stdout] after the gate"]
 
 
-async def test_many_without_a_slot_look_one_after_the_other(
+async def test_many_without_a_slot_poll_one_after_the_other(
     control_plane: LocalControlPlane, connected: Any, client: HelmrClient
 ) -> None:
     started = await asyncio.to_thread(lambda: [client.sessions.start("talk") for _ in range(5)])
@@ -167,7 +163,7 @@ async def test_a_trigger_that_is_cancelled_gives_its_slot_back_and_keeps_half_li
     assert lines.cursor == "1"
 
 
-async def test_it_goes_on_from_its_cursor_after_an_outage(
+async def test_it_continues_from_its_cursor_after_an_outage(
     control_plane: LocalControlPlane, connected: Any, client: HelmrClient, talking: tuple[str, str]
 ) -> None:
     session_id, run_id = talking
@@ -182,7 +178,7 @@ async def test_it_goes_on_from_its_cursor_after_an_outage(
     assert [line for line in log.lines if "gate" in line] == ["[stdout] before the gate", "[stdout] after the gate"]
 
 
-async def test_a_refusal_is_said_once_and_ends_the_looking(
+async def test_a_refusal_is_logged_once_and_ends_the_reading(
     control_plane: LocalControlPlane, connected: Any, client: HelmrClient, talking: tuple[str, str]
 ) -> None:
     session_id, run_id = talking
@@ -196,7 +192,9 @@ async def test_a_refusal_is_said_once_and_ends_the_looking(
     assert [entry.status for entry in control_plane.journal if entry.operation == "getRunLogs"] == [403]
 
 
-async def test_showing_output_blocks_nobody(connected: Any, client: HelmrClient, talking: tuple[str, str]) -> None:
+async def test_showing_output_blocks_no_other_wait(
+    connected: Any, client: HelmrClient, talking: tuple[str, str]
+) -> None:
     session_id, run_id = talking
     waits, log = connected(1), Log()
     # The client itself loads certificates when it is made, which the triggerer does in a thread.

@@ -1,4 +1,4 @@
-"""Asking a person in Airflow and in Helmr at once: the first answer counts, and nothing is left behind."""
+"""Asking a person both in Airflow and in Helmr: the first answer counts, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from helmr_provider.local import LocalControlPlane
     from tests.support.task_attempts import Try
 
-pytestmark = pytest.mark.usefixtures("helmr_connection", "people")
+pytestmark = pytest.mark.usefixtures("helmr_connection", "required_actions")
 
 in_airflow = pytest.mark.skipif(not AVAILABLE, reason="this version of Airflow has no Required Actions")
 
 
 @pytest.fixture
-def people(monkeypatch: pytest.MonkeyPatch) -> RequiredActions | None:
+def required_actions(monkeypatch: pytest.MonkeyPatch) -> RequiredActions | None:
     return RequiredActions.of(monkeypatch) if AVAILABLE else None
 
 
@@ -75,7 +75,7 @@ def test_the_token_says_what_is_asked_and_by_whom(client: HelmrClient) -> None:
 
 
 @in_airflow
-def test_airflow_shows_the_same_question(people: RequiredActions) -> None:
+def test_airflow_shows_the_same_question(required_actions: RequiredActions) -> None:
     attempt = a_question(
         body="The **notes**.",
         options=("Yes", "No"),
@@ -84,7 +84,7 @@ def test_airflow_shows_the_same_question(people: RequiredActions) -> None:
         assigned_users={"id": "ada", "name": "Ada"},
     ).start()
     defer(attempt)
-    row = people.row(attempt)
+    row = required_actions.row(attempt)
     assert (row["subject"], row["body"], row["options"], row["defaults"]) == (
         "Publish?",
         "The **notes**.",
@@ -195,7 +195,7 @@ def test_what_cannot_be_asked_is_refused_when_the_dag_is_parsed(options: dict[st
 
 
 @pytest.mark.parametrize("options", ["{{ none }}", ["A", "{{ 1 }}", "A"]], ids=repr)
-def test_options_of_a_template_are_looked_at_when_the_task_runs(options: Any, control_plane: LocalControlPlane) -> None:
+def test_options_of_a_template_are_checked_when_the_task_runs(options: Any, control_plane: LocalControlPlane) -> None:
     attempt = a_question(options=options).start()
     attempt.operator.options = []
     with pytest.raises(AirflowFailException, match="options must be"):
@@ -235,51 +235,59 @@ def test_an_answer_in_helmr_is_returned(client: HelmrClient) -> None:
 
 
 @in_airflow
-def test_an_answer_in_helmr_closes_the_question_in_airflow(client: HelmrClient, people: RequiredActions) -> None:
+def test_an_answer_in_helmr_closes_the_question_in_airflow(
+    client: HelmrClient, required_actions: RequiredActions
+) -> None:
     attempt = a_question().start()
     deferral = defer(attempt)
     client.tokens.complete(attempt.xcoms["token_id"], "approve")
     assert fire(deferral)["status"] == "ended"
-    row = people.row(attempt)
+    row = required_actions.row(attempt)
     assert (row["chosen_options"], row["responded_by"]) == (["Approve"], None)
 
 
 @in_airflow
-def test_an_answer_in_airflow_is_returned_and_completes_the_token(client: HelmrClient, people: RequiredActions) -> None:
+def test_an_answer_in_airflow_is_returned_and_completes_the_token(
+    client: HelmrClient, required_actions: RequiredActions
+) -> None:
     attempt = a_question().start()
     deferral = defer(attempt)
-    result = attempt.resume(deferral, people.answer(attempt, "Approve"))
+    result = attempt.resume(deferral, required_actions.answer(attempt, "Approve"))
     assert (result["chosen"], result["by"], result["via"]) == (["Approve"], "ada", "airflow")
     assert token_of(client, attempt).data == result
 
 
 @in_airflow
-def test_the_token_is_the_referee_when_both_answer_at_once(client: HelmrClient, people: RequiredActions) -> None:
+def test_the_token_decides_between_two_simultaneous_answers(
+    client: HelmrClient, required_actions: RequiredActions
+) -> None:
     attempt = a_question().start()
     deferral = defer(attempt)
-    event = people.answer(attempt, "Approve")
+    event = required_actions.answer(attempt, "Approve")
     client.tokens.complete(attempt.xcoms["token_id"], "Reject")
     result = attempt.resume(deferral, event)
     assert (result["chosen"], result["via"]) == (["Reject"], "helmr")
 
 
 @in_airflow
-def test_an_answer_between_the_question_and_the_wait_is_found(client: HelmrClient, people: RequiredActions) -> None:
+def test_an_answer_between_the_question_and_the_wait_is_found(
+    client: HelmrClient, required_actions: RequiredActions
+) -> None:
     attempt = a_question().start()
     deferral = defer(attempt)
-    people.answer(attempt, "Approve")
+    required_actions.answer(attempt, "Approve")
     result = attempt.resume(deferral, fire(deferral))
     assert (result["chosen"], result["by"], result["via"]) == (["Approve"], "ada", "airflow")
     assert token_of(client, attempt).data == result
 
 
 @in_airflow
-def test_an_answer_that_the_control_plane_cannot_be_told_is_told_later(
-    control_plane: LocalControlPlane, client: HelmrClient, people: RequiredActions
+def test_an_answer_during_an_outage_completes_the_token_later(
+    control_plane: LocalControlPlane, client: HelmrClient, required_actions: RequiredActions
 ) -> None:
     attempt = a_question().start()
     deferral = defer(attempt)
-    event = people.answer(attempt, "Approve")
+    event = required_actions.answer(attempt, "Approve")
     control_plane.stop_listening()
     again = attempt.resume(deferral, event)
     assert isinstance(again, TaskDeferred)
@@ -352,14 +360,14 @@ def test_a_yes_is_a_yes(client: HelmrClient, on_reject: str) -> None:
 # No answer
 
 
-def test_the_default_is_taken_at_the_deadline_on_both_sides(client: HelmrClient, people: Any) -> None:
+def test_the_default_is_taken_at_the_deadline_on_both_sides(client: HelmrClient, required_actions: Any) -> None:
     attempt = a_question(defaults="Reject", timeout=60).start()
     deferral = overdue(defer(attempt))
     result = attempt.resume(deferral, fire(deferral))
     assert (result["chosen"], result["via"], result["by"]) == (["Reject"], "default", None)
     assert token_of(client, attempt).data == result
-    if people is not None:
-        assert people.row(attempt)["chosen_options"] == ["Reject"]
+    if required_actions is not None:
+        assert required_actions.row(attempt)["chosen_options"] == ["Reject"]
 
 
 def test_without_a_default_the_token_is_cancelled_at_the_deadline(client: HelmrClient) -> None:
@@ -379,8 +387,8 @@ def test_the_default_is_taken_when_the_trigger_is_lost_beyond_the_deadline(clien
     assert token_of(client, attempt).status == "completed"
 
 
-def test_a_default_that_the_control_plane_cannot_be_told_is_not_taken(control_plane: LocalControlPlane) -> None:
-    # Somebody may have answered meanwhile.
+def test_a_default_during_an_outage_is_not_taken(control_plane: LocalControlPlane) -> None:
+    # There may be an answer by now.
     attempt = a_question(defaults="Approve", timeout=60).start()
     deferral = overdue(defer(attempt))
     control_plane.stop_listening()
@@ -391,11 +399,11 @@ def test_a_default_that_the_control_plane_cannot_be_told_is_not_taken(control_pl
 
 @in_airflow
 def test_an_answer_in_airflow_is_not_overruled_by_a_default_that_comes_later(
-    control_plane: LocalControlPlane, people: RequiredActions
+    control_plane: LocalControlPlane, required_actions: RequiredActions
 ) -> None:
     attempt = a_question(defaults="Approve", timeout=60).start()
     deferral = overdue(defer(attempt))
-    event = people.answer(attempt, "Reject")
+    event = required_actions.answer(attempt, "Reject")
     control_plane.stop_listening()
     with pytest.raises(AirflowException, match="There is an answer in Airflow"):
         attempt.resume(deferral, event)
@@ -417,7 +425,7 @@ def test_a_token_that_expires_is_the_default_or_a_failure(control_plane: LocalCo
             attempt.resume(deferral, event)
 
 
-def test_a_token_that_somebody_else_cancels_fails_the_task_for_good(client: HelmrClient) -> None:
+def test_a_token_that_another_client_cancels_fails_the_task_permanently(client: HelmrClient) -> None:
     attempt = a_question().start()
     deferral = defer(attempt)
     client.tokens.cancel(attempt.xcoms["token_id"])

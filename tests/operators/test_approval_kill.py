@@ -10,7 +10,7 @@ from helmr_provider._approvals.hitl import AVAILABLE
 from helmr_provider.operators.approval import HelmrApprovalOperator
 from tests.support.required_actions import RequiredActions
 from tests.support.task_attempts import TaskRun, deferred
-from tests.support.task_states import airflow_says
+from tests.support.task_states import set_task_state
 
 if TYPE_CHECKING:
     from helmr_provider.client import HelmrClient
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from helmr_provider.local import LocalControlPlane
     from tests.support.task_attempts import Try
 
-pytestmark = pytest.mark.usefixtures("helmr_connection", "people")
+pytestmark = pytest.mark.usefixtures("helmr_connection", "required_actions")
 
 
 @pytest.fixture
-def people(monkeypatch: pytest.MonkeyPatch) -> RequiredActions | None:
+def required_actions(monkeypatch: pytest.MonkeyPatch) -> RequiredActions | None:
     return RequiredActions.of(monkeypatch) if AVAILABLE else None
 
 
@@ -45,7 +45,7 @@ def token_of(client: HelmrClient, attempt: Try) -> Token:
 def test_a_stopped_worker_withdraws_the_question_only_for_a_user(
     client: HelmrClient, monkeypatch: pytest.MonkeyPatch, state: str, status: str, retries: int
 ) -> None:
-    airflow_says(monkeypatch, state)
+    set_task_state(monkeypatch, state)
     task = a_question()
     task.max_tries = retries
     attempt = task.start()
@@ -57,7 +57,7 @@ def test_a_stopped_worker_withdraws_the_question_only_for_a_user(
 def test_a_worker_that_is_stopped_before_it_defers_in_the_last_try_withdraws_the_question(
     client: HelmrClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    airflow_says(monkeypatch, "running")
+    set_task_state(monkeypatch, "running")
     task = a_question()
     task.max_tries = 0
     attempt = task.start()
@@ -70,7 +70,7 @@ def test_a_worker_that_is_stopped_before_it_defers_in_the_last_try_withdraws_the
 def test_a_task_that_is_killed_cancels_only_a_token_of_its_own(
     client: HelmrClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    airflow_says(monkeypatch, "failed")
+    set_task_state(monkeypatch, "failed")
     task = a_question()
     task.max_tries = 0
     attempt = task.start()

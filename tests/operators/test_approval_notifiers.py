@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from helmr_provider.client import HelmrClient
     from helmr_provider.local import LocalControlPlane
 
-pytestmark = pytest.mark.usefixtures("helmr_connection", "people")
+pytestmark = pytest.mark.usefixtures("helmr_connection", "required_actions")
 
 
 @pytest.fixture
-def people(monkeypatch: pytest.MonkeyPatch) -> RequiredActions | None:
+def required_actions(monkeypatch: pytest.MonkeyPatch) -> RequiredActions | None:
     return RequiredActions.of(monkeypatch) if AVAILABLE else None
 
 
@@ -34,7 +34,7 @@ def a_question(**options: Any) -> TaskRun:
 def test_notifiers_are_called_when_the_question_is_there_with_its_address(
     control_plane: LocalControlPlane, client: HelmrClient
 ) -> None:
-    told: list[Any] = []
+    received: list[Any] = []
 
     class Notifier(BaseNotifier):
         template_fields = ("message",)
@@ -44,35 +44,35 @@ def test_notifiers_are_called_when_the_question_is_there_with_its_address(
             self.message = "{{ helmr_approval.subject }} {{ helmr_approval.url }}"
 
         def notify(self, context: Any) -> None:
-            told.append((self.message, client.tokens.retrieve(context["helmr_approval"]["token_id"]).status))
+            received.append((self.message, client.tokens.retrieve(context["helmr_approval"]["token_id"]).status))
 
     with DAG("nightly", schedule=None) as dag:
         pass
-    attempt = a_question(notifiers=[Notifier(), lambda context: told.append(context["ti"].task_id)]).start()
+    attempt = a_question(notifiers=[Notifier(), lambda context: received.append(context["ti"].task_id)]).start()
     attempt.context["dag"] = dag
     deferred(attempt.execute())
     page = f"{control_plane.url}/tokens/{attempt.xcoms['token_id']}"
-    assert told == [(f"Publish? {page}", "pending"), "ask"]
+    assert received == [(f"Publish? {page}", "pending"), "ask"]
 
 
 def test_a_notifier_that_fails_costs_only_a_log_line(client: HelmrClient, task_log: Callable[[], str]) -> None:
-    told: list[str] = []
+    received: list[str] = []
 
     def fails(context: Any) -> None:
         raise RuntimeError("the chat is down")
 
-    attempt = a_question(notifiers=[fails, lambda context: told.append("later")]).start()
+    attempt = a_question(notifiers=[fails, lambda context: received.append("later")]).start()
     deferred(attempt.execute())
-    assert told == ["later"]
+    assert received == ["later"]
     assert client.tokens.retrieve(attempt.xcoms["token_id"]).is_pending
     assert "could not notify about 'Publish?'" in task_log()
 
 
-def test_nobody_is_notified_of_a_question_that_is_answered_already(client: HelmrClient) -> None:
-    told: list[str] = []
-    task = a_question(notifiers=[lambda context: told.append("told")])
+def test_an_answered_question_notifies_no_one(client: HelmrClient) -> None:
+    received: list[str] = []
+    task = a_question(notifiers=[lambda context: received.append("called")])
     first = task.start()
     deferred(first.execute())
     client.tokens.complete(first.xcoms["token_id"], "Approve")
     assert task.start().execute()["chosen"] == ["Approve"]
-    assert told == ["told"]
+    assert received == ["called"]

@@ -1,4 +1,4 @@
-"""Access for others: the token goes where it was told to go, and nowhere else."""
+"""Access for others: the token goes to the chosen place only."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def test_the_token_goes_to_the_callable_and_works_and_what_is_returned_does_not_
         got.append(token)
         return {"message": "m-1"}
 
-    told = create(session_id, deliver=deliver, correlation_id="c-1", expires_at=until, max_uses=2)
+    received = create(session_id, deliver=deliver, correlation_id="c-1", expires_at=until, max_uses=2)
     [token] = got
     assert PAT.fullmatch(token)
-    assert {**told, "id": ""} == {
+    assert {**received, "id": ""} == {
         "id": "",
         "session_id": session_id,
         "stream": "messages",
@@ -59,7 +59,7 @@ def test_the_token_goes_to_the_callable_and_works_and_what_is_returned_does_not_
         "variable": None,
         "delivered": {"message": "m-1"},
     }
-    assert token not in json.dumps(told)
+    assert token not in json.dumps(received)
     assert token not in logged()
     assert token not in str(redact(f"see {token}"))
     messages = client.sessions.open(session_id).input("messages")
@@ -87,9 +87,9 @@ def test_a_variable_keeps_the_token_for_a_task_further_down(session_id: str, run
     run = run_dag(dag)
     assert str(run.state) == "success"
     [ti] = run.get_task_instances()
-    told = ti.xcom_pull(task_ids="invite")
-    assert told["variable"] == "guest_token_invites"
-    assert not PAT.search(json.dumps(told))
+    received = ti.xcom_pull(task_ids="invite")
+    assert received["variable"] == "guest_token_invites"
+    assert not PAT.search(json.dumps(received))
     from airflow.models.variable import Variable as Stored
 
     assert PAT.fullmatch(Stored.get("guest_token_invites"))

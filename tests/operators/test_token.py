@@ -217,7 +217,7 @@ def test_an_unknown_token_cannot_be_completed(helmr_connection: str) -> None:
 
 @pytest.mark.parametrize("token_id", [None, "None", ""], ids=repr)
 @pytest.mark.usefixtures("helmr_connection")
-def test_an_upstream_task_that_gave_no_token_is_told_as_that(token_id: Any) -> None:
+def test_a_missing_token_id_is_reported(token_id: Any) -> None:
     with pytest.raises(AirflowFailException, match="token_id must be an id"):
         complete(token_id, 1)
 
@@ -301,7 +301,7 @@ def test_an_unknown_token_cannot_be_cancelled(helmr_connection: str) -> None:
 
 
 @pytest.mark.usefixtures("helmr_connection")
-def test_cancelling_what_no_task_gave_is_told_as_that() -> None:
+def test_cancelling_without_a_token_id_is_reported() -> None:
     with pytest.raises(AirflowFailException, match="token_id must be an id"):
         cancel("None")
 

@@ -1,7 +1,41 @@
-"""The same Airflow and control plane as in the tests of single scenarios, once for all of this folder."""
+"""One Airflow on PostgreSQL and one control plane for all tests of this folder."""
 
 from __future__ import annotations
 
-from tests.airflow.conftest import client, scenarios, stack
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["client", "scenarios", "stack"]
+import pytest
+
+from dev.postgres_stack import PostgresStack
+from dev.stack import ROOT
+from helmr_provider.client import HelmrClient
+from tests.airflow.conftest import SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[PostgresStack]:
+    """Start every component of Airflow as a program of its own, PostgreSQL, and the local control plane."""
+    # Not below pytest's own folder, which is closed to the user that PostgreSQL runs as.
+    folder = Path(tempfile.mkdtemp(prefix="helmr-reliability-"))
+    folder.chmod(0o755)
+    tasks = ROOT / "tests/airflow/local_tasks.py"
+    # A task whose processes were killed keeps its place in the local executor.
+    settings = {**SETTINGS, "AIRFLOW__CORE__PARALLELISM": "64"}
+    with PostgresStack(folder / "stack", dags=HERE / "dags", tasks=tasks, settings=settings) as running:
+        yield running
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def client(stack: PostgresStack) -> Iterator[HelmrClient]:
+    """Look at the control plane as a person would, and complete tokens."""
+    with HelmrClient(url=stack.control_plane.url, api_key=stack.control_plane.api_key) as connected:
+        yield connected

@@ -1,4 +1,4 @@
-"""Kill every program at every moment of a deferred wait: the result arrives, and nothing is started twice."""
+"""Each fault of the kill matrix on a real Airflow: all results arrive, and nothing is started twice or left behind."""
 
 from __future__ import annotations
 
@@ -6,57 +6,40 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.reliability.kill_matrix import MOMENTS, TESTED, tried_moments
+from tests.reliability.scene import ANSWER, Scene
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
+    from pathlib import Path
 
-    from dev.stack import Stack
-    from tests.airflow.conftest import Scenario, Scenarios
+    from dev.postgres_stack import PostgresStack
+    from helmr_provider.client import HelmrClient
+    from tests.reliability.kill_matrix import Row
 
-pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.timeout(600)]
-
-
-def while_starting(scenario: Scenario) -> None:
-    scenario.wait_for("running", "deferred")
+pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def while_deferred(scenario: Scenario) -> None:
-    scenario.wait_for("deferred")
-    scenario.wait_for_helmr_run("waiting")
+@pytest.fixture
+def scene(stack: PostgresStack, client: HelmrClient, tmp_path: Path) -> Iterator[Scene]:
+    """A DAG run whose tasks are all held at their moments."""
+    begun = Scene(stack, client, tmp_path)
+    try:
+        begun.hold()
+        yield begun
+    finally:
+        begun.close()
 
 
-def while_ending(scenario: Scenario) -> None:
-    while_deferred(scenario)
-    scenario.open_gate()
-
-
-def while_using_the_result(scenario: Scenario) -> None:
-    while_ending(scenario)
-    scenario.wait_for("success", seconds=180)
-
-
-MOMENTS = [while_starting, while_deferred, while_ending, while_using_the_result]
-
-
-@pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: moment.__name__)
-@pytest.mark.parametrize("program", ["triggerer", "scheduler", "task", "api-server", "dag-processor", "control plane"])
-def test_the_result_arrives_once(
-    stack: Stack, scenarios: Scenarios, program: str, moment: Callable[[Scenario], None]
-) -> None:
-    scenario = scenarios.begin("gated_session")
-    moment(scenario)
-    if program == "control plane":
-        stack.control_plane.kill()
-        stack.control_plane.start()
-    elif program == "task":
-        # While nothing runs on a worker, there is nothing to kill.
-        stack.programs["scheduler"].kill_grandchildren()
-    else:
-        stack.programs[program].kill()
-        stack.programs[program].start()
-    stack.wait_until_healthy()
-    if moment in {while_starting, while_deferred}:
-        scenario.open_gate()
-    # A scheduler that is killed takes its workers with it; their tasks are given up when their heartbeats stay away.
-    scenario.succeeds(seconds=420)
-    assert [run.status for run in scenario.helmr_runs()] == ["succeeded"]
-    assert scenario.xcom(task_id="use") == "used go"
+@pytest.mark.parametrize("row", TESTED, ids=" - ".join)
+def test_every_result_arrives_once(scene: Scene, row: Row) -> None:
+    assert tried_moments(row)
+    TESTED[row](scene)
+    scene.finish()
+    for moment in MOMENTS:
+        expected = {"session": {"opened_with": "go"}, "command": "done\n", "approval": [ANSWER]}
+        assert {kind: scene.results()[f"{kind}.{moment}"] for kind in expected} == expected
+    ended = {"session": ["succeeded"], "command": ["exited"], "approval": ["completed"]}
+    assert scene.started() == {f"{kind}.{moment}": ended[kind] for kind in ended for moment in MOMENTS}
+    # Nothing is left for the search for orphans.
+    assert scene.client.runs.list(status="live") == []

@@ -1,4 +1,4 @@
-"""Declared schedules: what is accepted, in which form, and that everything wrong is said at once and with its place."""
+"""Declared schedules: the accepted forms, and all mistakes reported together with their places."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_one_mistake_is_one_line_that_says_where(members: dict[str, Any], compla
     assert complaint in problem
 
 
-def test_all_mistakes_come_at_once_with_their_places() -> None:
+def test_all_mistakes_come_together_with_their_places() -> None:
     found = problems(
         {**GOOD, "cron": "x", "timezone": "Mars/Olympus", "nmae": 1},
         {**GOOD, "deduplication_key": "other", "task": None},

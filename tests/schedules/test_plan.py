@@ -139,7 +139,7 @@ def test_carrying_out_a_plan_makes_everything_declared_true_and_a_second_plan_is
     undeclared = set(before) - set(wanted)
     kept = {key for key in undeclared if not (prune and key.startswith(PREFIX))}
     assert {key for key in undeclared if key in by_key} == kept
-    # What nobody has declared stays as it is: switched on or off.
+    # Undeclared members stay unchanged: active or not.
     assert all(
         by_key[each.key]["active"] == before[each.key]["active"]
         for each in items
@@ -150,7 +150,7 @@ def test_carrying_out_a_plan_makes_everything_declared_true_and_a_second_plan_is
 
 
 @given(PRESENT, DECLARATIONS, DECLARATIONS)
-def test_a_change_by_somebody_else_between_two_syncs_is_found_and_undone(
+def test_a_change_by_another_client_between_two_syncs_is_found_and_undone(
     present: dict[str, Any], wanted: dict[str, Any], meddled: dict[str, Any]
 ) -> None:
     server, items = simulated(present), declared(wanted)
@@ -197,7 +197,7 @@ def test_a_replacement_that_resets_unknown_options_says_so() -> None:
     assert change.fields == {"cron": ("0 6 * * *", "0 7 * * *"), "options": (NOT_SHOWN, {})}
 
 
-def test_options_that_are_remembered_are_compared_until_somebody_changes_the_schedule() -> None:
+def test_remembered_options_are_compared_until_another_change_of_the_schedule() -> None:
     server = Simulated()
     memory = server.carry_out(plan(declared({"own.a": {**NIGHTLY, "options": {"priority": 1}}}), [], {}))
     assert only({"own.a": {**NIGHTLY, "options": {"priority": 1}}}, server, memory).action == "keep"
@@ -208,7 +208,7 @@ def test_options_that_are_remembered_are_compared_until_somebody_changes_the_sch
     assert (change.action, change.fields) == ("update", {"options": (NOT_SHOWN, {"priority": 1})})
 
 
-def test_schedules_from_the_source_of_tasks_are_not_looked_at() -> None:
+def test_schedules_from_the_source_of_tasks_are_ignored() -> None:
     server = simulated({"own.a": NIGHTLY})
     (row,) = server.rows.values()
     row["type"] = "declarative"

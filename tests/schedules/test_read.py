@@ -31,7 +31,7 @@ def test_what_is_there_twice_is_not_lost_but_refused() -> None:
         read_text("\n- {deduplication_key: k, cron: 0 6 * * *, task: t, cron: 0 7 * * *}", source="s.yaml")
 
 
-def test_a_cron_that_looks_like_an_alias_is_explained() -> None:
+def test_a_cron_in_the_form_of_an_alias_is_explained() -> None:
     with pytest.raises(DeclarationError, match=r"s\.yaml: .*must be quoted"):
         read_text("- cron: * * * * *", source="s.yaml")
 

@@ -122,7 +122,7 @@ def test_a_run_that_does_not_exist_fails_for_good(how: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("run_id", [None, "None", ""], ids=repr)
-def test_an_upstream_task_that_gave_no_run_is_told_as_that(run_id: Any) -> None:
+def test_a_missing_run_id_is_reported(run_id: Any) -> None:
     with pytest.raises(AirflowFailException, match="run_id must be an id"):
         a_sensor(run_id, deferrable=True).start().finish()
 
@@ -154,7 +154,7 @@ def test_an_event_that_comes_too_early_makes_it_wait_on(client: HelmrClient) -> 
     assert deferred(attempt.resume(first, {"status": "ended"})).kwargs == first.kwargs
 
 
-def test_a_trigger_that_cannot_go_on_fails_the_try(client: HelmrClient) -> None:
+def test_a_trigger_that_cannot_continue_fails_the_try(client: HelmrClient) -> None:
     attempt = a_sensor(a_live_run(client), deferrable=True).start()
     deferral = deferred(attempt.execute())
     with pytest.raises(AirflowException, match="HelmrAuthError"):

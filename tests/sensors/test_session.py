@@ -130,7 +130,9 @@ def test_a_wait_that_makes_no_sense_is_refused_when_it_is_parsed(options: dict[s
 
 @both_ways
 @pytest.mark.usefixtures("started")
-def test_the_next_record_is_returned_and_a_following_sensor_goes_on(client: HelmrClient, deferrable: bool) -> None:
+def test_the_next_record_is_returned_and_a_following_sensor_continues_behind_it(
+    client: HelmrClient, deferrable: bool
+) -> None:
     output = client.sessions.open(external_id="chat").output("progress")
     output.extend(["one", "two"])
     first = a_sensor(HelmrSessionOutputSensor, stream="progress", deferrable=deferrable)

@@ -115,7 +115,7 @@ def test_an_unknown_token_fails_for_good(deferrable: bool, helmr_connection: str
 
 @pytest.mark.parametrize("token_id", [None, "None", ""], ids=repr)
 @pytest.mark.usefixtures("helmr_connection")
-def test_an_upstream_task_that_gave_no_token_is_told_as_that(token_id: Any, control_plane: LocalControlPlane) -> None:
+def test_a_missing_token_id_is_reported(token_id: Any, control_plane: LocalControlPlane) -> None:
     with pytest.raises(AirflowFailException, match="token_id must be an id"):
         start(token_id, deferrable=True).finish()
     assert control_plane.journal == []
@@ -214,7 +214,7 @@ def test_the_earlier_limit_counts(token_id: str) -> None:
     assert late.trigger.deadline - early.trigger.deadline == pytest.approx(3540, abs=10)
 
 
-def test_the_deadline_does_not_move_when_the_wait_goes_on(token_id: str) -> None:
+def test_the_deadline_does_not_move_when_the_wait_continues(token_id: str) -> None:
     sensor = start(token_id, deferrable=True)
     first = deferred(sensor)
     second = sensor.resume(first, {"schema": 1, "status": "ended", "token_id": token_id})
@@ -255,7 +255,7 @@ def test_a_control_plane_that_goes_down_at_the_end_does_not_lose_the_answer(
     assert sensor.resume(again, fire(again)) == ANSWER
 
 
-def test_a_trigger_that_could_not_wait_says_where_to_look(token_id: str) -> None:
+def test_a_trigger_that_could_not_wait_refers_to_the_log(token_id: str) -> None:
     from airflow.providers.common.compat.sdk import AirflowException
 
     sensor = start(token_id, deferrable=True)
@@ -303,13 +303,13 @@ def test_in_a_dag_the_answer_is_waited_for(
 ) -> None:
     token_id = client.tokens.create().id
 
-    def answer_once_asked() -> None:
+    def answer_after_a_poll() -> None:
         until(lambda: any(entry.operation == "getToken" for entry in control_plane.journal))
         client.tokens.complete(token_id, ANSWER)
 
     with DAG(f"waits_{mode}", schedule=None) as dag:
         HelmrTokenSensor(task_id="wait", token_id=token_id, mode=mode, poke_interval=0.2, timeout=60, deferrable=False)
-    person = threading.Thread(target=answer_once_asked, daemon=True)
+    person = threading.Thread(target=answer_after_a_poll, daemon=True)
     person.start()
     run = run_dag(dag)
     person.join(timeout=10)

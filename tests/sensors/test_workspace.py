@@ -90,7 +90,7 @@ def test_a_workspace_that_is_being_stopped_gets_a_machine_afterwards(
 
 
 @both_ways
-def test_it_waits_for_the_end_of_a_command_whatever_its_exit_code(
+def test_it_waits_for_the_end_of_a_command_with_any_exit_code(
     client: HelmrClient, workspace: str, gate: Gate, deferrable: bool
 ) -> None:
     found = client.workspaces.open(workspace).exec(["sh", "-c", f"{gate.wait}; exit 3"])
@@ -138,6 +138,6 @@ def test_one_thing_is_waited_for(options: Any) -> None:
         HelmrWorkspaceSensor(task_id="wait", workspace_id="w", **options)
 
 
-def test_an_upstream_task_that_gave_no_workspace_is_told_as_that() -> None:
+def test_a_missing_workspace_id_is_reported() -> None:
     with pytest.raises(AirflowFailException, match="workspace_id must be an id"):
         sensing(None, state="active").start().execute()

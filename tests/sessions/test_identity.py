@@ -164,7 +164,7 @@ def test_what_is_not_one_of_our_stamps_has_no_owner(metadata: Any) -> None:
     assert ownership_member(metadata, "owner") is None
 
 
-def test_an_author_s_metadata_may_not_look_like_a_stamp() -> None:
+def test_an_author_s_metadata_may_not_have_the_stamp_s_member() -> None:
     with pytest.raises(IdentityError, match="'airflow'") as refused:
         refuse_reserved({"airflow": {}})
     assert refused.value.permanent
@@ -197,61 +197,61 @@ def steps(walking: StartSteps, *answers: FoundSession | None) -> tuple[list[Step
     return taken, None
 
 
-def a_walk(**options: Any) -> StartSteps:
+def start_steps(**options: Any) -> StartSteps:
     return find_or_start(**{"owner": "me", "epoch": "now", **options})
 
 
 def test_the_first_try_asks_once_and_starts() -> None:
     new = seen(status="queued", owner="me")
-    assert steps(a_walk(), None, new) == ([LookUp(1), Start(1)], Outcome(seen=new, started=True))
+    assert steps(start_steps(), None, new) == ([LookUp(1), Start(1)], Outcome(seen=new, started=True))
 
 
 @pytest.mark.parametrize("status", ["queued", "running", "waiting", "a status of a later server"])
 def test_a_live_run_is_adopted(status: str) -> None:
     live = seen(status=status)
-    assert steps(a_walk(), live, None, live) == (
+    assert steps(start_steps(), live, None, live) == (
         [LookUp(1), LookUp(2), Adopt(live)],
         Outcome(seen=live, started=False),
     )
 
 
 def test_a_run_that_was_cancelled_while_it_was_adopted_makes_way_for_the_next() -> None:
-    taken, _ = steps(a_walk(), seen(), None, seen(status="cancelled"))
+    taken, _ = steps(start_steps(), seen(), None, seen(status="cancelled"))
     assert taken[-1] == Start(2)
 
 
 @pytest.mark.parametrize("status", ["succeeded", "failed", "expired"])
 def test_a_run_that_ended_otherwise_while_it_was_adopted_is_this_try_s_own(status: str) -> None:
     ended = seen(status=status)
-    assert steps(a_walk(), seen(), None, ended)[1] == Outcome(seen=ended, started=False)
+    assert steps(start_steps(), seen(), None, ended)[1] == Outcome(seen=ended, started=False)
 
 
 def test_a_success_is_taken_over_within_an_epoch_and_not_after_a_clear() -> None:
-    assert steps(a_walk(), seen(status="succeeded"), None)[1] is not None
-    assert steps(a_walk(), seen(status="succeeded", epoch="before the clear"), None)[0][-1] == Start(2)
-    assert steps(a_walk(), seen(status="succeeded", epoch=None), None)[0][-1] == Start(2)
+    assert steps(start_steps(), seen(status="succeeded"), None)[1] is not None
+    assert steps(start_steps(), seen(status="succeeded", epoch="before the clear"), None)[0][-1] == Start(2)
+    assert steps(start_steps(), seen(status="succeeded", epoch=None), None)[0][-1] == Start(2)
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled", "expired"])
 def test_a_run_that_ended_without_success_makes_way_for_the_next(status: str) -> None:
-    assert steps(a_walk(), seen(status=status), None)[0][-1] == Start(2)
+    assert steps(start_steps(), seen(status=status), None)[0][-1] == Start(2)
 
 
 @pytest.mark.parametrize("status", ["failed", "expired"])
 def test_a_run_whose_end_counts_as_a_result_is_taken_over_within_an_epoch(status: str) -> None:
     results = {"succeeded", status}
-    assert steps(a_walk(results=results), seen(status=status), None)[1] is not None
-    assert steps(a_walk(results=results), seen(status=status, epoch="before the clear"), None)[0][-1] == Start(2)
+    assert steps(start_steps(results=results), seen(status=status), None)[1] is not None
+    assert steps(start_steps(results=results), seen(status=status, epoch="before the clear"), None)[0][-1] == Start(2)
 
 
 def test_a_cancelled_run_makes_way_even_if_it_would_count() -> None:
     # Its cancel may have been meant for the try that was ended with it.
-    assert steps(a_walk(results={"succeeded", "cancelled"}), seen(status="cancelled"), None)[0][-1] == Start(2)
+    assert steps(start_steps(results={"succeeded", "cancelled"}), seen(status="cancelled"), None)[0][-1] == Start(2)
 
 
-def test_a_start_that_somebody_else_was_faster_with_is_looked_up() -> None:
+def test_a_start_that_another_client_was_faster_with_is_looked_up() -> None:
     live = seen(owner="somebody")
-    assert steps(a_walk(), None, None, live, None, live) == (
+    assert steps(start_steps(), None, None, live, None, live) == (
         [LookUp(1), Start(1), LookUp(1), LookUp(2), Adopt(live)],
         Outcome(seen=live, started=False),
     )
@@ -259,30 +259,30 @@ def test_a_start_that_somebody_else_was_faster_with_is_looked_up() -> None:
 
 def test_on_retry_new_replaces_what_an_earlier_try_left_running() -> None:
     live = seen()
-    assert steps(a_walk(on_retry="new"), live, None, None)[0] == [LookUp(1), LookUp(2), Replace(live), Start(2)]
+    assert steps(start_steps(on_retry="new"), live, None, None)[0] == [LookUp(1), LookUp(2), Replace(live), Start(2)]
 
 
 def test_on_retry_new_starts_anew_even_after_a_success() -> None:
-    assert steps(a_walk(on_retry="new"), seen(status="succeeded"), None)[0][-1] == Start(2)
+    assert steps(start_steps(on_retry="new"), seen(status="succeeded"), None)[0][-1] == Start(2)
 
 
 def test_on_retry_new_keeps_what_this_very_try_has_started() -> None:
     # Its start was served, but the answer was lost and the start repeated.
     mine = seen(owner="me")
-    assert steps(a_walk(on_retry="new"), None, None, mine, None, mine)[1] == Outcome(seen=mine, started=False)
+    assert steps(start_steps(on_retry="new"), None, None, mine, None, mine)[1] == Outcome(seen=mine, started=False)
 
 
 def test_a_walk_that_gets_nowhere_gives_up_for_now() -> None:
-    walking = a_walk()
+    walking = start_steps()
     next(walking)
-    with pytest.raises(IdentityError) as gave_up:  # noqa: PT012 - at some step, but not much later
+    with pytest.raises(IdentityError) as failed:  # noqa: PT012 - at some step, but not much later
         for _ in range(1000):
             walking.send(None)
-    assert not gave_up.value.permanent
+    assert not failed.value.permanent
 
 
 @pytest.mark.parametrize("status", ["queued", "running", "succeeded"])
-def test_an_author_s_session_is_used_if_it_is_live_or_has_succeeded_whoever_started_it(status: str) -> None:
+def test_an_author_s_session_of_any_starter_is_used_if_it_is_live_or_has_succeeded(status: str) -> None:
     there = seen(status=status, owner=None, epoch="long ago")
     taken, outcome = steps(find_or_start_named(), there, None, there)
     assert taken[:2] == [LookUp(1), Compare(there)]
@@ -312,7 +312,7 @@ def test_an_author_s_session_that_ended_otherwise_fails_for_good_and_says_what_t
 
 @pytest.mark.parametrize("status", ["failed", "cancelled", "expired"])
 def test_an_author_s_session_that_ended_with_what_counts_as_a_result_is_used(status: str) -> None:
-    there = seen(status=status, owner="whoever")
+    there = seen(status=status, owner="another")
     walking = find_or_start_named(results={"succeeded", status})
     assert steps(walking, there, None)[1] == Outcome(seen=there, started=False)
 
@@ -323,16 +323,16 @@ def test_an_author_s_session_is_started_if_it_does_not_exist() -> None:
 
 
 @given(st.integers(min_value=0, max_value=3000))
-def test_the_highest_generation_is_found_in_few_look_ups(highest: int) -> None:
+def test_the_highest_generation_is_found_in_few_lookups(highest: int) -> None:
     searching = highest_generation()
-    look_ups, step = 0, next(searching)
+    lookups, step = 0, next(searching)
     with pytest.raises(StopIteration) as end:  # noqa: PT012 - the end is at the last of many steps
         while True:
-            look_ups += 1
+            lookups += 1
             step = searching.send(seen(step.generation) if step.generation <= highest else None)
     found = end.value.value
     assert (found.generation if found else 0) == highest
-    assert look_ups <= 2 * highest.bit_length() + 1
+    assert lookups <= 2 * highest.bit_length() + 1
 
 
 class Model:
@@ -341,22 +341,22 @@ class Model:
     def __init__(self) -> None:
         self.runs: dict[int, dict[str, Any]] = {}
 
-    def look(self, generation: int) -> FoundSession | None:
+    def find(self, generation: int) -> FoundSession | None:
         run = self.runs.get(generation)
         return None if run is None else seen(generation, run["status"], owner=run["owner"], epoch=run["epoch"])
 
     def perform(self, step: Step, owner: str, epoch: str) -> FoundSession | None:
         match step:
             case LookUp(generation):
-                return self.look(generation)
+                return self.find(generation)
             case Start(generation):
                 if generation in self.runs:
                     return None
                 self.runs[generation] = {"status": "running", "owner": owner, "epoch": epoch}
-                return self.look(generation)
+                return self.find(generation)
             case Adopt(there):
                 self.runs[there.generation] |= {"owner": owner, "epoch": epoch}
-                return self.look(there.generation)
+                return self.find(there.generation)
             case Replace(there):
                 self.end(there.generation, "cancelled")
                 return None
@@ -395,7 +395,7 @@ def test_tries_in_any_interleaving_never_leave_two_live_sessions(
     ]
     pending: dict[int, Step] = {n: next(walker) for n, walker in enumerate(walkers)}
     outcomes: dict[int, Outcome] = {}
-    # After the chosen interleaving, whoever is still walking walks to the end undisturbed.
+    # After the chosen interleaving, every start still under way runs to its end undisturbed.
     schedule = [*moves, *((n, "") for n in range(len(tries)) for _ in range(200))]
     for n, ending in schedule:
         if ending and model.runs:
@@ -411,7 +411,7 @@ def test_tries_in_any_interleaving_never_leave_two_live_sessions(
         assert len(model.live) <= 1
         assert set(model.runs) == set(range(1, len(model.runs) + 1))
     assert not pending
-    # Whoever was last to come away without a replacement going on holds the only live one.
+    # The last start that ended while no replacement was under way owns the only live session.
     for live in model.live:
         assert any(outcome.seen.generation == live for outcome in outcomes.values())
 

@@ -133,23 +133,23 @@ def test_a_run_that_waited_is_the_first_that_can_have_taken_the_record(steps: li
         waiting = session.live if session.waits else None
         getattr(session, step)()
         if step == "send" and waiting is not None:
-            # Told by the answer to the send, before anything is known of causes.
+            # Known from the answer to the send, before anything is known of causes.
             assert candidates(session.records[-1], session.seen_runs(), {})[0].run_id == waiting
 
 
-def test_nothing_is_concluded_before_the_causes_of_all_runs_are_told() -> None:
+def test_nothing_is_concluded_before_the_causes_of_all_runs_are_known() -> None:
     session = Session()
     session.send()
     session.end()
     session.end()
-    looking = TurnPoller(Turn(session_id="s", stream="m", sequence=1)).poll()
-    next(looking)
-    looking.send([session.records[0]])
-    looking.send(SimpleNamespace(status="open", is_open=True, activity="idle"))
-    looking.send(session.seen_runs())
+    polling = TurnPoller(Turn(session_id="s", stream="m", sequence=1)).poll()
+    next(polling)
+    polling.send([session.records[0]])
+    polling.send(SimpleNamespace(status="open", is_open=True, activity="idle"))
+    polling.send(session.seen_runs())
     with pytest.raises(StopIteration) as looked:
         # The run is there, its first event is not yet.
-        looking.send(None)
+        polling.send(None)
     assert looked.value.value == TurnState()
 
 

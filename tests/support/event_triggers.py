@@ -52,22 +52,18 @@ async def run_of(client: AsyncHelmrClient, task_id: str = "echo") -> str:
     return started.run.id
 
 
-class Told:
-    """What a trigger has fired; waits for as many as a test expects."""
+class FiredEvents:
+    """The events that a trigger has fired."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
-        self._more = asyncio.Event()
 
     def add(self, payload: dict[str, Any]) -> None:
         self.events.append(json.loads(json.dumps(payload)))
-        self._more.set()
 
     async def until(self, count: int) -> list[dict[str, Any]]:
-        async with asyncio.timeout(30):
-            while len(self.events) < count:
-                self._more.clear()
-                await self._more.wait()
+        """Wait for so many events, and return them."""
+        await until_async(lambda: len(self.events) >= count)
         return self.events
 
     @property
@@ -80,18 +76,18 @@ class Told:
 
 
 @asynccontextmanager
-async def running(trigger: HelmrEventTrigger) -> AsyncIterator[Told]:
+async def running(trigger: HelmrEventTrigger) -> AsyncIterator[FiredEvents]:
     """Run a trigger alone, as Airflow before 3.3 does."""
-    told = Told()
+    fired = FiredEvents()
 
     async def run() -> None:
         async with aclosing(stored(trigger).run()) as events:
             async for event in events:
-                told.add(event.payload)
+                fired.add(event.payload)
 
     running = asyncio.create_task(run())
     try:
-        yield told
+        yield fired
     finally:
         running.cancel()
         await asyncio.wait([running])
@@ -126,24 +122,24 @@ class Triggerer:
         self._unconfirmed: list[int] = []
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
-    def start(self, trigger: HelmrEventTrigger, store: Store | None, *, loses_event: bool = False) -> Told:
-        told, trigger_id = Told(), len(self._tasks)
+    def start(self, trigger: HelmrEventTrigger, store: Store | None, *, loses_event: bool = False) -> FiredEvents:
+        fired, trigger_id = FiredEvents(), len(self._tasks)
         fresh = stored(trigger)
         fresh.asset_state_store = store
-        self._tasks[trigger_id] = asyncio.create_task(self._run(trigger_id, fresh, told, loses_event=loses_event))
-        return told
+        self._tasks[trigger_id] = asyncio.create_task(self._run(trigger_id, fresh, fired, loses_event=loses_event))
+        return fired
 
-    async def _run(self, trigger_id: int, trigger: Any, told: Told, *, loses_event: bool) -> None:
+    async def _run(self, trigger_id: int, trigger: Any, fired: FiredEvents, *, loses_event: bool) -> None:
         key = trigger.shared_stream_key()
         shared = self._manager.subscribe(trigger_id=trigger_id, trigger=trigger, key=key)
         try:
             async for event in trigger.filter_shared_stream(shared):
                 if loses_event:
                     # Airflow logs an event before it queues it; a cancel can come in between.
-                    told.add(event.payload)
+                    fired.add(event.payload)
                     await asyncio.Event().wait()
                 seq = self._manager.bind_pending_event(trigger_id=trigger_id, key=key)
-                told.add(event.payload)
+                fired.add(event.payload)
                 if seq is not None:
                     self._unconfirmed.append(seq)
                     if self._stores_events:

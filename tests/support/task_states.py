@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     import pytest
 
 
-def airflow_says(monkeypatch: pytest.MonkeyPatch, state: str | None) -> None:
+def set_task_state(monkeypatch: pytest.MonkeyPatch, state: str | None) -> None:
     """Let Airflow answer with a state, on every version."""
     for name in ("_find_in_airflow_3", "_find_in_airflow_2"):
         monkeypatch.setattr(task_state, name, lambda ti: [state])
 
 
-def airflow_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def fail_task_state(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every question about a task instance fail."""
 
     def fail(ti: object) -> list[str]:
@@ -26,7 +26,7 @@ def airflow_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(task_state, name, fail)
 
 
-def airflow_knows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def set_no_task_instance(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Airflow answer that there is no such task instance."""
     for name in ("_find_in_airflow_3", "_find_in_airflow_2"):
         monkeypatch.setattr(task_state, name, lambda ti: [])

@@ -57,7 +57,7 @@ class Gate:
         """Shell text that waits for the gate."""
 
     def open(self) -> None:
-        """Let the commands go on."""
+        """Let the commands continue."""
         self._flag.touch()
 
 

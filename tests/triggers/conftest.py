@@ -12,8 +12,8 @@ from helmr_provider._common import cleanup
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# What runs on the triggerer's loop. The client that blocks is not among it, so that a test may call it as somebody
-# else; a trigger that calls it is still found, for it is in the stack itself.
+# What runs on the triggerer's loop. The client that blocks is not among it, so that a test may use it as a
+# second client; a trigger that calls it is still found, because it is in the stack itself.
 ON_THE_LOOP = [
     "helmr_provider.triggers",
     "helmr_provider.hooks",

@@ -1,4 +1,4 @@
-"""Waiting for a person in the triggerer: whoever answers first, both sides know; and questions nobody asks any more."""
+"""Waiting for a person in the triggerer: an answer on either side closes both; withdrawn questions."""
 
 from __future__ import annotations
 
@@ -54,10 +54,12 @@ def test_this_release_stores_what_the_newest_file_says(form: str) -> None:
 class PendingApproval:
     """A question whose operator has deferred, and its trigger."""
 
-    def __init__(self, client: AsyncHelmrClient, token: Token, people: RequiredActions | None, conn_id: str) -> None:
+    def __init__(
+        self, client: AsyncHelmrClient, token: Token, required_actions: RequiredActions | None, conn_id: str
+    ) -> None:
         self.client = client
         self.token_id = token.id
-        self.people = people
+        self.required_actions = required_actions
         self.ti: Any = SimpleNamespace(id=uuid.uuid4(), dag_id="d", run_id="r", task_id="t", map_index=-1)
         self.attempt: Any = SimpleNamespace(ti=self.ti)
         self.trigger = stored(
@@ -65,13 +67,13 @@ class PendingApproval:
                 token_id=token.id,
                 helmr_conn_id=conn_id,
                 owner="me",
-                ti_id=None if people is None else str(self.ti.id),
+                ti_id=None if required_actions is None else str(self.ti.id),
             )
         )
         self.trigger.task_instance = self.ti
-        if people is not None:
-            people.rows[str(self.ti.id)] = {"responded_at": None, "responded_by": None, "params_input": {}}
-            people.rows[str(self.ti.id)]["chosen_options"] = None
+        if required_actions is not None:
+            required_actions.rows[str(self.ti.id)] = {"responded_at": None, "responded_by": None, "params_input": {}}
+            required_actions.rows[str(self.ti.id)]["chosen_options"] = None
 
     async def events(self) -> list[Any]:
         return [event.payload async for event in self.trigger.run()]
@@ -88,19 +90,21 @@ class PendingApproval:
 
 
 @pytest.fixture
-def people(monkeypatch: pytest.MonkeyPatch) -> RequiredActions | None:
+def required_actions(monkeypatch: pytest.MonkeyPatch) -> RequiredActions | None:
     return RequiredActions.of(monkeypatch) if AVAILABLE else None
 
 
 @pytest.fixture
 async def ask(
-    control_plane: LocalControlPlane, helmr_connection: str, people: RequiredActions | None
+    control_plane: LocalControlPlane, helmr_connection: str, required_actions: RequiredActions | None
 ) -> AsyncIterator[Callable[..., Any]]:
     async with AsyncHelmrClient(url=control_plane.url, api_key=control_plane.api_key) as client:
 
         async def ask(question: Question = QUESTION, **options: Any) -> PendingApproval:
             metadata = {"airflow": {"owner": "me"}, **question.metadata}
-            pending = PendingApproval(client, await client.tokens.create(metadata=metadata), people, helmr_connection)
+            pending = PendingApproval(
+                client, await client.tokens.create(metadata=metadata), required_actions, helmr_connection
+            )
             for name, value in options.items():
                 setattr(pending.trigger, name, value)
             return pending
@@ -109,21 +113,23 @@ async def ask(
 
 
 async def test_an_answer_in_helmr_ends_the_wait_and_is_shown_in_airflow(
-    ask: Any, control_plane: LocalControlPlane, people: Any
+    ask: Any, control_plane: LocalControlPlane, required_actions: Any
 ) -> None:
     pending = await ask()
     waiting = await pending.until_polled(control_plane)
     await pending.client.tokens.complete(pending.token_id, {"approved": True, "note": "fine"})
     assert await waiting == [{"schema": 1, "status": "ended", "token_id": pending.token_id}]
-    if people is not None:
-        row = people.row(pending.attempt)
+    if required_actions is not None:
+        row = required_actions.row(pending.attempt)
         assert (row["chosen_options"], row["params_input"]) == (["Approve"], {"note": "fine"})
 
 
 @in_airflow
-async def test_an_answer_in_airflow_before_the_wait_completes_the_token(ask: Any, people: RequiredActions) -> None:
+async def test_an_answer_in_airflow_before_the_wait_completes_the_token(
+    ask: Any, required_actions: RequiredActions
+) -> None:
     pending = await ask()
-    people.answer(pending.attempt, "Reject", by="ada")
+    required_actions.answer(pending.attempt, "Reject", by="ada")
     [event] = await pending.events()
     assert event["status"] == "ended"
     data = (await pending.token()).data
@@ -132,25 +138,29 @@ async def test_an_answer_in_airflow_before_the_wait_completes_the_token(ask: Any
 
 @in_airflow
 @pytest.mark.parametrize("side", ["airflow", "helmr"])
-async def test_where_airflow_does_not_resume_the_task_itself_the_trigger_looks(
-    ask: Any, control_plane: LocalControlPlane, people: RequiredActions, monkeypatch: pytest.MonkeyPatch, side: str
+async def test_where_airflow_does_not_resume_the_task_itself_the_trigger_polls(
+    ask: Any,
+    control_plane: LocalControlPlane,
+    required_actions: RequiredActions,
+    monkeypatch: pytest.MonkeyPatch,
+    side: str,
 ) -> None:
     monkeypatch.setattr(approval, "AIRFLOW_V_3_3_PLUS", False)
     pending = await ask()
     waiting = await pending.until_polled(control_plane)
     if side == "airflow":
-        people.answer(pending.attempt, "Approve")
+        required_actions.answer(pending.attempt, "Approve")
     else:
         await pending.client.tokens.complete(pending.token_id, "Approve")
     [event] = await waiting
     assert event["status"] == "ended"
     assert (await pending.token()).status == "completed"
-    assert people.row(pending.attempt)["chosen_options"] == ["Approve"]
+    assert required_actions.row(pending.attempt)["chosen_options"] == ["Approve"]
 
 
 @in_airflow
-async def test_the_deadline_counts_where_the_trigger_looks_too(
-    ask: Any, people: RequiredActions, monkeypatch: pytest.MonkeyPatch
+async def test_the_deadline_counts_where_the_trigger_polls_too(
+    ask: Any, required_actions: RequiredActions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(approval, "AIRFLOW_V_3_3_PLUS", False)
     pending = await ask(deadline=time.time() + 0.2)
@@ -159,11 +169,11 @@ async def test_the_deadline_counts_where_the_trigger_looks_too(
 
 @in_airflow
 async def test_an_airflow_that_cannot_be_asked_does_not_end_the_wait(
-    ask: Any, control_plane: LocalControlPlane, people: RequiredActions, monkeypatch: pytest.MonkeyPatch
+    ask: Any, control_plane: LocalControlPlane, required_actions: RequiredActions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(approval, "AIRFLOW_V_3_3_PLUS", False)
     pending = await ask()
-    people.down = True
+    required_actions.down = True
     waiting = await pending.until_polled(control_plane)
     await pending.client.tokens.complete(pending.token_id, "Approve")
     [event] = await waiting
@@ -175,7 +185,7 @@ async def test_an_airflow_that_cannot_be_asked_does_not_end_the_wait(
 async def test_in_a_terminal_the_trigger_makes_no_request_that_airflow_refuses(
     ask: Any,
     control_plane: LocalControlPlane,
-    people: RequiredActions,
+    required_actions: RequiredActions,
     monkeypatch: pytest.MonkeyPatch,
     polls_both: bool,
 ) -> None:
@@ -185,7 +195,7 @@ async def test_in_a_terminal_the_trigger_makes_no_request_that_airflow_refuses(
 
     def serve(message: Any, *_: Any) -> None:
         requests.append(type(message).__name__)
-        comms.messages.append(people.send(message))
+        comms.messages.append(required_actions.send(message))
 
     # As `airflow dags test` runs triggers: it logs every request about a question as an error.
     supervisor: Any = SimpleNamespace(_handle_request=serve)
@@ -201,9 +211,9 @@ async def test_in_a_terminal_the_trigger_makes_no_request_that_airflow_refuses(
 
 
 @in_airflow
-async def test_both_at_once_the_token_is_first(ask: Any, people: RequiredActions) -> None:
+async def test_of_two_simultaneous_answers_the_token_is_first(ask: Any, required_actions: RequiredActions) -> None:
     pending = await ask()
-    people.answer(pending.attempt, "Approve")
+    required_actions.answer(pending.attempt, "Approve")
     await pending.client.tokens.complete(pending.token_id, "Reject")
     [event] = await pending.events()
     assert event["status"] == "ended"
@@ -211,33 +221,33 @@ async def test_both_at_once_the_token_is_first(ask: Any, people: RequiredActions
 
 
 @pytest.mark.parametrize("data", ["Perhaps", None], ids=repr)
-async def test_what_is_no_answer_ends_the_wait_too(ask: Any, people: Any, data: Any) -> None:
+async def test_what_is_no_answer_ends_the_wait_too(ask: Any, required_actions: Any, data: Any) -> None:
     pending = await ask()
     await pending.client.tokens.complete(pending.token_id, data)
     [event] = await pending.events()
     assert event["status"] == "ended"
-    assert people is None or people.row(pending.attempt)["responded_at"] is None
+    assert required_actions is None or required_actions.row(pending.attempt)["responded_at"] is None
 
 
 # The deadline
 
 
 @pytest.mark.parametrize("late_by", [-0.2, 60], ids=["in time", "long past"])
-async def test_the_default_is_taken_on_both_sides(ask: Any, people: Any, late_by: float) -> None:
+async def test_the_default_is_taken_on_both_sides(ask: Any, required_actions: Any, late_by: float) -> None:
     question = Question(subject="?", options=("A", "B"), defaults=("B",), params={"x": {"value": 1}})
     pending = await ask(question, deadline=time.time() - late_by)
     [event] = await pending.events()
     assert event["status"] == "ended"
     data = (await pending.token()).data
     assert (data["chosen"], data["params"], data["via"]) == (["B"], {"x": 1}, "default")
-    assert people is None or people.row(pending.attempt)["chosen_options"] == ["B"]
+    assert required_actions is None or required_actions.row(pending.attempt)["chosen_options"] == ["B"]
 
 
-async def test_an_answer_is_not_overruled_by_the_default(ask: Any, people: Any) -> None:
+async def test_an_answer_is_not_overruled_by_the_default(ask: Any, required_actions: Any) -> None:
     question = Question(subject="?", options=("A", "B"), defaults=("B",))
     pending = await ask(question, deadline=time.time() - 60)
-    if people is not None:
-        people.answer(pending.attempt, "A")
+    if required_actions is not None:
+        required_actions.answer(pending.attempt, "A")
     else:
         await pending.client.tokens.complete(pending.token_id, "A")
     [event] = await pending.events()
@@ -246,7 +256,7 @@ async def test_an_answer_is_not_overruled_by_the_default(ask: Any, people: Any) 
     assert (data if isinstance(data, str) else data["chosen"][0]) == "A"
 
 
-async def test_without_a_default_the_worker_is_told_of_the_deadline(ask: Any) -> None:
+async def test_without_a_default_the_worker_learns_of_the_deadline(ask: Any) -> None:
     pending = await ask(deadline=time.time() + 0.1)
     assert await pending.events() == [
         {"schema": 1, "status": "timeout", "deadline": pending.trigger.deadline, "token_id": pending.token_id}
@@ -267,10 +277,10 @@ async def test_at_the_deadline_a_control_plane_that_is_down_is_left_to_the_worke
 
 
 @pytest.fixture
-def airflow_says(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
+def set_task_state(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
     """Let Airflow answer with a task state."""
 
-    return partial(task_states.airflow_says, monkeypatch)
+    return partial(task_states.set_task_state, monkeypatch)
 
 
 async def kill(waiting: asyncio.Task[Any], trigger: HelmrApprovalTrigger) -> None:
@@ -282,58 +292,58 @@ async def kill(waiting: asyncio.Task[Any], trigger: HelmrApprovalTrigger) -> Non
 
 @pytest.mark.parametrize("state", ["failed", "success", None])
 async def test_a_task_that_a_user_has_ended_withdraws_its_question(
-    ask: Any, airflow_says: Any, control_plane: LocalControlPlane, state: str | None
+    ask: Any, set_task_state: Any, control_plane: LocalControlPlane, state: str | None
 ) -> None:
     pending = await ask()
-    airflow_says(state)
+    set_task_state(state)
     await kill(await pending.until_polled(control_plane), pending.trigger)
     assert (await pending.token()).status == "cancelled"
 
 
 async def test_a_trigger_that_only_moves_to_another_triggerer_withdraws_nothing(
-    ask: Any, airflow_says: Any, control_plane: LocalControlPlane
+    ask: Any, set_task_state: Any, control_plane: LocalControlPlane
 ) -> None:
     pending = await ask()
-    airflow_says("deferred")
+    set_task_state("deferred")
     await kill(await pending.until_polled(control_plane), pending.trigger)
     assert (await pending.token()).is_pending
 
 
 async def test_a_token_with_another_stamp_is_left_alone(
-    ask: Any, airflow_says: Any, control_plane: LocalControlPlane
+    ask: Any, set_task_state: Any, control_plane: LocalControlPlane
 ) -> None:
     pending = await ask(owner="somebody else")
-    airflow_says("failed")
+    set_task_state("failed")
     await kill(await pending.until_polled(control_plane), pending.trigger)
     assert (await pending.token()).is_pending
 
 
 @in_airflow
 async def test_an_answer_in_airflow_ends_the_trigger_but_not_the_token(
-    ask: Any, airflow_says: Any, control_plane: LocalControlPlane, people: RequiredActions
+    ask: Any, set_task_state: Any, control_plane: LocalControlPlane, required_actions: RequiredActions
 ) -> None:
     pending = await ask()
     waiting = await pending.until_polled(control_plane)
-    people.answer(pending.attempt, "Approve")
-    airflow_says("scheduled")
+    required_actions.answer(pending.attempt, "Approve")
+    set_task_state("scheduled")
     await kill(waiting, pending.trigger)
     assert (await pending.token()).is_pending, "the task completes it"
 
 
 @in_airflow
 async def test_what_the_next_try_may_wait_for_is_left_to_it(
-    ask: Any, airflow_says: Any, control_plane: LocalControlPlane, people: RequiredActions
+    ask: Any, set_task_state: Any, control_plane: LocalControlPlane, required_actions: RequiredActions
 ) -> None:
     pending = await ask()
     waiting = await pending.until_polled(control_plane)
-    people.clear(pending.attempt)
-    airflow_says("scheduled")
+    required_actions.clear(pending.attempt)
+    set_task_state("scheduled")
     await kill(waiting, pending.trigger)
     assert (await pending.token()).is_pending
 
 
 async def test_waiting_does_not_block_the_event_loop(
-    ask: Any, control_plane: LocalControlPlane, people: Any, monkeypatch: pytest.MonkeyPatch
+    ask: Any, control_plane: LocalControlPlane, required_actions: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(approval, "AIRFLOW_V_3_3_PLUS", False)
     pending = await ask()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from helmr_provider.client import AsyncHelmrClient
     from helmr_provider.local import LocalControlPlane
 
-# Ids that nobody knows are enough: the connection is fetched, its secrets masked, the client imported and used.
+# Unknown ids are enough: the connection is fetched, its secrets masked, the client imported and used.
 # Each trigger is the first one of a process of its own, forked when as much is imported as in every triggerer.
 FIRST_USES = """
 import asyncio, json, os, sys, traceback

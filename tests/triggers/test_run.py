@@ -52,7 +52,7 @@ def test_every_argument_but_the_run_has_a_default() -> None:
 
 @pytest.mark.usefixtures("helmr_connection")
 @pytest.mark.parametrize("task", ["echo", "fail", "retry-once"])
-def test_it_fires_once_when_the_run_has_ended_whatever_its_status(task: str) -> None:
+def test_it_fires_once_when_the_run_has_ended_with_any_status(task: str) -> None:
     attempt = a_task(task=task, deferrable=True).start()
     event = fire(deferred(attempt.execute()))
     assert event == {"schema": 1, "status": "ended", "run_id": attempt.xcoms["run_id"]}
@@ -185,7 +185,7 @@ class Triggerer:
 
 
 @pytest.fixture
-def airflow_says(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
+def set_task_state(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
     """Let Airflow answer with a task state; asking it for real takes a supervisor."""
 
     def say(state: str | None) -> None:
@@ -225,28 +225,30 @@ async def waiting(control_plane: LocalControlPlane, helmr_connection: str) -> As
 
 @pytest.mark.parametrize("state", ["failed", "success", None, "scheduled"])
 async def test_a_task_that_a_user_has_ended_cancels_its_session(
-    waiting: Any, airflow_says: Any, client: HelmrClient, state: str | None
+    waiting: Any, set_task_state: Any, client: HelmrClient, state: str | None
 ) -> None:
     attempt, triggerer = await waiting()
-    airflow_says(state)
+    set_task_state(state)
     await triggerer.kill()
     assert client.sessions.retrieve(attempt.xcoms["session_id"]).status == "cancelled"
     assert triggerer.events == []
 
 
 async def test_a_trigger_that_only_moves_to_another_triggerer_cancels_nothing(
-    waiting: Any, airflow_says: Any, client: HelmrClient
+    waiting: Any, set_task_state: Any, client: HelmrClient
 ) -> None:
     attempt, triggerer = await waiting()
-    airflow_says("deferred")
+    set_task_state("deferred")
     await triggerer.kill()
     assert client.sessions.retrieve(attempt.xcoms["session_id"]).status == "open"
 
 
-async def test_what_another_try_has_adopted_is_left_alone(waiting: Any, airflow_says: Any, client: HelmrClient) -> None:
+async def test_what_another_try_has_adopted_is_left_alone(
+    waiting: Any, set_task_state: Any, client: HelmrClient
+) -> None:
     attempt, triggerer = await waiting()
     await asyncio.to_thread(attempt.of.start().execute)
-    airflow_says("failed")
+    set_task_state("failed")
     await triggerer.kill()
     assert client.sessions.retrieve(attempt.xcoms["session_id"]).status == "open"
 
@@ -254,12 +256,12 @@ async def test_what_another_try_has_adopted_is_left_alone(waiting: Any, airflow_
 async def test_a_session_that_ended_just_before_the_kill_is_no_failure(
     control_plane: LocalControlPlane,
     waiting: Any,
-    airflow_says: Any,
+    set_task_state: Any,
     client: HelmrClient,
     task_log: Callable[[], str],
 ) -> None:
     attempt, triggerer = await waiting()
-    airflow_says("failed")
+    set_task_state("failed")
     control_plane.fail_next("cancelSession", faults.status(409, error_code="session_terminal"))
     await triggerer.kill()
     said = task_log()
@@ -269,29 +271,29 @@ async def test_a_session_that_ended_just_before_the_kill_is_no_failure(
 
 
 async def test_of_an_author_s_session_only_the_run_is_cancelled(
-    waiting: Any, airflow_says: Any, client: HelmrClient
+    waiting: Any, set_task_state: Any, client: HelmrClient
 ) -> None:
     attempt, triggerer = await waiting(external_id="mine")
-    airflow_says("failed")
+    set_task_state("failed")
     await triggerer.kill()
     assert client.runs.retrieve(attempt.xcoms["run_id"]).status == "cancelled"
     assert client.sessions.retrieve(external_id="mine").status == "open"
 
 
 async def test_cancel_on_kill_can_be_switched_off(
-    waiting: Any, airflow_says: Any, client: HelmrClient, control_plane: LocalControlPlane
+    waiting: Any, set_task_state: Any, client: HelmrClient, control_plane: LocalControlPlane
 ) -> None:
     attempt, triggerer = await waiting(cancel_on_kill=False)
-    airflow_says("failed")
+    set_task_state("failed")
     await triggerer.kill()
     assert client.sessions.retrieve(attempt.xcoms["session_id"]).status == "open"
 
 
 async def test_a_kill_is_completed_even_if_airflow_gives_it_no_time(
-    waiting: Any, airflow_says: Any, client: HelmrClient, control_plane: LocalControlPlane
+    waiting: Any, set_task_state: Any, client: HelmrClient, control_plane: LocalControlPlane
 ) -> None:
     attempt, triggerer = await waiting()
-    airflow_says("failed")
+    set_task_state("failed")
     triggerer._running.cancel()
     await asyncio.gather(triggerer._running, return_exceptions=True)
     control_plane.fail_next("getSession", faults.delay(0.5))
@@ -307,12 +309,12 @@ async def test_a_kill_is_completed_even_if_airflow_gives_it_no_time(
 
 @pytest.mark.usefixtures("helmr_connection")
 async def test_a_trigger_that_has_fired_cancels_nothing(
-    airflow_says: Any, client: HelmrClient, control_plane: LocalControlPlane
+    set_task_state: Any, client: HelmrClient, control_plane: LocalControlPlane
 ) -> None:
     attempt = a_task(**LIVE, deferrable=True, timeout=60).start()
     trigger = stored(overdue(deferred(await asyncio.to_thread(attempt.execute))).trigger)
     trigger.task_instance = attempt.ti
-    airflow_says("failed")
+    set_task_state("failed")
     events = trigger.run()
     assert (await anext(events)).payload["status"] == "timeout"
     await trigger.on_kill()
@@ -332,9 +334,9 @@ async def test_a_state_that_is_not_known_counts_as_a_user_s_doing_when_airflow_s
 @pytest.mark.parametrize(
     ("state", "cancelled"), [("failed", True), (None, True), ("deferred", False), ("running", False)]
 )
-async def test_before_airflow_3_3_the_state_tells_whether_a_user_has_ended_the_task(
+async def test_before_airflow_3_3_the_state_shows_whether_a_user_has_ended_the_task(
     waiting: Any,
-    airflow_says: Any,
+    set_task_state: Any,
     client: HelmrClient,
     monkeypatch: pytest.MonkeyPatch,
     *,
@@ -343,18 +345,18 @@ async def test_before_airflow_3_3_the_state_tells_whether_a_user_has_ended_the_t
 ) -> None:
     monkeypatch.setattr(base, "AIRFLOW_V_3_3_PLUS", False)
     attempt, triggerer = await waiting()
-    airflow_says(state)
+    set_task_state(state)
     triggerer._running.cancel()
     await asyncio.gather(triggerer._running, return_exceptions=True)
     assert (client.sessions.retrieve(attempt.xcoms["session_id"]).status == "cancelled") == cancelled
 
 
 async def test_from_airflow_3_3_on_cleaning_up_cancels_nothing(
-    waiting: Any, airflow_says: Any, client: HelmrClient, monkeypatch: pytest.MonkeyPatch
+    waiting: Any, set_task_state: Any, client: HelmrClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(base, "AIRFLOW_V_3_3_PLUS", True)
     attempt, triggerer = await waiting()
-    airflow_says("failed")
+    set_task_state("failed")
     triggerer._running.cancel()
     await asyncio.gather(triggerer._running, return_exceptions=True)
     assert client.sessions.retrieve(attempt.xcoms["session_id"]).status == "open"
@@ -369,7 +371,7 @@ async def first_event(trigger: HelmrRunTrigger) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("how", ["connection", "mistake"])
-def test_whatever_goes_wrong_becomes_an_error_event_and_one_line(
+def test_every_error_becomes_an_error_event_and_one_line(
     how: str,
     task_log: Callable[[], str],
     monkeypatch: pytest.MonkeyPatch,

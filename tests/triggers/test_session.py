@@ -156,7 +156,7 @@ async def test_a_turn_by_its_answer(
     assert (await aclient.runs.retrieve(start.run.id)).status == "waiting"
 
 
-async def test_a_worker_that_lets_go_of_a_cancelled_run(helmr_connection: str, aclient: AsyncHelmrClient) -> None:
+async def test_a_worker_that_releases_a_cancelled_run(helmr_connection: str, aclient: AsyncHelmrClient) -> None:
     start = await started(aclient, "take")
     await until_waiting(aclient, start.run.id)
     await aclient.runs.cancel(start.run.id)

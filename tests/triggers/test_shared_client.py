@@ -51,12 +51,12 @@ def fetches(monkeypatch: pytest.MonkeyPatch) -> Fetches:
 
 @pytest.fixture
 def connection(connect: Callable[..., str]) -> str:
-    """A connection to nobody; a client connects only when it is used."""
+    """A connection without a server; a client connects only when it is used."""
     return connect(host="https://helmr.example", password="hlmr_sk_0123456789", extra={"streams": 3})
 
 
 class User:
-    """Somebody who holds the shared client until told to leave."""
+    """A holder of the shared client, until it is released."""
 
     def __init__(self, conn_id: str) -> None:
         self._leave = asyncio.Event()
@@ -166,7 +166,7 @@ async def test_who_is_cancelled_while_waiting_takes_nothing_from_the_others(conn
     await patient.leave()
 
 
-async def test_when_all_are_cancelled_while_waiting_the_fetch_is_given_up(connection: str, fetches: Fetches) -> None:
+async def test_when_all_are_cancelled_while_waiting_the_fetch_is_cancelled(connection: str, fetches: Fetches) -> None:
     fetches.answer.clear()
     users = [User(connection), User(connection)]
     await fetches.fetching.wait()
@@ -204,7 +204,7 @@ async def test_a_refused_key_retires_the_client_for_those_who_come_later(connect
     async with shared_client(connection) as fresh:
         assert fresh is not old
     assert fetches.count == 2
-    assert not is_closed(old), "somebody uses it still"
+    assert not is_closed(old), "it is still in use"
     await staying.leave()
     assert is_closed(old)
 

@@ -41,7 +41,7 @@ class AsyncByteStream:
         :param cursor: only what lies behind this offset. The first chunk can begin before it:
             :meth:`~helmr_provider.client.models.execs.StreamChunk.content_from` cuts it.
         :param limit: chunks, 1 to 500; the server's default is 100.
-        :raises HelmrGoneError: the cursor lies before what is kept.
+        :raises HelmrGoneError: the cursor lies before the kept output.
         """
         value = await transport_of(self._client).call(
             self._operation, path=self._path, query={"cursor": cursor, "limit": limit}
@@ -49,7 +49,9 @@ class AsyncByteStream:
         return read_list(StreamChunk, value, "chunks", self._operation)
 
     async def stream(self, *, from_cursor: int | None = None, limit: int | None = None) -> AsyncStream[StreamChunk]:
-        """Follow the output until its command or terminal is over; each chunk once and in order, whatever drops.
+        """Follow the output until its command or terminal is over; each chunk once and in order.
+
+        Dropped connections are opened again.
 
         Nothing is requested before the iteration begins. Use ``contextlib.aclosing`` around the iterator if you may
         leave it early: it holds a connection.
@@ -60,7 +62,7 @@ class AsyncByteStream:
         :raises WorkspaceStreamTerminalError: the command or terminal is lost or has failed; what it had written was
             yielded before.
         :raises WorkspaceStreamError: the server cannot continue, for example because the cursor is too old.
-        :raises HelmrGoneError: the cursor lies before what is kept.
+        :raises HelmrGoneError: the cursor lies before the kept output.
         :raises HelmrProtocolError: a frame is broken. Bytes are not skipped.
         """
         reconnects = transport_of(self._client).context.reconnects

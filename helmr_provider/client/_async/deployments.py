@@ -1,4 +1,4 @@
-"""Deployments: what was built, and which one is current."""
+"""Deployments, and which one is current."""
 
 from __future__ import annotations
 

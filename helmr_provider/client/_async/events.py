@@ -95,8 +95,8 @@ class AsyncRunEvents:
                     place.pages_read()
                     if place.is_over(snapshot):
                         return
-                if place.must_look():
-                    pause = place.look_again_in()
+                if place.must_read_run():
+                    pause = place.next_read_in()
                 else:
                     with stream_slots_of(self._client).explicit():
                         async with contextlib.aclosing(self._connection(run_id, place.cursor)) as records:

@@ -115,10 +115,10 @@ class AsyncExecHandle:
     ) -> Exec:
         """Wait until the command is over and return it; a failed or lost one is returned, not raised.
 
-        There is no event for it, so this looks again and again; an asynchronous client does so together with its other
+        There is no event for it, so this polls; an asynchronous client does so together with its other
         waits. An outage is survived; without a timeout, a control plane that cannot be reached at first is an error.
 
-        :param poll_interval: timedelta, seconds, or text between two looks; more when so many wait that looks are
+        :param poll_interval: timedelta, seconds, or text between two polls; more when so many wait that polls are
             rationed.
         :param timeout: timedelta, seconds, or text such as ``"1h"``; None waits for as long as it takes.
         :raises HelmrTimeoutError: the deadline passed. The command continues.

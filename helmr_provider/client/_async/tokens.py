@@ -69,7 +69,7 @@ class AsyncTokens:
 
         :param timeout: how long it may be completed; timedelta, seconds, or text such as ``"24h"`` or ``"7d"``. Seven
             days when left out.
-        :param idempotency_key: sent as given; the same key and options return the same token.
+        :param idempotency_key: sent unchanged; the same key and options return the same token.
         :param tags: at most 10.
         :param metadata: JSON object.
         :raises ValueError: an option does not fit; nothing was sent.

@@ -1,4 +1,4 @@
-"""Files and versions of a workspace: what was captured, never what is live (contract/behaviour.md section 13)."""
+"""Files and versions of a workspace: the captured state, never the live one (contract/behaviour.md section 13)."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class AsyncWorkspaceFiles:
         version_id: str | None = None,
         materialization_id: str | None = None,
     ) -> FileEntry:
-        """Look at a file, directory or link (statWorkspaceFile).
+        """Read the metadata of a file, directory or link (statWorkspaceFile).
 
         :param path: relative to the root of the workspace, which is ``"."``.
         :param source: as for :meth:`read`.

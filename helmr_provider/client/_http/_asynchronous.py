@@ -42,7 +42,7 @@ class AsyncResponse:
     """An answer whose body has not been read.
 
     :param response: of httpcore.
-    :param request: what was sent.
+    :param request: the request that was sent.
     :param http: the connections that it came by.
     :raises HelmrProtocolError: the body cannot be read.
     """

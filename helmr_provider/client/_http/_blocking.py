@@ -39,7 +39,7 @@ class Response:
     """An answer whose body has not been read.
 
     :param response: of httpcore.
-    :param request: what was sent.
+    :param request: the request that was sent.
     :param http: the connections that it came by.
     :raises HelmrProtocolError: the body cannot be read.
     """

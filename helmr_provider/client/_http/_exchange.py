@@ -128,7 +128,7 @@ class ResponseBuilder:
     """Build a response: its head, and its body piece by piece, within limits.
 
     :param response: of httpcore.
-    :param request: what was sent.
+    :param request: the request that was sent.
     :raises HelmrProtocolError: the body cannot be read within the limit, or not at all.
     """
 

@@ -79,7 +79,10 @@ def _describe_timeout(error: Exception, host: str, request: Request, settings: S
         case _ if request.streams:
             return f"{host} was silent for {limit:g} s"
         case _:
-            return f"no complete answer from {host} within {limit:g} s (timeout=); {_SERVED_MAYBE}"
+            return (
+                f"no complete answer from {host} within {limit:g} s (timeout=); "
+                f"client.with_options(timeout=...) sets the limit of single calls; {_SERVED_MAYBE}"
+            )
 
 
 def _describe_connect(root: OSError | None, host: str, settings: Settings) -> str:

@@ -1,5 +1,5 @@
 # Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
-"""Deployments: what was built, and which one is current."""
+"""Deployments, and which one is current."""
 
 from __future__ import annotations
 

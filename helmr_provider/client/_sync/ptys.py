@@ -50,7 +50,7 @@ class WorkspacePtys:
         :param cwd: absolute path to start in.
         :param cols: columns, at most 500; 80 when left out.
         :param rows: rows, at most 500; 24 when left out.
-        :param idempotency_key: sent as given; the same key and options return the same terminal for 24 hours.
+        :param idempotency_key: sent unchanged; the same key and options return the same terminal for 24 hours.
         :raises HelmrConflictError: something else writes to the workspace, or it is archived.
         """
         options = {"cwd": cwd, "cols": cols, "rows": rows, "idempotency_key": idempotency_key}
@@ -120,7 +120,7 @@ class PtyHandle:
 
         A terminal that was just created waits for its workspace, and refuses input until then.
 
-        :param poll_interval: timedelta, seconds, or text between two looks; more when so many wait that looks are
+        :param poll_interval: timedelta, seconds, or text between two polls; more when so many wait that polls are
             rationed.
         :param timeout: timedelta, seconds, or text such as ``"1h"``; None waits for as long as it takes.
         :raises HelmrTimeoutError: the deadline passed. The terminal may still open.

@@ -106,7 +106,7 @@ class Runs:
         :param run: run id, or a handle or snapshot.
         :param reason: text for the event.
         :param force: do not wait until the worker has stopped.
-        :param idempotency_key: sent as given; the same key with another body is a conflict.
+        :param idempotency_key: sent unchanged; the same key with another body is a conflict.
         :raises HelmrNotFoundError: no such run in this environment.
         """
         body = cancel_run_body(reason=reason, force=force, idempotency_key=idempotency_key)

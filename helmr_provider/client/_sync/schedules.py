@@ -119,7 +119,7 @@ class Schedules:
         active: bool | None = None,
         options: ScheduleRunOptions | None = None,
     ) -> Schedule:
-        """Replace a schedule (updateSchedule). What is left out is reset, but ``active``, which stays as it is.
+        """Replace a schedule (updateSchedule). Omitted options are reset, except ``active``, which stays as it is.
 
         :param schedule: schedule id, or a schedule.
         :param task: task id, or a typed task.

@@ -127,11 +127,11 @@ class SessionInput(_Records[T]):
 
         A waiting run takes it; otherwise it is kept for the next turn, which starts when the current run is over.
 
-        :param data: any JSON value; must fit the stream's type, if it has one. What you give is what is sent.
+        :param data: any JSON value; must fit the stream's type, if it has one. It is sent unchanged.
         :param content_type: application/json when left out.
         :param correlation_id: kept with the record.
-        :param idempotency_key: sent as given; the same key and data are stored once. Without a key, a send whose answer
-            was lost is not repeated.
+        :param idempotency_key: sent unchanged; the same key and data are stored once. Without a key, a send whose
+            answer was lost is not repeated.
         :param public_access_token: credential to use instead of the API key; the client's project and environment play
             no part then, and each call uses up one of the token's uses, also one that only repeats.
         :raises PayloadValidationError: the data do not fit, or are not JSON; nothing was sent.
@@ -167,12 +167,12 @@ class SessionOutput(_Records[T]):
     ) -> SentRecord:
         """Write a record as if the session had (appendSessionOutput).
 
-        The server takes it whatever the session's status.
+        The server takes it in every status of the session.
 
-        :param data: any JSON value; must fit the stream's type, if it has one. What you give is what is sent.
+        :param data: any JSON value; must fit the stream's type, if it has one. It is sent unchanged.
         :param content_type: application/json when left out.
         :param correlation_id: kept with the record.
-        :param idempotency_key: sent as given; the same key and data are stored once.
+        :param idempotency_key: sent unchanged; the same key and data are stored once.
         :raises PayloadValidationError: the data do not fit, or are not JSON; nothing was sent.
         :raises HelmrConflictError: the key was used with other data.
         """

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from helmr_provider.client.tasks import Task
 
 In = TypeVar("In")
-# Models and dataclasses may also be given as mappings, alone and in collections: both are checked at run time.
+# Models and dataclasses may also be mappings, alone and in collections: both are checked at run time.
 Record = TypeVar("Record", bound="BaseModel | DataclassInstance")
 if TYPE_CHECKING:
     OfRecords = Task[list[Record], Any] | Task[list[Record] | None, Any]

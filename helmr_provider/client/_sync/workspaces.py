@@ -55,7 +55,7 @@ class Workspaces:
         :param external_id: your name for it, unique in the environment and at most 512 bytes.
         :param metadata: JSON object.
         :param tags: at most 10.
-        :param idempotency_key: sent as given; the same key and options return the same workspace.
+        :param idempotency_key: sent unchanged; the same key and options return the same workspace.
         :param idempotency_key_ttl: how long the key holds; text such as ``"48h"``, timedelta or seconds.
             24 hours when left out.
         :raises ValueError: an option does not fit; nothing was sent.
@@ -208,7 +208,7 @@ class WorkspaceHandle:
     ) -> WorkspaceStop:
         """Capture the workspace and take it off its machine (stopWorkspace). What runs in it is ended.
 
-        :param idempotency_key: sent as given; the same key is one request to stop.
+        :param idempotency_key: sent unchanged; the same key is one request to stop.
         :param idempotency_key_ttl: how long the key holds; text such as ``"48h"``, timedelta or seconds.
             24 hours when left out.
         :raises HelmrConflictError: a run holds the workspace.
@@ -231,7 +231,7 @@ class WorkspaceHandle:
         :param cwd: absolute path to start in.
         :param env: more environment variables. The server stores and shows them: no place for secrets.
         :param detached: passed on to the worker, and kept with the command.
-        :param idempotency_key: sent as given; the same key and options return the same command for 24 hours.
+        :param idempotency_key: sent unchanged; the same key and options return the same command for 24 hours.
         :raises ValueError: the command is empty; nothing was sent.
         :raises HelmrConflictError: something else writes to the workspace, or it is archived.
         """

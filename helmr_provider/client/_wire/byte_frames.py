@@ -25,7 +25,7 @@ _ENDS = frozenset({"workspace_stream_terminal", "workspace_stream_lost"})
 def chunk_or_end(frame: ServerSentEvent, operation: str) -> StreamChunk | StreamTerminal:
     """Read one frame: some bytes, or the end.
 
-    :raises WorkspaceStreamTerminalError: what was followed is lost or has failed.
+    :raises WorkspaceStreamTerminalError: the followed command or terminal is lost or has failed.
     :raises WorkspaceStreamError: the server cannot continue.
     :raises HelmrProtocolError: the frame is none of these. It has no cursor: bytes are not skipped.
     :raises HelmrConnectionError: the stream was cut inside it.
@@ -44,9 +44,9 @@ def chunk_or_end(frame: ServerSentEvent, operation: str) -> StreamChunk | Stream
         return _end(read(StreamTerminal, scrub_value(members), operation), operation)
     if frame.event == "workspace_stream_error":
         code, message, cursor = members.get("code"), members.get("message"), members.get("cursor")
-        said = message if isinstance(message, str) and message else "no explanation"
+        explanation = message if isinstance(message, str) and message else "no explanation"
         raise WorkspaceStreamError(
-            f"{operation}: the stream ended with {code}: {said}",
+            f"{operation}: the stream ended with {code}: {explanation}",
             code=code if isinstance(code, str) else None,
             cursor=cursor if isinstance(cursor, int) else None,
         )
@@ -57,7 +57,7 @@ def _end(terminal: StreamTerminal, operation: str) -> StreamTerminal:
     if terminal.state not in {"lost", "failed"}:
         return terminal
     why = (json_object(terminal.error) or {}).get("code") or "no reason given"
-    what = terminal.resource_kind.removeprefix("workspace_") or "what was followed"
+    what = terminal.resource_kind.removeprefix("workspace_") or "the stream's source"
     raise WorkspaceStreamTerminalError(
         f"{operation}: {what} {terminal.resource_id} ended as {terminal.state} ({why}), {terminal.cursor} bytes in.",
         terminal=terminal,

@@ -243,7 +243,7 @@ ENDPOINTS: Final[dict[str, Endpoint]] = {
         Endpoint("deleteSchedule", "DELETE", "/api/schedules/{schedule_id}", reads="nothing"),
         Endpoint("activateSchedule", "POST", "/api/schedules/{schedule_id}/activate", repeat="always"),
         Endpoint("deactivateSchedule", "POST", "/api/schedules/{schedule_id}/deactivate", repeat="always"),
-        # what is deployed
+        # deployments
         _get("listTasks", "/api/tasks"),
         _get("getTask", "/api/tasks/{task_id}"),
         _get("listSandboxes", "/api/sandboxes"),

@@ -106,26 +106,26 @@ def event_from_record(record: EventRecord) -> RunEvent:
         "raw": record,
     }
     # Absent and null attributes take the event's own default.
-    given = {name: value for name, value in attributes.items() if value is not None}
+    present = {name: value for name, value in attributes.items() if value is not None}
     name = record.message if record.message in _BY_MESSAGE or record.message in _WAITS else record.kind
     model: type[BaseRunEvent] = UnknownEvent
     more: dict[str, Any] = {"type": "unknown", "kind": name}
     if name in _BY_MESSAGE:
         model, more = _BY_MESSAGE[name]
-        given.pop("type", None)
+        present.pop("type", None)
     elif name in _WAITS:
-        wait_id = given.get("run_wait_id") or given.get("wait_id")
-        kind = given.get("kind")
+        wait_id = present.get("run_wait_id") or present.get("wait_id")
+        kind = present.get("kind")
         if isinstance(kind, str) and kind in {"token", "stream", "timer"} and isinstance(wait_id, str):
             model, suffix = _WAITS[name]
             more = {"type": f"{kind}{suffix}", "kind": kind, "wait_id": wait_id}
     unreadable: set[Any] = set()
     try:
-        return cast("RunEvent", model.model_validate({**given, **more, **shared}))
+        return cast("RunEvent", model.model_validate({**present, **more, **shared}))
     except ValidationError as error:
         unreadable = {issue["loc"][0] for issue in error.errors(include_url=False, include_input=False)}
     # Unreadable attributes take the event's own default, too; the record has them as they are.
-    readable = {name: value for name, value in given.items() if name not in unreadable}
+    readable = {name: value for name, value in present.items() if name not in unreadable}
     with suppress(ValidationError):
         return cast("RunEvent", model.model_validate({**readable, **more, **shared}))
     raise _bad_frame(f"is a {name} that does not fit", "getRunEvents", record.id, json.dumps(record.raw))

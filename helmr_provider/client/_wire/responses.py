@@ -47,7 +47,7 @@ class RawResponse:
 def parse_response(endpoint: Endpoint, answer: RawResponse, now: float, credential: Secret | None = None) -> Any:
     """Return the JSON value of a success (None where nothing is read), the bytes of a file, or raise.
 
-    :param endpoint: what was asked.
+    :param endpoint: the requested operation.
     :param answer: what came.
     :param now: seconds since the epoch, for a ``Retry-After`` that is a date.
     :param credential: what the request carried.
@@ -83,20 +83,20 @@ def error_from(endpoint: Endpoint, answer: RawResponse, now: float, credential: 
     except (ValueError, RecursionError):
         body = text[:MAX_RAW]
     members = json_object(body) or {}
-    said, code = _explanation(members), members.get("code")
+    explanation, code = _explanation(members), members.get("code")
     if 300 <= answer.status < 400:
-        said = (
+        explanation = (
             "redirects are not followed, because the request carries a credential; "
             "use the address that the control plane is really at"
         )
-    elif said is None and _is_html(answer, text):
-        said = "a web page, not an answer of a Helmr control plane; check the address, and any proxy in between"
-    elif said is None:
-        said = text[:200] if text and not members else f"no explanation (HTTP {answer.status})"
+    elif explanation is None and _is_html(answer, text):
+        explanation = "a web page, not an answer of a Helmr control plane; check the address, and any proxy in between"
+    elif explanation is None:
+        explanation = text[:200] if text and not members else f"no explanation (HTTP {answer.status})"
     # For exec and pty the server reports this conflict as a 500 (contract/behaviour.md section 21.6).
     kind = 409 if code == "idempotency_fingerprint_mismatch" else answer.status
     return api_error_class(kind)(
-        said,
+        explanation,
         operation=endpoint.operation,
         status=answer.status,
         code=code if isinstance(code, str) else None,
@@ -124,7 +124,7 @@ def _is_html(answer: RawResponse, text: str) -> bool:
 def retry_after(value: str | None, now: float) -> float | None:
     """Read a ``Retry-After`` header: positive seconds (fractions count) or an HTTP date ahead; else None.
 
-    What is longer than :data:`LONGEST_RETRY_AFTER` counts as that, here and therefore everywhere.
+    A longer pause than :data:`LONGEST_RETRY_AFTER` counts as that, here and therefore everywhere.
     """
     if value is None:
         return None
@@ -188,7 +188,7 @@ def read_member(model: type[M], value: Any, member: str, operation: str) -> M:
 
 
 def same_id(received: str, requested: str, operation: str) -> None:
-    """Make sure that an answer is about what was asked.
+    """Make sure that an answer is about the requested resource.
 
     :raises HelmrProtocolError: it is not, for example because a cache in between mixed them up.
     """

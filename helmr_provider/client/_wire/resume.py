@@ -1,6 +1,6 @@
-"""Following one run's records to its end, whatever drops: what to do next. No I/O (contract/behaviour.md §7.3 and 9).
+"""Decide the next step of following one run over dropped connections. No I/O (contract/behaviour.md §7.3 and 9).
 
-A record that reads as the end only means "look at the run now": a retried run writes ``run.failed`` and continues, and
+A record that reads as the end only means "read the run now": a retried run writes ``run.failed`` and continues, and
 the server closes a live stream there. A stream is never opened behind a run's last record, because it would not end.
 """
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("helmr_provider.client")
 
-# Between two looks at a run whose record says that it is over while its snapshot does not (contract/behaviour.md §8.4).
-_LOOK_AGAIN = Backoff(attempts=0, base=0.2, cap=2.0)
+# Between two reads of a run whose record says that it is over while its snapshot does not (contract/behaviour.md §8.4).
+_READS = Backoff(attempts=0, base=0.2, cap=2.0)
 
 
 def is_behind(cursor: str, other: str | None) -> bool:
@@ -146,7 +146,7 @@ class FollowedRun(Followed):
 
     def __init__(self, cursor: str | int | None, backoff: Backoff) -> None:
         super().__init__(cursor, backoff)
-        self._looks = 0
+        self._reads = 0
         self._reads_as_over = False
         self._cancel_requested = False
         self._is_numbered = True
@@ -187,7 +187,7 @@ class FollowedRun(Followed):
         """Take note of a record; false if it was seen before."""
         if not self.advance(record.id):
             return False
-        self._looks = 0
+        self._reads = 0
         self._reads_as_over = record.is_terminal or record.kind == "run.dead_lettered"
         if record.kind == "run.cancel_requested":
             self._cancel_requested = True
@@ -195,8 +195,8 @@ class FollowedRun(Followed):
             self._cancel_requested = False
         return True
 
-    def must_look(self) -> bool:
-        """Whether the last record reads as the end, so that the run must be looked at before anything else."""
+    def must_read_run(self) -> bool:
+        """Whether the last record reads as the end, so that the run must be read before anything else."""
         return self._reads_as_over
 
     def is_over(self, run: RunSnapshot) -> bool:
@@ -216,10 +216,10 @@ class FollowedRun(Followed):
             self._cancel_requested = False
         return self.reconnect_in()
 
-    def look_again_in(self) -> float:
-        """Return the pause before the next look at a run that reads as over."""
-        self._looks += 1
-        return _LOOK_AGAIN.delay(self._looks)
+    def next_read_in(self) -> float:
+        """Return the pause before the next read of a run that reads as over."""
+        self._reads += 1
+        return _READS.delay(self._reads)
 
 
 def _is_decimal(cursor: str) -> bool:

@@ -61,7 +61,7 @@ def schedule_body(
 
     :raises ValueError: an option does not fit.
     """
-    given = {
+    members = {
         "deduplication_key": deduplication_key,
         "task": check_task_id(task.id if isinstance(task, Task) else task),
         "cron": cron,
@@ -70,4 +70,4 @@ def schedule_body(
         "active": active,
         "options": None if options is None else options.body(),
     }
-    return {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in members.items() if value is not None}

@@ -83,9 +83,9 @@ def update_body(
 
     :raises ValueError: nothing to change, or a value does not fit.
     """
-    given: tuple[Any, ...] = (metadata, tags, expires_at)
-    if None in given:
-        raise ValueError("None is no value for metadata, tags or expires_at; leave out what is not to change.")
+    values: tuple[Any, ...] = (metadata, tags, expires_at)
+    if None in values:
+        raise ValueError("None is no value for metadata, tags or expires_at; omit the ones that stay.")
     body = labels(
         None if isinstance(metadata, NotGiven) else metadata,
         None if isinstance(tags, NotGiven) else tags,

@@ -26,7 +26,7 @@ class ServerSentEvent:
     :param event: its name; ``message`` when the server gave none.
     :param id: the id that holds at this event, which an earlier event may have set; empty when there is none.
     :param retry: reconnection time in milliseconds, if this block gave one.
-    :param complete: false for what was left when the stream ended without the blank line behind it.
+    :param complete: false for the rest of a stream that ended without a blank line.
     """
 
     data: str
@@ -66,7 +66,7 @@ class EventParser:
         yield from self._take(self._decode(chunk))
 
     def close(self) -> Iterator[ServerSentEvent]:
-        """End the stream: what is left counts as a last event (contract/behaviour.md section 7.4)."""
+        """End the stream: the rest counts as a last event (contract/behaviour.md section 7.4)."""
         yield from self._take(self._decode(b"", final=True))
         if self._line and (line := self._whole("")):
             self._read(line)

@@ -129,7 +129,7 @@ class StartRequest:
         """SHA-256, in hex, of what runs: the task, the payload and every option that decides how it runs.
 
         External id, idempotency key, metadata and tags are not part of it, so that two attempts that would start the
-        same work have the same digest, whatever their names and owners. The order of the keys of an
+        same work have the same digest, with any names and owners. The order of the keys of an
         object makes no difference. The digest is stable between releases: it may be stored and compared later.
         """
         body = {name: value for name, value in self.body.items() if name not in _NOT_DIGESTED}

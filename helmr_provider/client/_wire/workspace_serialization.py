@@ -68,14 +68,14 @@ def update_workspace_body(metadata: Mapping[str, Any] | NotGiven, tags: Sequence
 
     :raises ValueError: nothing to change, or a value does not fit.
     """
-    given: tuple[Any, ...] = (metadata, tags)
-    if None in given:
-        raise ValueError("None is no value for metadata or tags; leave out what is not to change.")
+    values: tuple[Any, ...] = (metadata, tags)
+    if None in values:
+        raise ValueError("None is no value for metadata or tags; omit the ones that stay.")
     body = labels(
         None if isinstance(metadata, NotGiven) else metadata,
         None if isinstance(tags, NotGiven) else tags,
     )
-    if given == (NOT_GIVEN, NOT_GIVEN):
+    if values == (NOT_GIVEN, NOT_GIVEN):
         raise ValueError("Nothing to change: give metadata or tags.")
     return body
 

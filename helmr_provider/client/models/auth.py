@@ -95,8 +95,8 @@ class PublicScope(WireModel):
         stream: str,
         correlation_id: str | None,
     ) -> PublicScope:
-        given = getattr(session, "address", None)
-        address = given if isinstance(given, SessionRef) else SessionRef.of(session, None)  # type: ignore[arg-type]
+        ref = getattr(session, "address", None)
+        address = ref if isinstance(ref, SessionRef) else SessionRef.of(session, None)  # type: ignore[arg-type]
         kind = "id" if address.external_id is None else "external_id"
         named = ScopeSession(type=kind, id=address.id, external_id=address.external_id)
         return cls(type=scope_type, session=named, stream=stream, correlation_id=correlation_id)

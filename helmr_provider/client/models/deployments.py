@@ -1,4 +1,4 @@
-"""What is deployed to an environment, and the names of its secrets."""
+"""Deployments of an environment, and the names of its secrets."""
 
 from __future__ import annotations
 

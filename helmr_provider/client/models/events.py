@@ -184,7 +184,7 @@ def _cursor_text(value: Any) -> Any:
 
 
 class EventPage(WireModel):
-    """One page of records (schema RunEventPage). Cursors are text whatever is sent (contract/behaviour.md §20).
+    """One page of records (schema RunEventPage). Cursors are always text (contract/behaviour.md §20).
 
     :param next_cursor: pass it to get the next page; None at the end.
     """

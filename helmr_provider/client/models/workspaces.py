@@ -82,7 +82,7 @@ class WorkspaceStop(WireModel):
     """The answer to a stop (schema StopWorkspaceResponse).
 
     :param state: state of the materialization, normally stopping; or no_active_materialization.
-    :param materialization: what is being stopped; None when nothing was live.
+    :param materialization: the live copy that is being stopped; None when nothing was live.
     """
 
     workspace_id: str
@@ -112,7 +112,7 @@ class FileEntry(WireModel):
 
     @property
     def permissions(self) -> int:
-        """POSIX permission bits, such as ``0o644``; 0 for a directory known only from what is in it."""
+        """POSIX permission bits, such as ``0o644``; 0 for a directory known only from its entries."""
         return self.mode & 0o777
 
 
@@ -120,7 +120,7 @@ class FileList(WireModel):
     """One page of a directory, by path (schema FileList).
 
     :param path: the directory, ``"."`` for the root.
-    :param entries: what is directly in it.
+    :param entries: its direct entries.
     :param next_cursor: pass it to get the next page; None at the end.
     """
 

@@ -42,7 +42,7 @@ _PREFLIGHT = (
     (b"access-control-allow-methods", b"POST, OPTIONS"),
     (b"access-control-max-age", b"600"),
 )
-_NOBODY = Caller("", frozenset())
+_ANONYMOUS = Caller("", frozenset())
 
 
 class Api:
@@ -84,7 +84,7 @@ class Api:
                 application = refused(error)
             except StorageRefusal as error:
                 application = refused(storage_error(self._core, request.operation, error))
-            except Exception:  # noqa: BLE001 - whatever it is, the caller gets an answer and the log the traceback
+            except Exception:  # noqa: BLE001 - with any error, the caller gets an answer and the log the traceback
                 _log.exception("%s failed", request.operation.name if request.operation is not None else "a request")
                 application = refused(ApiError(500, "internal error of the local control plane"))
             await application(scope, receive, send)
@@ -136,7 +136,7 @@ class Api:
 
     def _admitted(self, operation: Operation, headers: Headers) -> Caller:
         if operation.scope == PUBLIC:
-            return _NOBODY
+            return _ANONYMOUS
         caller = authenticate(self._core, headers.get("authorization"))
         if operation.scope is not None:
             caller.require(operation.scope)

@@ -45,7 +45,7 @@ WRITE = request_body.Struct("api.WorkspaceStreamWriteRequest", {"offset": reques
 
 
 class Source(NamedTuple):
-    """One stream of an exec or a terminal, and how to see what has become of it.
+    """One stream of an exec or a terminal, and how to read its state.
 
     :param live: the states in which more may come.
     """
@@ -84,7 +84,7 @@ async def written(request: ApiRequest, what: str) -> tuple[int, bytes]:
 
 
 def working_directory(members: dict[str, Any]) -> str:
-    """Return the directory that a command or terminal is asked for; empty for the workspace's own.
+    """Return the working directory of a command or terminal; empty for the workspace's own.
 
     :raises ApiError: 400 unless it is absolute and goes straight there.
     """
@@ -125,7 +125,7 @@ def refuse_project(members: dict[str, Any]) -> None:
 async def frames(core: Core, source: Source, offset: int, limit: int) -> AsyncGenerator[bytes]:
     """Yield the frames of a stream from an offset on: chunks, comments in silence, and how it ended."""
     while True:
-        # The state is read first: what is written before the end is then seen before the end.
+        # The state is read first: then all output before the end is read before the end.
         row = source.reread(core, source.resource_id)
         try:
             rows = chunks.after(core, source.resource_id, source.stream, offset, limit)

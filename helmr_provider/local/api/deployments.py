@@ -1,4 +1,4 @@
-"""What is deployed, over HTTP: tasks, sandboxes and the one deployment."""
+"""Tasks, sandboxes and the one deployment, over HTTP."""
 
 from __future__ import annotations
 

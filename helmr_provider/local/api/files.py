@@ -29,7 +29,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 async def list_workspace_files(request: ApiRequest) -> ASGIApp:
-    """List what is directly in a directory, a page at a time (listWorkspaceFiles)."""
+    """List the entries of a directory, a page at a time (listWorkspaceFiles)."""
     limit = request.limit(200, 500)
     requested = await _requested(request, "list workspace files", request.query.get("path", "") or ".")
     if requested.entry().kind != "directory":

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from helmr_provider.local.api.request import ApiRequest
     from helmr_provider.local.storage.database import Row
 
-_DEFAULT_LIFE = 30 * DAY
+_DEFAULT_LIFETIME = 30 * DAY
 _SCOPES = {
     public_tokens.INPUT_SEND: ("session-input:send", "input"),
     public_tokens.OUTPUT_READ: ("session-streams:read", "output"),
@@ -87,7 +87,7 @@ async def create_public_access_token(request: ApiRequest) -> ASGIApp:
     streams_state.opened(core, session["id"], direction, stream)
     correlation_id = (scope.get("correlation_id") or "").strip() or None
     grant = public_tokens.Grant(kind, session["id"], stream, correlation_id)
-    until = core.clock.now() + _DEFAULT_LIFE if expires_at is None else expires_at
+    until = core.clock.now() + _DEFAULT_LIFETIME if expires_at is None else expires_at
     return answer(public_tokens.mint(core, request.environment_id, grant, until, max_uses), 201)
 
 

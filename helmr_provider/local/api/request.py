@@ -64,7 +64,7 @@ class ApiRequest:
 
     @property
     def follows(self) -> bool:
-        """Whether a stream is asked for instead of a page."""
+        """Whether a stream is requested instead of a page."""
         return wants_stream(self.headers, self.query)
 
     def uuid(self, name: str, shown_as: str | None = None) -> str:
@@ -153,7 +153,7 @@ class ApiRequest:
 
 
 def wants_stream(headers: Headers, query: QueryParams) -> bool:
-    """Tell whether a stream is asked for, by `follow=1` or by the Accept header."""
+    """Say whether a stream is requested, by `follow=1` or by the Accept header."""
     return query.get("follow") == "1" or "text/event-stream" in headers.get("accept", "")
 
 

@@ -24,7 +24,7 @@ _CANCEL = request_body.Struct(
 
 
 async def list_runs(request: ApiRequest) -> ASGIApp:
-    """List runs, live ones unless another status is asked for (listRuns)."""
+    """List runs, live ones unless another status is requested (listRuns)."""
     request.refuse_project_query()
     status = request.text("status") or "live"
     statuses = {"live": runs.LIVE, "all": runs.STATUSES}.get(status, (status,))

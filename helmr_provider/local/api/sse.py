@@ -104,7 +104,7 @@ async def _next_record(core: Core, run_id: str) -> bool:
 
 
 async def run_logs(core: Core, run_id: str, cursor: int) -> AsyncGenerator[bytes]:
-    """Yield the frames of a run's log chunks after a cursor: a look and a comment per interval, until it is over."""
+    """Yield the frames of a run's log chunks after a cursor: a poll and a comment per interval, until it is over."""
     while True:
         run = runs.reread(core, run_id)
         while rows := logs.after(core, run_id, cursor, _PAGE):

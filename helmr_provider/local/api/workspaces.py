@@ -129,7 +129,7 @@ async def materialize_workspace(request: ApiRequest) -> ASGIApp:
 
 
 async def stop_workspace(request: ApiRequest) -> ASGIApp:
-    """Ask a live workspace to stop (stopWorkspace); a repeated key answers what was answered first."""
+    """Ask a live workspace to stop (stopWorkspace); a repeated key returns the first answer."""
     request.caller.require_any(_STOP_SCOPE)
     core = request.core
     workspace = addressed(request)
@@ -197,10 +197,10 @@ def _new(members: dict[str, Any]) -> workspaces.NewWorkspace:
 
 def _key(members: dict[str, Any]) -> workspace_keys.Key | None:
     text = values.idempotency_key(members.get("idempotency_key"))
-    life = (members.get("idempotency_key_ttl") or "").strip()
+    lifetime = (members.get("idempotency_key_ttl") or "").strip()
     # Days are not among the units that are read here, unlike anywhere else.
-    microseconds = parse_duration(life) if life and not life.endswith("d") else DAY
-    if microseconds is None or life.endswith("d"):
+    microseconds = parse_duration(lifetime) if lifetime and not lifetime.endswith("d") else DAY
+    if microseconds is None or lifetime.endswith("d"):
         raise ApiError(400, "idempotency_key_ttl must be a positive duration")
     return None if text is None else workspace_keys.Key(text, microseconds)
 

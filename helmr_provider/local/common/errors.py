@@ -42,7 +42,7 @@ NUL_IN_TEXT = 'ERROR: invalid byte sequence for encoding "UTF8": 0x00 (SQLSTATE 
 class StorageRefusal(ValueError):  # noqa: N818 - named after what the database does
     """A value that the real control plane's database does not store.
 
-    :param kind: what is wrong: the JSON text, a text, a number, or a number in metadata.
+    :param kind: the wrong part: the JSON text, a text, a number, or a number in metadata.
     :param text: the database's own text.
     """
 
@@ -52,7 +52,7 @@ class StorageRefusal(ValueError):  # noqa: N818 - named after what the database 
 
 
 def session_terminal() -> ApiError:
-    """Build the answer to work asked of a finished session."""
+    """Build the answer to a request for work in a finished session."""
     return ApiError(409, "session is terminal", "session_terminal")
 
 

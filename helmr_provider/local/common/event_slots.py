@@ -24,7 +24,7 @@ class EventSlots:
         if number < 1:
             raise ValueError("event slots: there must be at least 1")
         self._free = asyncio.Semaphore(number)
-        self._given_back = asyncio.Event()
+        self._released = asyncio.Event()
 
     async def wait(self, notifier: Notifier, topic: str, timeout: float) -> bool:  # noqa: ASYNC109 - as :meth:`Notifier.wait`
         """Wait for a topic in a slot of the pool, as soon as there is one; tell whether it was notified."""
@@ -34,7 +34,7 @@ class EventSlots:
             if noticed and self._free.locked():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(until):
-                        await self._given_back.wait()
-        self._given_back.set()
-        self._given_back = asyncio.Event()
+                        await self._released.wait()
+        self._released.set()
+        self._released = asyncio.Event()
         return noticed

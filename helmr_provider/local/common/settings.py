@@ -13,7 +13,7 @@ class Settings:
     :param keep_alive: seconds of silence after which an event stream sends a comment.
     :param log_poll: seconds between two polls of a log stream, each followed by a comment.
     :param stream_limit: seconds after which any stream is ended.
-    :param sweep: seconds between two sweeps for what has become due: timeouts, expiries, timers, retries and
+    :param sweep: seconds between two sweeps for due times: timeouts, expiries, timers, retries and
         follow-up runs.
     :param start_latency: seconds during which a start holds the claim on its idempotency key, so that another start
         with the same key is answered 202.

@@ -35,8 +35,8 @@ def question(token: Row) -> dict[str, Any]:
 
 def subject(token: Row) -> str:
     """Return what a token asks, in one line of text; nothing if its metadata do not say."""
-    asked = question(token).get("subject")
-    return asked if isinstance(asked, str) else ""
+    subject = question(token).get("subject")
+    return subject if isinstance(subject, str) else ""
 
 
 def waiting_for(core: Core, token: Row) -> str:
@@ -56,13 +56,13 @@ def form(core: Core, token: Row, data: str = _APPROVAL, error: str = "") -> str:
     """Return the form that completes a token, as HTML."""
     token_id = escape(token["id"])
     waiting = waiting_for(core, token)
-    said = f'<p class="error" role="alert">{escape(error)}</p>' if error else ""
+    message = f'<p class="error" role="alert">{escape(error)}</p>' if error else ""
     return (
         f'<form method="post" action="/tokens/{token_id}/complete">'
         f"{f'<div class=question>{escape(subject(token))}</div>' if subject(token) else ''}"
         f"<div>{f'Waiting: {waiting}' if waiting else 'No run waits for it.'}</div>"
         f'<div class="soft">Token <a href="/tokens/{token_id}">{short(token["id"])}</a>{copy_button(token["id"])},'
-        f" expires {moment(core, token['timeout_at'])}</div>{said}"
+        f" expires {moment(core, token['timeout_at'])}</div>{message}"
         f'<input type="hidden" name="proof" value="{_proof(core, token["id"])}">'
         f'<label for="data-{token_id}">Data for the run, as JSON</label>'
         f'<textarea id="data-{token_id}" name="data" rows="2" spellcheck="false">{escape(data)}</textarea>'

@@ -35,6 +35,6 @@ def bar(core: Core, run: Row, *, legend: bool = False) -> str:
         share = max(round(length / total * 100), 1)
         parts += f'<span class="{escape(status)}{later}" style="flex:{share}" title="{escape(text)}"></span>'
         words += f'<li class="{escape(status)}">{escape(text)}</li>'
-    said = "; ".join(f"{status} {span(length)}" for status, _, length in live)
-    shown = f'<div class="phases" role="img" aria-label="{escape(said)}">{parts}</div>'
+    label = "; ".join(f"{status} {span(length)}" for status, _, length in live)
+    shown = f'<div class="phases" role="img" aria-label="{escape(label)}">{parts}</div>'
     return f'{shown}<ul class="legend">{words}</ul>' if legend else shown

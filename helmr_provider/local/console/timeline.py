@@ -91,8 +91,8 @@ def _item(run: Row, kind: str, head: str, record: dict[str, Any]) -> str:
     more = f"<details><summary>attributes</summary><pre>{escape(text)}</pre></details>" if attributes else ""
     attempt = f' <span class="soft">attempt {record["attempt_number"]}</span>' if run["attempt_number"] > 1 else ""
     reason = "" if kind == "run.created" else _summary(attributes)
-    said = f' <span class="summary">{escape(reason)}</span>' if reason else ""
-    return f"{head}{escape(kind)}{attempt}{said}{more}</li>"
+    summary = f' <span class="summary">{escape(reason)}</span>' if reason else ""
+    return f"{head}{escape(kind)}{attempt}{summary}{more}</li>"
 
 
 def _summary(attributes: dict[str, Any]) -> str:

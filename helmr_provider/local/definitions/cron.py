@@ -21,7 +21,7 @@ _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
 
 class CronError(ValueError):
-    """What is wrong with an expression."""
+    """An expression is not valid."""
 
 
 class _Field(NamedTuple):

@@ -66,7 +66,7 @@ class TaskToken:
 class TaskInput:
     """What a stream wait gives the task. It carries no correlation id: :meth:`TaskContext.peek` returns the record.
 
-    :param data: what was sent, any JSON value.
+    :param data: any JSON value.
     :param sequence: its place in the stream, from 1.
     :param stream: the stream's name.
     """
@@ -81,7 +81,7 @@ class TaskRecord:
     """A record of a stream, as the API lists it.
 
     :param id: its id.
-    :param data: what was sent, any JSON value.
+    :param data: any JSON value.
     :param sequence: its place in the stream, from 1.
     :param stream_id: the stream's id.
     :param correlation_id: the correlation id that it was sent with.
@@ -281,12 +281,12 @@ class TaskContext:
         """
         self._require_stream("input", stream)
 
-        def look(run: Row) -> dict[str, Any] | None:
+        def read(run: Row) -> dict[str, Any] | None:
             opened = streams.opened(self._core, run["session_id"], "input", stream)
             found = streams.after(self._core, opened, after_sequence, correlation_id, 1)
             return streams.rendered_record(found[0]) if found else None
 
-        record = self._effect("peek", look)
+        record = self._effect("peek", read)
         if record is None:
             return None
         return TaskRecord(
@@ -313,7 +313,7 @@ class TaskContext:
     async def workspace(self) -> Path:
         """Return the directory of the session's workspace, to read and to change.
 
-        What is in it when the task has succeeded becomes a version. Ask again after a wait: if the workspace was
+        Its content when the task has succeeded becomes a version. Ask again after a wait: if the workspace was
         stopped during the wait, the directory is made again from its version.
         """
         self._uses_workspace = True

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from helmr_provider.local.definitions.tasks import TaskDefinition
     from helmr_provider.local.storage.database import Row
 
-_LOOK_AGAIN = 3600.0
+_LONGEST_PAUSE = 3600.0
+_NEVER = 2**63
 _TRY_AGAIN = 1.0
 _STOP_SECONDS = 1.0
 _LEFT_A_WAIT = "the task left a wait before it ended: a run waits for one thing at a time; use the wait's own timeout"
@@ -46,6 +47,8 @@ class Worker:
         self._core = core
         self._executions: dict[str, _Execution] = {}
         self._ended: dict[str, _Execution] = {}
+        # No execution's limit is earlier. It may be that of one that has ended since.
+        self._limits_from = _NEVER
         self._paused = False
         self._stopping = False
 
@@ -86,20 +89,22 @@ class Worker:
     def _pass_limits(self) -> float:
         """End the attempts whose time is over; return the seconds until the next one's."""
         now = self._core.clock.now()
-        next_look = _LOOK_AGAIN
-        for execution in list(self._executions.values()):
-            if execution.limit_at is None:
-                continue
-            if execution.limit_at <= now:
-                execution.pass_limit()
-            else:
-                next_look = min(next_look, self._core.clock.seconds_until(execution.limit_at))
-        return next_look
+        if now >= self._limits_from:
+            self._limits_from = _NEVER
+            for execution in list(self._executions.values()):
+                if execution.limit_at is None:
+                    continue
+                if execution.limit_at <= now:
+                    execution.pass_limit()
+                else:
+                    self._limits_from = min(self._limits_from, execution.limit_at)
+        return min(_LONGEST_PAUSE, self._core.clock.seconds_until(self._limits_from))
 
     def _lease_all(self) -> None:
         places = queueing.Places(self._core)
         for run in queueing.candidates(self._core, places, self._core.clock.now()):
-            if not places.free(run):
+            group = queueing.group_of(run)
+            if not places.free(group):
                 continue
             held = self._executions.get(run["id"])
             # The execution of an earlier attempt must end before the next attempt begins.
@@ -109,11 +114,12 @@ class Worker:
                 if self._cannot_start(run) or not self._core.workspaces.acquire(run):
                     continue
                 leased = runs.lease(self._core, run)
-            places.take(run)
+            places.take(group)
             if held is not None:
                 held.resume()
             else:
-                self._execute(leased)
+                held = self._execute(leased)
+            self._limits_from = min(self._limits_from, held.limit_at or self._limits_from)
 
     def _cannot_start(self, run: Row) -> bool:
         """Fail a run whose workspace it can never hold again; tell whether it was."""
@@ -126,10 +132,11 @@ class Worker:
             return True
         return False
 
-    def _execute(self, run: Row) -> None:
+    def _execute(self, run: Row) -> _Execution:
         execution = _Execution(self._core, run)
         self._executions[run["id"]] = execution
         execution.task.add_done_callback(lambda _: self._executed(run["id"], execution))
+        return execution
 
     def _executed(self, run_id: str, execution: _Execution) -> None:
         if self._executions.get(run_id) is execution:
@@ -191,7 +198,7 @@ class _Execution:
         if run["attempt_number"] != self.attempt or run["execution"] == "finished":
             return
         if run["execution"] == "pending_cancel":
-            runs.let_go(self._core, run)
+            runs.release(self._core, run)
         elif self._limit_passed:
             detail = {"message": "run exceeded max duration", "limit_seconds": run["max_duration_us"] // SECOND}
             runs.fail(self._core, run, "max_duration", detail)
@@ -214,7 +221,7 @@ class _Execution:
             self._failed(failure.failure_kind, failure.detail, failure.exit_code)
         except SystemExit as leaving:
             self._exited(leaving)
-        except Exception as error:  # noqa: BLE001 - whatever a task lets out is its run's failure
+        except Exception as error:  # noqa: BLE001 - any error of a task is its run's failure
             self._log_traceback(error)
             self._failed("task_failed", {"message": f"{type(error).__name__}: {error}", "exit_code": 1}, 1)
         else:

@@ -1,4 +1,4 @@
-"""The listening socket, and what is done to single connections.
+"""The listening socket, and options of single connections.
 
 Imports no other package of the control plane.
 """

@@ -134,7 +134,7 @@ class Listener:
             if timer is not None:
                 timer.cancel()
         self._stop_accepting()
-        # What was being accepted has a transport after one turn of the loop, and is a connection after two.
+        # A connection being accepted has a transport after one turn of the loop, and is a connection after two.
         for _ in range(2):
             await asyncio.sleep(0)
         for connection in list(self._state.connections):
@@ -226,7 +226,7 @@ class _PatientProtocol(H11Protocol):
             self._deadline = self.loop.call_later(self._seconds, self._give_up)
 
     def _current(self) -> RequestResponseCycle | None:
-        # None until the first request, whatever uvicorn declares.
+        # None until the first request, although uvicorn declares otherwise.
         return cast("RequestResponseCycle | None", self.cycle)
 
     def _stop_watching(self) -> None:

@@ -17,7 +17,7 @@ MAX_WRITE = 1024 * 1024
 
 
 def topic(resource_id: str) -> str:
-    """Name what is notified whenever an exec or a terminal has new bytes or another state."""
+    """Return the topic that is notified whenever an exec or a terminal has new bytes or another state."""
     return f"bytes:{resource_id}"
 
 
@@ -28,7 +28,7 @@ def cursor(core: Core, resource_id: str, stream: str) -> int:
 
 
 def append(core: Core, resource_id: str, stream: str, content: bytes) -> Row:
-    """Append bytes as one chunk and forget what is too old; return the chunk."""
+    """Append bytes as one chunk and delete chunks that are too old; return the chunk."""
     with core.db.transaction():
         start = cursor(core, resource_id, stream)
         end = start + len(content)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,11 +13,18 @@ if TYPE_CHECKING:
     from helmr_provider.local.storage.database import Row
 
 
+# Environment, queue and concurrency key.
+Group = tuple[str, str, str | None]
+
 # What a round of leases reads of each run: neither payload nor metadata.
 _COLUMNS = (
     "id, environment_id, session_id, queue, concurrency_key, attempt_number, parked_version_id, priority, created_at"
 )
 _DUE = "execution = 'queued' AND (not_before IS NULL OR not_before <= ?)"
+_WITHOUT_KEY = (
+    "SELECT 1 FROM runs WHERE execution = 'queued' AND environment_id = ? AND queue = ? AND concurrency_key IS NULL"
+    " LIMIT 1"
+)
 _PAGE = 100
 
 
@@ -31,18 +37,37 @@ def candidates(core: Core, places: Places, now: int) -> Iterator[Row]:
     :param places: the places of this round.
     :param now: the present, in microseconds.
     """
-    groups = core.db.all(f"SELECT DISTINCT environment_id, queue, concurrency_key FROM runs WHERE {_DUE}", now)  # noqa: S608 - our text
-    return heapq.merge(*(_group(core, places, group, now) for group in groups), key=_order)
+    return heapq.merge(*(_group(core, places, group, now) for group in _groups(core)), key=_order)
 
 
-def _group(core: Core, places: Places, group: Row, now: int) -> Iterator[Row]:
+def _groups(core: Core) -> Iterator[Group]:
+    """Yield the groups that have queued runs. Each is found by a search in an index, however many runs it has."""
+    for (environment_id,) in _distinct(core, "environment_id"):
+        for (queue,) in _distinct(core, "queue", environment_id=environment_id):
+            if core.db.one(_WITHOUT_KEY, environment_id, queue):
+                yield (environment_id, queue, None)
+            for (key,) in _distinct(core, "concurrency_key", environment_id=environment_id, queue=queue):
+                yield (environment_id, queue, key)
+
+
+def _distinct(core: Core, column: str, **within: str) -> Iterator[Row]:
+    """Yield the values of a column of the index of queued runs, NULL excepted, each by a search of its own."""
+    conditions = " AND ".join(["execution = 'queued'", *(f"{name} = ?" for name in within)])
+    text = f"SELECT {column} FROM runs WHERE {conditions} AND {column} {{}} ORDER BY {column} LIMIT 1"  # noqa: S608 - our text
+    row = core.db.one(text.format("IS NOT NULL"), *within.values())
+    while row is not None:
+        yield row
+        row = core.db.one(text.format("> ?"), *within.values(), row[0])
+
+
+def _group(core: Core, places: Places, group: Group, now: int) -> Iterator[Row]:
     after = (-math.inf, 0, "")
     while places.free(group):
         page = core.db.all(
             f"SELECT {_COLUMNS} FROM runs WHERE {_DUE} AND environment_id = ? AND queue = ? AND concurrency_key IS ?"  # noqa: S608 - our text
             " AND (-priority, created_at, id) > (?, ?, ?) ORDER BY priority DESC, created_at, id LIMIT ?",
             now,
-            *_place(group),
+            *group,
             *after,
             _PAGE,
         )
@@ -65,21 +90,32 @@ class Places:
     """
 
     def __init__(self, core: Core) -> None:
+        self._core = core
         self._limits = core.deployment.queues
-        self._taken: Counter[tuple[str, str, str | None]] = Counter()
-        held = core.db.all(f"SELECT {_COLUMNS} FROM runs WHERE execution IN ('executing', 'pending_cancel')")  # noqa: S608 - our text
-        self._taken.update(_place(run) for run in held)
+        self._taken: dict[Group, int] = {}
 
-    def free(self, run: Row) -> bool:
-        """Tell whether a run's queue has a place for it."""
+    def free(self, group: Group) -> bool:
+        """Tell whether a group's queue has a place for one of its runs."""
         # A queue that no task declares any more limits nothing: its runs must end somehow.
-        limit = self._limits.get(run["queue"])
-        return limit is None or self._taken[_place(run)] < limit
+        limit = self._limits.get(group[1])
+        return limit is None or self._count(group) < limit
 
-    def take(self, run: Row) -> None:
-        """Note that a run has a place."""
-        self._taken[_place(run)] += 1
+    def take(self, group: Group) -> None:
+        """Note that a run of this group has a place."""
+        if group in self._taken:
+            self._taken[group] += 1
+
+    def _count(self, group: Group) -> int:
+        if group not in self._taken:
+            row = self._core.db.one(
+                "SELECT count(*) FROM runs WHERE execution IN ('executing', 'pending_cancel')"
+                " AND environment_id = ? AND queue = ? AND concurrency_key IS ?",
+                *group,
+            )
+            self._taken[group] = 0 if row is None else row[0]
+        return self._taken[group]
 
 
-def _place(run: Row) -> tuple[str, str, str | None]:
+def group_of(run: Row) -> Group:
+    """Return the group of a run: runs of one queue and concurrency key share its places."""
     return (run["environment_id"], run["queue"], run["concurrency_key"])

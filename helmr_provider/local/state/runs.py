@@ -280,7 +280,7 @@ def lose(core: Core, run: Row) -> None:
     """Record that the worker which executed a run is gone, then fail the attempt."""
     with core.db.transaction():
         if run["execution"] == "pending_cancel":
-            let_go(core, run)
+            release(core, run)
             return
         attributes = {"origin": "lease_sweeper", "reason": "lease_expired"}
         events.append(core, run, "run.execution_lost", attributes, at=core.clock.now(), leased=True)
@@ -301,7 +301,7 @@ def cancel(core: Core, run: Row, reason: str | None, *, force: bool = False) -> 
         core.db.after_commit(lambda: core.executor.cancel(run["id"]))
 
 
-def let_go(core: Core, run: Row) -> None:
+def release(core: Core, run: Row) -> None:
     """Record that the worker has released a cancelled run."""
     with core.db.transaction():
         now = core.clock.now()

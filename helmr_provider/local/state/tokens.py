@@ -77,7 +77,7 @@ def find(core: Core, environment_id: str, token_id: str) -> Row:
 
 
 def by_id(core: Core, token_id: str) -> Row | None:
-    """Return a token's row, whatever its environment."""
+    """Return a token's row, of any environment."""
     return core.db.one("SELECT * FROM tokens WHERE id = ?", token_id)
 
 

@@ -18,7 +18,7 @@ class Key(NamedTuple):
     """A key and how long it counts, in microseconds."""
 
     text: str
-    life: int = DAY
+    lifetime: int = DAY
 
 
 def used(core: Core, scope_id: str, kind: str, key: Key) -> Row | None:
@@ -54,5 +54,5 @@ def bind(
         fingerprint,
         resource_id,
         response,
-        core.clock.now() + key.life,
+        core.clock.now() + key.lifetime,
     )

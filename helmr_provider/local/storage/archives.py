@@ -60,7 +60,7 @@ def pack(directory: Path, target: IO[bytes]) -> Packed:
 
     :raises OSError: if something cannot be read.
     """
-    # Whatever has `write` and `tell` will do.
+    # Any object with `write` and `tell` will do.
     writer = _Hashing(target)
     entries = 0
     with tarfile.TarFile(fileobj=cast("Any", writer), mode="w", format=tarfile.PAX_FORMAT) as archive:
@@ -138,7 +138,7 @@ def _walk(directory: Path) -> Iterator[Path]:
 
 
 def _add(archive: tarfile.TarFile, path: Path, name: str) -> int:
-    # For a socket there is no member at all, whatever the type says.
+    # For a socket there is no member at all, although the type says so.
     member = cast("tarfile.TarInfo | None", archive.gettarinfo(path, arcname=name))
     if member is None or not (member.isreg() or member.islnk() or member.isdir() or member.issym()):
         return 0

@@ -219,4 +219,9 @@ ALTER TABLE runs ADD COLUMN parked_version_id TEXT;
 ALTER TABLE runs ADD COLUMN wait_after INTEGER;
 """
 
-SCRIPTS = (_V1, WORKSPACES, _QUEUES, _COMPLETIONS, _PARKED, _LEASES, _PHASES)
+_HELD = """
+CREATE INDEX runs_held ON runs (environment_id, queue, concurrency_key)
+    WHERE execution IN ('executing', 'pending_cancel');
+"""
+
+SCRIPTS = (_V1, WORKSPACES, _QUEUES, _COMPLETIONS, _PARKED, _LEASES, _PHASES, _HELD)

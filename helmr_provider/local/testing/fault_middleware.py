@@ -157,7 +157,7 @@ def _late(send: Send, seconds: float) -> Send:
 
 
 async def _nowhere(message: Message) -> None:
-    """Drop what is sent."""
+    """Drop sent messages."""
     del message
 
 

@@ -199,7 +199,7 @@ class FaultBook:
         return None
 
     def pending(self, environment: str | None = None) -> list[dict[str, Any]]:
-        """List what has not fired yet, of one environment if it is named."""
+        """List faults that have not fired yet, of one environment if it is named."""
         with self._lock:
             return [
                 {"operation": operation, "fault": asdict(fault)}
@@ -208,6 +208,6 @@ class FaultBook:
             ]
 
     def clear(self, environment: str | None = None) -> None:
-        """Forget what has not fired yet, of one environment if it is named."""
+        """Remove faults that have not fired yet, of one environment if it is named."""
         with self._lock:
             self._planted = [planted for planted in self._planted if environment not in (None, planted[2])]

@@ -53,7 +53,7 @@ class Journal:
         self._lock = threading.Lock()
 
     def open(self, entry: JournalEntry) -> list[JournalEntry]:
-        """Note a request; what is learned later goes through :meth:`amend` with what this returns."""
+        """Record a request; pass the result to :meth:`amend` to add later facts."""
         slot = [replace(entry, path=without_secrets(entry.path), query=without_secrets(entry.query))]
         with self._lock:
             self._entries.append(slot)
@@ -61,11 +61,11 @@ class Journal:
 
     @staticmethod
     def amend(slot: list[JournalEntry], **changes: Any) -> None:
-        """Add what is known by now: body, status, fault."""
+        """Add facts about a request: body, status, fault."""
         slot[0] = replace(slot[0], **{name: without_secrets(value) for name, value in changes.items()})
 
     def entries(self, environment: str | None = None) -> list[JournalEntry]:
-        """Return what was seen since the last :meth:`clear`, of one environment if it is named."""
+        """Return the requests since the last :meth:`clear`, of one environment if it is named."""
         with self._lock:
             kept = list(self._entries)
         return [slot[0] for slot in kept if environment in (None, slot[0].environment)]

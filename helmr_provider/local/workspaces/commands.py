@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 STOPPED = {"code": "workspace_materialization_stopped"}
 _DRAIN_SECONDS = 1.0
 _GRACE_SECONDS = 1.0
-_LOOK_AGAIN = 3600.0
+_LONGEST_PAUSE = 3600.0
 _PAGE = 16
 
 
@@ -88,7 +88,7 @@ class Command:
             execs.end(core, exec_id, "exited", exit_code=code)
 
     async def _feed(self, descriptor: int) -> None:
-        """Give the process what was written to its stdin, then what is written, then its end."""
+        """Pass the stdin written so far to the process, then further input, then its end."""
         core, exec_id = self._core, self._row["id"]
         try:
             await _deliver(core, exec_id, "stdin", descriptor, lambda: _closed(core, exec_id))
@@ -194,7 +194,7 @@ async def _deliver(core: Core, resource_id: str, stream: str, descriptor: int, i
         if not rows:
             if closed:
                 return
-            await core.notifier.wait(chunks.topic(resource_id), _LOOK_AGAIN)
+            await core.notifier.wait(chunks.topic(resource_id), _LONGEST_PAUSE)
 
 
 async def _end(process: processes.Process | None, task: asyncio.Task[None], number: int = signal.SIGTERM) -> None:

@@ -56,7 +56,7 @@ class ProcessReaper:
         self._tell(str(directory))
 
     def stop(self) -> None:
-        """End the reaper: whatever it still watches ends with it."""
+        """End the reaper, and with it everything that it still watches."""
         process, self._process = self._process, None
         if process is not None and process.stdin is not None:
             with contextlib.suppress(OSError):

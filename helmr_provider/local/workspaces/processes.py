@@ -44,7 +44,7 @@ class Process:
         terminal: int = subprocess.PIPE,
     ) -> None:
         self._reaper = reaper
-        self.popen = subprocess.Popen(  # noqa: S603 - running what is asked for is the purpose
+        self.popen = subprocess.Popen(  # noqa: S603 - running commands is the purpose
             command, cwd=cwd, env=env, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True
         )
         self.pid = self.popen.pid

@@ -1,4 +1,4 @@
-"""The worker of workspaces: makes them live, runs what is asked for in them, captures and stops them.
+"""The worker of workspaces: makes them live, runs commands in them, captures and stops them.
 
 What a restart finds: everything that was live is lost, as it is when a real guest machine dies. Its execs and terminals
 are `lost`, and what it had written since its version is gone.
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 Pause = Literal["workspaces", "preparations", "commands"]
 
 _TRY_AGAIN = 1.0
-_LOOK_AGAIN = 3600.0
+_LONGEST_PAUSE = 3600.0
 _STOP_SECONDS = 5.0
 _CAPTURED = "system capture before workspace stop"
 _WORK = """
@@ -55,15 +55,15 @@ class WorkspaceWorker:
         self.paused: Pause | None = None
 
     def recover(self) -> None:
-        """Record the loss of what was live when the process ended."""
+        """Record the loss of machines that were live when the process ended."""
         for row in self._core.db.all("SELECT * FROM materializations WHERE state NOT IN ('stopped', 'lost', 'failed')"):
             _lose(self._core, row, "lost")
             self._core.files.discard(row["workspace_id"])
 
     async def tend(self) -> None:
-        """Do what is asked for as it comes, until cancelled."""
+        """Serve requests as they come, until cancelled."""
         while True:
-            pause = _LOOK_AGAIN
+            pause = _LONGEST_PAUSE
             try:
                 if self.paused != "workspaces":
                     for row in self._core.db.all(_WORK):
@@ -120,7 +120,7 @@ class WorkspaceWorker:
         return True
 
     def release(self, run_id: str) -> None:
-        """Take the workspace back from a run that is over; what was live only for the run ends with it."""
+        """Take the workspace back from a run that is over; a machine that was live only for the run ends with it."""
         core = self._core
         self._held_by.pop(run_id, None)
         row = core.db.one("SELECT * FROM materializations WHERE run_id = ? AND state = 'running'", run_id)
@@ -220,14 +220,14 @@ class _LiveWorkspace:
         try:
             while await self._step():
                 pass
-        except Exception:  # noqa: BLE001 - whatever it is, it is the end of this workspace's machine only
+        except Exception:  # noqa: BLE001 - any error ends this workspace's machine only
             _log.exception("workspace %s could not be kept live", self.workspace_id)
             _lose(self._core, materializations.reread(self._core, self._id), "failed")
             await self._stop_commands()
             await asyncio.to_thread(self._core.files.discard, self.workspace_id)
 
     async def _step(self) -> bool:
-        """Do what is to be done now, or wait for something to do; tell whether the workspace is still live."""
+        """Take the next step, or wait for one; say whether the workspace is still live."""
         row = materializations.reread(self._core, self._id)
         if row["state"] in materializations.ENDED:
             return False
@@ -245,12 +245,12 @@ class _LiveWorkspace:
         elif row["state"] in materializations.ENDING:
             await self._end(row)
             return False
-        elif self._wants_commands() and not self._is_ready:
+        elif self._has_pending_commands() and not self._is_ready:
             await self.prepared()
             return True
         else:
             self._serve()
-        await self._core.notifier.wait(materializations.topic(self.workspace_id), _LOOK_AGAIN)
+        await self._core.notifier.wait(materializations.topic(self.workspace_id), _LONGEST_PAUSE)
         return True
 
     def _now_running(self) -> None:
@@ -258,7 +258,7 @@ class _LiveWorkspace:
         if row["state"] == "materializing":
             materializations.claim(self._core, row, self._worker.worker_id, "running")
 
-    def _wants_commands(self) -> bool:
+    def _has_pending_commands(self) -> bool:
         return bool(execs.EXECS.unended(self._core, self._id) or ptys.PTYS.unended(self._core, self._id))
 
     def _serve(self) -> None:

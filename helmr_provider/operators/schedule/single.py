@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 class HelmrCreateScheduleOperator(HelmrOperator):
     """Create a schedule, or replace the one with the same deduplication key, and return its id.
 
-    It can be repeated. A replacement resets every option that is left out, ``active`` included: the schedule then
-    fires. A cron expression, time zone or option that Helmr would refuse fails the task for good before anything is
+    It can be repeated. A replacement resets every omitted option, including ``active``: the schedule then
+    fires. A cron expression, time zone or option that Helmr would refuse fails the task permanently before anything is
     sent.
 
     Needs the scope ``runs:create`` (operation createSchedule).
 
     .. seealso:: Guide: :doc:`/how-to/schedules`
 
-    :param deduplication_key: names the schedule in its project, for ever; 1 to 128 letters, digits, ``.``, ``_`` or
+    :param deduplication_key: names the schedule in its project, forever; 1 to 128 letters, digits, ``.``, ``_`` or
         ``-``. (templated)
     :param task: id of a deployed task, or a typed task; each fire starts a session of it. (templated)
     :param cron: five fields: minute, hour, day of month, month, day of week. Sunday is 0, and 7 is refused. With both
@@ -218,7 +218,7 @@ class _SwitchScheduleOperator(_ScheduleOperator):
 class HelmrActivateScheduleOperator(_SwitchScheduleOperator):
     """Let a schedule fire, and return its id. It also clears the error of a last fire that failed.
 
-    It can be repeated. What it missed while it was inactive is not made up for.
+    It can be repeated. Fires that were missed while the schedule was inactive are not made up for.
 
     Needs the scopes ``runs:create`` (operation activateSchedule) and, with a key, ``runs:read`` (listSchedules).
 

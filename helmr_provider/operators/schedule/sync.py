@@ -28,21 +28,19 @@ _SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 
 class HelmrSyncSchedulesOperator(HelmrOperator):
-    """Make the schedules of a control plane those that are declared: in a file beside the DAG, for example.
+    """Make the schedules of a control plane match the declared ones, for example those in a file beside the DAG.
 
-    All declarations are checked first; if anything is wrong, the task fails permanently with all problems in one
-    message, and nothing is changed. Then it is compared with what is there, the difference is written into the log as a
-    table, and made true: schedules are created, replaced, activated, deactivated and, with ``prune``, deleted. A second
-    run finds nothing to do. Schedules that tasks declare in their own source are never touched.
+    All declarations are checked first. If any is wrong, the task fails permanently with all problems in one message,
+    and changes nothing. Otherwise it compares them with the existing schedules, logs the differences as a table, and
+    creates, replaces, activates, deactivates and, with ``prune``, deletes schedules. A second run finds nothing to
+    change. Schedules that tasks declare in their own source are never touched.
 
-    Helmr replaces a schedule as a whole and does not show the run options of one. So the options that a sync has set
-    are remembered (as an XCom, for the next run of the DAG) together with the moment of the schedule's last change: as
-    long as the schedule has not changed since, they are known. When they are not known and some are declared, the
-    schedule is replaced; when none are declared, they are left alone, until another change replaces them. Both stand in
-    the table.
+    Helmr replaces a schedule as a whole and does not return its run options. The task therefore stores the options that
+    it sets as an XCom, with the time of the schedule's last change. The next run of the DAG knows them as long as the
+    schedule has not changed since. Unknown options are replaced if some are declared; otherwise they stay until another
+    change replaces the schedule. The table shows both cases.
 
-    When some changes fail, the others are made all the same, the task fails and says which, and its next run continues
-    from there.
+    If some changes fail, the task makes the others, fails, and names the failed ones. Its next run tries them again.
 
     Needs the scopes ``runs:read`` (operation listSchedules) and ``runs:create`` (createSchedule, updateSchedule,
     activateSchedule, deactivateSchedule, deleteSchedule).
@@ -51,10 +49,10 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
 
     :param schedules: schedules to declare. A list of dictionaries or
         :class:`~helmr_provider.schedules.HelmrSchedule` objects; or the name of a ``.yaml``, ``.yml`` or ``.json``
-        file, which is looked for as a template, beside the DAG file for example, and may hold Jinja; or its text; or a
-        ``Path``, which is read as it is when the task runs; or a function of ``context`` and ``jinja_env`` that returns
-        one of these. Each has ``deduplication_key``, ``task``, ``cron`` and, if need be, ``timezone``,
-        ``external_id``, ``active`` and ``options``.
+        file, which Airflow finds as a template, for example beside the DAG file, and which may contain Jinja; or its
+        text; or a ``Path``, which is read unchanged when the task runs; or a function of ``context`` and ``jinja_env``
+        that returns one of these. Each has ``deduplication_key``, ``task``, ``cron`` and, optionally, ``timezone``,
+        ``external_id``, ``active`` and ``options``. (templated)
     :param owned_prefix: prefix of the keys that belong to this task alone; all declared keys must have it. It ends at a
         separator: ``"acme"`` owns ``acme`` and ``acme.nightly``, but not ``acme2.nightly`` or ``acme-x.daily``;
         ``"acme-"`` owns the latter. (templated)
@@ -66,10 +64,10 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
         Default: no limit.
     :param preview_only: whether to log and return the changes without making them; a boolean, or text such as
         ``"True"``. Default: False. (templated)
-    :param preview: how many of the next fires to show of each schedule, in its time zone.
+    :param preview: how many of the next fires to show of each schedule, in its time zone. Default: 3.
     :param dry_run: deprecated name of ``preview_only``.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
-    :raises AirflowFailException: A declaration is wrong, or the control plane refuses a change for good.
+    :raises AirflowFailException: A declaration is wrong, or the control plane refuses a change permanently.
     """
 
     owned_prefix = TemplateField[str | None](text)
@@ -140,19 +138,21 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
         from helmr_provider.schedules._check import DeclarationError, check
         from helmr_provider.schedules._read import read_text
 
-        given: Any = self.schedules
-        if callable(given):
-            given = given(context=context, jinja_env=self.get_template_env())
+        schedules: Any = self.schedules
+        if callable(schedules):
+            schedules = schedules(context=context, jinja_env=self.get_template_env())
         source = self._source
         try:
-            if isinstance(given, Path):
-                source = given.name
-                given = given.read_text()
-            if isinstance(given, str):
-                if _is_file(given):
-                    raise FileNotFoundError(f"There is no file {given} beside the DAG or in its template_searchpath")
-                given = read_text(given, source=source)
-            return check(given, source=source, prefix=self.owned_prefix)
+            if isinstance(schedules, Path):
+                source = schedules.name
+                schedules = schedules.read_text()
+            if isinstance(schedules, str):
+                if _is_file(schedules):
+                    raise FileNotFoundError(
+                        f"There is no file {schedules} beside the DAG or in its template_searchpath"
+                    )
+                schedules = read_text(schedules, source=source)
+            return check(schedules, source=source, prefix=self.owned_prefix)
         except (DeclarationError, OSError) as error:
             raise AirflowFailException(str(error)) from None
 
@@ -163,7 +163,7 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
             present = self.hook.client.schedules.list()
             is_complete = len(present) < LIST_CAP
             if not is_complete:
-                # What is out of sight can be looked up, if an earlier sync knew its id.
+                # A schedule beyond the list can be read, if an earlier sync stored its id.
                 seen = {schedule.id for schedule in present}
                 for id_ in [memory[each.key].id for each in declared if each.key in memory]:
                     if id_ not in seen:
@@ -189,7 +189,7 @@ class HelmrSyncSchedulesOperator(HelmrOperator):
 
         aim = "would change" if preview_only else "are to change"
         self.log.info("How the schedules on %s %s: %s", self.helmr_conn_id, aim, summary(changes))
-        # A line at a time: a viewer of logs may wrap or indent what has several.
+        # A line at a time: a viewer of logs may wrap or indent messages of several lines.
         for line in table(changes, now, self.preview):
             self.log.info("%s", line)
 

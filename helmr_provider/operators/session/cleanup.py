@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
     from helmr_provider.client.models.sessions import SessionSnapshot
 
-# A list has no cursor: what is behind the last entry is out of reach (contract/behaviour.md section 4).
+# A list has no cursor: entries behind the last one are out of reach (contract/behaviour.md section 4).
 _FULL_LIST: Final = 200
 
 
 class HelmrCleanupSessionsOperator(HelmrOperator):
-    """Close idle sessions that this Airflow has started and that nothing has happened in for a while.
+    """Close sessions of this Airflow that have been idle for a while.
 
     A session is closed only if its name begins with the connection's ``session_prefix`` and its metadata name a task
     instance: never one with an ``external_id`` of your own. Active sessions are left alone.
@@ -101,7 +101,7 @@ class HelmrCleanupSessionsOperator(HelmrOperator):
             raise ValueError("max_closed must be at least 1")
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Close what is old enough.
+        """Close the sessions that are old enough.
 
         :param context: of the task instance.
         """
@@ -154,11 +154,11 @@ class _Cleanup:
         self.failed: list[str] = []
 
     def everything(self, age: timedelta) -> bool:
-        """Close what is old enough, as far as lists reach; return whether older sessions are out of reach.
+        """Close the listed sessions that are old enough; return whether lists hide older ones.
 
         :param age: minimum time since the last change.
         """
-        # What was decided about a session holds for one age only.
+        # A decision about a session holds for one age only.
         self._decided.clear()
         if not self._work_off(None, age):
             return False

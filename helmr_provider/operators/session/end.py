@@ -42,7 +42,7 @@ class HelmrCancelRunOperator(HelmrWaitingOperator):
         of the try. An ``execution_timeout`` that is earlier counts.
     :return: ``{"run_id": …, "session_id": …, "status": …}``; the status is not ``cancelled`` if the run had ended.
     :raises AirflowFailException: there is no such run, or the connection may not cancel it.
-    :raises AirflowTaskTimeout: the worker had not released the run in time.
+    :raises AirflowTaskTimeout: the worker had not released the run within the limit.
     """
 
     run_id = TemplateField[str](text)
@@ -134,7 +134,7 @@ class HelmrCloseSessionOperator(HelmrWaitingOperator):
     :return: ``{"session_id": …, "status": …}``; the status is not ``closed`` if the session had ended otherwise.
     :raises AirflowFailException: there is no such session, or the connection may not close it.
     :raises AirflowException: the session is active.
-    :raises AirflowTaskTimeout: it was still active at the end of the time.
+    :raises AirflowTaskTimeout: it was still active at the limit.
     """
 
     session_id = TemplateField[str | None](text)
@@ -192,7 +192,7 @@ class HelmrCloseSessionOperator(HelmrWaitingOperator):
             return PokeReturnValue(is_done=True, xcom_value=_end_of(session, self.log))
         if self.wait_for_idle:
             return PokeReturnValue(is_done=False)
-        # Another try may find it idle, so this is no failure for good.
+        # Another try may find it idle, so this is no permanent failure.
         raise AirflowException(
             f"Helmr session {session.id} can't be closed: it is {session.activity}, so a run is live, or input is "
             "pending. Wait with wait_for_idle=True, or end it with HelmrCancelSessionOperator. "

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 
 class HelmrSendInputOperator(ResultOptions, HelmrWaitingOperator):
-    """Send a record into an input stream of a session, and wait for what the session makes of it: a turn.
+    """Send a record into an input stream of a session, and wait for the turn that it begins.
 
-    The record is sent at most once for a task instance: a retry finds the one that an earlier try has sent, and waits
-    for the same turn; only a clear makes it send another. A waiting run takes the record; otherwise a run that is live
-    may still take it, or it starts a run of its own as soon as that one has ended. The record can't be taken back: when
-    the task is ended, the session continues.
+    A task instance sends the record at most once: a retry finds the record of an earlier try and waits for the same
+    turn; only a clear sends another one. A waiting run takes the record. Otherwise a live run may still take it, or the
+    record starts a new run as soon as the live one has ended. The record cannot be taken back: when the task is ended,
+    the session continues.
 
     Needs the scopes ``session-input:send``, ``session-streams:read`` and ``runs:read`` (operations appendSessionInput,
     listSessionInputRecords, listSessionOutputRecords, getSession, listSessionRuns, getRun, getRunEvents).
@@ -44,8 +44,8 @@ class HelmrSendInputOperator(ResultOptions, HelmrWaitingOperator):
     :param session_id: the session, as :class:`HelmrStartSessionOperator` returns it. (templated)
     :param external_id: its external id instead. (templated)
     :param stream: input stream that the deployed task declares. (templated)
-    :param data: what to send, a JSON value; must be the same in every try. Not for secrets. (templated)
-    :param correlation_id: kept with the record, for the session to answer with. (templated)
+    :param data: JSON value to send; must be the same in every try. Not for secrets. (templated)
+    :param correlation_id: kept with the record, so that the session can answer with it. (templated)
     :param content_type: of the data, ``application/json`` by default. (templated)
     :param wait_for: ``"none"``; the end of the ``"run"`` that takes the record; or the next ``"output"`` record.
     :param output_stream: output stream whose next record after the send is the answer, for ``"output"``. (templated)
@@ -63,7 +63,7 @@ class HelmrSendInputOperator(ResultOptions, HelmrWaitingOperator):
         sequence of the output record.
     :raises AirflowFailException: the session takes no input, or does not exist; other data were sent before; the run
         that took the record did not succeed, or wrote no answer; the result is too large.
-    :raises AirflowTaskTimeout: the turn had not ended in time.
+    :raises AirflowTaskTimeout: the turn had not ended within the limit.
     """
 
     session_id = TemplateField[str | None](text)
@@ -160,7 +160,7 @@ class HelmrSendInputOperator(ResultOptions, HelmrWaitingOperator):
         return turn.ids
 
     def poll(self, context: Context, ids: dict[str, Any]) -> PokeReturnValue:
-        """Look for the run, its end, or the answer.
+        """Poll for the run, its end, or the answer.
 
         :param context: of the task instance.
         :param ids: as returned by :meth:`submit`.

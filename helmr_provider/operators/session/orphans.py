@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from helmr_provider.client.models.sessions import SessionSnapshot
 
-# A list has no cursor: what is behind the last entry is out of reach (contract/behaviour.md section 4).
+# A list has no cursor: entries behind the last one are out of reach (contract/behaviour.md section 4).
 _FULL_LIST: Final = 200
 
 
@@ -92,7 +92,7 @@ class HelmrCancelOrphansOperator(HelmrOperator):
             host=_host(getattr(context["ti"], "log_url", None)),
             preview_only=preview_only,
         )
-        with self._translate_errors("look for orphaned Helmr sessions"):
+        with self._translate_errors("find orphaned Helmr sessions"):
             out_of_reach = search.everywhere()
         self.log.info("%s %d orphans.", "Would cancel" if preview_only else "Cancelled", len(search.cancelled))
         if out_of_reach:

@@ -48,18 +48,18 @@ if TYPE_CHECKING:
 class HelmrStartSessionOperator(RunLineage, ResultOptions, HelmrWaitingOperator):
     """Start a session of a Helmr task, wait for its first run, and return the run's output.
 
-    The session is started at most once for a task instance: a retry adopts the run that an earlier try has left
-    running, and returns a result that arrived since; only a run that ended otherwise, or a clear, makes it start
-    the next session. The control plane itself keeps the record, in the session's external id and metadata.
+    A task instance starts at most one session at a time: a retry adopts the live run of an earlier try, or returns its
+    result if it has succeeded. Only after a run that ended otherwise, or after a clear, the task starts the next
+    session. The session's external id and metadata hold the record of this on the control plane.
 
     .. seealso:: Guide: :doc:`/how-to/sessions`
 
     :param task: id of the deployed Helmr task (templated), or a :class:`helmr_provider.client.Task`, whose type the
         payload must fit and whose time limit counts, 15 minutes if it declares none.
-    :param payload: its input, a JSON value; ``None`` is sent as null; left out, nothing is sent. Not for secrets:
-        the control plane copies it into events, like ``metadata``. (templated)
-    :param external_id: a name of your own for the session, unique in the Helmr environment for ever. If the session
-        exists, the task uses its first run, which must be live or have succeeded, and see ``on_mismatch``. Default: a
+    :param payload: its input, a JSON value; ``None`` is sent as null. Default: no payload. Not for secrets: the control
+        plane copies it into events, like ``metadata``. (templated)
+    :param external_id: a name of your own for the session, unique in the Helmr environment forever. If the session
+        exists, the task uses its first run, which must be live or have succeeded; see also ``on_mismatch``. Default: a
         name derived from the task instance. (templated)
     :param helmr_queue: queue of the run, declared by the deployment; ``queue`` is Airflow's. (templated)
     :param concurrency_key: runs with the same key share the queue's concurrency limit. (templated)
@@ -68,7 +68,7 @@ class HelmrStartSessionOperator(RunLineage, ResultOptions, HelmrWaitingOperator)
     :param max_duration: how long the run may take, 5 seconds to a day; timedelta, seconds, or text such as ``"1h"``, a
         whole number of seconds. (templated)
     :param retry: retry policy of the run, such as ``{"maxAttempts": 3}``; these retries are Helmr's. (templated)
-    :param metadata: metadata of the session, a JSON object; an adopted session keeps what it was started with. The
+    :param metadata: metadata of the session, a JSON object; an adopted session keeps its own. The
         member ``airflow`` is reserved. (templated)
     :param tags: up to 10 tags of the session, 128 bytes each; an adopted session keeps its own. (templated)
     :param expires_at: when the session takes no more input; an aware datetime or RFC 3339 text. (templated)
@@ -80,7 +80,7 @@ class HelmrStartSessionOperator(RunLineage, ResultOptions, HelmrWaitingOperator)
         of the try. An ``execution_timeout`` that is earlier counts.
     :param cancel_on_kill: whether to cancel when the task is ended from outside, deferred or not.
     :param cancel_on_timeout: whether to cancel when a limit is reached. If not, a retry finds the run again.
-    :param on_retry: ``"reattach"`` to what an earlier try has left running, or cancel that and start a ``"new"`` one.
+    :param on_retry: ``"reattach"`` to the live run of an earlier try, or cancel it and start a ``"new"`` session.
     :param on_mismatch: what to do if ``external_id`` names a session that was started with another task, payload,
         ``max_duration``, ``retry`` or ``workspace_id``: ``"fail"`` permanently, naming the members that differ, or
         ``"adopt"`` the session with a warning. A retry always adopts the session that its own task has started.
@@ -91,11 +91,11 @@ class HelmrStartSessionOperator(RunLineage, ResultOptions, HelmrWaitingOperator)
         returning it; one that ends with ``/`` gets a file name. The return value is the address then. (templated)
     :param result_to_conn_id: Airflow connection for ``result_to``.
     :param close_session: whether to close the session after its result was read: then no downstream task can send it
-        input. A session that has ended already is fine.
-    :param logs: what of the run's output to write into the task's log: the ``"tail"`` of stdout and stderr after the
+        input. A session that has ended already is accepted. Default: False.
+    :param logs: which output of the run to write into the task's log: the ``"tail"`` of stdout and stderr after the
         wait, all lines ``"live"`` while it waits (deferred, too), or nothing (``"off"``).
-    :raises AirflowFailException: what cannot be helped by trying again: the connection, the request, an unknown task, a
-        run that was cancelled from elsewhere, a result that is too large.
+    :raises AirflowFailException: another try would fail as well: a wrong connection or request, an unknown task, a run
+        that was cancelled from elsewhere, a result that is too large.
     :raises AirflowException: the run failed or expired, or the control plane cannot be reached to start it.
     """
 
@@ -402,7 +402,7 @@ class HelmrStartSessionOperator(RunLineage, ResultOptions, HelmrWaitingOperator)
         )
 
     def _options(self) -> UnnamedStart:
-        """Return what to start with; whatever would be refused is refused here."""
+        """Return the start options; invalid ones are refused here."""
         try:
             return UnnamedStart(queue=self.helmr_queue, **{name: getattr(self, name) for name in START_OPTIONS})
         except (TypeError, ValueError) as error:

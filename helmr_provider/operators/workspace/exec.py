@@ -46,14 +46,14 @@ _MISMATCH: Final = "idempotency_fingerprint_mismatch"
 class HelmrExecOperator(ResultOptions, HelmrWaitingOperator):
     """Run a command in a workspace, and wait for its end.
 
-    What it writes appears in the task's log line by line as it comes, also while the task is deferred; lines of stderr
-    begin with ``stderr:``. A command that does not exit with 0 fails the task with its last lines.
+    Its output appears in the task's log line by line, also while the task is deferred; lines of stderr begin with
+    ``stderr:``. A command that does not exit with 0 fails the task with its last lines.
 
-    A retry adopts the command that a killed try has left running, or that has succeeded; a command that has failed is
-    run again, and so is every command of a cleared task. The idempotency key that makes it so counts for a day.
+    A retry adopts the command of an earlier try if it is still running or has succeeded. A failed command runs again,
+    and so does every command of a cleared task. The control plane keeps the idempotency key for this for a day.
 
-    There is no way to end a command but to stop its workspace. When the task is killed or out of time, that is done if
-    a task of the same DAG run has created the workspace (:class:`HelmrCreateWorkspaceOperator`, without an
+    A command ends only with its workspace. If the task is killed or reaches its limit, the operator stops the
+    workspace, provided that a task of the same DAG run created it (:class:`HelmrCreateWorkspaceOperator` without an
     ``external_id``) and this try's command still runs in it.
 
     XComs pushed at the start: ``workspace_id``, ``exec_id``.
@@ -68,14 +68,14 @@ class HelmrExecOperator(ResultOptions, HelmrWaitingOperator):
     :param workspace_id: the workspace. (templated)
     :param command: program and arguments, which no shell reads; or one text for ``sh -c``. Other tasks' data belongs
         into ``env`` or ``stdin`` rather than into a shell's text. (templated)
-    :param cwd: absolute path to start in; the workspace's own directory when left out. (templated)
-    :param env: more environment variables. The control plane stores and shows them: no place for secrets. (templated)
-    :param stdin: what the command reads from standard input, text or bytes; nothing when left out. Templating drops the
+    :param cwd: absolute path to start in; the workspace's own directory by default. (templated)
+    :param env: more environment variables. The control plane stores and shows them: not for secrets. (templated)
+    :param stdin: standard input of the command, text or bytes. Default: empty. Templating drops the
         last line end of a text. (templated)
     :param wait_for_writer: whether to wait while a run, another command or a terminal writes to the workspace, or it is
         being stopped; ``False`` fails the try instead.
-    :param stop_on_kill: whether to stop the workspace, as above, when the task is killed or out of time.
-    :param log_output: whether to log what the command writes.
+    :param stop_on_kill: whether to stop the workspace, as above, when the task is killed or reaches its limit.
+    :param log_output: whether to log the command's output. Default: True.
     :param result: what to return: the ``"exit_code"``, or all of ``"stdout"`` as text.
     :param max_result_bytes: largest stdout that may become an XCom; ``None`` for no limit.
     :param result_to: path or address such as ``"s3://bucket/result.txt"`` to write all of stdout to, instead of
@@ -87,7 +87,7 @@ class HelmrExecOperator(ResultOptions, HelmrWaitingOperator):
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :raises AirflowException: the command failed, was lost with its machine, or could not be started.
     :raises AirflowFailException: the workspace was stopped from elsewhere or is archived, or stdout is too large.
-    :raises AirflowTaskTimeout: it had not ended in time.
+    :raises AirflowTaskTimeout: it had not ended within the limit.
     """
 
     workspace_id = TemplateField[str](text)
@@ -364,7 +364,7 @@ class HelmrExecOperator(ResultOptions, HelmrWaitingOperator):
             )
 
     def _feed(self, handle: ExecHandle, found: Exec) -> None:
-        """Write what is missing of standard input, and close it: a command that reads must not wait for ever."""
+        """Write the rest of standard input, and close it: a command that reads must not wait for ever."""
         if found.is_terminal or found.stdin_closed_at is not None:
             return
         data = self.stdin.encode() if isinstance(self.stdin, str) else self.stdin or b""
@@ -426,8 +426,8 @@ class HelmrExecOperator(ResultOptions, HelmrWaitingOperator):
                 last = text.decode("utf-8", "replace").strip().splitlines()[-_TAIL_LINES:]
                 lines += [f"Last lines of {written}:", *(f"  {line}" for line in last)]
         lines.append(f"See {workspace_url(self.hook.settings.console_url, found.workspace_id)}")
-        by_somebody = found.state == "terminated" and not self._stopped
-        return (AirflowFailException if by_somebody else AirflowException)("\n".join(lines))
+        by_other_client = found.state == "terminated" and not self._stopped
+        return (AirflowFailException if by_other_client else AirflowException)("\n".join(lines))
 
     def _stop(self) -> bool:
         """Stop the workspace if that is wanted and ours to do; either way this try owns it no longer."""
@@ -462,18 +462,18 @@ def _ending(found: Exec, *, ours: bool) -> str:
         case "exited" if found.exit_code is not None:
             return f"exited with code {found.exit_code}"
         case "exited":
-            said = f"was ended by the signal {found.signal}"
+            ending = f"was ended by the signal {found.signal}"
         case "failed":
-            said = f"could not be started: {error.get('message') or 'no reason given'}"
+            ending = f"could not be started: {error.get('message') or 'no reason given'}"
         case "lost":
-            said = "is lost, and so is what it had written since the last capture: its machine failed"
+            ending = "is lost, and so is what it had written since the last capture: its machine failed"
         case "terminated" if ours:
-            said = "was ended with its workspace, because the Airflow task was ended"
+            ending = "was ended with its workspace, because the Airflow task was ended"
         case "terminated":
-            said = "was ended with its workspace, which another client has stopped"
+            ending = "was ended with its workspace, which another client has stopped"
         case state:
-            said = f"ended as {state!r}"
-    return f"{said} ({error['code']})" if error.get("code") else said
+            ending = f"ended as {state!r}"
+    return f"{ending} ({error['code']})" if error.get("code") else ending
 
 
 def _source(handle: ExecHandle, stream: str) -> ByteStream:

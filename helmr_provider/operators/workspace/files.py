@@ -142,7 +142,7 @@ class HelmrReadFileOperator(_FilesOperator):
 
 
 class HelmrListFilesOperator(_FilesOperator):
-    """List what is directly in a directory of a workspace, and return it, or write it to a path or object storage.
+    """List the entries of a directory of a workspace, and return the list, or write it to a path or object storage.
 
     As :class:`HelmrReadFileOperator`, it reads a captured version. An entry is ``{"path", "kind", "size_bytes",
     "permissions", "modified", "link_target"}``: kind is file, directory or symlink, permissions are like ``"0644"``,

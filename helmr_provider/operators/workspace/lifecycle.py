@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from helmr_provider.client.models.workspaces import Workspace
     from helmr_provider.triggers.workspace import HelmrWorkspaceTrigger
 
-# Another client that creates under the same name at the same time is found by the next look-up.
+# Another client that creates under the same name at the same time is found by the next lookup.
 _ROUNDS: Final = 5
 
 
 class HelmrCreateWorkspaceOperator(HelmrOperator):
     """Create a workspace, and return its id.
 
-    A retry returns the same workspace: it gets an external id made of what identifies the task instance, as sessions
-    do, and its metadata say which try created it. A cleared task creates a new one. XComs pushed at the start:
+    A retry returns the same workspace: like a session, it has an external id derived from the task instance, and its
+    metadata name the try that created it. A cleared task creates a new one. XComs pushed at the start:
     ``workspace_id``.
 
-    A workspace costs nothing before its first command; it is on a machine from then on until it is stopped. Let
-    .. seealso:: Guide: :doc:`/how-to/workspaces`
-
-    :class:`HelmrDeleteWorkspaceOperator` be its teardown, so that nothing live is left behind.
+    A workspace costs nothing before its first command. From then on it is on a machine until it is stopped. Use
+    :class:`HelmrDeleteWorkspaceOperator` as its teardown, so that no live workspace is left behind.
 
     Needs the scope ``workspace-lifecycle:manage`` (operations createWorkspace, listWorkspaces).
+
+    .. seealso:: Guide: :doc:`/how-to/workspaces`
 
     :param sandbox_id: the deployed sandbox it is for. (templated)
     :param deployment_id: deployment of the sandbox; the current one when left out. (templated)
@@ -176,8 +176,8 @@ class HelmrCreateWorkspaceOperator(HelmrOperator):
 class HelmrStopWorkspaceOperator(HelmrWaitingOperator):
     """Take a workspace off its machine, wait until its files are captured, and return the id of its current version.
 
-    Files are read from versions, so what a command has written can be read after this. What still runs in the workspace
-    is ended. A workspace that is not on a machine needs no wait.
+    Files are read from versions, so files that a command has written can be read after this. Live commands of the
+    workspace are ended. A workspace that is not on a machine needs no wait.
 
     Needs the scope ``workspace-lifecycle:manage`` (operations stopWorkspace, getWorkspace).
 
@@ -190,7 +190,7 @@ class HelmrStopWorkspaceOperator(HelmrWaitingOperator):
         of the try. An ``execution_timeout`` that is earlier counts.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :raises AirflowException: the files could not be captured.
-    :raises AirflowTaskTimeout: it had not stopped in time.
+    :raises AirflowTaskTimeout: it had not stopped within the limit.
     """
 
     workspace_id = TemplateField[str](text)
@@ -256,9 +256,9 @@ class HelmrStopWorkspaceOperator(HelmrWaitingOperator):
 
 
 class HelmrDeleteWorkspaceOperator(HelmrWaitingOperator):
-    """Archive a workspace for good; one that is on a machine is stopped first. Made to be a teardown.
+    """Archive a workspace permanently, and stop it first if it is on a machine. Intended as a teardown.
 
-    Repeating it does no harm. What still runs in the workspace is ended, its files are captured, and stay readable.
+    Repeating it has no effect. Live commands of the workspace are ended; its files are captured and stay readable.
 
     Needs the scope ``workspace-lifecycle:manage`` (operations deleteWorkspace, stopWorkspace).
 
@@ -270,7 +270,7 @@ class HelmrDeleteWorkspaceOperator(HelmrWaitingOperator):
         of the try. An ``execution_timeout`` that is earlier counts.
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :raises AirflowFailException: there is no such workspace.
-    :raises AirflowTaskTimeout: it had not stopped in time.
+    :raises AirflowTaskTimeout: it had not stopped within the limit.
     """
 
     workspace_id = TemplateField[str](text)

@@ -31,7 +31,7 @@ class HelmrEventTrigger(BaseEventTrigger):
     :class:`~helmr_provider.triggers.base.HelmrTrigger`.
 
     :param helmr_conn_id: Airflow connection of the control plane.
-    :param start: where to begin when nothing is remembered: ``latest`` or ``earliest``.
+    :param start: where to begin without a stored cursor: ``latest`` or ``earliest``.
     :param version: version of the stored form.
     """
 
@@ -58,10 +58,10 @@ class HelmrEventTrigger(BaseEventTrigger):
         """Return a new reader of the source."""
         raise NotImplementedError
 
-    def wants(self, feed_event: FeedEvent) -> bool:
+    def matches(self, feed_event: FeedEvent) -> bool:
         """Whether a feed event fires this trigger.
 
-        :param feed_event: what has happened.
+        :param feed_event: the record or run.
         """
         raise NotImplementedError
 
@@ -73,7 +73,7 @@ class HelmrEventTrigger(BaseEventTrigger):
         cursor = await self._begin(feed, self._bookmark())
         async with aclosing(feed_events(feed, self.helmr_conn_id, cursor, log=self.log)) as read:
             async for feed_event in read:
-                if self.wants(feed_event):
+                if self.matches(feed_event):
                     yield self._event(feed_event)
 
     def shared_stream_key(self) -> tuple[str, ...]:
@@ -96,18 +96,22 @@ class HelmrEventTrigger(BaseEventTrigger):
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
         """Fire for what happens, reading together with others (Airflow 3.3 and later).
 
-        :param shared_stream: what is read.
+        :param shared_stream: the shared feed.
         """
         from helmr_provider.triggers.events._subscriptions import Subscriber, subscriptions
 
-        subscriber = Subscriber(self._bookmark(), self.wants)
+        subscriber = Subscriber(self._bookmark(), self.matches)
         shared = subscriptions(self.shared_stream_key())
-        # Before anything is awaited: reading begins when all have said where they stand.
+        # Before anything is awaited: reading begins when all have named their positions.
         shared.join(subscriber)
         try:
             subscriber.begin(await self._begin(self.feed(), subscriber.bookmark))
             async for edition, feed_event in shared_stream:
-                if shared.is_over(edition) or not self.wants(feed_event) or not subscriber.told.is_new(feed_event):
+                if (
+                    shared.is_over(edition)
+                    or not self.matches(feed_event)
+                    or not subscriber.delivered.is_new(feed_event)
+                ):
                     continue
                 with subscriber.telling(feed_event):
                     yield self._event(feed_event)
@@ -146,7 +150,7 @@ class HelmrSessionOutputEventTrigger(HelmrEventTrigger):
     """Fire for every record of an output stream of a session.
 
     The event's payload is ``{"schema": 1, "kind": "session_output", "event_id": id of the record, "session_id" or
-    "external_id": as given, "stream": …, "sequence": …, "correlation_id": if it has one}``. It holds no data, because
+    "external_id": as set, "stream": …, "sequence": …, "correlation_id": if it has one}``. It holds no data, because
     Airflow logs and keeps it: ``HelmrReadOutputOperator`` reads the record behind ``sequence - 1``.
 
     Each record fires at least once: on Airflow 3.3.2 and later also across restarts, because how far the asset has come
@@ -160,7 +164,7 @@ class HelmrSessionOutputEventTrigger(HelmrEventTrigger):
     :param external_id: Its external id, instead; it may be started later.
     :param stream: Name of the output stream.
     :param correlation_id: Only records with this correlation id.
-    :param start: Where to begin when nothing is remembered: ``latest``, behind what is there, or ``earliest``.
+    :param start: Where to begin without a stored cursor: ``latest``, behind the existing records, or ``earliest``.
     :param helmr_conn_id: Airflow connection of the control plane.
     :param version: Version of the stored form.
     """
@@ -201,7 +205,7 @@ class HelmrSessionOutputEventTrigger(HelmrEventTrigger):
 
         return OutputFeed(session_id=self.session_id, external_id=self.external_id, stream=self.stream)
 
-    def wants(self, feed_event: FeedEvent) -> bool:
+    def matches(self, feed_event: FeedEvent) -> bool:
         """Whether the record has the correlation id.
 
         :param feed_event: a record.
@@ -210,13 +214,13 @@ class HelmrSessionOutputEventTrigger(HelmrEventTrigger):
 
 
 class HelmrRunEndedEventTrigger(HelmrEventTrigger):
-    """Fire for every run of a task that has ended, by whatever client it was started.
+    """Fire for every run of a task that has ended, of any client.
 
     The event's payload is ``{"schema": 1, "kind": "run_ended", "event_id": id of the run, "run_id": …, "session_id": …,
     "task_id": …, "status": …}``.
 
-    There is no feed of ended runs. The runs of the environment are counted every few seconds, and looked for when a
-    count has grown; all triggers on one connection share that, whatever their task. On Airflow 3.3.2 and later each run
+    There is no feed of ended runs. The runs of the environment are counted every few seconds, and searched for when a
+    count has grown; all triggers on one connection share that, for all tasks. On Airflow 3.3.2 and later each run
     fires at least once, also when it ended while no triggerer ran, unless more than 200 younger runs have ended in the
     same way in between: a list shows no more. Before that, a restarted triggerer begins at ``start`` again.
 
@@ -226,7 +230,7 @@ class HelmrRunEndedEventTrigger(HelmrEventTrigger):
 
     :param helmr_task: Id of the Helmr task; ``task`` is Airflow's.
     :param statuses: How the run must have ended: any of ``succeeded``, ``failed``, ``cancelled``, ``expired``.
-    :param start: Where to begin when nothing is remembered: ``latest``, with what ends from now on, or ``earliest``,
+    :param start: Where to begin without a stored cursor: ``latest``, with runs that end from now on, or ``earliest``,
         with all that a list shows.
     :param helmr_conn_id: Airflow connection of the control plane.
     :param version: Version of the stored form.
@@ -251,7 +255,7 @@ class HelmrRunEndedEventTrigger(HelmrEventTrigger):
 
     @property
     def source(self) -> tuple[str, ...]:
-        """What is read: the runs of the environment."""
+        """The feed: the runs of the environment."""
         return ()
 
     @property
@@ -264,7 +268,7 @@ class HelmrRunEndedEventTrigger(HelmrEventTrigger):
 
         return EndedRunsFeed()
 
-    def wants(self, feed_event: FeedEvent) -> bool:
+    def matches(self, feed_event: FeedEvent) -> bool:
         """Whether the run is one of the task, and has ended as it should.
 
         :param feed_event: a run.

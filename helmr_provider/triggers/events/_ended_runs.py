@@ -20,13 +20,13 @@ FULL: Final = 200
 ENDED: Final = ("succeeded", "failed", "cancelled", "expired")
 # What ends while the lists are read moves the others down.
 _MARGIN: Final = 10
-# Runs out of sight are read one by one, so many a look; the others have their turn next time.
+# Unlisted runs are read one by one, so many in a scan; the others have their turn next time.
 _SINGLY: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """A look that is under way; nothing of it counts before it is over, because any request of it can fail.
+class Scan:
+    """A scan that is under way; nothing of it counts before it is over, because any request of it can fail.
 
     :param limits: which lists of ended runs to read, and how far.
     :param reach: how many of the youngest ended runs, by status, may not have been seen yet.
@@ -54,16 +54,16 @@ class EndedRuns:
     """The runs seen in an environment, and which to read next."""
 
     def __init__(self) -> None:
-        self._last = Look({}, {}, {}, {}, {}, {}, sees_all=False)
+        self._last = Scan({}, {}, {}, {}, {}, {}, sees_all=False)
 
-    def worth_a_look(self, counts: RunCounts) -> bool:
-        """Whether something may have ended since the last look.
+    def may_have_new_ends(self, counts: RunCounts) -> bool:
+        """Whether something may have ended since the last scan.
 
         :param counts: runs by status.
         """
         return bool(self._last.gone) or _numbers(counts) != self._last.counts
 
-    def look(self, counts: RunCounts, live: Iterable[str], *, is_complete: bool) -> Look:
+    def scan(self, counts: RunCounts, live: Iterable[str], *, is_complete: bool) -> Scan:
         """Return what to read, after the counts and the live runs.
 
         :param counts: runs by status, read first.
@@ -76,22 +76,22 @@ class EndedRuns:
         # More than the margin may have ended while the last lists were read, and have moved others out of their reach.
         before = {status: (last.reach if grown[status] > _MARGIN else last.grown).get(status, 0) for status in ENDED}
         reach = {status: grown[status] + before[status] for status in ENDED}
-        # As long as everything live is known, only what began after the last look has to be found in the lists.
+        # As long as everything live is known, only runs that began after the last scan have to be found in the lists.
         short = is_complete and last.sees_all
         limits = {status: min(FULL, reach[status] + _MARGIN) if short else FULL for status in ENDED if grown[status]}
         gone = {run_id: None for run_id in {**last.gone, **last.live} if run_id not in seen}
-        return Look(now, grown, reach, limits, seen, gone, is_complete)
+        return Scan(now, grown, reach, limits, seen, gone, is_complete)
 
-    def over(self, look: Look, *, ended: Container[str], alive: Iterable[str]) -> None:
-        """End a look; what it has found is known from now on.
+    def over(self, scan: Scan, *, ended: Container[str], alive: Iterable[str]) -> None:
+        """End a scan; its results are known from now on.
 
-        :param look: as of :meth:`look`.
+        :param scan: as of :meth:`scan`.
         :param ended: runs that have ended, or are not there any more.
         :param alive: runs that were read singly, and have not; others have their turn before them.
         """
         later = dict.fromkeys(alive)
-        gone = {run_id: None for run_id in look.gone if run_id not in ended and run_id not in later} | later
-        self._last = replace(look, gone=gone)
+        gone = {run_id: None for run_id in scan.gone if run_id not in ended and run_id not in later} | later
+        self._last = replace(scan, gone=gone)
 
 
 def _numbers(counts: RunCounts) -> dict[str, int]:

@@ -30,7 +30,7 @@ class Cursor:
 
     :param order: of the newest that is behind.
     :param slack: how much later than a newer one something may become visible.
-    :param remembered: order by id of what is behind, as far as the slack reaches.
+    :param remembered: order by id of handled events, as far as the slack reaches.
     """
 
     order: float = 0.0
@@ -47,7 +47,7 @@ class Cursor:
     def past(self, feed_event: FeedEvent) -> Cursor:
         """Return the cursor behind it.
 
-        :param feed_event: what was handed on.
+        :param feed_event: the delivered event.
         """
         order = max(self.order, feed_event.order)
         if not self.slack:
@@ -69,7 +69,7 @@ class Cursor:
 
     @classmethod
     def read(cls, stored: Any, slack: float) -> Cursor | None:
-        """Return what was stored, ``None`` if it is nothing of ours.
+        """Return the stored cursor, ``None`` if it is none of ours.
 
         :param stored: as of :meth:`stored`, or anything else.
         :param slack: of the cursor.

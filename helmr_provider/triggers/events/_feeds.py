@@ -53,11 +53,11 @@ class Feed(ABC):
         """
 
     @abstractmethod
-    async def look(self, client: AsyncHelmrClient, cursor: Cursor) -> list[FeedEvent]:
-        """Poll once; return what is new, oldest first.
+    async def poll(self, client: AsyncHelmrClient, cursor: Cursor) -> list[FeedEvent]:
+        """Poll once; return new events, oldest first.
 
         :param client: repeats nothing.
-        :param cursor: what is behind.
+        :param cursor: the position to continue behind.
         """
 
 
@@ -91,11 +91,11 @@ class OutputFeed(Feed):
             after = page[-1].sequence
         return Cursor(after)
 
-    async def look(self, client: AsyncHelmrClient, cursor: Cursor) -> list[FeedEvent]:
+    async def poll(self, client: AsyncHelmrClient, cursor: Cursor) -> list[FeedEvent]:
         """Return the records behind the cursor, a page of them at most.
 
         :param client: repeats nothing.
-        :param cursor: what is behind.
+        :param cursor: the position to continue behind.
         """
         return [
             FeedEvent(
@@ -124,7 +124,7 @@ class OutputFeed(Feed):
 
 
 class EndedRunsFeed(Feed):
-    """The runs of the environment that end, of whatever task and in whatever way."""
+    """The runs of the environment that end, of any task and with any status."""
 
     slack = _SLACK
 
@@ -142,31 +142,31 @@ class EndedRunsFeed(Feed):
         :param client: the triggerer's shared client.
         """
         cursor = Cursor(slack=self.slack)
-        for feed_event in await self.look(client, cursor):
+        for feed_event in await self.poll(client, cursor):
             cursor = cursor.past(feed_event)
         return cursor
 
-    async def look(self, client: AsyncHelmrClient, cursor: Cursor) -> list[FeedEvent]:
+    async def poll(self, client: AsyncHelmrClient, cursor: Cursor) -> list[FeedEvent]:
         """Return the runs that have ended, as far as they can be seen.
 
         :param client: repeats nothing.
-        :param cursor: what is behind.
+        :param cursor: the position to continue behind.
         """
         counts = await client.runs.count()
-        if not self._runs.worth_a_look(counts):
+        if not self._runs.may_have_new_ends(counts):
             return []
         live = await client.runs.list(limit=FULL)
         if not (is_complete := len(live) < FULL):
             for status in ("running", "waiting"):
                 live += await client.runs.list(status=status, limit=FULL)
-        look = self._runs.look(counts, (run.id for run in live), is_complete=is_complete)
+        scan = self._runs.scan(counts, (run.id for run in live), is_complete=is_complete)
         seen: dict[str, RunSnapshot | None] = {}
-        for status, limit in look.limits.items():
+        for status, limit in scan.limits.items():
             seen |= {run.id: run for run in await client.runs.list(status=status, limit=limit)}
-        for run_id in look.missing(seen):
+        for run_id in scan.missing(seen):
             seen[run_id] = await _run(client, run_id)
         alive = [run.id for run in seen.values() if run is not None and not run.is_terminal]
-        self._runs.over(look, ended=seen.keys() - set(alive), alive=alive)
+        self._runs.over(scan, ended=seen.keys() - set(alive), alive=alive)
         found = (_ended(run) for run in seen.values() if run is not None and run.is_terminal)
         return sorted((each for each in found if cursor.is_new(each)), key=lambda each: each.order)
 
@@ -185,7 +185,7 @@ def _ended(run: RunSnapshot) -> FeedEvent:
 
 
 async def first_cursor(feed: Feed, helmr_conn_id: str, start: str, *, log: Any) -> Cursor:
-    """Return where to begin when nothing is remembered.
+    """Return where to begin without a stored cursor.
 
     :param feed: what will be followed.
     :param helmr_conn_id: Airflow connection of the control plane.
@@ -206,18 +206,18 @@ async def feed_events(
 
     :param feed: where it comes from; a new one for each call.
     :param helmr_conn_id: Airflow connection of the control plane.
-    :param cursor: what is behind.
+    :param cursor: the position to continue behind.
     :param log: gets the errors of reading.
     :param until: ends the iteration, within seconds after it has become true.
     """
 
-    async def look(client: AsyncHelmrClient) -> list[FeedEvent]:
-        return [] if until() else await feed.look(client, cursor)
+    async def poll(client: AsyncHelmrClient) -> list[FeedEvent]:
+        return [] if until() else await feed.poll(client, cursor)
 
     while not until():
         async with _patience(feed, helmr_conn_id, log), shared_client(helmr_conn_id) as client:
             while not until():
-                for feed_event in await waiter_of(client).until(_key(feed), look, lambda found: bool(found) or until()):
+                for feed_event in await waiter_of(client).until(_key(feed), poll, lambda found: bool(found) or until()):
                     cursor = cursor.past(feed_event)
                     yield feed_event
 
@@ -236,5 +236,5 @@ async def _patience(feed: Feed, helmr_conn_id: str, log: Any) -> AsyncIterator[N
 
 
 def _key(feed: Feed) -> WaitKey:
-    # Nobody else may share these reads: they depend on how far this one has come.
+    # These reads cannot be shared: they depend on the position of this reader.
     return WaitKey("events", f"{feed.name}/{next(_numbers)}")

@@ -42,7 +42,7 @@ class HelmrFeedProducer(SharedStreamProducer):
         self._under_way = 0
         self._has_room = asyncio.Event()
         self._stream: Any = None
-        # Airflow fails a trigger whose queue is full, for whatever reason.
+        # Airflow fails a trigger whose queue is full.
         size = conf.getint("triggerer", "shared_stream_subscriber_queue_size", fallback=_MOST_UNDER_WAY)
         self._most = max(1, min(_MOST_UNDER_WAY, size))
 
@@ -71,7 +71,7 @@ class HelmrFeedProducer(SharedStreamProducer):
                     yield (edition, feed_event), (edition, feed_event)
 
     async def advance(self, batch: Sequence[AdvanceItem]) -> None:
-        """Move the cursors behind what was stored; have anything else read again.
+        """Move the cursors behind the stored events; have all others read again.
 
         :param batch: in the order of reading.
         """
@@ -90,7 +90,7 @@ class HelmrFeedProducer(SharedStreamProducer):
     async def _note(self, done: list[tuple[int, FeedEvent]]) -> None:
         try:
             await self._shared.stored(done)
-        except Exception:  # noqa: BLE001 - whatever Airflow raises
+        except Exception:  # noqa: BLE001 - Airflow can raise any error
             # An event without a stored cursor is only repeated after a restart; ending the stream would not help.
             self._log.warning("Could not note how far the events have come", exc_info=True)
 

@@ -58,7 +58,7 @@ class Bookmark:
     async def write(self, cursor: Cursor) -> None:
         """Store the cursor.
 
-        :param cursor: what is behind.
+        :param cursor: the position to continue behind.
         """
         for accessor in self._accessors:
             await accessor.aset(self.key, cursor.stored())
@@ -71,20 +71,20 @@ class Subscriber:
     :param wants: says whether a feed event makes an event.
     """
 
-    def __init__(self, bookmark: Bookmark, wants: Callable[[FeedEvent], bool]) -> None:
+    def __init__(self, bookmark: Bookmark, matches: Callable[[FeedEvent], bool]) -> None:
         self.bookmark = bookmark
-        self.wants = wants
+        self.matches = matches
         self.is_ready = asyncio.Event()
-        self.told = Cursor()
+        self.delivered = Cursor()
         self.stored = Cursor()
         self._telling: FeedEvent | None = None
 
     def begin(self, cursor: Cursor) -> None:
         """Begin behind a cursor.
 
-        :param cursor: what is behind.
+        :param cursor: the position to continue behind.
         """
-        self.told = self.stored = cursor
+        self.delivered = self.stored = cursor
         self.is_ready.set()
 
     @contextmanager
@@ -98,15 +98,15 @@ class Subscriber:
         self._telling = feed_event
         yield
         self._telling = None
-        self.told = self.told.past(feed_event)
+        self.delivered = self.delivered.past(feed_event)
 
     def note(self, feed_event: FeedEvent) -> bool:
         """Move on behind a feed event whose event, if it makes one, is stored; returns whether that is worth keeping.
 
-        :param feed_event: what has happened.
+        :param feed_event: the record or run.
         :raises LookupError: its event has not reached Airflow.
         """
-        if not self.wants(feed_event):
+        if not self.matches(feed_event):
             self.stored = self.stored.beside(feed_event)
             return False
         if self._telling is not None and self._telling.id == feed_event.id:
@@ -120,7 +120,7 @@ class Subscriber:
 class Subscriptions:
     """All that share one feed.
 
-    What is read belongs to an *edition*. A new one, read again from the oldest subscriber's cursor, begins when
+    Each read belongs to an *edition*. A new one, read again from the oldest subscriber's cursor, begins when
     one comes or goes, or when Airflow could not store something; the rest of the old one is discarded.
     """
 
@@ -132,7 +132,7 @@ class Subscriptions:
     def join(self, subscriber: Subscriber) -> None:
         """Take in a subscriber.
 
-        :param subscriber: not ready yet; what is shared waits for it.
+        :param subscriber: not ready yet; the shared feed waits for it.
         """
         self._subscribers.append(subscriber)
         self._any.set()
@@ -197,7 +197,7 @@ _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Subscriptio
 
 
 def subscriptions(key: Hashable) -> Subscriptions:
-    """Return what is shared under a key, on this event loop.
+    """Return the shared feed of a key, on this event loop.
 
     :param key: of the shared stream.
     """

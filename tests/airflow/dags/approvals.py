@@ -1,4 +1,4 @@
-"""DAGs that ask somebody; the tests play everybody who answers, or does not."""
+"""DAGs that ask a person; the tests answer, or do not."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def asks_with_a_default() -> None:
 
 @dag(schedule=None)
 def asks_in_vain() -> None:
-    """Ask, and fail when nobody answers."""
+    """Ask, and fail without an answer."""
     HelmrApprovalOperator(task_id="work", subject="Is anybody there?", timeout=20)
 
 

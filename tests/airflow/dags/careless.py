@@ -1,4 +1,4 @@
-"""A DAG that leaves what looks like a secret wherever Airflow writes: who looks there has to find it."""
+"""A DAG that writes planted secrets to every place where Airflow stores something; the search must find them."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ RETRIED = {"retries": 3, "retry_delay": timedelta(0)}
 
 
 def start(**options: Any) -> Any:
-    """Start the session, and go on at once; the id of the session is what later tasks need."""
+    """Start the session without waiting; later tasks need its id."""
     started = HelmrStartSessionOperator(
         task_id="start", task="hesitant", payload={"token_id": TOKEN}, wait_for_completion=False, **options
     )
@@ -49,7 +49,7 @@ def conversation_turn() -> None:
 
 @dag(schedule=None, default_args=RETRIED)
 def conversation_listener() -> None:
-    """Wait for what the agent says to somebody else."""
+    """Wait for a record with another correlation id."""
     HelmrSessionOutputSensor(
         task_id="work", session_id=start(), stream="messages", correlation_id="somebody", deferrable=True
     )
@@ -88,7 +88,7 @@ def conversation_failure() -> None:
     ),
 )
 def conversation_deadline() -> None:
-    """Take longer than allowed, and have the agent told."""
+    """Take longer than allowed, so that the agent is notified."""
     HelmrSessionOutputSensor(
         task_id="work", session_id=start(), stream="messages", correlation_id="somebody", deferrable=True
     )

@@ -1,4 +1,4 @@
-"""DAGs that run when something has happened in Helmr; each returns what it was told."""
+"""DAGs that run on events in Helmr; each returns the payloads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sessions whose output, mapping, limits and decorator the tests look at."""
+"""Sessions for tests of output, mapping, limits and the decorator."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ RETRIED = {"retries": 3, "retry_delay": timedelta(0)}
 
 @dag(schedule=None, default_args=RETRIED)
 def mapped_sessions_ending_apart() -> None:
-    """Start three sessions at once, wait for all, and use what those that succeeded have returned."""
+    """Start three sessions together, wait for all, and use what those that succeeded have returned."""
     work = HelmrStartSessionOperator.partial(task_id="work", task="gated", deferrable=True).expand(
         payload=[{**PAYLOAD, "number": number} for number in range(3)]
     )

@@ -154,7 +154,7 @@ CALLS = [
     Scenario("nested gzip", whole(body=NESTED, content_encoding="gzip, gzip", **JSON), PROTOCOL, "content encoding"),
     Scenario("ten thousand layers", whole(body=b"x", content_encoding=", ".join(["gzip"] * 10_000), **JSON), PROTOCOL, "content encoding"),
     Scenario("nested gzip as an error", whole("500 Oops", NESTED, content_encoding="gzip, gzip"), PROTOCOL, "content encoding"),
-    Scenario("an encoding nobody offered", whole(body=b"x", content_encoding="br", **JSON), PROTOCOL, "content encoding"),
+    Scenario("an encoding that was not offered", whole(body=b"x", content_encoding="br", **JSON), PROTOCOL, "content encoding"),
     Scenario("gzip that is none", whole(body=b"x" * 99, content_encoding="gzip", **JSON), PROTOCOL, "compression"),
     Scenario("gzip that is cut", whole(body=gzip.compress(b"{}" * 99)[:-9], content_encoding="gzip", **JSON), PROTOCOL, "compression"),
     Scenario("gzip that yields nothing", then(head(chunked=True, content_encoding="gzip", **JSON) + chunk(gzip.compress(b"")[:10]), chunk(empty_blocks() * 9999)), PROTOCOL, "larger than"),

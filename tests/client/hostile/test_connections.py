@@ -67,7 +67,7 @@ def test_a_bad_certificate_is_called_what_it_is(variant: str, authority: Authori
 
 
 @both
-def test_a_client_certificate_is_shown_to_a_server_that_asks_for_it(variant: str, authority: Authority) -> None:
+def test_a_client_certificate_is_sent_to_a_server_that_requests_it(variant: str, authority: Authority) -> None:
     certificate, verify = authority.issue("mutual"), str(authority.bundle)
     with RawServer(GOOD, tls=authority.server(certificate, clients=True)) as server:
         assert drive(variant, retrieve, url=server.url, verify=verify, cert=str(certificate)).id == "r"
@@ -278,7 +278,9 @@ def test_no_proxy_names_hosts_domains_addresses_and_networks(
 
 
 @both
-def test_odd_proxies_of_the_environment(variant: str, monkeypatch: pytest.MonkeyPatch, authority: Authority) -> None:
+def test_unusable_proxies_of_the_environment(
+    variant: str, monkeypatch: pytest.MonkeyPatch, authority: Authority
+) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
     with pytest.raises(HelmrConfigError, match="SOCKS proxy, which this client does not support"):
         drive(variant, retrieve, url="https://helmr.example")

@@ -29,7 +29,7 @@ NO_CALL: dict[str, set[int]] = {
     "no operation of the contract has this path and method": {9, 10, 11, 12, 471, 472, 481, 687, 688, 803, 859},
     "unknown member": {17, 18, 80, 81, 82, 130, 376, 455},
     "unknown query member": {443, 444, 446, 1086},
-    "project and environment are told in the path, and nowhere else": {21, 22, 23, 24, 25, 908},
+    "project and environment are in the path, and nowhere else": {21, 22, 23, 24, 25, 908},
     "the task is needed": {78},
     "the external id is needed": {118},
     "the client makes the object around a queue's name": {84},
@@ -99,7 +99,9 @@ def sent(found: Recording, variant: str, call: Callable[[Any], Any], *more: Repl
 
 @both
 @pytest.mark.parametrize(("scope", "found"), SCOPED, ids=[found.name for _, found in SCOPED])
-def test_a_view_of_another_environment_asks_below_it(scope: dict[str, str], found: Recording, variant: str) -> None:
+def test_a_view_of_another_environment_sends_its_requests_below_it(
+    scope: dict[str, str], found: Recording, variant: str
+) -> None:
     call = run_calls.public_call(found)
     if found.endpoint.operation.startswith("cancelSession"):
         call = cancellation(found)
@@ -175,7 +177,7 @@ def reasons() -> dict[int, str]:
 
 
 def test_every_recording_is_held_to_a_call_or_has_a_reason(report: Callable[[str], None]) -> None:
-    held, told = covered(), reasons()
+    held, excepted = covered(), reasons()
     everything = {number(name) for name in exchanges()}
     assert len(everything) == 884
     calls = {number(name) for each in held.values() for name in each}
@@ -183,9 +185,9 @@ def test_every_recording_is_held_to_a_call_or_has_a_reason(report: Callable[[str
     lines = [f"recorded exchanges: {len(everything)}, held to a call of the client: {len(calls)}"]
     lines += [f"  {len(each):>3} by {module.rpartition('.')[2]}" for module, each in held.items()]
     lines += ["without a call, because …"]
-    for reason, count in Counter(told.values()).most_common():
-        lines += [f"  {reason}: {', '.join(f'{n:03}' for n in sorted(told) if told[n] == reason)} ({count})"]
+    for reason, count in Counter(excepted.values()).most_common():
+        lines += [f"  {reason}: {', '.join(f'{n:03}' for n in sorted(excepted) if excepted[n] == reason)} ({count})"]
     report("\n".join(lines))
-    assert not calls & told.keys()
-    assert everything - calls - told.keys() == set()
-    assert told.keys() <= everything
+    assert not calls & excepted.keys()
+    assert everything - calls - excepted.keys() == set()
+    assert excepted.keys() <= everything

@@ -41,7 +41,7 @@ def test_what_the_server_would_answer_with_a_500_is_refused_here() -> None:
     ours = [found for found in FOUND if found.status == 500 and number(found) not in NO_CALL]
     refused = {number(found) for found in ours if was_refused_here(replay(found, "blocking", public_call(found)))}
     assert refused == {537, 538, 539, 579, 583, 596, 605, 612, 1016, 1104, 1105, 1107}
-    # Nobody here knows whether a key was used before, or whether a pty is closing.
+    # The replay does not know whether a key was used before, or whether a pty is closing.
     unknowable = {666, 667, 744, 745}
     assert {number(found) for found in ours} - refused == unknowable
 
@@ -64,8 +64,8 @@ def test_a_recorded_byte_stream_gives_its_chunks_frame_by_frame_and_its_end(foun
     expected = [data_of(frame) for frame in found.frames or () if not frame.startswith(":")]
     assert "state" in expected[-1]
     end = expected.pop()
-    told = found.query.get("cursor") or found.request["headers"].get("Last-Event-ID")
-    cursor = None if told is None else int(told)
+    sent = found.query.get("cursor") or found.request["headers"].get("Last-Event-ID")
+    cursor = None if sent is None else int(sent)
     chunks: list[Any] = []
     keep = chunks.append  # what came before an error counts
     ended: WorkspaceStreamTerminalError | None = None

@@ -36,18 +36,18 @@ OTHER = "exec"
 
 
 @dataclass
-class Thing:
+class Awaited:
     """A run, a token, or anything else.
 
     :param born: when it is created.
     :param starts: when a run goes from queued to running.
     :param ends: when it ends; never if infinite.
-    :param hints: when a record that reads as the end is written although it goes on (a retried attempt).
+    :param hints: when a record that reads as the end is written although the run continues (a retried attempt).
     :param joined: when it is waited for; never if infinite.
     :param leaves: when its waiter gives up.
     """
 
-    born: float = 0.0
+    created: float = 0.0
     starts: float = 0.0
     ends: float = FOREVER
     hints: tuple[float, ...] = ()
@@ -61,7 +61,7 @@ class Thing:
 
 
 @dataclass
-class Weather:
+class NetworkFaults:
     """How bad the network is, as probabilities and seconds."""
 
     latency: float = 0.05
@@ -69,7 +69,7 @@ class Weather:
     refused: float = 0.0
     duplicated: float = 0.0
     stream_cut: float = 0.0
-    stream_deaf: float = 0.0
+    stream_silent: float = 0.0
     outages: tuple[tuple[float, float], ...] = ()
     no_counts: bool = False
     no_lists: bool = False
@@ -79,11 +79,11 @@ class Weather:
 
 
 @dataclass
-class Seen:
+class Observations:
     """What happened, for assertions."""
 
     ended: dict[WaitKey, list[float]] = field(default_factory=dict[WaitKey, list[float]])
-    looked: dict[WaitKey, list[float]] = field(default_factory=dict[WaitKey, list[float]])
+    polled: dict[WaitKey, list[float]] = field(default_factory=dict[WaitKey, list[float]])
     sent: list[tuple[float, Any]] = field(default_factory=list[tuple[float, Any]])
     most_requests: int = 0
     most_streams: int = 0
@@ -92,26 +92,26 @@ class Seen:
         return sum(isinstance(action, kind) for _, action in self.sent)
 
 
-class World:
+class Simulation:
     """Drive a scheduler against the model.
 
-    :param runs: all runs of the environment by id, also those nobody waits for.
+    :param runs: all runs of the environment by id, also those without a wait.
     :param tokens: all tokens.
-    :param others: things that no list knows, looked at every ``interval`` seconds.
+    :param others: things that no list knows, polled every ``interval`` seconds.
     :param list_size: how many runs a list holds at most.
     """
 
     def __init__(
         self,
         *,
-        runs: dict[str, Thing],
-        tokens: dict[str, Thing] | None = None,
-        others: dict[str, Thing] | None = None,
+        runs: dict[str, Awaited],
+        tokens: dict[str, Awaited] | None = None,
+        others: dict[str, Awaited] | None = None,
         interval: float = 0.25,
         streams: int = 4,
         requests: int = 8,
         rate: float = 100.0,
-        weather: Weather | None = None,
+        faults: NetworkFaults | None = None,
         list_size: int = 200,
         page_size: int = 500,
         seed: int = 0,
@@ -124,9 +124,9 @@ class World:
         self.things |= {WaitKey(TOKEN, id_): thing for id_, thing in (tokens or {}).items()}
         self.things |= {WaitKey(OTHER, id_): thing for id_, thing in (others or {}).items()}
         self.rate, self.interval = rate, interval
-        self.weather = weather or Weather()
+        self.faults = faults or NetworkFaults()
         self.list_size, self.page_size = list_size, page_size
-        self.seen = Seen()
+        self.seen = Observations()
         self.waiting: set[WaitKey] = set()
         self.flying: set[Any] = set()
         self.open: dict[str, int] = {}
@@ -141,13 +141,13 @@ class World:
 
     def __repr__(self) -> str:
         limits = f"streams={self.streams}, requests={self.requests}, list_size={self.list_size}"
-        return f"World({self.things}, {self.weather}, {limits}, page_size={self.page_size})"
+        return f"Simulation({self.things}, {self.faults}, {limits}, page_size={self.page_size})"
 
     def at(self, when: float, what: Callable[[], None]) -> None:
         if when < FOREVER:
             heapq.heappush(self._agenda, (max(when, self.now), next(self._order), what))
 
-    def run(self, until: float) -> Seen:
+    def run(self, until: float) -> Observations:
         """Let the time pass."""
         idle = 0
         while True:
@@ -174,14 +174,14 @@ class World:
             self.seen.sent.append((self.now, action))
             match action:
                 case Follow(run_id, cursor):
-                    assert WaitKey(RUN, run_id) in self.waiting, f"followed nobody's {run_id}"
+                    assert WaitKey(RUN, run_id) in self.waiting, f"followed {run_id} without a wait"
                     assert run_id not in self.open, f"followed {run_id} twice"
                     self._open(run_id, int(cursor or 0))
                 case StopFollow(run_id):
                     self.at(self.now + self._latency(), partial(self._close, run_id))
                 case _:
                     if isinstance(action, Retrieve):
-                        assert action.key in self.waiting, f"looked at nobody's {action.key}"
+                        assert action.key in self.waiting, f"polled {action.key} without a wait"
                     assert action not in self.flying, f"sent {action} twice"
                     self.flying.add(action)
                     self._send(action)
@@ -198,9 +198,9 @@ class World:
         if key in self.waiting:
             self.waiting.discard(key)
             self.scheduler.remove(key)
-            self._let_go(key)
+            self._stop_wait(key)
 
-    def _let_go(self, key: WaitKey) -> None:
+    def _stop_wait(self, key: WaitKey) -> None:
         # A driver cancels what is under way for a wait that is over.
         if key.kind == RUN and key.id in self.open:
             self.at(self.now + self._latency(), lambda: self._close(key.id))
@@ -215,7 +215,7 @@ class World:
     # Requests
 
     def _latency(self) -> float:
-        return self.weather.latency * (0.1 + self.random.random() ** 3 * 5)
+        return self.faults.latency * (0.1 + self.random.random() ** 3 * 5)
 
     def _send(self, action: Any) -> None:
         latency = self._latency()
@@ -224,17 +224,17 @@ class World:
 
     def _evaluate(self, action: Any, now: float, answered: float) -> None:
         dice = self.random.random()
-        broken = (isinstance(action, CountRuns) and self.weather.no_counts) or (
-            isinstance(action, ListRuns | ListPendingTokens) and self.weather.no_lists
+        broken = (isinstance(action, CountRuns) and self.faults.no_counts) or (
+            isinstance(action, ListRuns | ListPendingTokens) and self.faults.no_lists
         )
-        if self.weather.down(now):
+        if self.faults.down(now):
             failure = Failure(retryable=True, outage=True)
         elif broken:
             failure = Failure(retryable=self.random.random() < 0.5)
-        elif dice < self.weather.lost:
+        elif dice < self.faults.lost:
             failure = Failure(retryable=True, outage=True)
             answered += 5.0
-        elif dice < self.weather.lost + self.weather.refused:
+        elif dice < self.faults.lost + self.faults.refused:
             failure = Failure(retryable=True, retry_after=self.random.choice([None, 0.5]))
         else:
             self._answer(action, now, answered)
@@ -255,8 +255,8 @@ class World:
                 report()
 
         self.at(answered, arrive)
-        if self.random.random() < self.weather.duplicated:
-            # An answer to a request that is not under way any more is told to nobody.
+        if self.random.random() < self.faults.duplicated:
+            # An answer to a request that is not under way any more is dropped.
             self.at(answered + self._latency(), lambda: None if action in self.flying else report())
 
     def _report(self, action: Any, now: float) -> Callable[[], None]:
@@ -282,13 +282,13 @@ class World:
 
     def _live(self, kind: str, now: float) -> list[WaitKey]:
         """What is alive, newest first."""
-        live = [k for k, thing in self.things.items() if k.kind == kind and thing.born <= now < thing.ends]
-        return sorted(live, key=lambda key: (-self.things[key].born, key.id))
+        live = [k for k, thing in self.things.items() if k.kind == kind and thing.created <= now < thing.ends]
+        return sorted(live, key=lambda key: (-self.things[key].created, key.id))
 
     def _retrieved(self, action: Retrieve, *, ended: bool, status: str) -> None:
         key = action.key
-        self.seen.looked.setdefault(key, []).append(self.now)
-        created = self.things[key].born
+        self.seen.polled.setdefault(key, []).append(self.now)
+        created = self.things[key].created
         if self.scheduler.retrieved(action, self.now, ended=ended, status=status, created=created):
             assert ended
             self._over(key)
@@ -300,18 +300,18 @@ class World:
             thing = self.things[key]
             has, ended = thing.status(now), now >= thing.ends
             if status == "all" or (not ended if status is None else has == status):
-                rows[key.id] = ListedRun(has, thing.born, ended)
+                rows[key.id] = ListedRun(has, thing.created, ended)
             if len(rows) == self.list_size:
                 break
         return rows
 
     def _existing(self, kind: str, now: float) -> list[WaitKey]:
-        keys = [key for key, thing in self.things.items() if key.kind == kind and thing.born <= now]
-        return sorted(keys, key=lambda key: (-self.things[key].born, key.id))
+        keys = [key for key, thing in self.things.items() if key.kind == kind and thing.created <= now]
+        return sorted(keys, key=lambda key: (-self.things[key].created, key.id))
 
     def _listed(self, action: ListRuns, rows: dict[str, ListedRun], *, full: bool) -> None:
         for id_ in rows:
-            self.seen.looked.setdefault(WaitKey(RUN, id_), []).append(self.now)
+            self.seen.polled.setdefault(WaitKey(RUN, id_), []).append(self.now)
         for key in self.scheduler.listed(action, self.now, rows, full=full):
             assert rows[key.id].ended
             self._over(key)
@@ -319,11 +319,11 @@ class World:
     def _over(self, key: WaitKey) -> None:
         self.seen.ended.setdefault(key, []).append(self.now)
         self.waiting.discard(key)
-        self._let_go(key)
+        self._stop_wait(key)
 
     def _paged(self, action: ListPendingTokens, page: list[str], cursor: str | None) -> None:
         for id_ in page:
-            self.seen.looked.setdefault(WaitKey(TOKEN, id_), []).append(self.now)
+            self.seen.polled.setdefault(WaitKey(TOKEN, id_), []).append(self.now)
         self.scheduler.paged(action, self.now, page, cursor)
 
     # Streams: the events of a run are its hints and its end, numbered from 1.
@@ -331,15 +331,15 @@ class World:
     def _open(self, run_id: str, cursor: int) -> None:
         stream = self.open[run_id] = next(self._opened)
         thing = self.things[WaitKey(RUN, run_id)]
-        if self.weather.down(self.now):
+        if self.faults.down(self.now):
             self.at(self.now + self._latency(), lambda: self._break(run_id, stream))
             return
-        if self.random.random() < self.weather.stream_cut:
+        if self.random.random() < self.faults.stream_cut:
             self.at(self.now + 20 * self.random.random(), lambda: self._break(run_id, stream))
-        for begin, _ in self.weather.outages:
+        for begin, _ in self.faults.outages:
             if begin > self.now:
                 self.at(begin, lambda: self._break(run_id, stream))
-        if self.random.random() < self.weather.stream_deaf:
+        if self.random.random() < self.faults.stream_silent:
             return
         events = [*(hint for hint in thing.hints if hint < thing.ends), thing.ends]
         for number, at in enumerate(events, 1):

@@ -87,7 +87,7 @@ async def test_a_wait_is_snapshot_then_stream_then_snapshot(
     assert [entry.operation for entry in server.journal] == ["getRun", "getRunEvents", "getRun"]
 
 
-async def test_nothing_runs_and_no_stream_is_open_when_nobody_waits(client: AsyncHelmrClient) -> None:
+async def test_nothing_runs_and_no_stream_is_open_without_waits(client: AsyncHelmrClient) -> None:
     before = asyncio.all_tasks()
     await client._waiter.run(await start(client, seconds=0.2))
     assert asyncio.all_tasks() == before
@@ -111,7 +111,7 @@ async def test_any_terminal_status_is_returned_and_not_raised(
     assert (await client._waiter.run(await start(client, task_id, seconds=0.0))).status == status
 
 
-async def test_a_cancelled_run_is_returned_although_its_worker_has_not_let_go(client: AsyncHelmrClient) -> None:
+async def test_a_cancelled_run_is_returned_although_its_worker_has_not_released_it(client: AsyncHelmrClient) -> None:
     run_id = await start(client, seconds=60.0)
     wait = asyncio.create_task(client._waiter.run(run_id))
     await until_async(lambda: client._waiter.stats.open_streams == 1)
@@ -143,7 +143,7 @@ async def test_the_failed_attempt_of_a_retried_run_does_not_end_the_wait(client:
 async def test_a_broken_stream_never_ends_a_wait(
     client: AsyncHelmrClient, server: LocalControlPlane, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A silent stream is noticed by the look that comes now and then; the test need not wait for it that long.
+    # A silent stream is noticed by a later poll; the test need not wait for it that long.
     monkeypatch.setattr("helmr_provider.client._waiting.scheduler.Scheduler.CHECK", 1.0)
     run_id = await start(client, seconds=0.7)
     server.fail_next("getRunEvents", fault)
@@ -178,7 +178,7 @@ async def test_waits_survive_a_control_plane_that_goes_down_and_comes_back(
     await until_async(lambda: [entry.operation for entry in server.journal].count("getRunEvents") == min(waits, 4))
     await asyncio.to_thread(server.stop_listening)
     sent = client._waiter.stats.requests.total()
-    # Asked again and again while nobody listens, and no wait has ended.
+    # Requested again and again without a server, and no wait has ended.
     await until_async(lambda: client._waiter.stats.requests.total() >= sent + 3)
     assert not any(wait.done() for wait in pending)
     await asyncio.to_thread(server.listen_again)
@@ -207,7 +207,7 @@ async def test_a_deadline_covers_a_request_that_is_under_way(
     await nothing_runs()
 
 
-async def test_a_cancelled_waiter_leaves_at_once_and_the_others_stay(client: AsyncHelmrClient) -> None:
+async def test_a_cancelled_waiter_leaves_immediately_and_the_others_stay(client: AsyncHelmrClient) -> None:
     run_id, end = await waiting_run(client)
     leaving, staying = (asyncio.create_task(client._waiter.run(run_id)) for _ in range(2))
     alone = asyncio.create_task(client._waiter.run((await waiting_run(client))[0]))
@@ -236,7 +236,7 @@ async def test_closing_the_client_ends_all_waits_with_a_clear_error(server: Loca
     await nothing_runs()
 
 
-async def test_a_missing_run_raises_its_404_and_the_others_go_on(client: AsyncHelmrClient) -> None:
+async def test_a_missing_run_raises_its_404_and_the_others_continue(client: AsyncHelmrClient) -> None:
     other = asyncio.create_task(client._waiter.run(await start(client, seconds=0.3)))
     with pytest.raises(HelmrNotFoundError):
         await client._waiter.run(MISSING)
@@ -373,7 +373,7 @@ async def test_views_of_a_client_share_its_stream_budget(
         for _, end in runs:
             await end()
         assert all(run.is_success for run in await asyncio.gather(*waits))
-        # At once: a slot that one view gives back goes to the other, so that each may have held both.
+        # At the same time: a slot that one view gives back goes to the other, so that each may have held both.
         assert max(held) == 2
         await view.aclose()
 
@@ -396,7 +396,7 @@ async def test_run_many_yields_each_run_once_as_they_end(client: AsyncHelmrClien
     assert ids[-1] == slow
 
 
-async def test_run_many_of_nothing_ends_at_once(client: AsyncHelmrClient) -> None:
+async def test_run_many_of_nothing_ends_immediately(client: AsyncHelmrClient) -> None:
     assert [run async for run in client._waiter.run_many([])] == []
 
 
@@ -409,7 +409,7 @@ async def test_run_many_raises_the_404_after_the_others_were_yielded(client: Asy
     assert any("Also" in note for note in caught.value.__notes__)
 
 
-async def test_run_many_raises_a_refused_credential_at_once(
+async def test_run_many_raises_a_refused_credential_immediately(
     client: AsyncHelmrClient, server: LocalControlPlane
 ) -> None:
     async with AsyncHelmrClient(url=server.url, api_key="hlmr_sk_wrong") as stranger:

@@ -41,7 +41,7 @@ from helmr_provider.client.errors import (
         (HelmrProtocolError("not JSON"), Failure(retryable=False)),
     ],
 )
-def test_each_error_says_whether_to_go_on_and_whom_it_concerns(error: HelmrError, failure: Failure) -> None:
+def test_each_error_says_whether_to_continue_and_which_waits_it_concerns(error: HelmrError, failure: Failure) -> None:
     assert failure_of(error) == failure
 
 

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 both = pytest.mark.parametrize("variant", VARIANTS)
 
 # Far more than any wait here needs, so that a stream that is read to its end is seen as that.
-DRIPS = 6000
+MAX_COMMENTS = 6000
 
 
-class Dripping:
+class KeepAliveComments:
     """Comments that keep a stream alive and say nothing: one every few milliseconds, for minutes."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Dripping:
         self._pause = threading.Event()
 
     def __iter__(self) -> Iterator[bytes]:
-        while self.sent < DRIPS:
+        while self.sent < MAX_COMMENTS:
             self.sent += 1
             yield b": keep-alive\n\n"
             self._pause.wait(0.02)
@@ -45,13 +45,13 @@ def run_event(number: int, run_id: str, kind: str, at: str = "2026-11-28T12:00:0
     return f"id: {number}\nevent: run_event\ndata: {json.dumps(record)}\n\n"
 
 
-def dripping(drip: Dripping, statuses: Callable[[int], str]) -> Callable[[ReceivedRequest], Reply]:
+def keeping_alive(comments: KeepAliveComments, statuses: Callable[[int], str]) -> Callable[[ReceivedRequest], Reply]:
     reads = 0
 
     def answer(request: ReceivedRequest) -> Reply:
         nonlocal reads
         if request.path.endswith("/events"):
-            return Reply(frames=drip, headers={"content-type": "text/event-stream"})  # type: ignore[arg-type]
+            return Reply(frames=comments, headers={"content-type": "text/event-stream"})  # type: ignore[arg-type]
         reads += 1
         return snapshot("r", statuses(reads))
 
@@ -60,13 +60,13 @@ def dripping(drip: Dripping, statuses: Callable[[int], str]) -> Callable[[Receiv
 
 @both
 def test_a_stream_that_only_keeps_itself_alive_does_not_hold_up_the_deadline(variant: str) -> None:
-    drip = Dripping()
+    comments = KeepAliveComments()
     with (
-        ScriptedServer(answer=dripping(drip, lambda _: "running")) as wire,
+        ScriptedServer(answer=keeping_alive(comments, lambda _: "running")) as wire,
         pytest.raises(HelmrTimeoutError, match="run r"),
     ):
         drive(variant, lambda client: client.runs.wait("r", timeout=0.5), url=wire.url)
-    assert drip.sent < DRIPS
+    assert comments.sent < MAX_COMMENTS
 
 
 @both
@@ -74,12 +74,12 @@ def test_a_stream_that_only_keeps_itself_alive_does_not_hold_up_the_next_snapsho
     variant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("helmr_provider.client._waiting.scheduler.Scheduler.CHECK", 0.2)
-    drip = Dripping()
-    answer = dripping(drip, lambda reads: "running" if reads == 1 else "succeeded")
+    comments = KeepAliveComments()
+    answer = keeping_alive(comments, lambda reads: "running" if reads == 1 else "succeeded")
     with ScriptedServer(answer=answer) as wire:
         run = drive(variant, lambda client: client.runs.wait("r"), url=wire.url)
     assert run.status == "succeeded"
-    assert drip.sent < DRIPS
+    assert comments.sent < MAX_COMMENTS
 
 
 def test_closing_a_blocking_client_wakes_the_threads_that_read_a_silent_stream_or_sleep() -> None:
@@ -104,7 +104,7 @@ def test_closing_a_blocking_client_wakes_the_threads_that_read_a_silent_stream_o
                 wait.result(timeout=30)
 
 
-async def test_one_odd_record_ends_no_wait_of_the_client() -> None:
+async def test_one_unreadable_record_ends_no_wait_of_the_client() -> None:
     ended = asyncio.Event()
 
     def answer(request: ReceivedRequest) -> Reply:

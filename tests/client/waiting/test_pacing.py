@@ -89,7 +89,7 @@ def test_a_rate_is_never_exceeded(steps: list[float], per_second: float, burst: 
         now = rate._at
 
 
-def test_a_rested_rate_gives_its_burst_and_then_the_rest_one_by_one() -> None:
+def test_an_unused_rate_allows_its_burst_and_then_single_requests() -> None:
     rate = RateLimiter(10.0, 3)
     assert [rate.take(0.0) for _ in range(4)] == [True, True, True, False]
     assert rate.free_at(0.0) == pytest.approx(0.1)
@@ -106,7 +106,7 @@ def test_the_reserve_doubles_the_rate_of_urgent_polls_and_the_average_stays_with
     assert taken[True] == pytest.approx(10.0 * 100 + 10.0 * PollBudget.RESERVE / 2, abs=2)
 
 
-def test_a_rest_fills_the_reserve_and_no_more() -> None:
+def test_idle_time_fills_the_reserve_and_no_more() -> None:
     budget = PollBudget(10.0, 1)
     budget.take(0.0)
     taken = 0

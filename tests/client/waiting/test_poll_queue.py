@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from helmr_provider.client._waiting.actions import RUN, TOKEN, Failure, Retrieve, WaitKey
 from helmr_provider.client._waiting.assembly import build_scheduler
-from tests.client.waiting.control_plane_model import FOREVER, OTHER, Thing, Weather, World
+from tests.client.waiting.control_plane_model import FOREVER, OTHER, Awaited, NetworkFaults, Simulation
 
 if TYPE_CHECKING:
-    from tests.client.waiting.control_plane_model import Seen
+    from tests.client.waiting.control_plane_model import Observations
 
 
-def looks(seen: Seen) -> list[float]:
+def polls_of(seen: Observations) -> list[float]:
     return [at for at, action in seen.sent if isinstance(action, Retrieve) and action.key.kind == OTHER]
 
 
@@ -26,10 +26,12 @@ def most_in_a_second(times: list[float]) -> int:
 
 
 @pytest.mark.parametrize("interval", [0.25, 3.0])
-def test_one_thing_is_looked_at_in_the_interval_that_its_waiter_asks_for(interval: float) -> None:
-    world = World(runs={}, others={"a": Thing(ends=30.0)}, interval=interval, weather=Weather(latency=0.0))
-    seen = world.run(until=60.0)
-    gaps = [after - before for before, after in pairwise(looks(seen))]
+def test_one_thing_is_polled_in_the_interval_of_its_waiter(interval: float) -> None:
+    simulation = Simulation(
+        runs={}, others={"a": Awaited(ends=30.0)}, interval=interval, faults=NetworkFaults(latency=0.0)
+    )
+    seen = simulation.run(until=60.0)
+    gaps = [after - before for before, after in pairwise(polls_of(seen))]
     assert all(0.8 * interval <= gap <= 1.2 * interval for gap in gaps)
     assert len({round(gap, 4) for gap in gaps}) > len(gaps) // 2
     assert 30.0 <= seen.ended[WaitKey(OTHER, "a")][0] <= 30.0 + 1.2 * interval
@@ -51,64 +53,66 @@ def test_without_an_interval_it_is_one_second_growing_to_five() -> None:
 
 @settings(max_examples=50)
 @given(
-    world=st.builds(
-        World,
-        runs=st.just(dict[str, Thing]()),
-        others=st.integers(1, 60).map(lambda count: {f"exec-{number:03}": Thing() for number in range(count)}),
+    simulation=st.builds(
+        Simulation,
+        runs=st.just(dict[str, Awaited]()),
+        others=st.integers(1, 60).map(lambda count: {f"exec-{number:03}": Awaited() for number in range(count)}),
         rate=st.sampled_from([2.0, 10.0, 50.0]),
         requests=st.integers(1, 8),
         interval=st.sampled_from([0.01, 0.25, 2.0]),
-        weather=st.sampled_from([Weather(latency=0.001), Weather(latency=0.001, refused=0.2)]),
+        faults=st.sampled_from([NetworkFaults(latency=0.001), NetworkFaults(latency=0.001, refused=0.2)]),
         seed=st.integers(0, 2**16),
     )
 )
-def test_however_many_there_are_they_stay_within_the_rate_and_take_turns(world: World) -> None:
-    seen = world.run(until=60.0)
-    assert most_in_a_second(looks(seen)) <= world.rate + world.requests
-    if not world.weather.refused:
-        times = [seen.looked[key] for key in world.things]
+def test_however_many_there_are_they_stay_within_the_rate_and_take_turns(simulation: Simulation) -> None:
+    seen = simulation.run(until=60.0)
+    assert most_in_a_second(polls_of(seen)) <= simulation.rate + simulation.requests
+    if not simulation.faults.refused:
+        times = [seen.polled[key] for key in simulation.things]
         # An interval of up to 1.2 times the asked one, and then a turn of all others, which began 0.8 times of it ago.
-        turn = max(0.0, len(times) / world.rate - 0.8 * world.interval)
-        bound = 1.2 * world.interval + turn + 2 * world.requests / world.rate + 0.1
-        assert all(after - before <= bound for looked in times for before, after in pairwise([0.0, *looked]))
+        turn = max(0.0, len(times) / simulation.rate - 0.8 * simulation.interval)
+        bound = 1.2 * simulation.interval + turn + 2 * simulation.requests / simulation.rate + 0.1
+        assert all(after - before <= bound for polled in times for before, after in pairwise([0.0, *polled]))
 
 
 def test_a_thousand_of_them_hold_up_neither_runs_nor_tokens_nor_each_other() -> None:
-    others = {f"exec-{number:04}": Thing() for number in range(1000)}
-    runs = {f"run-{n:03}": Thing(starts=1.0, ends=20.0 + n / 2) for n in range(100)}
-    tokens = {f"token-{n:02}": Thing(ends=20.0 + n) for n in range(50)}
-    world = World(runs=runs, tokens=tokens, others=others, streams=4)
-    seen = world.run(until=100.0)
+    others = {f"exec-{number:04}": Awaited() for number in range(1000)}
+    runs = {f"run-{n:03}": Awaited(starts=1.0, ends=20.0 + n / 2) for n in range(100)}
+    tokens = {f"token-{n:02}": Awaited(ends=20.0 + n) for n in range(50)}
+    simulation = Simulation(runs=runs, tokens=tokens, others=others, streams=4)
+    seen = simulation.run(until=100.0)
     assert seen.most_requests <= 8
-    assert most_in_a_second(looks(seen)) <= world.rate + world.requests
+    assert most_in_a_second(polls_of(seen)) <= simulation.rate + simulation.requests
     for kind, bound in ((RUN, 6.0), (TOKEN, 8.0)):
-        delays = [reports[0] - world.things[key].ends for key, reports in seen.ended.items() if key.kind == kind]
+        delays = [reports[0] - simulation.things[key].ends for key, reports in seen.ended.items() if key.kind == kind]
         assert len(delays) == (100 if kind == RUN else 50)
         assert max(delays) < bound
-    gaps = [after - before for name in others for before, after in pairwise(seen.looked[WaitKey(OTHER, name)])]
-    assert max(gaps) < 1.5 * len(others) / world.rate
+    gaps = [after - before for name in others for before, after in pairwise(seen.polled[WaitKey(OTHER, name)])]
+    assert max(gaps) < 1.5 * len(others) / simulation.rate
 
 
 def test_they_do_not_keep_the_search_for_an_ended_run_going() -> None:
-    runs = {f"run-{n}": Thing() for n in range(20)} | {"other": Thing(joined=FOREVER, ends=10.0)}
-    quiet = World(runs=runs, streams=0).run(until=50.0)
-    busy = World(runs=runs, others={f"exec-{n:03}": Thing() for n in range(500)}, streams=0).run(until=50.0)
+    runs = {f"run-{n}": Awaited() for n in range(20)} | {"other": Awaited(joined=FOREVER, ends=10.0)}
+    quiet = Simulation(runs=runs, streams=0).run(until=50.0)
+    busy = Simulation(runs=runs, others={f"exec-{n:03}": Awaited() for n in range(500)}, streams=0).run(until=50.0)
 
-    def of_runs(seen: Seen) -> int:
+    def of_runs(seen: Observations) -> int:
         return sum(not (isinstance(action, Retrieve) and action.key.kind == OTHER) for _, action in seen.sent)
 
     assert of_runs(busy) <= of_runs(quiet) + 10
 
 
 def test_runs_that_no_list_reaches_share_the_rate_with_them() -> None:
-    runs = {f"run-{n:03}": Thing(born=n / 1000 - 9) for n in range(100)}
-    others = {f"exec-{n:03}": Thing() for n in range(100)}
-    world = World(runs=runs, others=others, streams=0, list_size=5, rate=20.0, weather=Weather(no_counts=True))
-    seen = world.run(until=60.0)
+    runs = {f"run-{n:03}": Awaited(created=n / 1000 - 9) for n in range(100)}
+    others = {f"exec-{n:03}": Awaited() for n in range(100)}
+    simulation = Simulation(
+        runs=runs, others=others, streams=0, list_size=5, rate=20.0, faults=NetworkFaults(no_counts=True)
+    )
+    seen = simulation.run(until=60.0)
     for name in runs:
-        assert len(seen.looked[WaitKey(RUN, name)]) >= 3
+        assert len(seen.polled[WaitKey(RUN, name)]) >= 3
     for name in others:
-        assert len(seen.looked[WaitKey(OTHER, name)]) >= 3
+        assert len(seen.polled[WaitKey(OTHER, name)]) >= 3
 
 
 def test_one_that_fails_is_left_alone_for_longer_and_longer_and_the_others_are_not() -> None:
@@ -129,7 +133,7 @@ def test_one_that_fails_is_left_alone_for_longer_and_longer_and_the_others_are_n
     assert polls[good] > 40
 
 
-def test_one_that_is_waited_for_anew_while_it_is_looked_at_is_not_looked_at_twice_at_once() -> None:
+def test_one_that_is_waited_for_anew_during_its_poll_is_not_polled_twice_at_the_same_time() -> None:
     scheduler, key = build_scheduler(random=lambda: 0.5), WaitKey(OTHER, "a")
     scheduler.add(key, 0.0, 0.25)
     assert scheduler.actions(0.0) == [Retrieve(key)]

@@ -1,4 +1,4 @@
-"""Counting and listing: when there is something to look for, and what a list says about the runs waited for."""
+"""Counting and listing: when there are ends to find, and how a list settles waits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def wait(run_id: str, *, since: float = 0.0, created: float | None = None, statu
 
 
 def rested(finished: int = 10) -> RunPoller:
-    """A poller that knows what had ended, with nothing to look for."""
+    """A poller that knows what had ended, with no ends to find."""
     poller = RunPoller(lambda: 0.5)
     count(poller, 0.0, finished)
     listed(poller, 0.1)
@@ -55,7 +55,7 @@ def ids(waits: list[Wait]) -> list[str]:
     return [one.key.id for one in waits]
 
 
-def test_the_first_count_asks_for_a_list_because_nothing_is_known() -> None:
+def test_the_first_count_causes_a_list_because_nothing_is_known() -> None:
     poller = RunPoller(lambda: 0.5)
     assert CountRuns() in poller.due(0.0, 0.0)
     count(poller, 1.0, 10)
@@ -63,7 +63,7 @@ def test_the_first_count_asks_for_a_list_because_nothing_is_known() -> None:
     assert poller.due(1.0, 0.0) == [LIVE]
 
 
-def test_a_count_that_did_not_grow_asks_for_nothing_until_a_minute_has_passed() -> None:
+def test_a_count_that_did_not_grow_causes_nothing_until_a_minute_has_passed() -> None:
     poller = rested()
     count(poller, 2.0, 10)
     assert poller.stale_before == NEVER
@@ -215,7 +215,7 @@ def test_lists_for_newcomers_are_spaced_and_further_while_answers_are_slow() -> 
     assert LIVE in poller.due(0.1 + 2.0, 1.0)
 
 
-def test_a_list_that_was_given_up_or_failed_for_a_moment_is_requested_again() -> None:
+def test_a_list_that_was_abandoned_or_failed_for_a_moment_is_requested_again() -> None:
     poller = rested()
     for step in range(2):
         poller.want_list()
@@ -257,14 +257,14 @@ def test_a_list_of_ended_runs_that_settles_hardly_any_is_left_out_for_a_minute()
     assert poller.settler_for(waits, 62.0) == (ALL, waits)
 
 
-def test_a_run_that_a_list_did_not_hold_is_not_looked_for_in_it_again() -> None:
+def test_a_run_that_a_list_did_not_hold_is_not_searched_for_in_it_again() -> None:
     poller, waits = rested(), [wait(f"r{n}", created=10.0 + n) for n in range(6)]
     for one in waits:
         one.missed_by = frozenset({"all"})
     assert poller.settler_for(waits, 1.0) is None
 
 
-def test_nothing_is_remembered_over_a_rest() -> None:
+def test_nothing_is_remembered_over_idle_time() -> None:
     poller = rested()
     count(poller, 2.0, 12)
     poller.rest()

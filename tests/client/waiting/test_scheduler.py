@@ -28,35 +28,35 @@ from helmr_provider.client._waiting.pacing import CircuitBreaker
 from helmr_provider.client._waiting.poll_queue import PollQueue
 from helmr_provider.client._waiting.scheduler import Scheduler
 from helmr_provider.client._waiting.stream_allocator import StreamHealth
-from tests.client.waiting.control_plane_model import FOREVER, Thing, Weather, World
+from tests.client.waiting.control_plane_model import FOREVER, Awaited, NetworkFaults, Simulation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.client.waiting.control_plane_model import Seen
+    from tests.client.waiting.control_plane_model import Observations
 
 times = st.floats(0, 60, allow_nan=False).map(lambda value: round(value, 2))
 
 
 @st.composite
-def things(draw: st.DrawFn, *, leaving: bool = True) -> Thing:
-    born = draw(times)
-    starts = born + draw(st.floats(0, 20))
+def things(draw: st.DrawFn, *, leaving: bool = True) -> Awaited:
+    created = draw(times)
+    starts = created + draw(st.floats(0, 20))
     ends = starts + draw(st.floats(0, 40)) if draw(st.integers(0, 4)) else FOREVER
-    joined = max(born, draw(times)) if draw(st.integers(0, 5)) else FOREVER
+    joined = max(created, draw(times)) if draw(st.integers(0, 5)) else FOREVER
     leaves = joined + draw(st.floats(0, 40)) if leaving and draw(st.integers(0, 5)) == 0 else FOREVER
     hints = tuple(sorted(starts + draw(st.floats(0, 20)) for _ in range(draw(st.integers(0, 2)))))
-    return Thing(born, starts, ends, hints, joined, leaves)
+    return Awaited(created, starts, ends, hints, joined, leaves)
 
 
 weathers = st.builds(
-    Weather,
+    NetworkFaults,
     latency=st.sampled_from([0.001, 0.05, 0.8]),
     lost=st.sampled_from([0.0, 0.0, 0.05, 0.3]),
     refused=st.sampled_from([0.0, 0.0, 0.05, 0.3]),
     duplicated=st.sampled_from([0.0, 0.3]),
     stream_cut=st.sampled_from([0.0, 0.5, 1.0]),
-    stream_deaf=st.sampled_from([0.0, 0.3, 1.0]),
+    stream_silent=st.sampled_from([0.0, 0.3, 1.0]),
     outages=st.sampled_from([(), (), ((10.0, 25.0),), ((5.0, 6.0), (30.0, 90.0))]),
     no_counts=st.sampled_from([False, False, False, True]),
     no_lists=st.sampled_from([False, False, False, True]),
@@ -64,18 +64,18 @@ weathers = st.builds(
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> World:
+def worlds(draw: st.DrawFn) -> Simulation:
     runs = {f"run-{number:03}": draw(things()) for number in range(draw(st.integers(0, 25)))}
     tokens = {f"token-{number:03}": draw(things()) for number in range(draw(st.integers(0, 10)))}
     others = {f"exec-{number:03}": draw(things()) for number in range(draw(st.integers(0, 10)))}
-    return World(
+    return Simulation(
         runs=runs,
         tokens=tokens,
         others=others,
         streams=draw(st.integers(0, 4)),
         requests=draw(st.integers(1, 8)),
         rate=draw(st.sampled_from([5.0, 100.0])),
-        weather=draw(weathers),
+        faults=draw(weathers),
         list_size=draw(st.sampled_from([1, 5, 200])),
         page_size=draw(st.sampled_from([1, 3, 500])),
         seed=draw(st.integers(0, 2**16)),
@@ -86,80 +86,84 @@ PROPERTY = settings(max_examples=50)
 
 
 @PROPERTY
-@given(world=worlds())
-def test_every_ended_thing_is_reported_exactly_once_and_nothing_else_whatever_the_network_does(world: World) -> None:
+@given(simulation=worlds())
+def test_every_ended_thing_is_reported_exactly_once_and_nothing_else_on_any_network(simulation: Simulation) -> None:
     # Long enough for a single request at a time, most of which fail.
-    seen = world.run(until=1000.0)
-    expected = {key for key, thing in world.things.items() if thing.joined < FOREVER and thing.ends <= thing.leaves}
+    seen = simulation.run(until=1000.0)
+    expected = {
+        key for key, thing in simulation.things.items() if thing.joined < FOREVER and thing.ends <= thing.leaves
+    }
     # Who leaves around the end of a thing may or may not still hear of it.
-    certain = {key for key in expected if world.things[key].leaves == FOREVER and world.things[key].ends < FOREVER}
+    certain = {
+        key for key in expected if simulation.things[key].leaves == FOREVER and simulation.things[key].ends < FOREVER
+    }
     assert certain <= set(seen.ended) <= expected
     assert all(len(reports) == 1 for reports in seen.ended.values())
-    assert all(reports[0] >= world.things[key].ends for key, reports in seen.ended.items())
+    assert all(reports[0] >= simulation.things[key].ends for key, reports in seen.ended.items())
 
 
 @PROPERTY
-@given(world=worlds())
-def test_no_live_registration_starves(world: World) -> None:
+@given(simulation=worlds())
+def test_no_live_registration_starves(simulation: Simulation) -> None:
     until = 600.0
-    seen = world.run(until)
+    seen = simulation.run(until)
     # A thorough pass begins every minute; what it needs beyond that is the network's doing.
-    bound = PollQueue.SAFETY + 30.0 + max((end - begin for begin, end in world.weather.outages), default=0.0)
-    bound *= 1 + 4 * (world.weather.lost + world.weather.refused)
-    # With few requests at once, a round over everything takes as long as they do, and lists and counts take turns with
+    bound = PollQueue.SAFETY + 30.0 + max((end - begin for begin, end in simulation.faults.outages), default=0.0)
+    bound *= 1 + 4 * (simulation.faults.lost + simulation.faults.refused)
+    # With few simultaneous requests, a round takes as long as they do, and lists and counts take turns with
     # it; a lost one costs its time-out and shuts the gate.
-    request = world.weather.latency + world.weather.lost * (5.0 + CircuitBreaker.LONGEST)
-    bound += 4 * len(world.things) * request / world.requests
-    for key in world.waiting:
-        looks = [world.things[key].joined, *seen.looked.get(key, []), until]
-        gaps = [after - before for before, after in pairwise(looks)]
+    request = simulation.faults.latency + simulation.faults.lost * (5.0 + CircuitBreaker.LONGEST)
+    bound += 4 * len(simulation.things) * request / simulation.requests
+    for key in simulation.waiting:
+        polls = [simulation.things[key].joined, *seen.polled.get(key, []), until]
+        gaps = [after - before for before, after in pairwise(polls)]
         assert max(gaps) <= bound, (key, max(gaps), bound)
 
 
 @PROPERTY
-@given(world=worlds())
-def test_nothing_is_asked_for_when_nobody_waits_any_more(world: World) -> None:
-    world.run(until=120.0)
-    for key in list(world.waiting):
-        world._leave(key)
-    sent = len(world.seen.sent)
-    world.run(until=240.0)
-    assert all(isinstance(action, StopFollow) for _, action in world.seen.sent[sent:])
-    assert world.scheduler.wake_at(world.now) is None
-    assert not world.flying
-    assert not world.open
+@given(simulation=worlds())
+def test_nothing_is_requested_after_the_last_wait(simulation: Simulation) -> None:
+    simulation.run(until=120.0)
+    for key in list(simulation.waiting):
+        simulation._leave(key)
+    sent = len(simulation.seen.sent)
+    simulation.run(until=240.0)
+    assert all(isinstance(action, StopFollow) for _, action in simulation.seen.sent[sent:])
+    assert simulation.scheduler.wake_at(simulation.now) is None
+    assert not simulation.flying
+    assert not simulation.open
 
 
 # Where requests and streams go
 
 
-def sent(seen: Seen, kind: type, since: float = 0.0, until: float = FOREVER) -> list[Any]:
+def sent(seen: Observations, kind: type, since: float = 0.0, until: float = FOREVER) -> list[Any]:
     return [action for at, action in seen.sent if isinstance(action, kind) and since <= at < until]
 
 
 @pytest.mark.parametrize("waits", [1, 2, 3, 4])
 def test_as_many_waits_as_streams_get_a_snapshot_and_then_a_stream_each(waits: int) -> None:
-    world = World(runs={f"run-{n}": Thing(ends=30.0 + n) for n in range(waits)}, streams=4)
-    seen = world.run(until=20.0)
+    simulation = Simulation(runs={f"run-{n}": Awaited(ends=30.0 + n) for n in range(waits)}, streams=4)
+    seen = simulation.run(until=20.0)
     first = {action.key.id: at for at, action in reversed(seen.sent) if isinstance(action, Retrieve)}
     opened = {action.run_id: at for at, action in seen.sent if isinstance(action, Follow)}
     assert opened.keys() == first.keys() == {f"run-{n}" for n in range(waits)}
     assert all(opened[run] > first[run] for run in opened)
     assert not sent(seen, CountRuns)
     assert not sent(seen, ListRuns)
-    seen = world.run(until=60.0)
-    delays = [reports[0] - world.things[key].ends for key, reports in seen.ended.items()]
+    seen = simulation.run(until=60.0)
+    delays = [reports[0] - simulation.things[key].ends for key, reports in seen.ended.items()]
     assert len(delays) == waits
     assert max(delays) < 1.0
-    # One look at first, one every quarter of a minute, one at the end.
+    # One poll at first, one every quarter of a minute, one at the end.
     assert seen.count(Retrieve) <= 5 * waits
 
 
-def test_without_streams_a_single_wait_is_looked_at_after_one_second_growing_to_five() -> None:
-    world = World(runs={"run": Thing(ends=300.0)}, streams=0, weather=Weather(latency=0.0))
-    seen = world.run(until=290.0)
-    looks = seen.looked[WaitKey(RUN, "run")]
-    gaps = [after - before for before, after in pairwise(looks)]
+def test_without_streams_a_single_wait_is_polled_after_one_second_growing_to_five() -> None:
+    simulation = Simulation(runs={"run": Awaited(ends=300.0)}, streams=0, faults=NetworkFaults(latency=0.0))
+    seen = simulation.run(until=290.0)
+    polls = seen.polled[WaitKey(RUN, "run")]
+    gaps = [after - before for before, after in pairwise(polls)]
     assert 0.8 <= gaps[0] <= 1.2
     assert all(4.0 <= gap <= 6.0 for gap in gaps[6:])
     assert len({round(gap, 3) for gap in gaps[6:]}) > 10
@@ -167,8 +171,8 @@ def test_without_streams_a_single_wait_is_looked_at_after_one_second_growing_to_
 
 
 def test_two_hundred_idle_waits_cost_one_count_a_second_and_a_list_a_minute() -> None:
-    world = World(runs={f"run-{n:03}": Thing() for n in range(199)}, streams=0)
-    seen = world.run(until=600.0)
+    simulation = Simulation(runs={f"run-{n:03}": Awaited() for n in range(199)}, streams=0)
+    seen = simulation.run(until=600.0)
     assert 500 <= seen.count(CountRuns) <= 750
     assert seen.count(ListRuns) <= 12
     assert seen.count(Retrieve) == 0
@@ -187,88 +191,92 @@ def test_a_run_missing_from_a_list_that_is_not_full_is_retrieved_and_never_decla
     assert scheduler.wake_at(0.2) is not None
 
 
-def test_a_run_missing_from_a_full_list_is_not_suspected_but_looked_at_in_its_turn() -> None:
-    runs = {f"run-{n:03}": Thing(born=n / 1000 - 9, ends=1000.0) for n in range(30)}
-    world = World(runs=runs, streams=0, list_size=10)
-    seen = world.run(until=20.0)
-    assert all(seen.looked[key] for key in world.waiting)
+def test_a_run_missing_from_a_full_list_is_not_suspected_but_polled_in_its_turn() -> None:
+    runs = {f"run-{n:03}": Awaited(created=n / 1000 - 9, ends=1000.0) for n in range(30)}
+    simulation = Simulation(runs=runs, streams=0, list_size=10)
+    seen = simulation.run(until=20.0)
+    assert all(seen.polled[key] for key in simulation.waiting)
     assert {action.status for action in sent(seen, ListRuns)} >= {None, "running"}
     assert not seen.ended
 
 
-def test_beyond_the_reach_of_lists_one_end_is_found_although_its_run_has_to_be_looked_for() -> None:
-    runs = {f"run-{n:04}": Thing(born=n / 1000 - 9, ends=FOREVER) for n in range(1000)}
+def test_beyond_the_reach_of_lists_one_end_is_found_although_its_run_has_to_be_searched_for() -> None:
+    runs = {f"run-{n:04}": Awaited(created=n / 1000 - 9, ends=FOREVER) for n in range(1000)}
     runs["run-0003"].ends = 100.0
-    world = World(runs=runs, streams=0)
-    seen = world.run(until=130.0)
+    simulation = Simulation(runs=runs, streams=0)
+    seen = simulation.run(until=130.0)
     [found] = seen.ended[WaitKey(RUN, "run-0003")]
     assert found < 120.0
 
 
-def test_a_run_that_left_the_complete_list_of_running_ones_is_looked_at_before_all_others() -> None:
+def test_a_run_that_left_the_complete_list_of_running_ones_is_polled_before_all_others() -> None:
     # Eight of a thousand run at a time, oldest first; no list of live runs reaches them.
-    runs: dict[str, Thing] = {}
+    runs: dict[str, Awaited] = {}
     for number in range(1000):
         start = (number // 8) * 10.0
-        runs[f"run-{number:04}"] = Thing(born=number / 1000 - 9, starts=start, ends=start + 10.0 + (number % 8) / 10)
-    world = World(runs=runs, streams=0)
-    seen = world.run(until=200.0)
-    delays = sorted(reports[0] - world.things[key].ends for key, reports in seen.ended.items())
+        runs[f"run-{number:04}"] = Awaited(
+            created=number / 1000 - 9, starts=start, ends=start + 10.0 + (number % 8) / 10
+        )
+    simulation = Simulation(runs=runs, streams=0)
+    seen = simulation.run(until=200.0)
+    delays = sorted(reports[0] - simulation.things[key].ends for key, reports in seen.ended.items())
     assert len(delays) > 100
     assert delays[len(delays) // 2] < 4.0
     # Looking at every other run whenever one ends would take a hundred requests for each.
     assert seen.count(Retrieve) / len(delays) < 40
 
 
-def test_runs_of_others_that_fill_the_lists_make_single_looks_cheaper() -> None:
-    runs = {f"other-{n:03}": Thing(born=100.0, joined=FOREVER, ends=100.0 + n) for n in range(400)}
-    runs |= {f"ours-{n}": Thing(ends=400.0) for n in range(6)}
-    world = World(runs=runs, streams=0)
-    seen = world.run(until=300.0)
+def test_runs_of_others_that_fill_the_lists_make_single_polls_cheaper() -> None:
+    runs = {f"other-{n:03}": Awaited(created=100.0, joined=FOREVER, ends=100.0 + n) for n in range(400)}
+    runs |= {f"ours-{n}": Awaited(ends=400.0) for n in range(6)}
+    simulation = Simulation(runs=runs, streams=0)
+    seen = simulation.run(until=300.0)
     assert len(sent(seen, ListRuns, since=150.0)) <= 12
-    assert all(seen.looked[WaitKey(RUN, f"ours-{n}")][-1] > 290.0 for n in range(6))
+    assert all(seen.polled[WaitKey(RUN, f"ours-{n}")][-1] > 290.0 for n in range(6))
 
 
 def test_streams_go_to_running_runs_first_and_leave_those_that_do_not_run() -> None:
-    runs = {f"queued-{n}": Thing(starts=FOREVER) for n in range(6)}
-    runs |= {f"late-{n}": Thing(starts=30.0, ends=200.0) for n in range(2)}
-    world = World(runs=runs, streams=2)
-    seen = world.run(until=25.0)
+    runs = {f"queued-{n}": Awaited(starts=FOREVER) for n in range(6)}
+    runs |= {f"late-{n}": Awaited(starts=30.0, ends=200.0) for n in range(2)}
+    simulation = Simulation(runs=runs, streams=2)
+    seen = simulation.run(until=25.0)
     assert seen.most_streams == 2
-    runs["ending"] = Thing(joined=30.0, ends=60.0)
-    world.things[WaitKey(RUN, "ending")] = runs["ending"]
-    world.at(30.0, lambda: world._join(WaitKey(RUN, "ending")))
-    seen = world.run(until=120.0)
+    runs["ending"] = Awaited(joined=30.0, ends=60.0)
+    simulation.things[WaitKey(RUN, "ending")] = runs["ending"]
+    simulation.at(30.0, lambda: simulation._join(WaitKey(RUN, "ending")))
+    seen = simulation.run(until=120.0)
     assert sent(seen, StopFollow)
     assert "ending" in {action.run_id for action in sent(seen, Follow)}
     assert seen.ended[WaitKey(RUN, "ending")][0] < 62.0
 
 
-def test_a_retried_attempt_means_look_now_and_then_follow_on_behind_it() -> None:
-    world = World(runs={"run": Thing(hints=(5.0,), ends=20.0)}, streams=1)
-    seen = world.run(until=30.0)
+def test_after_a_retried_attempt_the_run_is_polled_and_then_followed_further() -> None:
+    simulation = Simulation(runs={"run": Awaited(hints=(5.0,), ends=20.0)}, streams=1)
+    seen = simulation.run(until=30.0)
     assert len(sent(seen, Retrieve, since=5.0, until=7.0)) >= 1
     assert [action.cursor for action in sent(seen, Follow)] == [None, "1"]
     assert 20.0 <= seen.ended[WaitKey(RUN, "run")][0] < 21.0
 
 
-def test_a_followed_run_is_looked_at_now_and_then_because_its_stream_may_be_deaf() -> None:
-    world = World(runs={"run": Thing(ends=20.0)}, streams=1, weather=Weather(stream_deaf=1.0))
-    seen = world.run(until=60.0)
+def test_a_followed_run_is_also_polled_because_its_stream_may_be_silent() -> None:
+    simulation = Simulation(runs={"run": Awaited(ends=20.0)}, streams=1, faults=NetworkFaults(stream_silent=1.0))
+    seen = simulation.run(until=60.0)
     assert 20.0 <= seen.ended[WaitKey(RUN, "run")][0] <= 20.0 + Scheduler.CHECK * 1.3
 
 
 def test_streams_that_break_again_and_again_give_way_to_snapshots_and_come_back_slowly() -> None:
-    world = World(runs={f"run-{n}": Thing() for n in range(4)}, streams=4, weather=Weather(stream_cut=1.0))
-    world.run(until=240.0)
-    assert world.scheduler._streams.allowed(world.now) < 4
-    world.weather.stream_cut = 0.0
-    world.run(until=world.now + 5 * StreamHealth.RECOVERY + 120.0)
-    assert world.scheduler._streams.allowed(world.now) == 4
-    assert len(world.open) == 4
+    simulation = Simulation(
+        runs={f"run-{n}": Awaited() for n in range(4)}, streams=4, faults=NetworkFaults(stream_cut=1.0)
+    )
+    simulation.run(until=240.0)
+    assert simulation.scheduler._streams.allowed(simulation.now) < 4
+    simulation.faults.stream_cut = 0.0
+    simulation.run(until=simulation.now + 5 * StreamHealth.RECOVERY + 120.0)
+    assert simulation.scheduler._streams.allowed(simulation.now) == 4
+    assert len(simulation.open) == 4
 
 
-def test_late_events_halve_the_streams_at_once() -> None:
+def test_late_events_halve_the_streams_immediately() -> None:
     scheduler = build_scheduler(random=lambda: 0.5)
     scheduler.streams(4)
     for n in range(4):
@@ -281,13 +289,13 @@ def test_late_events_halve_the_streams_at_once() -> None:
     assert sum(isinstance(action, StopFollow) for action in scheduler.actions(30.0)) == 2
 
 
-def test_fewer_slots_close_streams_at_once() -> None:
-    world = World(runs={f"run-{n}": Thing() for n in range(4)}, streams=4)
-    world.run(until=5.0)
-    assert len(world.open) == 4
-    world.scheduler.streams(1)
-    world.run(until=10.0)
-    assert len(world.open) == 1
+def test_fewer_slots_close_streams_immediately() -> None:
+    simulation = Simulation(runs={f"run-{n}": Awaited() for n in range(4)}, streams=4)
+    simulation.run(until=5.0)
+    assert len(simulation.open) == 4
+    simulation.scheduler.streams(1)
+    simulation.run(until=10.0)
+    assert len(simulation.open) == 1
 
 
 # Failures
@@ -302,17 +310,17 @@ def one_wait() -> Scheduler:
 
 
 def test_an_outage_is_met_with_one_probe_at_a_time_and_longer_and_longer_pauses() -> None:
-    world = World(
-        runs={f"run-{n:03}": Thing() for n in range(50)}, streams=4, weather=Weather(outages=((10.0, 130.0),))
+    simulation = Simulation(
+        runs={f"run-{n:03}": Awaited() for n in range(50)}, streams=4, faults=NetworkFaults(outages=((10.0, 130.0),))
     )
-    seen = world.run(until=200.0)
+    seen = simulation.run(until=200.0)
     requests = [at for at, action in seen.sent if not isinstance(action, Follow | StopFollow) and 20.0 < at < 130.0]
     assert 11 <= len(requests) <= 30
     # And it is noticed that the outage is over.
-    assert all(seen.looked[key][-1] > 130.0 for key in world.waiting)
+    assert all(seen.polled[key][-1] > 130.0 for key in simulation.waiting)
 
 
-def test_retry_after_is_honoured_for_everybody() -> None:
+def test_retry_after_applies_to_all_waits() -> None:
     scheduler = one_wait()
     scheduler.add(WaitKey(RUN, "other"), 0.0)
     failure = Failure(retryable=True, outage=True, retry_after=42.0)
@@ -368,13 +376,13 @@ def test_a_frame_that_cannot_be_read_is_passed_if_its_cursor_is_known() -> None:
     scheduler.actions(0.2)
     scheduler.stream_record("run", 0.3, "4", 0.0, hint=False)
     scheduler.stream_ended("run", 0.4, Failure(retryable=True), "5")
-    [look] = scheduler.actions(0.4)
-    assert isinstance(look, Retrieve)
-    scheduler.retrieved(look, 0.5, ended=False, status="running")
+    [poll] = scheduler.actions(0.4)
+    assert isinstance(poll, Retrieve)
+    scheduler.retrieved(poll, 0.5, ended=False, status="running")
     assert Follow("run", "5") in scheduler.actions(10.0)
 
 
-def test_a_hint_that_comes_while_a_look_is_under_way_causes_another_look() -> None:
+def test_a_hint_during_a_poll_causes_another_poll() -> None:
     scheduler = one_wait()
     scheduler.streams(1)
     scheduler.retrieved(Retrieve(WaitKey(RUN, "run")), 0.1, ended=False, status="running")
@@ -387,18 +395,18 @@ def test_a_hint_that_comes_while_a_look_is_under_way_causes_another_look() -> No
     assert scheduler.actions(20.2) == [Retrieve(WaitKey(RUN, "run"))]
 
 
-def test_a_look_that_was_given_up_is_taken_again_and_one_that_is_unknown_changes_nothing() -> None:
+def test_an_abandoned_poll_is_repeated_and_an_unknown_one_changes_nothing() -> None:
     scheduler = one_wait()
-    look = Retrieve(WaitKey(RUN, "run"))
-    scheduler.dropped(look, 1.0)
-    assert scheduler.actions(1.0) == [look]
-    scheduler.dropped(look, 2.0)
-    scheduler.dropped(look, 2.0)
-    assert scheduler.actions(2.0) == [look]
+    poll = Retrieve(WaitKey(RUN, "run"))
+    scheduler.dropped(poll, 1.0)
+    assert scheduler.actions(1.0) == [poll]
+    scheduler.dropped(poll, 2.0)
+    scheduler.dropped(poll, 2.0)
+    assert scheduler.actions(2.0) == [poll]
     assert scheduler.actions(2.0) == []
 
 
-def test_a_count_that_was_given_up_makes_room_for_another() -> None:
+def test_an_abandoned_count_makes_room_for_another() -> None:
     scheduler = build_scheduler(requests=1, random=lambda: 0.5)
     for number in range(Scheduler.NEWCOMERS + 1):
         scheduler.add(WaitKey(RUN, str(number)), 0.0)
@@ -413,25 +421,25 @@ def test_a_count_that_was_given_up_makes_room_for_another() -> None:
 
 
 def test_many_tokens_are_paged_through_and_the_missing_one_is_retrieved() -> None:
-    tokens = {f"token-{n:02}": Thing(ends=FOREVER) for n in range(20)}
+    tokens = {f"token-{n:02}": Awaited(ends=FOREVER) for n in range(20)}
     tokens["token-07"].ends = 30.0
-    world = World(runs={}, tokens=tokens, page_size=6)
-    seen = world.run(until=60.0)
+    simulation = Simulation(runs={}, tokens=tokens, page_size=6)
+    seen = simulation.run(until=60.0)
     assert seen.ended.keys() == {WaitKey(TOKEN, "token-07")}
     assert seen.ended[WaitKey(TOKEN, "token-07")][0] < 38.0
     assert seen.count(Retrieve) == 1
 
 
 def test_paging_ends_as_soon_as_all_tokens_were_seen() -> None:
-    tokens = {f"token-{n:03}": Thing(joined=0.0 if n < 5 else FOREVER) for n in range(100)}
-    world = World(runs={}, tokens=tokens, page_size=10)
-    seen = world.run(until=30.0)
+    tokens = {f"token-{n:03}": Awaited(joined=0.0 if n < 5 else FOREVER) for n in range(100)}
+    simulation = Simulation(runs={}, tokens=tokens, page_size=10)
+    seen = simulation.run(until=30.0)
     assert {action.cursor for action in sent(seen, ListPendingTokens)} == {None}
 
 
-def test_two_tokens_are_looked_at_singly() -> None:
-    world = World(runs={}, tokens={"a": Thing(ends=9.0), "b": Thing(ends=20.0)})
-    seen = world.run(until=40.0)
+def test_two_tokens_are_polled_singly() -> None:
+    simulation = Simulation(runs={}, tokens={"a": Awaited(ends=9.0), "b": Awaited(ends=20.0)})
+    seen = simulation.run(until=40.0)
     assert len(seen.ended) == 2
     assert not sent(seen, ListPendingTokens)
 
@@ -439,10 +447,10 @@ def test_two_tokens_are_looked_at_singly() -> None:
 def test_a_thousand_waits_hold_no_more_streams_and_requests_than_allowed_and_are_found_soon(
     report: Callable[[str], None],
 ) -> None:
-    runs = {f"run-{n:04}": Thing(born=n / 1000 - 9, starts=1.0, ends=5.0 + n / 20) for n in range(1000)}
-    world = World(runs=runs, streams=4)
-    seen = world.run(until=120.0)
-    delays = sorted(reports[0] - world.things[key].ends for key, reports in seen.ended.items())
+    runs = {f"run-{n:04}": Awaited(created=n / 1000 - 9, starts=1.0, ends=5.0 + n / 20) for n in range(1000)}
+    simulation = Simulation(runs=runs, streams=4)
+    seen = simulation.run(until=120.0)
+    delays = sorted(reports[0] - simulation.things[key].ends for key, reports in seen.ended.items())
     assert len(delays) == 1000
     assert seen.most_streams <= 4
     assert seen.most_requests <= 8

@@ -18,33 +18,33 @@ from helmr_provider.client._waiting.assembly import build_scheduler
 from helmr_provider.client._waiting.scheduler import Scheduler
 
 WAIT = WaitKey(RUN, "run")
-LOOK = Retrieve(WAIT)
+POLL = Retrieve(WAIT)
 PASSING = Failure(retryable=True)
 MANY = Scheduler.NEWCOMERS + 1
 
 
-def looked_at() -> Scheduler:
-    """One wait, whose first look is under way."""
+def polled_once() -> Scheduler:
+    """One wait, whose first poll is under way."""
     scheduler = build_scheduler(random=lambda: 0.5)
     scheduler.add(WAIT, 0.0)
-    assert scheduler.actions(0.0) == [LOOK]
+    assert scheduler.actions(0.0) == [POLL]
     return scheduler
 
 
 def followed() -> Scheduler:
     """One wait, whose run is followed."""
-    scheduler = looked_at()
+    scheduler = polled_once()
     scheduler.streams(1)
-    scheduler.retrieved(LOOK, 0.1, ended=False, status="running")
+    scheduler.retrieved(POLL, 0.1, ended=False, status="running")
     assert scheduler.actions(0.2) == [Follow("run", None)]
     return scheduler
 
 
 def hinted() -> Scheduler:
-    """One wait, whose stream has just said that the run is over; the look that this asks for is under way."""
+    """One wait, whose stream has just said that the run is over; the resulting poll is under way."""
     scheduler = followed()
     scheduler.stream_record("run", 20.0, "2", 0.0, hint=True)
-    assert scheduler.actions(20.0) == [LOOK]
+    assert scheduler.actions(20.0) == [POLL]
     return scheduler
 
 
@@ -55,48 +55,48 @@ def many(kind: str) -> Scheduler:
     return scheduler
 
 
-def test_behind_a_record_that_reads_as_the_end_looks_come_quickly_at_first() -> None:
+def test_after_a_record_that_reads_as_the_end_polls_come_quickly_at_first() -> None:
     scheduler, now, gaps = hinted(), 20.0, list[float]()
     for _ in range(5):
-        scheduler.retrieved(LOOK, now, ended=False, status="running")
+        scheduler.retrieved(POLL, now, ended=False, status="running")
         wake_at = scheduler.wake_at(now)
         assert wake_at is not None
         gaps.append(round(wake_at - now, 3))
         now = wake_at
-        assert scheduler.actions(now) == [LOOK]
+        assert scheduler.actions(now) == [POLL]
     assert gaps == [0.1, 0.2, 0.4, 0.8, 15.0]
 
 
-def test_a_stream_that_is_opened_meanwhile_does_not_slow_them_down() -> None:
+def test_a_stream_that_is_opened_between_them_does_not_slow_them_down() -> None:
     scheduler = hinted()
     scheduler.stream_ended("run", 20.05)
-    scheduler.retrieved(LOOK, 20.1, ended=False, status="running")
-    assert scheduler.actions(20.1) == [LOOK]
-    scheduler.retrieved(LOOK, 20.1, ended=False, status="running")
+    scheduler.retrieved(POLL, 20.1, ended=False, status="running")
+    assert scheduler.actions(20.1) == [POLL]
+    scheduler.retrieved(POLL, 20.1, ended=False, status="running")
     assert scheduler.actions(20.15) == [Follow("run", "2")]
     assert scheduler.wake_at(20.15) == pytest.approx(20.3)
 
 
 def test_a_wait_that_a_failure_ends_is_forgotten_and_can_begin_anew() -> None:
-    scheduler = looked_at()
-    assert scheduler.failed(LOOK, 1.0, Failure(retryable=False)) == [WAIT]
+    scheduler = polled_once()
+    assert scheduler.failed(POLL, 1.0, Failure(retryable=False)) == [WAIT]
     assert scheduler.wake_at(1.0) is None
     assert scheduler.actions(100.0) == []
     scheduler.add(WAIT, 101.0)
-    assert scheduler.actions(101.0) == [LOOK]
+    assert scheduler.actions(101.0) == [POLL]
 
 
 def test_a_failure_of_one_is_followed_by_a_pause_of_its_backoff() -> None:
-    scheduler = looked_at()
-    scheduler.failed(LOOK, 1.0, PASSING)
+    scheduler = polled_once()
+    scheduler.failed(POLL, 1.0, PASSING)
     assert scheduler.wake_at(1.0) == pytest.approx(1.75)
 
 
-def test_an_answer_for_somebody_who_left_ends_nothing() -> None:
-    scheduler = looked_at()
+def test_an_answer_for_a_removed_wait_ends_nothing() -> None:
+    scheduler = polled_once()
     scheduler.remove(WAIT)
     scheduler.remove(WAIT)
-    assert scheduler.failed(LOOK, 1.0, Failure(retryable=False)) == []
+    assert scheduler.failed(POLL, 1.0, Failure(retryable=False)) == []
     assert scheduler.wake_at(1.0) is None
 
 
@@ -105,24 +105,24 @@ def test_nothing_is_queued_to_confirm_an_end_once_it_was_polled_or_is_not_waited
     scheduler = hinted()
     assert WAIT in scheduler._queue.in_flight
     if way == "answered":
-        scheduler.retrieved(LOOK, 20.1, ended=False, status="running")
+        scheduler.retrieved(POLL, 20.1, ended=False, status="running")
     elif way == "failed":
-        scheduler.failed(LOOK, 20.1, PASSING)
+        scheduler.failed(POLL, 20.1, PASSING)
     elif way == "dropped":
-        scheduler.dropped(LOOK, 20.1)
+        scheduler.dropped(POLL, 20.1)
     else:
         scheduler.remove(WAIT)
     assert not len(scheduler._queue)
     if way == "removed":
-        scheduler.dropped(LOOK, 20.2)
+        scheduler.dropped(POLL, 20.2)
     assert WAIT not in scheduler._queue.in_flight
 
 
-def test_a_stream_that_was_closed_for_a_moment_is_opened_again_at_once() -> None:
+def test_a_stream_that_was_closed_for_a_moment_is_opened_again_immediately() -> None:
     scheduler = followed()
     scheduler.stream_ended("run", 0.3, paused=True)
-    assert scheduler.actions(0.3) == [LOOK]
-    scheduler.retrieved(LOOK, 0.4, ended=False, status="running")
+    assert scheduler.actions(0.3) == [POLL]
+    scheduler.retrieved(POLL, 0.4, ended=False, status="running")
     assert scheduler.actions(0.4) == [Follow("run", None)]
 
 
@@ -136,20 +136,20 @@ def test_a_missing_scope_for_tokens_ends_the_waits_for_tokens() -> None:
     assert scheduler.failed(Retrieve(token), 0.1, refusal) == [token]
 
 
-def test_a_page_that_failed_is_asked_for_again_after_a_while_and_its_tokens_are_looked_at_meanwhile() -> None:
+def test_a_page_that_failed_is_requested_again_after_a_while_and_its_tokens_are_polled_until_then() -> None:
     scheduler = many(TOKEN)
     assert scheduler.actions(0.0) == [ListPendingTokens()]
     scheduler.failed(ListPendingTokens(), 0.1, PASSING)
-    meanwhile = scheduler.actions(0.1)
-    assert {look.key.id for look in meanwhile if isinstance(look, Retrieve)} == {str(n) for n in range(MANY)}
-    assert len(meanwhile) == MANY
-    for look in meanwhile:
-        assert isinstance(look, Retrieve)
-        scheduler.retrieved(look, 0.2, ended=False, status="pending")
+    between = scheduler.actions(0.1)
+    assert {poll.key.id for poll in between if isinstance(poll, Retrieve)} == {str(n) for n in range(MANY)}
+    assert len(between) == MANY
+    for poll in between:
+        assert isinstance(poll, Retrieve)
+        scheduler.retrieved(poll, 0.2, ended=False, status="pending")
     assert ListPendingTokens() in scheduler.actions(3.0)
 
 
-def test_a_token_that_nobody_waits_for_any_more_is_not_paged_for() -> None:
+def test_a_token_without_a_wait_is_not_paged_for() -> None:
     scheduler = many(TOKEN)
     assert scheduler.actions(0.0) == [ListPendingTokens()]
     scheduler.remove(WaitKey(TOKEN, "0"))
@@ -158,7 +158,7 @@ def test_a_token_that_nobody_waits_for_any_more_is_not_paged_for() -> None:
 
 
 @pytest.mark.parametrize("way", ["failed", "dropped"])
-def test_a_list_that_failed_for_a_moment_is_asked_for_again(way: str) -> None:
+def test_a_list_that_failed_for_a_moment_is_requested_again(way: str) -> None:
     scheduler = many(RUN)
     assert ListRuns() in scheduler.actions(0.0)
     if way == "failed":

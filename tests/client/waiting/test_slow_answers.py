@@ -83,7 +83,7 @@ def ending(waits: int, window: tuple[float, float], **load: Any) -> Outcome:
 
 
 @pytest.mark.parametrize(("waits", "target"), [(1, 0.15), (20, 1.5), (200, 2.0), (1000, 5.0), (5000, 40.0)], ids=str)
-@pytest.mark.parametrize("window", [(120.0, 121.0), (120.0, 180.0)], ids=["at once", "within a minute"])
+@pytest.mark.parametrize("window", [(120.0, 121.0), (120.0, 180.0)], ids=["together", "within a minute"])
 def test_ends_are_found_within_the_target_and_idle_waits_cost_little(
     waits: int, target: float, window: tuple[float, float], report: Callable[[str], None]
 ) -> None:

@@ -92,7 +92,7 @@ def test_a_stream_that_is_being_closed_counts_until_it_is_closed() -> None:
     assert following.actions(2.0) == [Follow("second", None)]
 
 
-def test_a_queued_run_gives_its_stream_to_a_running_one_but_not_at_once() -> None:
+def test_a_queued_run_gives_its_stream_to_a_running_one_but_not_immediately() -> None:
     following = followed("queued", limit=1, status="queued")
     following.add("running", 1.0)
     following.alive("running", "running", 1.0)
@@ -110,7 +110,7 @@ def test_a_waiting_run_does_not_take_the_stream_of_a_running_one() -> None:
     assert following.actions(1000.0) == []
 
 
-def test_three_failures_in_a_row_halve_the_streams_and_a_minute_of_peace_gives_one_back() -> None:
+def test_three_failures_in_a_row_halve_the_streams_and_a_minute_without_failures_adds_one() -> None:
     trust = StreamHealth()
     for at in (0.0, 10.0, 20.0):
         assert trust.allowed(4, at) == 4
@@ -130,7 +130,7 @@ def test_streams_that_break_together_count_once_and_a_delivery_forgives() -> Non
     assert trust.allowed(4, 20.0) == 4
 
 
-def test_trust_can_sink_to_no_stream_at_all() -> None:
+def test_failures_can_reduce_the_streams_to_none() -> None:
     trust = StreamHealth()
     for at in (1.0, 2.0, 3.0):
         trust.halve(4, at)
@@ -144,7 +144,7 @@ def test_snapshots_that_know_the_end_before_the_stream_count_against_it() -> Non
     assert following.allowed(30.0) == 2
 
 
-def test_a_stream_that_told_of_the_end_is_not_beaten() -> None:
+def test_a_stream_that_reported_the_end_is_not_late() -> None:
     following = followed("a", "b", "c", "d")
     for at, run_id in ((10.0, "a"), (20.0, "b"), (30.0, "c")):
         following.record(run_id, at, "1", None, hint=True)

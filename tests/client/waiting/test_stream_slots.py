@@ -22,7 +22,7 @@ def test_waits_use_what_explicit_followers_leave() -> None:
     assert slots.for_waits() == 2
 
 
-def test_a_slot_that_a_waiter_took_counts_until_it_is_given_back() -> None:
+def test_a_slot_that_a_waiter_took_counts_until_it_is_returned() -> None:
     slots = StreamSlots(2)
     slots.take()
     slots.take()
@@ -31,7 +31,7 @@ def test_a_slot_that_a_waiter_took_counts_until_it_is_given_back() -> None:
     assert slots.for_waits(mine=1) == 2
 
 
-def test_watchers_hear_of_explicit_followers_that_come_and_leave() -> None:
+def test_observers_are_notified_of_explicit_followers_that_come_and_leave() -> None:
     slots = StreamSlots(1)
     heard: list[int] = []
     slots.watchers.add(lambda: heard.append(slots.for_waits()))

@@ -84,7 +84,7 @@ def test_the_failed_attempt_of_a_retried_run_does_not_end_the_wait(client: Helmr
     assert (run.status, run.attempt_number) == ("succeeded", 2)
 
 
-def test_a_run_that_is_cancelled_meanwhile_is_returned(client: HelmrClient) -> None:
+def test_a_run_that_is_cancelled_during_the_wait_is_returned(client: HelmrClient) -> None:
     run_id, _ = waiting_run(client)
     with ThreadPoolExecutor() as pool:
         wait = pool.submit(client._waiter.run, run_id)
@@ -111,7 +111,7 @@ def test_a_run_that_is_cancelled_meanwhile_is_returned(client: HelmrClient) -> N
 def test_a_broken_stream_never_ends_a_wait(
     server: LocalControlPlane, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A silent stream is given up for a look now and then; the test need not wait for it that long.
+    # A silent stream is closed for a poll now and then; the test need not wait for it that long.
     monkeypatch.setattr("helmr_provider.client._waiting.scheduler.Scheduler.CHECK", 1.0)
     with HelmrClient(url=server.url, api_key=server.api_key) as client:
         run_id = start(client, seconds=0.7)
@@ -120,7 +120,7 @@ def test_a_broken_stream_never_ends_a_wait(
         assert not server.pending_faults
 
 
-def test_a_followed_run_is_looked_at_between_the_slices_of_its_stream(
+def test_a_followed_run_is_polled_between_the_slices_of_its_stream(
     server: LocalControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("helmr_provider.client._waiting.scheduler.Scheduler.CHECK", 0.2)
@@ -145,7 +145,7 @@ def test_a_followed_run_is_looked_at_between_the_slices_of_its_stream(
 )
 def test_a_failure_that_passes_never_ends_a_wait(server: LocalControlPlane, operation: str, fault: Fault) -> None:
     with HelmrClient(url=server.url, api_key=server.api_key) as client:
-        # Long enough that there is a second look, which begins with a count.
+        # Long enough that there is a second poll, which begins with a count.
         ids = [start(client, seconds=1.5) for _ in range(6)]
         server.fail_next(operation, fault)
         assert {run.id for run in client._waiter.run_many(ids)} == set(ids)
@@ -196,7 +196,7 @@ def test_a_missing_run_raises_its_404_and_a_bad_id_its_400(client: HelmrClient) 
     assert caught.value.status == 400
 
 
-def test_a_refused_credential_raises_at_once(server: LocalControlPlane) -> None:
+def test_a_refused_credential_raises_immediately(server: LocalControlPlane) -> None:
     with HelmrClient(url=server.url, api_key="hlmr_sk_wrong") as stranger:
         with pytest.raises(HelmrAuthError):
             stranger._waiter.run(MISSING)
@@ -245,7 +245,7 @@ def test_run_many_yields_each_run_once_without_any_stream(client: HelmrClient) -
     assert client._waiter.stats.requests["follow run"] == 0
 
 
-def test_run_many_of_nothing_ends_at_once(client: HelmrClient) -> None:
+def test_run_many_of_nothing_ends_immediately(client: HelmrClient) -> None:
     assert list(client._waiter.run_many([])) == []
 
 

@@ -54,7 +54,7 @@ def test_a_page_of_an_older_round_says_nothing() -> None:
     assert poller.page == ListPendingTokens()
 
 
-def test_a_round_for_nobody_any_more_is_over() -> None:
+def test_a_round_without_waits_is_over() -> None:
     poller = TokenPoller(lambda: 0.5)
     poller.begin({"a", "b"}, 0.0)
     poller.forget("a")

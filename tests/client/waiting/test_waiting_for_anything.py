@@ -35,7 +35,7 @@ def server(plane: LocalControlPlane) -> Iterator[LocalControlPlane]:
     plane.clear_faults()
 
 
-def ask(server: LocalControlPlane, variant: str, call: Callable[[Any], Any]) -> Any:
+def run_call(server: LocalControlPlane, variant: str, call: Callable[[Any], Any]) -> Any:
     return drive(variant, call, url=server.url, api_key=server.api_key)
 
 
@@ -71,9 +71,9 @@ async def test_equal_waits_share_their_reads(server: LocalControlPlane, session:
 
 @both
 def test_an_outage_while_something_is_read_is_survived(server: LocalControlPlane, session: Any, variant: str) -> None:
-    ask(server, variant, lambda c: result_of(c, session).append(1))
+    run_call(server, variant, lambda c: result_of(c, session).append(1))
     server.fail_next("readSessionOutputRecord", faults.status(503))
-    found = ask(
+    found = run_call(
         server,
         variant,
         lambda c: c._waiter.until(WaitKey("output", session.id), lambda d: result_of(d, session).read(), is_there),
@@ -83,27 +83,27 @@ def test_an_outage_while_something_is_read_is_survived(server: LocalControlPlane
 
 
 @both
-def test_it_is_read_as_often_as_is_asked_for(server: LocalControlPlane, session: Any, variant: str) -> None:
-    looks: list[float] = []
+def test_it_is_read_at_the_requested_interval(server: LocalControlPlane, session: Any, variant: str) -> None:
+    polls: list[float] = []
 
     def third(_: Any) -> bool:
-        looks.append(0.0)
-        return len(looks) == 3
+        polls.append(0.0)
+        return len(polls) == 3
 
     key = WaitKey("output", session.id)
-    ask(
+    run_call(
         server,
         variant,
         lambda c: c._waiter.until(key, lambda d: result_of(d, session).read(), third, 30.0, interval=0.001),
     )
-    assert len(looks) == 3
+    assert len(polls) == 3
 
 
 @both
-def test_what_does_not_exist_is_told_at_once(server: LocalControlPlane, variant: str) -> None:
+def test_a_missing_resource_is_reported_immediately(server: LocalControlPlane, variant: str) -> None:
     key = WaitKey("session", MISSING)
     with pytest.raises(HelmrNotFoundError):
-        ask(server, variant, lambda c: c._waiter.until(key, lambda d: d.sessions.retrieve(MISSING), is_there))
+        run_call(server, variant, lambda c: c._waiter.until(key, lambda d: d.sessions.retrieve(MISSING), is_there))
 
 
 @both
@@ -112,14 +112,14 @@ def test_what_is_not_over_raises_at_the_deadline_and_names_it(
 ) -> None:
     key = WaitKey("output", session.id)
     with pytest.raises(HelmrTimeoutError, match=f"output {session.id}"):
-        ask(server, variant, lambda c: c._waiter.until(key, lambda d: result_of(d, session).read(), is_there, 0.2))
+        run_call(server, variant, lambda c: c._waiter.until(key, lambda d: result_of(d, session).read(), is_there, 0.2))
 
 
 @both
 @pytest.mark.parametrize("kind", ["run", "token"])
 def test_runs_and_tokens_keep_their_own_waits(server: LocalControlPlane, kind: str, variant: str) -> None:
     with pytest.raises(ValueError, match="wait of their own"):
-        ask(
+        run_call(
             server, variant, lambda c: c._waiter.until(WaitKey(kind, MISSING), lambda d: d.runs.retrieve("r"), is_there)
         )
 
@@ -132,7 +132,7 @@ async def test_hundreds_of_waits_for_commands_stay_within_the_budget_and_all_ret
         under_way = most = 0
 
         # Each is a wait of its own, although there is one command: a workspace takes one at a time.
-        async def look(number: int) -> Any:
+        async def wait_for(number: int) -> Any:
             async def read(other: AsyncHelmrClient) -> Any:
                 nonlocal under_way, most
                 under_way += 1
@@ -145,10 +145,10 @@ async def test_hundreds_of_waits_for_commands_stay_within_the_budget_and_all_ret
             key = WaitKey("exec", command.id, str(number))
             return await client._waiter.until(key, read, lambda found: found.is_terminal, interval=0.25)
 
-        waits = [asyncio.create_task(look(number)) for number in range(MANY)]
+        waits = [asyncio.create_task(wait_for(number)) for number in range(MANY)]
         await until_async(lambda: client._waiter.stats.requests["retrieve exec"] > 20)
         await command.stdin.close()
         assert {found.exit_code for found in await asyncio.gather(*waits)} == {0}
         assert most <= 8
-        # Nobody had a second look before everybody had a first one, and all had their last soon after the end.
+        # All were polled once before any was polled twice, and for the last time soon after the end.
         assert client._waiter.stats.requests["retrieve exec"] <= 2 * MANY

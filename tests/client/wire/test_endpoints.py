@@ -1,4 +1,4 @@
-"""The endpoint table against the contract, and what paths and queries look like on the wire."""
+"""The endpoint table against the contract, and the form of paths and queries on the wire."""
 
 from __future__ import annotations
 

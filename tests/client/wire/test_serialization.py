@@ -83,7 +83,7 @@ def test_a_pydantic_model_is_sent_as_its_json_form() -> None:
     assert sent == {"payload": {"repository": "acme/web", "opened": "2026-04-21T00:00:00Z"}}
 
 
-def test_nothing_is_sent_that_was_not_given_and_a_null_payload_is_not_nothing() -> None:
+def test_omitted_arguments_are_not_sent_and_a_null_payload_is_not_nothing() -> None:
     assert start() == {"task_id": "code-review"}
     assert start(payload=None) == {"task_id": "code-review", "payload": None}
 

@@ -1,4 +1,4 @@
-"""Archives of workspace versions: what is kept, what is told, what is refused."""
+"""Archives of workspace versions: members that are kept, omitted or refused."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_second_name_of_a_file_is_a_file_and_a_socket_is_left_out(tmp_path: Pa
     assert [archives.read(tmp_path / "files.tar", entries[name]) for name in ("one", "two")] == [b"same", b"same"]
 
 
-def test_owners_of_this_machine_are_not_told(tmp_path: Path) -> None:
+def test_owners_on_this_machine_are_not_stored(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "one").write_text("x")
     packed(tmp_path / "files", tmp_path / "files.tar")

@@ -146,7 +146,7 @@ def test_what_cannot_start_has_failed_and_says_why(
     assert (ended["state"], ended["error"]) == ("failed", {"code": "exec_start_failed", "message": message})
 
 
-def test_the_mount_path_stands_for_the_directory_and_other_paths_for_themselves(workspace: Workspace) -> None:
+def test_the_mount_path_means_the_directory_and_other_paths_are_unchanged(workspace: Workspace) -> None:
     here = workspace.sh("mkdir sub; pwd").strip()
     assert workspace.sh("pwd", cwd="/workspace").strip() == here
     assert workspace.sh("pwd", cwd="/workspace/sub").strip() == f"{here}/sub"
@@ -181,7 +181,7 @@ def test_old_bytes_of_a_long_output_are_forgotten() -> None:
         assert base64.b64decode(newest[-1]["data"]).endswith(b"end\n")
 
 
-async def test_a_follower_that_falls_behind_what_is_kept_is_told_so() -> None:
+async def test_a_follower_that_falls_behind_the_kept_output_gets_an_error() -> None:
     core = Core([], None, Settings(stream_retention=1000), executor=Worker, workspaces=WorkspaceWorker)
     source = bytestreams.Source("workspace_exec", "some-exec", "stdout", lambda *_: RUNNING, ("running",))
     chunks.append(core, "some-exec", "stdout", b"first")

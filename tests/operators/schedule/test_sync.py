@@ -107,7 +107,9 @@ def test_every_difference_is_made_good(syncs: Syncs, client: HelmrClient) -> Non
     assert (daily.cron, daily.external_id) == ("0 6 * * *", None)
 
 
-def test_what_somebody_has_paused_stays_paused_unless_active_is_declared(syncs: Syncs, client: HelmrClient) -> None:
+def test_a_schedule_that_was_paused_elsewhere_stays_paused_unless_active_is_declared(
+    syncs: Syncs, client: HelmrClient
+) -> None:
     syncs.run([DAILY])
     client.schedules.deactivate(present(client)["own.daily"])
     assert syncs.run([DAILY])["changes"] == []
@@ -118,7 +120,7 @@ def test_what_somebody_has_paused_stays_paused_unless_active_is_declared(syncs: 
     ]
 
 
-def test_options_are_set_once_and_again_only_after_somebody_has_changed_the_schedule(
+def test_options_are_set_once_and_again_only_after_another_change_of_the_schedule(
     syncs: Syncs, client: HelmrClient
 ) -> None:
     declared = [{**DAILY, "options": {"priority": 3}}]
@@ -246,9 +248,7 @@ def test_a_preview_shows_and_changes_nothing(syncs: Syncs, client: HelmrClient, 
         syncs.run([DAILY], preview_only="maybe")
 
 
-def test_all_mistakes_are_said_at_once_before_anything_is_asked_or_changed(
-    syncs: Syncs, control_plane: LocalControlPlane
-) -> None:
+def test_all_mistakes_are_reported_together_before_any_request(syncs: Syncs, control_plane: LocalControlPlane) -> None:
     with pytest.raises(AirflowFailException) as failure:
         syncs.run([{**DAILY, "cron": "61 * * * *", "timezone": "Mars"}, {**WEEKLY, "colour": "red"}, DAILY])
     assert len(str(failure.value).splitlines()) == 5

@@ -1,4 +1,4 @@
-"""Closing what nobody needs any more: ours, idle, old, and nothing else."""
+"""Closing sessions: ours, idle, old, and no others."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def still_open(client: HelmrClient) -> list[str]:
     return sorted(str(session.external_id) for session in client.sessions.list(status="open", limit=200))
 
 
-def test_an_old_idle_session_of_ours_is_closed_and_told(client: HelmrClient) -> None:
+def test_an_old_idle_session_of_ours_is_closed_and_reported(client: HelmrClient) -> None:
     name = ours(client, "a")
     result = clean(reason="tidy")
     session = client.sessions.retrieve(external_id=name)
@@ -201,7 +201,7 @@ def test_what_a_full_list_hides_is_found_in_its_task_s_list(client: HelmrClient)
 
 
 @pytest.mark.usefixtures("lists_of_three")
-def test_the_oldest_out_of_reach_are_told_and_a_shorter_age_gets_there(
+def test_the_oldest_out_of_reach_are_reported_and_a_shorter_age_reaches_them(
     client: HelmrClient, clock: Clock, task_log: Callable[[], str]
 ) -> None:
     old = ours(client, "old")
@@ -219,7 +219,9 @@ def test_the_oldest_out_of_reach_are_told_and_a_shorter_age_gets_there(
 # What goes wrong
 
 
-def test_one_failure_does_not_stop_the_rest_and_is_told(client: HelmrClient, control_plane: LocalControlPlane) -> None:
+def test_one_failure_does_not_stop_the_rest_and_is_reported(
+    client: HelmrClient, control_plane: LocalControlPlane
+) -> None:
     ours(client, "a")
     ours(client, "b")
     control_plane.fail_next("closeSession", faults.status(500))
@@ -230,7 +232,7 @@ def test_one_failure_does_not_stop_the_rest_and_is_told(client: HelmrClient, con
     assert len(clean()["closed"]) == 1
 
 
-def test_a_session_that_somebody_else_ends_meanwhile_is_no_failure(
+def test_a_session_that_another_client_has_just_ended_is_no_failure(
     client: HelmrClient, control_plane: LocalControlPlane
 ) -> None:
     ours(client, "a")

@@ -35,13 +35,13 @@ pytestmark = pytest.mark.usefixtures("helmr_connection")
 
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["on a worker", "deferred"])
 UNKNOWN = "00000000-0000-7000-8000-000000000000"
-_let_go = threading.Event()
+_released = threading.Event()
 
 
-@task("stubborn")
-async def stubborn(ctx: TaskContext, payload: Any) -> None:
-    """Keep its worker, cancelled or not, until the test lets go."""
-    while not _let_go.is_set():
+@task("ignores-cancel")
+async def ignores_cancel(ctx: TaskContext, payload: Any) -> None:
+    """Keep its worker, cancelled or not, until the test releases it."""
+    while not _released.is_set():
         try:
             await asyncio.sleep(0.01)
         except asyncio.CancelledError:
@@ -50,11 +50,11 @@ async def stubborn(ctx: TaskContext, payload: Any) -> None:
 
 @pytest.fixture
 def control_plane() -> Iterator[LocalControlPlane]:
-    with LocalControlPlane([talk, stubborn]) as server:
+    with LocalControlPlane([talk, ignores_cancel]) as server:
         try:
             yield server
         finally:
-            _let_go.set()
+            _released.set()
 
 
 @pytest.fixture
@@ -103,24 +103,24 @@ def test_a_run_that_has_succeeded_stays_so(client: HelmrClient, waiting: Session
 
 
 @both_ways
-def test_it_is_waited_until_the_worker_has_let_go(client: HelmrClient, deferrable: bool) -> None:
-    _let_go.clear()
-    start = client.sessions.start("stubborn")
+def test_it_waits_until_the_worker_has_released_the_run(client: HelmrClient, deferrable: bool) -> None:
+    _released.clear()
+    start = client.sessions.start("ignores-cancel")
     reach(client, start, "running")
     options = {"run_id": start.run.id, "wait_for_completion": True, "deferrable": deferrable}
     with pytest.raises(AirflowTaskTimeout):
         a_task(HelmrCancelRunOperator, timeout=0.3, **options).start().finish()
     [held] = client.sessions.open(start.session).runs()
     assert (held.status, held.execution_status) == ("cancelled", "pending_cancel")
-    _let_go.set()
+    _released.set()
     assert a_task(HelmrCancelRunOperator, **options).start().finish()["status"] == "cancelled"
     [released] = client.sessions.open(start.session).runs()
     assert released.execution_status == "finished"
 
 
 def test_force_ends_the_events_without_the_worker(client: HelmrClient) -> None:
-    _let_go.clear()
-    start = client.sessions.start("stubborn")
+    _released.clear()
+    start = client.sessions.start("ignores-cancel")
     reach(client, start, "running")
     a_task(HelmrCancelRunOperator, run_id=start.run.id, force=True).start().execute()
     assert [event.kind for event in client.runs.events.records(start.run.id)][-1] == "run.cancelled"
@@ -162,7 +162,7 @@ def test_it_can_wait_until_the_session_is_idle(client: HelmrClient, waiting: Ses
     assert closes.resume(deferral, fire(deferral))["status"] == "closed"
 
 
-def test_it_waits_on_if_somebody_was_faster(client: HelmrClient, waiting: SessionStart) -> None:
+def test_it_continues_to_wait_if_another_client_was_faster(client: HelmrClient, waiting: SessionStart) -> None:
     closes = a_task(
         HelmrCloseSessionOperator, session_id=waiting.session.id, wait_for_idle=True, deferrable=True
     ).start()

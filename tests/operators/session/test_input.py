@@ -59,7 +59,7 @@ def records(client: HelmrClient, session_id: str) -> list[Any]:
 # What is sent
 
 
-def test_the_record_is_sent_with_all_that_was_given(control_plane: LocalControlPlane, client: HelmrClient) -> None:
+def test_the_record_is_sent_with_all_arguments(control_plane: LocalControlPlane, client: HelmrClient) -> None:
     session_id = idle(client, session_of(client, ""))
     attempt = a_turn(session_id, correlation_id="c-1", content_type="application/vnd.acme+json").start()
     result = attempt.execute()
@@ -222,7 +222,7 @@ def test_a_failed_run_fails_the_task_for_good_and_says_why(client: HelmrClient, 
         assert said in str(failed.value)
 
 
-def test_a_session_that_is_cancelled_meanwhile_fails_the_task(client: HelmrClient, gate: str) -> None:
+def test_a_session_that_is_cancelled_during_the_wait_fails_the_task(client: HelmrClient, gate: str) -> None:
     started = session_of(client, f"gate {gate}")
     until_status(client, started.run.id, "waiting")
     attempt = a_turn(started.session.id, wait_for="run", deferrable=True).start()
@@ -327,7 +327,7 @@ def test_a_run_that_fails_before_it_answers_fails_for_good_and_says_why(client: 
         a_turn(session_id, wait_for="output", output_stream="answers", deferrable=deferrable).start().finish()
 
 
-def test_an_answer_counts_whatever_becomes_of_the_run(client: HelmrClient) -> None:
+def test_an_answer_counts_with_any_end_of_the_run(client: HelmrClient) -> None:
     session_id = idle(client, session_of(client, "", "take, answer, fail"))
     assert a_turn(session_id, wait_for="output", output_stream="answers").start().finish() == {"to": {"text": "hi"}}
 
@@ -437,9 +437,7 @@ def test_a_control_plane_that_is_down_is_waited_for(client: HelmrClient, control
     assert a_turn(session_id, wait_for="run").start().finish()["turn"] == 1
 
 
-def test_what_cannot_be_learnt_of_a_run_that_nobody_waits_for_is_left_out(
-    client: HelmrClient, control_plane: LocalControlPlane
-) -> None:
+def test_unreadable_facts_about_other_runs_are_left_out(client: HelmrClient, control_plane: LocalControlPlane) -> None:
     session_id = idle(client, session_of(client, ""))
     control_plane.fail_next("listSessionRuns", faults.status(503), times=5)
     assert a_turn(session_id).start().execute() == {"session_id": session_id, "stream": "messages", "sequence": 1}

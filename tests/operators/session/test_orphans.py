@@ -44,7 +44,7 @@ def status(client: HelmrClient, attempt: Any) -> str:
 def test_a_session_whose_task_is_over_is_cancelled_and_reported(
     client: HelmrClient, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
-    task_states.airflow_says(monkeypatch, state)
+    task_states.set_task_state(monkeypatch, state)
     attempt = started()
     found = search()
     assert [(each["session_id"], each["state"]) for each in found["cancelled"]] == [
@@ -59,7 +59,7 @@ def test_a_session_whose_task_is_over_is_cancelled_and_reported(
 def test_a_session_whose_task_instance_is_gone_is_cancelled(
     client: HelmrClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task_states.airflow_knows_nothing(monkeypatch)
+    task_states.set_no_task_instance(monkeypatch)
     attempt = started()
     assert [each["state"] for each in search()["cancelled"]] == ["gone"]
     assert status(client, attempt) == "cancelled"
@@ -69,7 +69,7 @@ def test_a_session_whose_task_instance_is_gone_is_cancelled(
 def test_a_session_whose_task_may_still_use_it_is_left_alone(
     client: HelmrClient, monkeypatch: pytest.MonkeyPatch, state: str | None
 ) -> None:
-    task_states.airflow_says(monkeypatch, state)
+    task_states.set_task_state(monkeypatch, state)
     attempt = started()
     assert search()["cancelled"] == []
     assert status(client, attempt) == "open"
@@ -87,17 +87,17 @@ def test_a_session_whose_task_may_still_use_it_is_left_alone(
 def test_a_session_that_may_outlive_its_task_is_left_alone(
     client: HelmrClient, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
-    task_states.airflow_says(monkeypatch, "success")
+    task_states.set_task_state(monkeypatch, "success")
     attempt = a_task(**{**LIVE, "deferrable": True, **options}).start()
     attempt.execute()
     assert search()["cancelled"] == []
     assert status(client, attempt) == "open"
 
 
-def test_a_session_of_an_earlier_release_of_another_prefix_or_of_nobody_is_left_alone(
+def test_a_session_of_an_earlier_release_another_prefix_or_no_owner_is_left_alone(
     client: HelmrClient, control_plane: LocalControlPlane, connect: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task_states.airflow_says(monkeypatch, "failed")
+    task_states.set_task_state(monkeypatch, "failed")
     attempt = started()
     session = client.sessions.retrieve(attempt.xcoms["session_id"])
     stamp = {**session.metadata[OWNERSHIP]}
@@ -105,9 +105,9 @@ def test_a_session_of_an_earlier_release_of_another_prefix_or_of_nobody_is_left_
     client.sessions.update(session.id, metadata={OWNERSHIP: stamp})
     connect("elsewhere", host=control_plane.url, password=control_plane.api_key, extra={"session_prefix": "other"})
     other = started(helmr_conn_id="elsewhere")
-    nobody = client.sessions.start("work", LIVE["payload"], external_id="airflow:a:b:c:-1:1")
+    foreign = client.sessions.start("work", LIVE["payload"], external_id="airflow:a:b:c:-1:1")
     assert search()["cancelled"] == []
-    assert [client.sessions.retrieve(each).status for each in (other.xcoms["session_id"], nobody.session.id)] == [
+    assert [client.sessions.retrieve(each).status for each in (other.xcoms["session_id"], foreign.session.id)] == [
         "open",
         "open",
     ]
@@ -116,7 +116,7 @@ def test_a_session_of_an_earlier_release_of_another_prefix_or_of_nobody_is_left_
 def test_a_session_of_another_airflow_with_the_same_prefix_is_left_alone(
     client: HelmrClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task_states.airflow_says(monkeypatch, "failed")
+    task_states.set_task_state(monkeypatch, "failed")
     attempt = started()
     session = client.sessions.retrieve(attempt.xcoms["session_id"])
     stamp = {**session.metadata[OWNERSHIP], "url": "http://another-airflow.example/dags/nightly"}
@@ -125,7 +125,7 @@ def test_a_session_of_another_airflow_with_the_same_prefix_is_left_alone(
 
 
 def test_a_preview_cancels_nothing(client: HelmrClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    task_states.airflow_says(monkeypatch, "failed")
+    task_states.set_task_state(monkeypatch, "failed")
     attempt = started()
     found = search(preview_only="True")
     assert [each["session_id"] for each in found["cancelled"]] == [attempt.xcoms["session_id"]]
@@ -136,7 +136,7 @@ def test_a_preview_cancels_nothing(client: HelmrClient, monkeypatch: pytest.Monk
 def test_what_is_young_of_another_dag_or_too_many_is_left_to_another_run(
     client: HelmrClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task_states.airflow_says(monkeypatch, "failed")
+    task_states.set_task_state(monkeypatch, "failed")
     attempts = [started(map_index=index) for index in range(3)]
     assert search(min_age="1h")["cancelled"] == []
     assert search(only_dag_id="another")["cancelled"] == []
@@ -146,7 +146,7 @@ def test_what_is_young_of_another_dag_or_too_many_is_left_to_another_run(
 
 
 def test_a_later_turn_is_no_orphan(client: HelmrClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    task_states.airflow_says(monkeypatch, "success")
+    task_states.set_task_state(monkeypatch, "success")
     attempt = a_task(payload=1).start()
     attempt.execute()
     real = client.sessions.retrieve(attempt.xcoms["session_id"])
@@ -166,7 +166,7 @@ def test_full_lists_are_said_to_hide_orphans(
     client: HelmrClient, monkeypatch: pytest.MonkeyPatch, task_log: Callable[[], str]
 ) -> None:
     monkeypatch.setattr(orphans, "_FULL_LIST", 2)
-    task_states.airflow_says(monkeypatch, "failed")
+    task_states.set_task_state(monkeypatch, "failed")
     for index in range(3):
         started(map_index=index)
     found = search(preview_only=True)

@@ -40,7 +40,7 @@ def written(client: HelmrClient) -> str:
     return session_id
 
 
-def test_records_are_read_in_order_and_the_cursor_goes_on(written: str) -> None:
+def test_records_are_read_in_order_and_the_cursor_advances(written: str) -> None:
     attempt = a_read(session_id=written, limit=2)
     assert attempt.execute() == [{"n": 1}, {"n": 2}]
     assert attempt.xcoms["cursor"] == 2

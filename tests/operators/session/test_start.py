@@ -129,7 +129,7 @@ def test_a_payload_stays_what_it_is(control_plane: LocalControlPlane, payload: A
     assert type(start.body["payload"]) is type(payload)
 
 
-def test_a_payload_that_is_not_given_is_not_sent(control_plane: LocalControlPlane) -> None:
+def test_an_omitted_payload_is_not_sent(control_plane: LocalControlPlane) -> None:
     a_task(wait_for_completion=False).start().execute()
     [start] = starts(control_plane)
     assert isinstance(start.body, dict)
@@ -266,7 +266,7 @@ def test_a_result_that_is_too_large_fails_for_good_with_advice() -> None:
 
 
 @pytest.mark.parametrize("cancel", [True, False])
-def test_a_time_limit_on_a_worker_cancels_unless_told_not_to(client: HelmrClient, cancel: bool) -> None:
+def test_a_time_limit_on_a_worker_cancels_by_default(client: HelmrClient, cancel: bool) -> None:
     attempt = a_task(**LIVE, timeout=0.2, cancel_on_timeout=cancel).start()
     with pytest.raises(AirflowTaskTimeout, match="was cancelled" if cancel else "was not cancelled"):
         attempt.execute()
@@ -275,7 +275,7 @@ def test_a_time_limit_on_a_worker_cancels_unless_told_not_to(client: HelmrClient
 
 
 @pytest.mark.parametrize("cancel", [True, False])
-def test_a_time_limit_while_deferred_cancels_unless_told_not_to(client: HelmrClient, cancel: bool) -> None:
+def test_a_time_limit_while_deferred_cancels_by_default(client: HelmrClient, cancel: bool) -> None:
     attempt = a_task(**LIVE, deferrable=True, timeout=timedelta(seconds=60), cancel_on_timeout=cancel).start()
     deferral = overdue(deferred(attempt.execute()))
     event = fire(deferral)
@@ -307,9 +307,7 @@ def test_without_a_limit_there_is_no_deadline() -> None:
     assert deferral.timeout is None
 
 
-def test_a_run_that_ends_at_the_last_moment_is_not_given_up(
-    control_plane: LocalControlPlane, client: HelmrClient
-) -> None:
+def test_a_run_that_ends_at_the_last_moment_counts(control_plane: LocalControlPlane, client: HelmrClient) -> None:
     control_plane.pause_worker()
     attempt = a_task(payload=7, deferrable=True, timeout=60).start()
     deferral = overdue(deferred(attempt.execute()))
@@ -338,7 +336,7 @@ def test_an_event_that_comes_twice_gives_the_same_result_twice() -> None:
     assert attempt.resume(deferral, event) == attempt.resume(deferral, event) == "once"
 
 
-def test_a_trigger_that_cannot_go_on_fails_the_try_and_not_the_run(client: HelmrClient) -> None:
+def test_a_trigger_that_cannot_continue_fails_the_try_and_not_the_run(client: HelmrClient) -> None:
     attempt = a_task(**LIVE, deferrable=True).start()
     deferral = deferred(attempt.execute())
     event = {"schema": 1, "status": "error", "error": "HelmrAuthError", "run_id": attempt.xcoms["run_id"]}

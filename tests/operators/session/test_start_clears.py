@@ -52,7 +52,7 @@ def test_a_session_of_a_release_that_did_not_count_clears_keeps_its_result(
     assert second.xcoms["session_id"] == first.xcoms["session_id"]
 
 
-def test_a_run_that_is_active_is_adopted_whatever_was_cleared(control_plane: LocalControlPlane) -> None:
+def test_an_active_run_is_adopted_after_every_kind_of_clear(control_plane: LocalControlPlane) -> None:
     task = a_task(**LIVE, deferrable=True)
     task.dag_run.clear_number = 0
     first = task.start()

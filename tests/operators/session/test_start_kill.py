@@ -14,7 +14,7 @@ from helmr_provider.local import faults
 from tests.support.journal import until_requested
 from tests.support.session_tasks import LIVE, a_task, starts
 from tests.support.task_attempts import deferred, fire
-from tests.support.task_states import airflow_does_not_answer, airflow_says
+from tests.support.task_states import fail_task_state, set_task_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,14 +27,14 @@ pytestmark = pytest.mark.usefixtures("helmr_connection")
 LIVE_STATUSES = {"queued", "running", "waiting"}
 
 
-# A worker that is told to stop
+# A worker that must stop
 
 
 @pytest.mark.parametrize("state", ["failed", "success", "removed", "restarting", None])
 def test_a_user_who_ends_a_waiting_task_cancels_its_session(
     control_plane: LocalControlPlane, client: HelmrClient, monkeypatch: pytest.MonkeyPatch, state: str | None
 ) -> None:
-    airflow_says(monkeypatch, state)
+    set_task_state(monkeypatch, state)
     attempt = a_task(**LIVE).start()
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(attempt.execute)
@@ -50,7 +50,7 @@ def test_a_user_who_ends_a_waiting_task_cancels_its_session(
 def test_a_worker_that_is_drained_leaves_its_run_to_the_retry(
     control_plane: LocalControlPlane, client: HelmrClient, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
-    airflow_says(monkeypatch, state)
+    set_task_state(monkeypatch, state)
     task = a_task(**LIVE, retries=2)
     attempt = task.start()
     with ThreadPoolExecutor(1) as worker:
@@ -69,10 +69,10 @@ def test_a_worker_that_is_drained_leaves_its_run_to_the_retry(
 
 
 @pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="Airflow 2 ends the process itself")
-def test_a_signal_ends_the_wait_of_a_drained_worker_at_once(
+def test_a_signal_ends_the_wait_of_a_drained_worker_immediately(
     control_plane: LocalControlPlane, client: HelmrClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    airflow_says(monkeypatch, "running")
+    set_task_state(monkeypatch, "running")
     attempt = a_task(**LIVE, retries=1).start()
 
     def drain() -> None:
@@ -94,7 +94,7 @@ def test_a_signal_ends_the_wait_of_a_drained_worker_at_once(
 def test_a_worker_that_is_drained_in_the_last_try_cancels(
     control_plane: LocalControlPlane, client: HelmrClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    airflow_says(monkeypatch, "running")
+    set_task_state(monkeypatch, "running")
     attempt = a_task(**LIVE, retries=0).start()
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(attempt.execute)
@@ -108,7 +108,7 @@ def test_a_worker_that_is_drained_in_the_last_try_cancels(
 def test_a_worker_that_cannot_ask_airflow_leaves_its_run_to_the_retry(
     client: HelmrClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    airflow_does_not_answer(monkeypatch)
+    fail_task_state(monkeypatch)
     attempt = a_task(**LIVE, deferrable=True, retries=1).start()
     deferred(attempt.execute())
     attempt.operator._attempt.is_handed_over = False
@@ -121,7 +121,7 @@ def test_a_worker_that_cannot_ask_airflow_leaves_its_run_to_the_retry(
 def test_a_worker_that_is_stopped_when_it_has_deferred_leaves_the_run_to_the_trigger(
     client: HelmrClient, monkeypatch: pytest.MonkeyPatch, state: str, retries: int
 ) -> None:
-    airflow_says(monkeypatch, state)
+    set_task_state(monkeypatch, state)
     attempt = a_task(**LIVE, deferrable=True, retries=retries).start()
     deferred(attempt.execute())
     attempt.operator.on_kill()
@@ -131,7 +131,7 @@ def test_a_worker_that_is_stopped_when_it_has_deferred_leaves_the_run_to_the_tri
 def test_a_user_who_ends_a_task_that_has_just_deferred_cancels_its_session(
     client: HelmrClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    airflow_says(monkeypatch, "failed")
+    set_task_state(monkeypatch, "failed")
     attempt = a_task(**LIVE, deferrable=True).start()
     deferred(attempt.execute())
     attempt.operator.on_kill()
@@ -142,7 +142,7 @@ def test_a_user_who_ends_a_task_that_has_just_deferred_cancels_its_session(
 def test_a_cancellation_by_airflow_may_be_retried_whichever_process_did_it(
     client: HelmrClient, monkeypatch: pytest.MonkeyPatch, external_id: str | None
 ) -> None:
-    airflow_says(monkeypatch, "failed")
+    set_task_state(monkeypatch, "failed")
     attempt = a_task(**LIVE, deferrable=True, external_id=external_id).start()
     deferral = deferred(attempt.execute())
     attempt.operator.on_kill()
@@ -154,7 +154,7 @@ def test_a_cancellation_by_airflow_may_be_retried_whichever_process_did_it(
 def test_a_user_who_ends_a_task_whose_start_is_not_answered_yet_cancels_what_came_of_it(
     control_plane: LocalControlPlane, client: HelmrClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    airflow_says(monkeypatch, "failed")
+    set_task_state(monkeypatch, "failed")
     attempt = a_task(**LIVE).start()
     # The start is served, and its answer is on the way when the signal comes.
     control_plane.fail_next("startSession", faults.delay(1.5))
@@ -211,7 +211,7 @@ def test_a_session_that_is_not_awaited_survives_its_task(client: HelmrClient) ->
 def test_a_control_plane_that_is_down_is_asked_again_and_what_is_left_over_is_logged(
     control_plane: LocalControlPlane, task_log: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    airflow_says(monkeypatch, "failed")
+    set_task_state(monkeypatch, "failed")
     attempt = a_task(**LIVE, deferrable=True).start()
     deferred(attempt.execute())
     control_plane.stop_listening()
@@ -258,7 +258,7 @@ def test_a_lost_trigger_of_the_last_try_cancels_the_run(client: HelmrClient) -> 
 
 @pytest.mark.parametrize("reason", ["Trigger timeout", "Trigger/execution timeout"])
 @pytest.mark.parametrize("cancel", [True, False])
-def test_a_trigger_that_timed_out_cancels_unless_told_not_to(client: HelmrClient, cancel: bool, reason: str) -> None:
+def test_a_trigger_that_timed_out_cancels_by_default(client: HelmrClient, cancel: bool, reason: str) -> None:
     attempt = lost(client, cancel_on_timeout=cancel)
     with pytest.raises(AirflowTaskTimeout):
         attempt.lose_trigger(reason)

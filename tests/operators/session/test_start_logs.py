@@ -25,14 +25,14 @@ pytestmark = pytest.mark.usefixtures("helmr_connection")
 
 @task("talk", inputs=("go",))
 async def talk(context: TaskContext, payload: Any) -> str:
-    """Say something, wait until told to go on, say more."""
+    """Write lines, wait for input, write more."""
     context.log("before the gate")
     context.stdout("half a ")
     await context.wait_for_input("go")
     context.stdout("line\n")
     context.stderr("after the gate\n")
     if payload == "fail":
-        raise RuntimeError("as told")
+        raise RuntimeError("on purpose")
     return "done"
 
 
@@ -42,7 +42,7 @@ def control_plane() -> Iterator[LocalControlPlane]:
         yield server
 
 
-class Said:
+class TaskLog:
     """Everything that was logged, as long as the test runs."""
 
     def __init__(self, read: Callable[[], str]) -> None:
@@ -65,8 +65,8 @@ class Said:
 
 
 @pytest.fixture
-def said(task_log: Callable[[], str]) -> Said:
-    return Said(task_log)
+def log(task_log: Callable[[], str]) -> TaskLog:
+    return TaskLog(task_log)
 
 
 def open_gate(client: HelmrClient, attempt: Any) -> None:
@@ -80,47 +80,47 @@ ALL = ["[stdout] before the gate", "[stderr] after the gate", "[stdout] half a l
 
 
 @both_ways
-def test_the_tail_is_written_after_the_wait(client: HelmrClient, said: Said, deferrable: bool) -> None:
+def test_the_tail_is_written_after_the_wait(client: HelmrClient, log: TaskLog, deferrable: bool) -> None:
     attempt = a_task(task="talk", deferrable=deferrable).start()
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(attempt.finish)
-        said.wait_for("Helmr run")
+        log.wait_for("Helmr run")
         open_gate(client, attempt)
         assert result.result(timeout=60) == "done"
-    assert sorted(said.output) == sorted(ALL)
+    assert sorted(log.output) == sorted(ALL)
 
 
-def test_the_tail_of_a_failed_run_is_written_too(client: HelmrClient, said: Said) -> None:
+def test_the_tail_of_a_failed_run_is_written_too(client: HelmrClient, log: TaskLog) -> None:
     attempt = a_task(task="talk", payload="fail", deferrable=True).start()
     deferral = deferred(attempt.execute())
     open_gate(client, attempt)
-    with pytest.raises(AirflowException, match="as told"):
+    with pytest.raises(AirflowException, match="on purpose"):
         attempt.resume(deferral, fire(deferral))
-    assert "[stdout] half a line" in said.output
+    assert "[stdout] half a line" in log.output
 
 
-def test_a_task_that_ran_out_of_time_shows_how_far_its_run_had_got(client: HelmrClient, said: Said) -> None:
+def test_a_task_that_ran_out_of_time_shows_how_far_its_run_had_got(client: HelmrClient, log: TaskLog) -> None:
     attempt = a_task(task="talk", deferrable=True, timeout=60).start()
     deferral = deferred(attempt.execute())
     poll(lambda: client.runs.retrieve(attempt.xcoms["run_id"]).status == "waiting", seconds=30, waiting_for="the gate")
     overdue(deferral)
     with pytest.raises(AirflowTaskTimeout):
         attempt.resume(deferral, fire(deferral))
-    assert said.output == ["[stdout] before the gate", "[stdout] half a"]
+    assert log.output == ["[stdout] before the gate", "[stdout] half a"]
 
 
-def test_nothing_is_read_when_logs_are_off(control_plane: LocalControlPlane, client: HelmrClient, said: Said) -> None:
+def test_nothing_is_read_when_logs_are_off(control_plane: LocalControlPlane, client: HelmrClient, log: TaskLog) -> None:
     attempt = a_task(task="talk", logs="off", deferrable=True).start()
     deferral = deferred(attempt.execute())
     open_gate(client, attempt)
     assert attempt.resume(deferral, fire(deferral)) == "done"
-    assert said.output == []
+    assert log.output == []
     assert "getRunLogs" not in {entry.operation for entry in control_plane.journal}
 
 
 @pytest.mark.parametrize("status", [500, 503, 403, 404])
 def test_output_that_cannot_be_read_costs_no_result(
-    control_plane: LocalControlPlane, client: HelmrClient, said: Said, status: int
+    control_plane: LocalControlPlane, client: HelmrClient, log: TaskLog, status: int
 ) -> None:
     attempt = a_task(task="talk", deferrable=True).start()
     deferral = deferred(attempt.execute())
@@ -128,7 +128,7 @@ def test_output_that_cannot_be_read_costs_no_result(
     event = fire(deferral)
     control_plane.fail_next("getRunLogs", faults.status(status), times=3)
     assert attempt.resume(deferral, event) == "done"
-    assert "is not shown" in said.text
+    assert "is not shown" in log.text
     control_plane.clear_faults()
 
 
@@ -140,42 +140,42 @@ def test_what_logs_means_is_checked_when_the_dag_is_parsed() -> None:
 # Live
 
 
-def test_a_worker_shows_the_output_while_it_waits(client: HelmrClient, said: Said) -> None:
+def test_a_worker_shows_the_output_while_it_waits(client: HelmrClient, log: TaskLog) -> None:
     attempt = a_task(task="talk", logs="live").start()
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(attempt.execute)
-        said.wait_for("[stdout] before the gate")
+        log.wait_for("[stdout] before the gate")
         assert not result.done()
         open_gate(client, attempt)
         assert result.result(timeout=60) == "done"
-    assert said.output == ["[stdout] before the gate", "[stdout] half a line", "[stderr] after the gate"]
+    assert log.output == ["[stdout] before the gate", "[stdout] half a line", "[stderr] after the gate"]
 
 
-def test_a_worker_s_time_limit_holds_while_it_shows_output(said: Said) -> None:
+def test_a_worker_s_time_limit_holds_while_it_shows_output(log: TaskLog) -> None:
     with pytest.raises(AirflowTaskTimeout):
         a_task(task="talk", logs="live", timeout=3).start().execute()
-    assert said.output == ["[stdout] before the gate", "[stdout] half a"]
+    assert log.output == ["[stdout] before the gate", "[stdout] half a"]
 
 
 @pytest.mark.parametrize("streams", [4, 0], ids=["with a slot", "without a slot"])
 def test_the_triggerer_shows_the_output_while_the_task_is_deferred(
-    control_plane: LocalControlPlane, connect: Callable[..., str], client: HelmrClient, said: Said, streams: int
+    control_plane: LocalControlPlane, connect: Callable[..., str], client: HelmrClient, log: TaskLog, streams: int
 ) -> None:
     connect(host=control_plane.url, password=control_plane.api_key, extra={"streams": streams})
     attempt = a_task(task="talk", logs="live", deferrable=True).start()
     deferral = deferred(attempt.execute())
     with ThreadPoolExecutor(1) as triggerer:
         event = triggerer.submit(fire, deferral)
-        said.wait_for("[stdout] before the gate")
+        log.wait_for("[stdout] before the gate")
         assert not event.done()
         open_gate(client, attempt)
         fired = event.result(timeout=60)
-    assert said.output == ["[stdout] before the gate", "[stdout] half a line", "[stderr] after the gate"]
+    assert log.output == ["[stdout] before the gate", "[stdout] half a line", "[stderr] after the gate"]
     control_plane.clear_journal()
     assert attempt.resume(deferral, fired) == "done"
-    # The triggerer has written everything, and told the worker so.
-    looks = [entry.query for entry in control_plane.journal if entry.operation == "getRunLogs"]
-    assert looks == [{"cursor": "4", "follow": "1"}]
+    # The triggerer has written everything, and its event says so.
+    reads = [entry.query for entry in control_plane.journal if entry.operation == "getRunLogs"]
+    assert reads == [{"cursor": "4", "follow": "1"}]
 
 
 def test_the_event_says_how_far_the_triggerer_has_got_and_nothing_of_the_output(client: HelmrClient) -> None:
@@ -187,18 +187,18 @@ def test_the_event_says_how_far_the_triggerer_has_got_and_nothing_of_the_output(
     assert "gate" not in str(deferral.trigger.serialize())
 
 
-def test_the_worker_writes_what_the_triggerer_has_not(client: HelmrClient, said: Said) -> None:
+def test_the_worker_writes_what_the_triggerer_has_not(client: HelmrClient, log: TaskLog) -> None:
     attempt = a_task(task="talk", logs="live", deferrable=True).start()
     deferral = deferred(attempt.execute())
     open_gate(client, attempt)
     client.runs.wait(attempt.xcoms["run_id"], timeout=30)
     event = {"schema": 1, "status": "ended", "run_id": attempt.xcoms["run_id"], "log_cursor": "1"}
-    said.text  # noqa: B018 - what was logged so far
+    log.text  # noqa: B018 - what was logged so far
     assert attempt.resume(deferral, event) == "done"
-    assert said.output == ["[stdout] half a line", "[stderr] after the gate"]
+    assert log.output == ["[stdout] half a line", "[stderr] after the gate"]
 
 
-def test_a_task_that_defers_again_goes_on_where_the_triggerer_was() -> None:
+def test_a_task_that_defers_again_continues_at_the_position_of_the_triggerer() -> None:
     attempt = a_task(task="talk", logs="live", deferrable=True).start()
     first = deferred(attempt.execute())
     event = {"schema": 1, "status": "ended", "run_id": "stale", "log_cursor": "2"}
@@ -207,13 +207,13 @@ def test_a_task_that_defers_again_goes_on_where_the_triggerer_was() -> None:
     assert stored(first.trigger).log_cursor is None
 
 
-def test_after_a_lost_trigger_the_tail_is_written(client: HelmrClient, said: Said) -> None:
+def test_after_a_lost_trigger_the_tail_is_written(client: HelmrClient, log: TaskLog) -> None:
     attempt = a_task(task="talk", logs="live", deferrable=True).start()
     deferred(attempt.execute())
     open_gate(client, attempt)
     client.runs.wait(attempt.xcoms["run_id"], timeout=30)
     assert attempt.lose_trigger() == "done"
-    assert sorted(said.output) == sorted(ALL)
+    assert sorted(log.output) == sorted(ALL)
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_a_clear_with_other_input_fails_too() -> None:
         task.start().finish()
 
 
-def test_a_retry_adopts_its_own_run_whatever_its_input_is_now(
+def test_a_retry_adopts_its_own_run_with_any_input(
     control_plane: LocalControlPlane, task_log: Callable[[], str]
 ) -> None:
     task = a_task(payload={"try": 1}, external_id="mine")

@@ -32,7 +32,7 @@ def owner(client: HelmrClient, session_id: str) -> Any:
 
 
 class WorkerKilled(BaseException):
-    """Ends the worker at this point; nothing of it goes on."""
+    """Ends the worker at this point."""
 
 
 # Crashes and retries
@@ -75,7 +75,9 @@ def test_a_worker_killed_while_the_start_is_answered_leaves_the_run_to_the_retry
     assert owner(client, ids["session_id"]) == owner_of(retry.ti)
 
 
-def test_a_retry_takes_over_a_result_that_came_meanwhile(control_plane: LocalControlPlane, client: HelmrClient) -> None:
+def test_a_retry_returns_a_result_that_came_between_the_tries(
+    control_plane: LocalControlPlane, client: HelmrClient
+) -> None:
     task = a_task(payload="done", deferrable=True)
     killed = task.start()
     deferred(killed.execute())
@@ -135,7 +137,7 @@ def test_the_seventh_generation_follows_the_sixth(client: HelmrClient) -> None:
 # Clears
 
 
-def test_a_task_cleared_while_deferred_goes_on_with_the_live_run(
+def test_a_task_cleared_while_deferred_continues_with_the_live_run(
     control_plane: LocalControlPlane, client: HelmrClient
 ) -> None:
     task = a_task(**LIVE, deferrable=True)
@@ -176,7 +178,7 @@ def test_a_task_cleared_after_success_starts_the_next_session(control_plane: Loc
 # Races
 
 
-def test_twelve_tries_at_once_start_one_session(control_plane: LocalControlPlane, client: HelmrClient) -> None:
+def test_twelve_simultaneous_tries_start_one_session(control_plane: LocalControlPlane, client: HelmrClient) -> None:
     control_plane.pause_worker()
     task = a_task(wait_for_completion=False)
     tries = [task.start() for _ in range(12)]
@@ -198,7 +200,7 @@ def test_twelve_tries_at_once_start_one_session(control_plane: LocalControlPlane
     assert owner(client, session.id) in {owner_of(attempt.ti) for attempt in tries}
 
 
-def test_a_start_that_somebody_else_was_faster_with_ends_in_adoption(
+def test_a_start_that_another_client_was_faster_with_ends_in_adoption(
     control_plane: LocalControlPlane, client: HelmrClient
 ) -> None:
     control_plane.pause_worker()
@@ -206,7 +208,7 @@ def test_a_start_that_somebody_else_was_faster_with_ends_in_adoption(
     faster = task.start()
     deferred(faster.execute())
     slower = task.start()
-    # As if the other start had come between the look-up and ours.
+    # As if the other start had come between the lookup and ours.
     control_plane.fail_next("getSessionByExternalId", faults.status(404))
     deferred(slower.execute())
     assert [entry.status for entry in starts(control_plane)] == [201, 200]
@@ -215,7 +217,7 @@ def test_a_start_that_somebody_else_was_faster_with_ends_in_adoption(
 
 
 @pytest.mark.parametrize("code", ["session_fingerprint_mismatch", "session_terminal"])
-def test_a_conflict_at_the_start_only_means_to_look_again(control_plane: LocalControlPlane, code: str) -> None:
+def test_a_conflict_at_the_start_only_means_another_lookup(control_plane: LocalControlPlane, code: str) -> None:
     control_plane.fail_next("startSession", faults.status(409, error_code=code))
     assert a_task(payload=5).start().finish() == 5
     assert [entry.status for entry in starts(control_plane)] == [409, 201]
@@ -373,7 +375,7 @@ def test_a_closed_session_of_the_author_s_still_gives_its_result(client: HelmrCl
     assert task.start().finish() == 1
 
 
-def test_a_session_that_somebody_else_has_started_is_adopted(client: HelmrClient) -> None:
+def test_a_session_of_another_client_is_adopted(client: HelmrClient) -> None:
     started = client.sessions.start("work", LIVE["payload"], external_id="mine", metadata={"by": "hand"})
     attempt = a_task(**LIVE, external_id="mine", deferrable=True).start()
     deferred(attempt.execute())
@@ -390,7 +392,7 @@ def test_an_external_id_whose_run_failed_fails_for_good_and_says_what_to_do() ->
     assert "\n" not in str(refused.value)
 
 
-def test_the_first_turn_counts_whatever_came_later(client: HelmrClient, control_plane: LocalControlPlane) -> None:
+def test_the_first_turn_counts_and_later_ones_do_not(client: HelmrClient, control_plane: LocalControlPlane) -> None:
     task = a_task(task="wait-for-input", external_id="mine", deferrable=True)
     attempt = task.start()
     deferral = deferred(attempt.execute())
@@ -428,7 +430,7 @@ def test_what_another_try_has_adopted_is_left_alone(client: HelmrClient) -> None
     assert client.sessions.retrieve(first.xcoms["session_id"]).status == "open"
 
 
-def test_of_an_author_s_session_only_the_run_is_cancelled_and_pending_input_is_told(
+def test_of_an_author_s_session_only_the_run_is_cancelled_and_pending_input_is_reported(
     control_plane: LocalControlPlane, client: HelmrClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     attempt = a_task(**LIVE, external_id="mine", deferrable=True).start()

@@ -30,7 +30,7 @@ def test_a_status_that_does_not_fail_the_task_returns_the_run_s_result(deferrabl
     assert a_task(task="fail", fail_on=(), deferrable=deferrable, run_id="again").start().finish() is None
 
 
-def test_a_run_that_somebody_cancelled_may_be_a_result(client: HelmrClient) -> None:
+def test_a_run_that_another_client_cancelled_may_be_a_result(client: HelmrClient) -> None:
     attempt = a_task(**LIVE, fail_on=["failed"], result="snapshot", deferrable=True).start()
     deferral = deferred(attempt.execute())
     client.runs.cancel(attempt.xcoms["run_id"])
@@ -69,7 +69,7 @@ def test_the_session_is_closed_once_its_result_is_there(client: HelmrClient, def
     assert session.terminal_reason["reason"] == "the Airflow task has the result"
 
 
-def test_the_session_stays_open_unless_told_otherwise(client: HelmrClient) -> None:
+def test_the_session_stays_open_by_default(client: HelmrClient) -> None:
     attempt = a_task(payload=1).start()
     attempt.finish()
     assert client.sessions.retrieve(attempt.xcoms["session_id"]).status == "open"
@@ -81,7 +81,7 @@ def test_a_retry_takes_the_result_of_the_session_that_it_has_closed(control_plan
     assert len(starts(control_plane)) == 1
 
 
-def test_a_session_that_goes_on_is_left_open_and_the_result_returned(
+def test_a_session_with_another_turn_is_left_open_and_the_result_returned(
     control_plane: LocalControlPlane, client: HelmrClient, task_log: Callable[[], str]
 ) -> None:
     attempt = a_task(task="wait-for-input", close_session=True, deferrable=True).start()

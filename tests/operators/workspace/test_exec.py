@@ -178,7 +178,7 @@ def test_a_lost_machine_is_worth_a_retry(control_plane: LocalControlPlane, clien
     assert not isinstance(failed.value, AirflowFailException)
 
 
-def test_a_workspace_that_somebody_has_stopped_fails_for_good(client: HelmrClient, workspace: str) -> None:
+def test_a_workspace_that_another_client_has_stopped_fails_permanently(client: HelmrClient, workspace: str) -> None:
     attempt = an_exec(workspace, SLEEPS, deferrable=True).start()
     deferral = deferred(attempt.execute())
     until_state(client, workspace, "running")
@@ -208,7 +208,7 @@ def test_what_cannot_be_a_command_fails_for_good(workspace: str, options: Any) -
 
 
 @pytest.mark.parametrize("workspace_id", [None, "None", ""], ids=repr)
-def test_an_upstream_task_that_gave_no_workspace_is_told_as_that(workspace_id: Any) -> None:
+def test_a_missing_workspace_id_is_reported(workspace_id: Any) -> None:
     with pytest.raises(AirflowFailException, match="workspace_id must be an id"):
         an_exec(workspace_id, ["true"]).start().execute()
 
@@ -301,11 +301,11 @@ def test_a_failed_command_is_replaced_by_one_that_reads_differently(client: Helm
     assert [found.command for found in execs(client, workspace)] == [("false",), ("true",)]
 
 
-# While somebody else writes
+# While another writer is active
 
 
 @both_ways
-def test_it_waits_for_whoever_writes(
+def test_it_waits_for_every_writer(
     client: HelmrClient, workspace: str, task_log: Callable[[], str], deferrable: bool
 ) -> None:
     other = client.workspaces.open(workspace).exec(["sh", "-c", "read line"])
@@ -373,7 +373,7 @@ def test_a_deferral_holds_ids_and_cursors_only(workspace: str, client: HelmrClie
     }
 
 
-def test_an_event_alone_is_enough_to_go_on(workspace: str, client: HelmrClient, gate: Gate) -> None:
+def test_an_event_alone_is_enough_to_resume(workspace: str, client: HelmrClient, gate: Gate) -> None:
     attempt = an_exec(workspace, f"{gate.wait}; false", deferrable=True).start()
     deferral = deferred(attempt.execute())
     gate.open()

@@ -15,7 +15,7 @@ from helmr_provider.triggers._shared_client import shared_client
 from tests.support.journal import requests_of
 from tests.support.polling import until
 from tests.support.task_attempts import both_ways, deferred, fire, overdue, stored
-from tests.support.task_states import airflow_says
+from tests.support.task_states import set_task_state
 from tests.support.workspace_tasks import SLEEPS, Gate, a_workspace, an_exec, execs, until_state
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def ended(client: HelmrClient, workspace: str) -> str:
 def test_a_task_that_a_user_ends_on_a_worker_ends_with_its_workspace(
     client: HelmrClient, workspace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    airflow_says(monkeypatch, "failed")
+    set_task_state(monkeypatch, "failed")
     attempt = an_exec(workspace, SLEEPS).start()
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(attempt.execute)
@@ -69,7 +69,7 @@ def test_a_task_that_a_user_ends_on_a_worker_ends_with_its_workspace(
 def test_a_worker_that_is_drained_leaves_its_command_to_the_retry(
     control_plane: LocalControlPlane, client: HelmrClient, workspace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    airflow_says(monkeypatch, "running")
+    set_task_state(monkeypatch, "running")
     task = an_exec(workspace, SLEEPS)
     attempt = task.start()
     with ThreadPoolExecutor(1) as worker:
@@ -89,7 +89,7 @@ def test_a_worker_that_is_drained_leaves_its_command_to_the_retry(
 def test_a_worker_that_is_drained_in_the_last_try_stops_the_workspace(
     client: HelmrClient, workspace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    airflow_says(monkeypatch, "running")
+    set_task_state(monkeypatch, "running")
     attempt = an_exec(workspace, SLEEPS, retries=0).start()
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(attempt.execute)
@@ -103,7 +103,7 @@ def test_a_worker_that_is_drained_in_the_last_try_stops_the_workspace(
 def test_a_user_who_ends_a_task_whose_start_is_not_answered_yet_stops_what_came_of_it(
     control_plane: LocalControlPlane, client: HelmrClient, workspace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    airflow_says(monkeypatch, "failed")
+    set_task_state(monkeypatch, "failed")
     attempt = an_exec(workspace, SLEEPS).start()
     control_plane.fail_next("createWorkspaceExec", faults.delay(1.0))
     with ThreadPoolExecutor(1) as worker:
@@ -211,7 +211,7 @@ def test_a_control_plane_that_is_down_does_not_stop_a_worker_from_stopping(
 ) -> None:
     attempt, _ = waiting(client, workspace)
     control_plane.stop_listening()
-    airflow_says(monkeypatch, "failed")
+    set_task_state(monkeypatch, "failed")
     attempt.operator.on_kill()
     assert "HelmrStopWorkspaceOperator" in task_log()
 
@@ -246,7 +246,7 @@ def test_a_killed_trigger_leaves_alone_what_another_try_has_adopted(client: Helm
     assert ended(client, workspace) == "terminated"
 
 
-def test_a_killed_trigger_stops_nobody_else_s_command(client: HelmrClient, workspace: str, tmp_path: Path) -> None:
+def test_a_killed_trigger_stops_no_other_command(client: HelmrClient, workspace: str, tmp_path: Path) -> None:
     gate = Gate(tmp_path)
     attempt = an_exec(workspace, gate.wait, deferrable=True).start()
     deferral = deferred(attempt.execute())

@@ -77,7 +77,7 @@ def test_a_file_that_is_too_large_for_an_xcom_is_not_even_transferred(
     assert read(workspace, "docs/a.txt", max_result_bytes=5) == read(workspace, "docs/a.txt", max_result_bytes=None)
 
 
-def test_a_file_is_written_to_a_path_whatever_its_size(workspace: str, tmp_path: Path) -> None:
+def test_a_file_of_any_size_is_written_to_a_path(workspace: str, tmp_path: Path) -> None:
     target = tmp_path / "new" / "copy.bin"
     written = read(workspace, "docs/c.bin", to=str(target), max_result_bytes=0)
     assert target.read_bytes() == b"\xff"
@@ -131,7 +131,7 @@ def test_options_that_do_not_fit_are_refused_when_the_dag_is_parsed(options: Any
         HelmrReadFileOperator(task_id="read", workspace_id="w", path="a", **options)
 
 
-def test_an_upstream_task_that_gave_no_workspace_is_told_as_that() -> None:
+def test_a_missing_workspace_id_is_reported() -> None:
     with pytest.raises(AirflowFailException, match="workspace_id must be an id"):
         read(None, "a")
 

@@ -62,7 +62,7 @@ def test_a_workspace_is_created_with_what_was_asked_for_and_says_whose_it_is(
     }
 
 
-def test_a_retry_returns_the_same_workspace_whatever_its_options_read(client: HelmrClient, sandbox: str) -> None:
+def test_a_retry_returns_the_same_workspace_with_any_options(client: HelmrClient, sandbox: str) -> None:
     task = creating(sandbox, tags=["a"])
     first = task.start().execute()
     task.make = creating(sandbox, tags=["b"]).make
@@ -100,7 +100,7 @@ def test_a_lost_answer_makes_no_second_workspace(
     assert [found.id for found in client.workspaces.list()] == [created]
 
 
-def test_two_tries_at_once_have_one_workspace(client: HelmrClient, sandbox: str) -> None:
+def test_two_simultaneous_tries_have_one_workspace(client: HelmrClient, sandbox: str) -> None:
     task = creating(sandbox)
     tries = [task.start() for _ in range(6)]
     with ThreadPoolExecutor(len(tries)) as workers:
@@ -164,7 +164,7 @@ def test_a_stop_waits_for_the_capture_and_returns_the_version(
     assert client.workspaces.open(workspace).files.read("a.txt") == b"hello\n"
 
 
-def test_a_workspace_that_is_not_live_is_stopped_at_once(client: HelmrClient, workspace: str) -> None:
+def test_a_workspace_that_is_not_live_is_stopped_immediately(client: HelmrClient, workspace: str) -> None:
     version = task_run(HelmrStopWorkspaceOperator, workspace_id=workspace, deferrable=True).start().execute()
     assert version == client.workspaces.retrieve(workspace).current_version_id
 
@@ -195,7 +195,7 @@ def test_a_stop_that_takes_too_long_fails_the_task(
         task.start().finish()
 
 
-def test_the_deferral_of_a_stop_ends_when_somebody_has_started_the_workspace_again(
+def test_the_deferral_of_a_stop_ends_when_another_client_has_started_the_workspace_again(
     control_plane: LocalControlPlane, client: HelmrClient, workspace: str
 ) -> None:
     an_exec(workspace, ["true"]).start().finish()
@@ -231,7 +231,7 @@ def test_deleting_again_does_no_harm(client: HelmrClient, workspace: str) -> Non
     assert [task.start().finish() for _ in range(2)] == [workspace, workspace]
 
 
-def test_a_workspace_that_a_run_holds_is_deleted_when_the_run_lets_go(client: HelmrClient) -> None:
+def test_a_workspace_that_a_run_holds_is_deleted_when_the_run_releases_it(client: HelmrClient) -> None:
     started = client.sessions.start("work", {"seconds": 3600, "waiting": False})
     until(lambda: client.runs.retrieve(started.run.id).status == "running")
     workspace = client.sessions.retrieve(started.session.id).workspace_id
@@ -244,7 +244,7 @@ def test_a_workspace_that_a_run_holds_is_deleted_when_the_run_lets_go(client: He
 
 @pytest.mark.parametrize("operator", [HelmrStopWorkspaceOperator, HelmrDeleteWorkspaceOperator])
 @pytest.mark.parametrize("workspace_id", [None, "None"], ids=repr)
-def test_an_upstream_task_that_gave_no_workspace_is_told_as_that(operator: type, workspace_id: Any) -> None:
+def test_a_missing_workspace_id_is_reported(operator: type, workspace_id: Any) -> None:
     with pytest.raises(AirflowFailException, match="workspace_id must be an id"):
         task_run(operator, workspace_id=workspace_id).start().execute()
 

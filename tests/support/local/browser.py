@@ -89,7 +89,7 @@ class Browser:
         self.click("[data-clicked]")
 
     def newest_window(self) -> None:
-        """Go on in the window that was opened last, once there is more than one."""
+        """Continue in the window that was opened last, once there is more than one."""
         handles: list[str] = []
 
         def another() -> bool:
@@ -100,12 +100,12 @@ class Browser:
         self._send("POST", "/window", {"handle": handles[-1]})
 
     def first_window(self) -> None:
-        """Close this window, and go on in the one that was there first."""
+        """Close this window, and continue in the first one."""
         self._send("DELETE", "/window")
         self._send("POST", "/window", {"handle": self._send("GET", "/window/handles")[0]})
 
     def frame(self, selector: str | None) -> None:
-        """Go on inside a frame of the page, or in the page itself."""
+        """Continue inside a frame of the page, or in the page itself."""
         named = None if selector is None else {_ELEMENT: self._find(selector)}
         self._send("POST", "/frame", {"id": named})
 

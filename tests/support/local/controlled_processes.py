@@ -78,7 +78,7 @@ class ControlledProcesses:
         return process
 
     def close(self) -> None:
-        """Let go of all of them."""
+        """Release all of them."""
         for process in self._made:
             process.close()
 

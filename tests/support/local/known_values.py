@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from helmr_provider.client import Deployment
     from helmr_provider.local import LocalControlPlane
 
-NOBODY = "00000000-0000-7000-8000-000000000000"
+MISSING_ID = "00000000-0000-7000-8000-000000000000"
 DEDUPLICATION_KEY = "nightly"
 
 
@@ -87,7 +87,7 @@ class KnownValues:
     def _session_id(self) -> Iterator[str]:
         yield self._open_session().session.id
         yield self._closed_session().session.id
-        yield NOBODY
+        yield MISSING_ID
 
     def _external_id(self) -> Iterator[str]:
         self._open_session()
@@ -121,7 +121,7 @@ class KnownValues:
     def _workspace_id(self) -> Iterator[str]:
         for workspace in self._workspaces():
             yield workspace.id
-        yield NOBODY
+        yield MISSING_ID
 
     def _exec_id(self) -> Iterator[str]:
         yield self._client.workspaces.open(self._workspaces()[0]).exec(["true"], env={"A": "b"}).id

@@ -197,7 +197,7 @@ def stream_waits(scenario: Scenario) -> None:
 
 def stops_under_runs(scenario: Scenario) -> None:
     """A stop while a run executes: the worker lets it end first, or ends the workspace under it."""
-    for numbers_, lets_it_end in (((1053, 1054, 1055), True), ((1059, 1060, 1061), False)):
+    for numbers_, end_it in (((1053, 1054, 1055), True), ((1059, 1060, 1061), False)):
         start, stop, read = numbers_
         scenario.play(start)
         run = _run(scenario, start)
@@ -205,7 +205,7 @@ def stops_under_runs(scenario: Scenario) -> None:
         scenario.server.pause_workspaces()
         scenario.play(stop, read)
         scenario.do(run, lambda ctx: ctx.set_metadata(a=1), _logs)
-        if lets_it_end:
+        if end_it:
             scenario.do(run, _fills_its_workspace)
             scenario.end(run, scenario.recorded(1056)["response"]["json"]["output"])
             scenario.play(1056)
@@ -222,8 +222,8 @@ def stops_under_runs(scenario: Scenario) -> None:
 
 def retries(scenario: Scenario) -> None:
     """Between the attempts of a retried run."""
-    scenario.play(1067, meanwhile=_fail_next(scenario, lambda: {"attempt": 2}))
-    scenario.play(1068, meanwhile=_fail_next(scenario, _fails("the second attempt fails too")))
+    scenario.play(1067, during=_fail_next(scenario, lambda: {"attempt": 2}))
+    scenario.play(1068, during=_fail_next(scenario, _fails("the second attempt fails too")))
     scenario.play(1069)
     scenario.server.set_clock("manual")
     scenario.play(1070)
@@ -238,7 +238,7 @@ def retries(scenario: Scenario) -> None:
         scenario.server.advance(4)
         scenario.end(run, {"attempt": 2})
 
-    scenario.play(1079, meanwhile=ends)
+    scenario.play(1079, during=ends)
     scenario.play(1080)
 
 

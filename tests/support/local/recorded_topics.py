@@ -69,10 +69,10 @@ def sessions(scenario: Scenario) -> None:
     session = scenario.wire.get("/api/sessions/by-external-id", external_id="exp:9ed099")["id"]
     until(lambda: scenario.wire.get(f"/api/sessions/{session}")["status"] == "expired")
     scenario.play(*range(158, 162))
-    scenario.play(162, meanwhile=_end_next(scenario, {"answer": 42}))
+    scenario.play(162, during=_end_next(scenario, {"answer": 42}))
     scenario.play(163)
-    scenario.play(164, meanwhile=_fail_next(scenario))
-    scenario.play(165, meanwhile=_exit_next(scenario))
+    scenario.play(164, during=_fail_next(scenario))
+    scenario.play(165, during=_exit_next(scenario))
     scenario.server.pause_worker()
     scenario.play(166, 167)
     scenario.play(920, 921, 922)
@@ -229,7 +229,7 @@ def _cancellations(scenario: Scenario) -> None:
 
 
 def live_streams(scenario: Scenario) -> None:
-    """Streams of runs that go on."""
+    """Streams of live runs."""
     scenario.server.pause_worker()
     run = scenario.begin(397, "run", status="queued", payload={"live": True})
     first = [
@@ -241,11 +241,11 @@ def live_streams(scenario: Scenario) -> None:
     scenario.play(397, steps=first)
     logging = scenario.begin(398, "run")
     lines = [("stdout", b"line 1\n"), ("stderr", b"oops\n"), ("stdout", b"line 2\n")]
-    told: list[Callable[[], Any]] = [
+    steps: list[Callable[[], Any]] = [
         lambda line=line: scenario.director.tell(logging, _writes(*line))  # type: ignore[misc]
         for line in lines
     ]
-    scenario.play(398, steps=[*told, lambda: scenario.director.end(logging, lambda: None)])
+    scenario.play(398, steps=[*steps, lambda: scenario.director.end(logging, lambda: None)])
     cancelled = scenario.begin(399, "run")
     scenario.director.hold(cancelled)
     cancel = [

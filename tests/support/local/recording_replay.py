@@ -96,20 +96,20 @@ class Replay:
         self,
         name: str,
         *,
-        meanwhile: Callable[[], None] | None = None,
+        during: Callable[[], None] | None = None,
         steps: list[Callable[[], None]] | None = None,
         masked: bool = False,
     ) -> None:
         """Send one recorded request and note what differs.
 
         :param name: the recording's name.
-        :param meanwhile: what goes on while the request is answered, in another thread.
+        :param during: runs in another thread while the request is answered.
         :param steps: what is done after each frame of a stream.
         :param masked: compare the types of values only, for answers that count what other recordings left.
         """
         recording = json.loads((self._folder / f"{name}.json").read_text())
         expected = recording["response"]
-        aside = None if meanwhile is None else threading.Thread(target=meanwhile)
+        aside = None if during is None else threading.Thread(target=during)
         if aside is not None:
             aside.start()
         if "frames" in expected:

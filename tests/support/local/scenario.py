@@ -54,7 +54,7 @@ class Scenario:
         """Start a session and wait until its run has a status; return the run's id.
 
         :param number: the recording that comes next.
-        :param kind: whose id stands in its path: the session's, the run's, or nobody's.
+        :param kind: whose id stands in its path: the session's, the run's, or none.
         """
         started = self.wire.start(task, **options)
         run_id = started["run"]["id"]

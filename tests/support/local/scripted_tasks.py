@@ -1,4 +1,4 @@
-"""Tasks whose runs do what a test tells them, step by step, while the test looks."""
+"""Tasks whose runs perform the steps that a test orders, one by one."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class Director:
         self._orders.setdefault(run_id, []).append(act)
 
     def end(self, run_id: str, ending: Callable[[], Any]) -> None:
-        """Let a run end, once it has done what it was told, with what this returns or raises."""
+        """Let a run end after its steps, with the result or error of this function."""
         self._endings[run_id] = ending
 
     def hold(self, run_id: str) -> None:
-        """Let a run's worker not let go when it is cancelled."""
+        """Keep a run's worker from releasing it when it is cancelled."""
         self._held.add(run_id)
 
     def release(self, run_id: str) -> None:
-        """Let the run's worker let go."""
+        """Let the worker release the run."""
         self._held.discard(run_id)
 
     def results(self, run_id: str) -> list[Any]:

@@ -49,19 +49,19 @@ class Runs:
         return RunCounts.model_validate({name: values.count(name) for name in (*ENDED, "running")})
 
 
-def look(state: EndedRuns, runs: Runs, meanwhile: Any = lambda: None) -> set[str]:
-    """Look once as the feed does; things go on while it looks."""
+def scan(state: EndedRuns, runs: Runs, during: Any = lambda: None) -> set[str]:
+    """Scan once as the feed does, with changes during the scan."""
     counts = runs.counts()
-    if not state.worth_a_look(counts):
+    if not state.may_have_new_ends(counts):
         return set()
-    meanwhile()
+    during()
     live = runs.list(None, ended_runs.FULL)
-    under_way = state.look(counts, live, is_complete=len(live) < ended_runs.FULL)
-    meanwhile()
+    under_way = state.scan(counts, live, is_complete=len(live) < ended_runs.FULL)
+    during()
     ended: set[str] = set()
     for status, limit in under_way.limits.items():
         ended |= set(runs.list(status, limit))
-        meanwhile()
+        during()
     singly = under_way.missing(ended)
     runs.requests += singly
     alive = [run_id for run_id in singly if runs.status[run_id] not in ENDED]
@@ -74,21 +74,21 @@ STEPS = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8), st.sampled_from
 
 
 @given(STEPS, st.randoms(use_true_random=False), st.integers(0, 6))
-def test_every_run_that_ends_is_found_whatever_happens_between_and_during_the_looks(
+def test_every_run_that_ends_is_found_with_changes_between_and_during_scans(
     steps: list[tuple[int, int, str]], chance: random.Random, busy: int
 ) -> None:
     runs, state, found = Runs(), EndedRuns(), set[str]()
 
-    def go_on(starts: int, ends: int, status: str) -> None:
+    def change(starts: int, ends: int, status: str) -> None:
         runs.start(starts)
         for run_id in chance.sample(runs.live, min(ends, len(runs.live))):
             runs.end(run_id, status)
 
     for starts, ends, status in steps:
-        go_on(starts, ends, status)
-        found |= look(state, runs, lambda: go_on(chance.randint(0, busy), chance.randint(0, busy), "succeeded"))
+        change(starts, ends, status)
+        found |= scan(state, runs, lambda: change(chance.randint(0, busy), chance.randint(0, busy), "succeeded"))
     for _ in range(len(runs.status) // 10 + 3):
-        found |= look(state, runs)
+        found |= scan(state, runs)
     assert found == runs.ended
 
 
@@ -99,41 +99,41 @@ def test_short_lists_miss_nothing_as_long_as_all_that_is_live_can_be_seen(
     with mock.patch.multiple(ended_runs, FULL=24, _MARGIN=0):
         runs, state, found = Runs(), EndedRuns(), set[str]()
 
-        def go_on(starts: int, ends: int, status: str) -> None:
+        def change(starts: int, ends: int, status: str) -> None:
             for run_id in chance.sample(runs.live, min(ends, len(runs.live))):
                 runs.end(run_id, status)
             runs.start(min(starts, 12 - len(runs.live)))
 
-        def meanwhile() -> None:
-            go_on(chance.randint(0, busy), chance.randint(0, busy), chance.choice(ENDED))
+        def during() -> None:
+            change(chance.randint(0, busy), chance.randint(0, busy), chance.choice(ENDED))
 
         for starts, ends, status in steps:
-            go_on(starts, ends, status)
-            found |= look(state, runs, meanwhile)
+            change(starts, ends, status)
+            found |= scan(state, runs, during)
         for _ in range(4):
-            found |= look(state, runs)
+            found |= scan(state, runs)
         assert found == runs.ended
 
 
 def test_a_run_that_outlives_hundreds_of_younger_ones_is_found() -> None:
     runs, state = Runs(), EndedRuns()
     runs.start(1)
-    look(state, runs)
+    scan(state, runs)
     for _ in range(6):
         runs.start(60)
         for run_id in runs.live[1:]:
             runs.end(run_id, "succeeded")
-        look(state, runs)
+        scan(state, runs)
     runs.end("run-0", "succeeded")
-    assert "run-0" in look(state, runs)
+    assert "run-0" in scan(state, runs)
 
 
 def test_nothing_is_listed_while_no_count_changes() -> None:
     runs, state = Runs(), EndedRuns()
     runs.start(3)
-    look(state, runs)
+    scan(state, runs)
     runs.requests.clear()
-    assert look(state, runs) == set()
+    assert scan(state, runs) == set()
     assert runs.requests == []
 
 
@@ -141,34 +141,34 @@ def test_lists_are_as_short_as_what_has_ended_once_everything_live_is_known() ->
     runs, state = Runs(), EndedRuns()
     runs.start(5)
     runs.end("run-0", "failed")
-    look(state, runs)
+    scan(state, runs)
     assert "failed:200" in runs.requests
     runs.requests.clear()
     runs.end("run-1", "succeeded")
-    look(state, runs)
+    scan(state, runs)
     assert runs.requests == ["None:200", "succeeded:11"]
 
 
 def test_runs_out_of_sight_are_read_singly_and_in_turn() -> None:
     runs, state = Runs(), EndedRuns()
     runs.start(300)
-    look(state, runs)
+    scan(state, runs)
     runs.start(250)
-    looked: set[str] = set()
+    scanned: set[str] = set()
     for _ in range(20):
         runs.requests.clear()
-        look(state, runs)
+        scan(state, runs)
         singly = [each for each in runs.requests if each.startswith("run-")]
         assert len(singly) <= ended_runs._SINGLY
-        looked |= set(singly)
-    # Those that the first look saw, and that younger ones hide now.
-    assert looked == {f"run-{number}" for number in range(100, 300)}
+        scanned |= set(singly)
+    # Those that the first scan saw, and that younger ones hide now.
+    assert scanned == {f"run-{number}" for number in range(100, 300)}
 
 
-def test_a_look_that_breaks_off_is_no_look() -> None:
+def test_an_interrupted_scan_does_not_count() -> None:
     runs, state = Runs(), EndedRuns()
     runs.start(1)
-    look(state, runs)
+    scan(state, runs)
     runs.end("run-0", "succeeded")
-    state.look(runs.counts(), runs.list(None, 200), is_complete=True)
-    assert look(state, runs) == {"run-0"}
+    state.scan(runs.counts(), runs.list(None, 200), is_complete=True)
+    assert scan(state, runs) == {"run-0"}

@@ -50,11 +50,11 @@ async def test_each_record_is_an_event_with_ids_and_no_data(
     helmr_connection: str, client: AsyncHelmrClient, control_plane: LocalControlPlane
 ) -> None:
     await begin_session(client)
-    async with running(output()) as told:
+    async with running(output()) as fired:
         await until_requested_async(control_plane, "listSessionOutputRecordsByExternalId", times=2)
         await publish(client, "one")
         await publish(client, "two", correlation_id="turn-1")
-        first, second = await told.until(2)
+        first, second = await fired.until(2)
     assert first == {
         "schema": 1,
         "kind": "session_output",
@@ -71,8 +71,8 @@ async def test_a_session_is_watched_by_its_id_too(helmr_connection: str, client:
     await begin_session(client)
     session = await client.sessions.open(external_id=SESSION).retrieve()
     await publish(client, "one")
-    async with running(output(session_id=session.id, external_id=None, start="earliest")) as told:
-        [event] = await told.until(1)
+    async with running(output(session_id=session.id, external_id=None, start="earliest")) as fired:
+        [event] = await fired.until(1)
     assert (event["session_id"], event.get("external_id")) == (session.id, None)
 
 
@@ -93,33 +93,33 @@ async def test_what_was_there_before_fires_only_if_it_is_wanted(
 async def test_a_session_that_starts_later_is_waited_for(
     helmr_connection: str, client: AsyncHelmrClient, control_plane: LocalControlPlane
 ) -> None:
-    async with running(output()) as told:
+    async with running(output()) as fired:
         await until_requested_async(control_plane, "listSessionOutputRecordsByExternalId", times=2)
         await begin_session(client)
         await publish(client, "one")
-        await told.until(1)
-    assert told.sequences == [1]
+        await fired.until(1)
+    assert fired.sequences == [1]
 
 
 async def test_only_records_with_the_correlation_id_fire(helmr_connection: str, client: AsyncHelmrClient) -> None:
     await begin_session(client)
     await publish(client, "other")
     await publish(client, "wanted", correlation_id="turn-2")
-    async with running(output(start="earliest", correlation_id="turn-2")) as told:
-        await told.until(1)
-    assert told.sequences == [2]
+    async with running(output(start="earliest", correlation_id="turn-2")) as fired:
+        await fired.until(1)
+    assert fired.sequences == [2]
 
 
 async def test_each_run_that_ends_is_an_event_if_it_is_the_tasks_and_ended_so(
     helmr_connection: str, client: AsyncHelmrClient, control_plane: LocalControlPlane
 ) -> None:
     before = await run_of(client)
-    async with running(ended()) as told, running(ended(helmr_task="fail", statuses=["failed", "expired"])) as failed:
+    async with running(ended()) as fired, running(ended(helmr_task="fail", statuses=["failed", "expired"])) as failed:
         await until_requested_async(control_plane, "countRuns", times=4)
         await run_of(client, "steady")
         run_id = await run_of(client)
         failed_id = await run_of(client, "fail")
-        [event] = await told.until(1)
+        [event] = await fired.until(1)
         [failure] = await failed.until(1)
     snapshot = await client.runs.retrieve(run_id)
     assert event == {
@@ -132,29 +132,29 @@ async def test_each_run_that_ends_is_an_event_if_it_is_the_tasks_and_ended_so(
         "status": "succeeded",
     }
     assert (failure["run_id"], failure["status"]) == (failed_id, "failed")
-    assert before not in told.run_ids
+    assert before not in fired.run_ids
 
 
 async def test_runs_that_had_ended_fire_if_they_are_wanted(helmr_connection: str, client: AsyncHelmrClient) -> None:
     run_ids = [await run_of(client) for _ in range(3)]
-    async with running(ended(start="earliest")) as told:
-        await told.until(3)
-    assert sorted(told.run_ids) == sorted(run_ids)
+    async with running(ended(start="earliest")) as fired:
+        await fired.until(3)
+    assert sorted(fired.run_ids) == sorted(run_ids)
 
 
 async def test_an_outage_is_waited_out(
     helmr_connection: str, client: AsyncHelmrClient, control_plane: LocalControlPlane
 ) -> None:
     await begin_session(client)
-    async with running(output()) as told, running(ended()) as runs:
+    async with running(output()) as fired, running(ended()) as runs:
         await until_requested_async(control_plane, "listSessionOutputRecordsByExternalId", "countRuns", times=2)
         await asyncio.to_thread(control_plane.stop_listening)
         await asyncio.to_thread(control_plane.listen_again)
         await publish(client, "one")
         await run_of(client)
-        await told.until(1)
+        await fired.until(1)
         await runs.until(1)
-    assert told.sequences == [1]
+    assert fired.sequences == [1]
 
 
 async def test_a_key_that_is_refused_is_fetched_again_until_it_is_right(
@@ -166,14 +166,14 @@ async def test_a_key_that_is_refused_is_fetched_again_until_it_is_right(
     monkeypatch.setattr(feeds, "PATIENCE", 0.05)
     await begin_session(client)
     connect(host=control_plane.url, password="hlmr_sk_revokedrevokedrevoked")
-    async with running(output()) as told:
+    async with running(output()) as fired:
         await until_requested_async(control_plane, "listSessionOutputRecordsByExternalId", times=2)
         connect(host=control_plane.url, password=control_plane.api_key)
         control_plane.clear_journal()
         await until_requested_async(control_plane, "listSessionOutputRecordsByExternalId", times=2)
         await publish(client, "one")
-        await told.until(1)
-    assert told.sequences == [1]
+        await fired.until(1)
+    assert fired.sequences == [1]
 
 
 async def test_a_stream_that_is_not_declared_does_not_end_the_trigger_and_is_said(
@@ -196,8 +196,8 @@ async def test_watching_does_not_block_the_event_loop(helmr_connection: str, cli
     await run_of(client)
     # The control plane runs in this process, on a loop of its own; it may do as it likes.
     with blockbuster_ctx(scanned_modules=["helmr_provider"], excluded_modules=["helmr_provider.local"]):
-        async with running(output(start="earliest")) as told, running(ended(start="earliest")) as runs:
-            await told.until(1)
+        async with running(output(start="earliest")) as fired, running(ended(start="earliest")) as runs:
+            await fired.until(1)
             await runs.until(1)
 
 
@@ -239,13 +239,13 @@ async def test_a_run_that_no_list_reaches_any_more_is_found(
         monkeypatch.setattr(module, "FULL", 3)
     feed, cursor = feeds.EndedRunsFeed(), Cursor()
     old = await client.sessions.start("wait-for-input", payload=None, external_id="old")
-    await feed.look(client, cursor)
+    await feed.poll(client, cursor)
     for _ in range(5):
         await client.sessions.start("wait-for-input", payload=None)
-    await feed.look(client, cursor)
+    await feed.poll(client, cursor)
     await client.sessions.open(external_id="old").input("messages").send("go on")
     await client.runs.wait(old.run.id)
     for _ in range(5):
         await run_of(client)
     # The lists show three runs each, and all of them are younger.
-    assert old.run.id in {feed_event.id for feed_event in await feed.look(client, cursor)}
+    assert old.run.id in {feed_event.id for feed_event in await feed.poll(client, cursor)}

@@ -40,43 +40,46 @@ def deployed(control_plane: LocalControlPlane) -> None:
     control_plane.deploy(steady)
 
 
-async def test_triggers_of_one_connection_share_the_reading_whatever_their_task(
+async def test_triggers_of_one_connection_share_the_reading_for_all_tasks(
     helmr_connection: str, client: AsyncHelmrClient, control_plane: LocalControlPlane
 ) -> None:
     async with triggerer() as each:
-        told = [each.start(ended(start="earliest", helmr_task=name), Store()) for name in ("echo", "steady", "fail")]
+        fired = [each.start(ended(start="earliest", helmr_task=name), Store()) for name in ("echo", "steady", "fail")]
         run_id = await run_of(client)
-        await told[0].until(1)
+        await fired[0].until(1)
         control_plane.clear_journal()
         await until_requested_async(control_plane, "countRuns", times=3)
         operations = [entry.operation for entry in control_plane.journal]
         steady_id = await run_of(client, "steady")
-        await told[1].until(1)
+        await fired[1].until(1)
     assert set(operations) == {"countRuns"}, "nothing is listed while nothing ends"
-    assert [each.run_ids for each in told] == [[run_id], [steady_id], []]
+    assert [each.run_ids for each in fired] == [[run_id], [steady_id], []]
 
 
-async def test_a_restarted_triggerer_goes_on_where_the_last_one_was(
+async def test_a_restarted_triggerer_continues_at_the_stored_position(
     helmr_connection: str, client: AsyncHelmrClient
 ) -> None:
     await begin_session(client)
     stores = Store(), Store()
     async with triggerer() as first:
-        told, runs = first.start(output(start="earliest"), stores[0]), first.start(ended(start="earliest"), stores[1])
+        fired, runs = first.start(output(start="earliest"), stores[0]), first.start(ended(start="earliest"), stores[1])
         await publish(client, "one")
         before = await run_of(client)
-        await told.until(1)
+        await fired.until(1)
         await runs.until(1)
         await until_kept(stores[0], 1)
         await until_kept(stores[1], 1)
-    await publish(client, "while nobody watched")
-    meanwhile = await run_of(client)
+    await publish(client, "without a watcher")
+    between = await run_of(client)
     async with triggerer() as second:
-        told, runs = second.start(output(start="earliest"), stores[0]), second.start(ended(start="earliest"), stores[1])
-        await told.until(1)
+        fired, runs = (
+            second.start(output(start="earliest"), stores[0]),
+            second.start(ended(start="earliest"), stores[1]),
+        )
+        await fired.until(1)
         await runs.until(1)
-    assert (told.sequences, runs.run_ids) == ([2], [meanwhile])
-    assert before != meanwhile
+    assert (fired.sequences, runs.run_ids) == ([2], [between])
+    assert before != between
 
 
 async def test_where_watching_began_is_kept_before_anything_has_happened(
@@ -88,11 +91,11 @@ async def test_where_watching_began_is_kept_before_anything_has_happened(
     async with triggerer() as first:
         first.start(output(), store)
         await until_kept(store, 1)
-    await publish(client, "while nobody watched")
+    await publish(client, "without a watcher")
     async with triggerer() as second:
-        told = second.start(output(), store)
-        await told.until(1)
-    assert told.sequences == [2]
+        fired = second.start(output(), store)
+        await fired.until(1)
+    assert fired.sequences == [2]
 
 
 async def test_what_airflow_has_not_stored_fires_again_after_a_restart(
@@ -102,13 +105,13 @@ async def test_what_airflow_has_not_stored_fires_again_after_a_restart(
     await publish(client, *range(3))
     store = Store()
     async with triggerer(stores_events=False) as first:
-        told = first.start(output(start="earliest"), store)
-        await told.until(3)
+        fired = first.start(output(start="earliest"), store)
+        await fired.until(3)
     async with triggerer() as second:
         again = second.start(output(start="earliest"), store)
         await again.until(3)
         await until_kept(store, 3)
-    assert again.events == told.events, "the same ids, so that they can be told to be the same"
+    assert again.events == fired.events, "the same ids, so that duplicates can be recognized"
 
 
 async def test_an_event_that_airflow_lost_while_it_ended_the_trigger_fires_again(
@@ -118,15 +121,15 @@ async def test_an_event_that_airflow_lost_while_it_ended_the_trigger_fires_again
     await publish(client, "one")
     store = Store()
     async with triggerer() as first:
-        told = first.start(output(start="earliest"), store, loses_event=True)
-        await told.until(1)
+        fired = first.start(output(start="earliest"), store, loses_event=True)
+        await fired.until(1)
     async with triggerer() as second:
         again = second.start(output(start="earliest"), store)
         await again.until(1)
-    assert again.events == told.events
+    assert again.events == fired.events
 
 
-async def test_one_who_comes_later_gets_what_was_read_before_and_nobody_gets_anything_twice(
+async def test_a_late_subscriber_gets_earlier_events_and_none_gets_an_event_twice(
     helmr_connection: str, client: AsyncHelmrClient
 ) -> None:
     await begin_session(client)
@@ -168,16 +171,16 @@ async def test_a_store_that_fails_costs_repetitions_and_nothing_else(
     await begin_session(client)
     store = Store()
     async with triggerer() as each:
-        told = each.start(output(start="earliest"), store)
+        fired = each.start(output(start="earliest"), store)
         await until_kept(store, 0)
         store.is_broken = True
         await publish(client, "one")
-        await told.until(1)
+        await fired.until(1)
         store.is_broken = False
         await publish(client, "two")
-        await told.until(2)
+        await fired.until(2)
         await until_kept(store, 2)
-    assert told.sequences == [1, 2]
+    assert fired.sequences == [1, 2]
 
 
 async def test_a_burst_longer_than_airflows_queue_is_handed_on_completely(
@@ -188,10 +191,10 @@ async def test_a_burst_longer_than_airflows_queue_is_handed_on_completely(
     await publish(client, *range(130))
     store = Store()
     async with triggerer() as each:
-        told = each.start(output(start="earliest"), store)
-        await told.until(130)
+        fired = each.start(output(start="earliest"), store)
+        await fired.until(130)
         await until_kept(store, 130)
-    assert told.sequences == list(range(1, 131))
+    assert fired.sequences == list(range(1, 131))
 
 
 async def test_equal_triggers_on_two_assets_keep_their_cursor_with_both(
@@ -202,9 +205,9 @@ async def test_equal_triggers_on_two_assets_keep_their_cursor_with_both(
     both = Store()
     both._by_name = {"one": first, "two": second}
     async with triggerer() as each:
-        told = each.start(output(start="earliest"), both)
+        fired = each.start(output(start="earliest"), both)
         await publish(client, "one")
-        await told.until(1)
+        await fired.until(1)
         await until_kept(first, 1)
         await until_kept(second, 1)
 
@@ -217,10 +220,10 @@ async def test_an_asset_that_is_watched_later_by_the_same_trigger_makes_it_forge
     async with triggerer() as each:
         each.start(output(), store)
         await until_kept(store, 0)
-    await publish(client, "while nobody watched")
+    await publish(client, "without a watcher")
     both = Store()
     both._by_name = {"one": store, "two": added}
     async with triggerer() as each:
-        told = each.start(output(), both)
-        await told.until(1)
+        fired = each.start(output(), both)
+        await fired.until(1)
         await until_kept(added, 1)
