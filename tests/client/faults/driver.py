@@ -311,12 +311,13 @@ class Run:
         pending = set(tasks)
         while pending and not self._overdue(everything):
             _, pending = await asyncio.wait(pending, timeout=5.0 * world.scale)
-        world.check()
         outcome.seconds = world.now()
         for task in pending:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await callers.close()
+        await world.settle()
+        world.check()
         for seen in everything:
             check(world, seen, outcome)
         self._measure(everything)

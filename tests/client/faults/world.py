@@ -142,11 +142,15 @@ class World:
             self._do(self._fault(fault))
         self._do(self._quiet())
 
+    async def settle(self) -> None:
+        """Wait until a restart that has begun is over."""
+        async with self._changing:
+            await self._up.wait()
+
     async def stop(self) -> None:
         for work in self._work:
             work.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
-        await self._up.wait()
         self._count()
         await self.server.stop()
 
