@@ -69,8 +69,8 @@ def measure(stack: PostgresStack, waits: int) -> None:
     process = stack.control_plane.program.process
     assert process is not None
     plane = Plane(stack.control_plane.url, stack.control_plane.api_key, psutil.Process(process.pid))
-    # Ends are chosen before the runs start: a busy machine starts 60 a second, and takes up triggers within a minute.
-    idle_from = time.time() + 70 + waits / 60 + waits / 80
+    # Ends are chosen before the runs start: a busy machine starts 25 a second, and takes up triggers within a minute.
+    idle_from = time.time() + 60 + waits / 25 + waits / 80
     idle_until = idle_from + IDLE
     runs = asyncio.run(start_runs(plane, [idle_until + 1 + ENDS * random.random() for _ in range(waits)]))
     before = sample(stack)

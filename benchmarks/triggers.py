@@ -40,7 +40,7 @@ from benchmarks.client import count_requests as clear_journal
 from helmr_provider.client import AsyncHelmrClient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from benchmarks.client import Plane
 
@@ -306,9 +306,9 @@ def measure(kinds: list[str], sizes: list[int], python: Path, idle: float, ends:
             processes.append(triggers)
         for triggers in processes:
             triggers.wait_until_ready()
-        # Runs are started at about 100 a second if the machine is busy; their ends are chosen before.
+        # Their ends are chosen before runs are started, which a very busy machine does at 25 a second.
         most = max(sizes)
-        begin = time.time() + 3 + most / 60
+        begin = time.time() + 20 + most / 25
         # A new wait retrieves its run, at most 100 runs a second.
         idle_from = begin + 10 + 5 + most / 80
         plan = Plan(begin, ramp=10, idle_from=idle_from, idle_until=idle_from + idle, ends=ends)
@@ -337,11 +337,9 @@ def delay_or_none(seconds: float | None) -> str:
     return "never" if seconds is None else delay(seconds)
 
 
-def table(results: list[Result]) -> str:
-    """Return the results as a table in Markdown."""
-    rows = [list(COLUMNS), ["---"] * len(COLUMNS)]
-    rows += [[show(found) for show in COLUMNS.values()] for found in results]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+def line(cells: Iterable[str]) -> str:
+    """Return a row of a table in Markdown."""
+    return f"| {' | '.join(cells)} |"
 
 
 @dataclass(frozen=True)
@@ -410,10 +408,12 @@ def main() -> None:
     # Up to 200 waits leave the machine idle enough to be measured at the same time.
     rounds = [[size for size in sizes if size <= 200], *([size] for size in sizes if size > 200)]
     results: list[Result] = []
+    print(f"{line(COLUMNS)}\n{line(['---'] * len(COLUMNS))}", flush=True)
     for each in rounds:
         if each:
             results += measure(kinds, each, python, options.idle, options.ends)
-    print(table(results))
+            for found in results[-len(each) * len(kinds) :]:
+                print(line(show(found) for show in COLUMNS.values()), flush=True)
     print(f"\n{compare(results)}")
     if options.json:
         written = {"machine": machine, "results": [asdict(found) for found in results]}

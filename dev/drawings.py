@@ -189,10 +189,9 @@ def chart(heading: str, title: str, columns: tuple[str, ...], *, left: int = 280
 
 
 def triggers() -> str:
-    """Return what waits cost with the triggers of several providers, as `make bench-triggers` measured it."""
+    """Return how late the triggers of several providers fire, as `make bench-triggers` measured it."""
     header, *rows = table_under("explanation/performance.md", "Triggers side by side")
-    columns: dict[str, list[Bar]] = {"Idle requests/wait/h": [], "Delay p50": [], "Delay p99": []}
-    sources = ("Idle requests per wait and hour", "Delay p50", "Delay p99")
+    columns: dict[str, list[Bar]] = {"Delay p50": [], "Delay p99": []}
     labels: list[str] = []
     waits_before = rows[0][0]
     for row in rows:
@@ -202,27 +201,21 @@ def triggers() -> str:
                 column.append(Bar(0, ""))
         waits_before = row[0]
         labels.append(f"{row[0]}: {row[1].strip('`')}")
-        for column, source in zip(columns.values(), sources, strict=True):
-            cell = row[header.index(source)]
+        for name, column in columns.items():
+            cell = row[header.index(name)]
             column.append(Bar(None if cell == "never" else number(cell), cell))
     return bars(labels, columns, "The same waits with four kinds of triggers", left=280)
 
 
-def waits() -> str:
-    """Return what a thousand waits cost in each way."""
-    shown = ("Connections", "Idle requests/s", "Delay p99")
-    return chart("A thousand waits", "A thousand waits: what each way costs", shown)
-
-
 def parsing() -> str:
     """Return what importing a provider costs."""
-    return chart("Parsing DAG files", "Time to import a provider", ("Import time",), left=180, logarithmic=False)
+    return chart("Parsing DAG files", "Time to import a provider", ("CPU time",), left=180, logarithmic=False)
 
 
 DRAWINGS = {
     "deferred-wait.svg": deferred_wait,
     "layers.svg": layers,
-    "waits.svg": waits,
+    "triggers.svg": triggers,
     "parsing.svg": parsing,
 }
 

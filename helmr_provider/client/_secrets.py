@@ -61,8 +61,10 @@ def scrub(text: str) -> str:
 
     Removed are the values of all live :class:`Secret` objects, and everything that has the form of a Helmr credential.
     """
-    for secret in list(_known.values()):
-        if (value := secret.reveal()) in text:
+    # Not ``values()``, whose iteration fails when another thread makes a secret.
+    for reference in _known.valuerefs():
+        secret = reference()
+        if secret is not None and (value := secret.reveal()) in text:
             text = text.replace(value, "***")
     return _CREDENTIALS.sub(r"hlmr_\1_***", text)
 

@@ -41,6 +41,7 @@ def _quiet() -> None:
     # That waits continue although requests fail is the point here.
     logging.getLogger("helmr_provider").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").propagate = False
+    logging.getLogger("asyncio").addHandler(logging.NullHandler())
 
 
 def in_memory(seeds: range, processes: int) -> list[Outcome]:

@@ -41,6 +41,7 @@ def test_seeds_in_memory(first: int) -> None:
     assert f"{CHUNK} seeds" in run("--first", str(first), "--seeds", str(CHUNK))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(610)
 def test_seeds_over_sockets() -> None:
     assert "12 seeds" in run("--seeds", "0", "--sockets", "12")

@@ -12,6 +12,7 @@ import pytest
 
 from tests.client.hostile.raw_server import RawServer
 from tests.client.hostile.scenarios import CALLS, MIB, RUN, STREAMS, whole
+from tests.client.hostile.victim import TRIGGERS
 from tests.client.scripted_server import VARIANTS
 from tests.conftest import ROOT
 
@@ -29,10 +30,10 @@ def victim_of(variant: str) -> Iterator[Callable[..., dict[str, Any]]]:
         assert victim.stdin is not None
         assert victim.stdout is not None
 
-        def meet(url: str, limit: float = 60.0, *, stream: bool = False) -> dict[str, Any]:
+        def meet(url: str, limit: float = 60.0, *, stream: bool = False, waits_for: str = "run") -> dict[str, Any]:
             assert victim.stdin is not None
             assert victim.stdout is not None
-            victim.stdin.write(json.dumps([url, limit, stream]) + "\n")
+            victim.stdin.write(json.dumps([url, limit, stream, waits_for]) + "\n")
             victim.stdin.flush()
             result: dict[str, Any] = json.loads(victim.stdout.readline())
             return result
@@ -70,6 +71,24 @@ def test_a_trigger_ends_in_an_event_at_its_deadline(
 ) -> None:
     with RawServer(scenario.answer) as server:
         result = attack_trigger(server.url, 1.0)
+    assert result["error"] == "HelmrError", result
+    assert json.loads(result["text"])["status"] in {"timeout", "error"}
+    assert not result["secret"], result
+    assert result["memory"] <= 64 * MIB, f"{result['memory'] / MIB:.0f} MiB"
+
+
+# The waits of other triggers share all but what they read: a few answers are enough.
+@pytest.mark.parametrize("waits_for", [each for each in TRIGGERS if each != "run"])
+@pytest.mark.parametrize(
+    "scenario",
+    [scenario for scenario in CALLS if scenario.name in {"endless headers", "a gzip bomb", "an echo of the key"}],
+    ids=lambda scenario: scenario.name,
+)
+def test_so_does_the_trigger_of_any_other_wait(
+    attack_trigger: Callable[..., dict[str, Any]], scenario: Scenario, waits_for: str
+) -> None:
+    with RawServer(scenario.answer) as server:
+        result = attack_trigger(server.url, 0.5, waits_for=waits_for)
     assert result["error"] == "HelmrError", result
     assert json.loads(result["text"])["status"] in {"timeout", "error"}
     assert not result["secret"], result

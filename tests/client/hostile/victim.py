@@ -1,12 +1,13 @@
 """The client in a process of its own, so that its memory can be measured: one line of JSON for each scenario.
 
-Run as ``python -m tests.client.hostile.victim VARIANT`` with ``[url, limit, stream]`` lines on standard input.
+Run as ``python -m tests.client.hostile.victim VARIANT``; standard input has ``[url, limit, stream, waits_for]`` lines.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import json
 import logging
 import os
@@ -67,18 +68,28 @@ async def asynchronously(url: str, limit: float, *, stream: bool) -> None:
             pass
 
 
-async def triggered(url: str, limit: float) -> None:
-    """Wait as a deferred task does. The trigger must end in an event at its deadline, whatever the server answers."""
-    from helmr_provider.triggers.run import HelmrRunTrigger
+TRIGGERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "run": ("run.HelmrRunTrigger", {"run_id": "r"}),
+    "token": ("token.HelmrTokenTrigger", {"token_id": "t"}),
+    "exec": ("workspace.HelmrExecTrigger", {"workspace_id": "w", "exec_id": "e"}),
+    "session": ("session.HelmrSessionTrigger", {"session_id": "s", "statuses": ["closed"]}),
+    "stream": ("session.HelmrSessionOutputTrigger", {"session_id": "s", "stream": "progress"}),
+}
 
+
+async def triggered(url: str, limit: float, waits_for: str) -> None:
+    """Wait as a deferred task does. The trigger must end in an event at its deadline, whatever the server answers."""
+    path, what = TRIGGERS[waits_for]
+    module, name = path.split(".")
+    trigger_class = getattr(importlib.import_module(f"helmr_provider.triggers.{module}"), name)
     connection = {"conn_type": "helmr", "host": url, "password": API_KEY}
     os.environ["AIRFLOW_CONN_HOSTILE"] = json.dumps(connection)
-    trigger = HelmrRunTrigger(helmr_conn_id="hostile", run_id="r", deadline=time.time() + limit)
+    trigger = trigger_class(helmr_conn_id="hostile", deadline=time.time() + limit, **what)
     async for event in trigger.run():
         raise HelmrError(json.dumps(event.payload))
 
 
-def attack(variant: str, url: str, limit: float, *, stream: bool) -> dict[str, Any]:
+def attack(variant: str, url: str, limit: float, *, stream: bool, waits_for: str) -> dict[str, Any]:
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")
     base = memory("VmRSS")
@@ -88,7 +99,7 @@ def attack(variant: str, url: str, limit: float, *, stream: bool) -> dict[str, A
         if variant == "blocking":
             blocking(url, limit, stream=stream)
         elif variant == "trigger":
-            asyncio.run(triggered(url, limit))
+            asyncio.run(triggered(url, limit, waits_for))
         else:
             asyncio.run(asynchronously(url, limit, stream=stream))
     except HelmrError as error:
@@ -107,8 +118,9 @@ def main() -> None:
     logging.getLogger().addHandler(LOGGED)
     logging.getLogger().setLevel(logging.DEBUG)
     for line in sys.stdin:
-        url, limit, stream = json.loads(line)
-        print(json.dumps(attack(sys.argv[1], url, limit, stream=stream)), file=results, flush=True)
+        url, limit, stream, waits_for = json.loads(line)
+        result = attack(sys.argv[1], url, limit, stream=stream, waits_for=waits_for)
+        print(json.dumps(result), file=results, flush=True)
 
 
 if __name__ == "__main__":
