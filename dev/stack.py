@@ -156,7 +156,7 @@ class Stack:
         for program in (self.control_plane.program, *self.programs.values()):
             program.check()
 
-    def wait_until_healthy(self, components: Iterable[str] = COMPONENTS, *, seconds: float = 90) -> None:
+    def wait_until_healthy(self, components: Iterable[str] = COMPONENTS, *, seconds: float = 300) -> None:
         """Wait until Airflow says that these components work."""
         names = {"metadatabase", *(each.replace("-", "_") for each in components)} - {"api_server"}
 

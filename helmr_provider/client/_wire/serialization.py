@@ -85,7 +85,7 @@ def update_body(
     """
     values: tuple[Any, ...] = (metadata, tags, expires_at)
     if None in values:
-        raise ValueError("None is no value for metadata, tags or expires_at; omit the ones that stay.")
+        raise ValueError("None is no value for metadata, tags or expires_at; leave out members that stay.")
     body = labels(
         None if isinstance(metadata, NotGiven) else metadata,
         None if isinstance(tags, NotGiven) else tags,

@@ -70,7 +70,7 @@ def update_workspace_body(metadata: Mapping[str, Any] | NotGiven, tags: Sequence
     """
     values: tuple[Any, ...] = (metadata, tags)
     if None in values:
-        raise ValueError("None is no value for metadata or tags; omit the ones that stay.")
+        raise ValueError("None is no value for metadata or tags; leave out members that stay.")
     body = labels(
         None if isinstance(metadata, NotGiven) else metadata,
         None if isinstance(tags, NotGiven) else tags,
