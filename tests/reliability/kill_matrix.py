@@ -133,7 +133,7 @@ REPRESENTATIVE: Final[dict[Cell, str]] = {
         "tests/airflow/test_real_airflow.py::test_a_wait_survives_a_control_plane_that_goes_down"
     ),
     ("control plane", "kill -9", "ended", "approval"): (
-        "tests/airflow/test_approvals.py::test_an_answer_given_while_the_control_plane_is_down_is_not_lost"
+        "tests/airflow/test_approvals.py::test_an_answer_during_an_outage_of_the_control_plane_is_not_lost"
     ),
 }
 
