@@ -140,10 +140,6 @@ class AirflowApi:
             path += f"/{map_index}"
         self.call("PATCH", path, {"new_state": state})
 
-    def set_paused(self, dag_id: str, paused: bool) -> None:  # noqa: FBT001 - named after what it sets
-        """Let the scheduler start tasks of a DAG, or not."""
-        self.call("PATCH", f"/dags/{_quote(dag_id)}", {"is_paused": paused})
-
     def clear(self, dag_id: str, run_id: str, *task_ids: str, only_failed: bool = False) -> None:
         """Clear tasks of one DAG run as a person does in the UI, whatever their state, or those that have failed."""
         self.call(
