@@ -231,7 +231,7 @@ WIDTHS = [max(len(cell), 7) for cell in HEAD[1:]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=100_000, help="events to replay (default: %(default)s)")
-    parser.add_argument("--waits", type=int, default=1000, help="runs waited for at once (default: %(default)s)")
+    parser.add_argument("--waits", type=int, default=1000, help="concurrent waits (default: %(default)s)")
     parser.add_argument(
         "--only", action="append", choices=["reading", "one wait", *STRATEGIES], help="measure only this"
     )

@@ -118,7 +118,7 @@ def start_up() -> Rows:
 
 async def starts(plane: Plane, count: int) -> Rows:
     _, seconds = await start(plane, count, {"at": 0})
-    return [(f"{count:,} session starts, 16 at once", f"{count / seconds:,.0f} starts/s" + goal(count / seconds, 300))]
+    return [(f"{count:,} starts, 16 in flight", f"{count / seconds:,.0f} starts/s" + goal(count / seconds, 300))]
 
 
 async def delivery(plane: Plane, followers: int, events: int) -> Rows:

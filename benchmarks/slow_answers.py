@@ -168,9 +168,9 @@ class Simulation:
         def close() -> None:
             self.scheduler.stream_ended(action.run_id, self.now)
 
-        told = max(self.now, self.ends[action.run_id]) + latency
-        self.at(told, record)
-        self.at(told, close)
+        learned = max(self.now, self.ends[action.run_id]) + latency
+        self.at(learned, record)
+        self.at(learned, close)
 
     def serve(self, action: Any, answered: float) -> None:
         """Evaluate a request at this moment."""

@@ -53,7 +53,7 @@ class AirflowApi:
         raise AssertionError("the last try returns or raises")
 
     def page(self, path: str) -> bytes:
-        """Return a page of Airflow's, whatever its status, as a user sees it."""
+        """Return a page of Airflow as a user sees it, error pages too."""
         if self._token is None:
             self._token = str(self.call("GET", "/auth/token")["access_token"])
         request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self._token}"})
@@ -84,7 +84,7 @@ class AirflowApi:
         return [f"{e['filename']}: {e['stack_trace']}" for e in self.call("GET", "/importErrors")["import_errors"]]
 
     def wait_for_dag(self, dag_id: str, *, seconds: float = 60) -> None:
-        """Wait until the DAG was parsed; an import error of any file ends the wait at once."""
+        """Wait until the DAG was parsed; an import error of any file ends the wait immediately."""
 
         def there() -> bool:
             if errors := self.import_errors():
@@ -106,7 +106,7 @@ class AirflowApi:
         try:
             self.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf, "dag_run_id": run_id})
         except AirflowApiError as error:
-            # A name that nobody else has: it was the call before that began it.
+            # The name is unique, so the call before must have begun it.
             if error.status != 409:
                 raise
         return run_id
@@ -141,7 +141,7 @@ class AirflowApi:
         self.call("PATCH", path, {"new_state": state})
 
     def clear(self, dag_id: str, run_id: str, *task_ids: str, only_failed: bool = False) -> None:
-        """Clear tasks of one DAG run as a person does in the UI, whatever their state, or those that have failed."""
+        """Clear tasks of one DAG run as a person does in the UI, of every state, or those that have failed."""
         self.call(
             "POST",
             f"/dags/{dag_id}/clearTaskInstances",

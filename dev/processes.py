@@ -88,7 +88,7 @@ class Program:
         return "\n".join(text.splitlines()[-lines:])
 
     def kill(self) -> None:
-        """Kill it and its children at once (SIGKILL), as an outage of its machine would."""
+        """Kill it and its children immediately (SIGKILL), as an outage of its machine would."""
         if self.process is None:
             return
         for each in _family(self.process.pid):
@@ -136,7 +136,7 @@ def _family(pid: int) -> list[psutil.Process]:
 
 
 def marked(mark: str) -> Iterator[psutil.Process]:
-    """Find the processes that carry this mark, whoever their parent is by now."""
+    """Find the processes that carry this mark, also after their parent has ended."""
     for each in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if each.pid != os.getpid() and each.environ().get(MARK) == mark:

@@ -340,7 +340,7 @@ class InlineDrawings(SphinxPostTransform):
             drawing = (Path(self.app.srcdir) / image["uri"]).read_text()
             drawing = drawing[drawing.index("<svg") :]
             label = nodes.Text(image.get("alt", "")).astext().replace('"', "&quot;")
-            # The page has the colours, whatever the reader's system prefers.
+            # The site chooses the colours, not the system of the reader.
             drawing = drawing.replace(" standalone", "")
             drawing = drawing.replace("<svg ", f'<svg class="drawing" role="img" aria-label="{label}" ', 1)
             image.replace_self(nodes.raw("", drawing, format="html"))

@@ -23,7 +23,7 @@ def received(stack: Stack, dag_id: str) -> list[dict[str, Any]]:
     found = stack.airflow.call("GET", f"/dags/{dag_id}/dagRuns", limit=100)["dag_runs"]
     done = [run for run in found if run["state"] == "success" and run["run_type"] == "asset_triggered"]
     assert "failed" not in {run["state"] for run in found}
-    return [payload for run in done for payload in stack.airflow.xcom(dag_id, run["dag_run_id"], "told")]
+    return [payload for run in done for payload in stack.airflow.xcom(dag_id, run["dag_run_id"], "received")]
 
 
 def wait_until_received(stack: Stack, dag_id: str, event_ids: set[str]) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """The driver of all waits of one asynchronous client: one task, started by the first wait and ended with the last.
 
 It does what :class:`~helmr_provider.client._waiting.scheduler.Scheduler` decides, and decides nothing itself. Requests
-and streams are children of the task; nothing runs, and no connection is held by a stream, while nobody waits.
+and streams are children of the task; without waits, nothing runs and no stream holds a connection.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class AsyncWaiter:
         return self._stats
 
     async def run(self, run_id: str, timeout: float | None = None) -> RunSnapshot:  # noqa: ASYNC109 - the limit names the run
-        """Wait until a run has ended, in whatever way (contract/behaviour.md section 8).
+        """Wait until a run has ended, with any status (contract/behaviour.md section 8).
 
         :param run_id: id of the run.
         :param timeout: seconds; None for as long as it takes.

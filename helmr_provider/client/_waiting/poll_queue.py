@@ -4,7 +4,7 @@ A poll belongs to one of five classes, and within a class the first to come is t
 requests by weight, so that none of them starves however long the others are:
 
 * *confirm*: a run or token that seems to have ended;
-* *first*: something nobody has seen yet;
+* *first*: something that has not been read yet;
 * *due*: the next poll of a run or token that is polled by itself;
 * *other*: the next poll of anything else, because there can be any number of them and no list that knows them;
 * *search*: a run that no list reaches, the one that was seen longest ago first.
@@ -128,7 +128,7 @@ class PollQueue:
             self._enqueue(CONFIRM, wait, wait.suspected)
 
     def first(self, wait: Wait, now: float) -> None:
-        """Poll something that nobody has seen yet."""
+        """Poll something that has not been read yet."""
         if wait.key in self.in_flight:
             wait.again = True
         elif wait.poll_class is None:
@@ -162,7 +162,7 @@ class PollQueue:
             self._restore(wait)
 
     def settled(self, key: WaitKey, now: float) -> None:
-        """Record that a retrieval is over, whatever came of it."""
+        """Record that a retrieval has succeeded or failed."""
         self.in_flight.discard(key)
         if (wait := self._waits.get(key)) is None:
             return

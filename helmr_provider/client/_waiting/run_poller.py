@@ -116,7 +116,7 @@ class RunPoller:
         return counted if self._blind_since is None else max(counted, self._blind_since)
 
     def want_list(self) -> None:
-        """Ask for a list of live runs, for runs that nobody has seen yet."""
+        """Ask for a list of live runs, for runs that have not been read yet."""
         self._wanted = True
 
     def due(self, now: float, answer_time: float, searched: int = 0) -> list[CountRuns | ListRuns]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class StreamSlots:
-    """Count the streams of one client, from whatever thread.
+    """Count the streams of one client, over all threads.
 
     :param budget: how many streams waits and explicit followers together should hold.
     """

@@ -116,7 +116,7 @@ class Waiter:
         return self._stats
 
     def run(self, run_id: str, timeout: float | None = None) -> RunSnapshot:
-        """Wait until a run has ended, in whatever way (contract/behaviour.md section 8).
+        """Wait until a run has ended, with any status (contract/behaviour.md section 8).
 
         :param run_id: id of the run.
         :param timeout: seconds; None for as long as it takes.

@@ -15,7 +15,7 @@ RUNS = Asset("watched_runs", watchers=[AssetWatcher(name="runs", trigger=runs)])
 
 
 @task
-def told(triggering_asset_events: Any = None) -> list[dict[str, Any]]:
+def received(triggering_asset_events: Any = None) -> list[dict[str, Any]]:
     """Return the payloads of the events that have triggered this run."""
     return [event.extra["payload"] for events in triggering_asset_events.values() for event in events]
 
@@ -23,13 +23,13 @@ def told(triggering_asset_events: Any = None) -> list[dict[str, Any]]:
 @dag(schedule=[RECORDS])
 def on_record() -> None:
     """Run when the watched session has written a record."""
-    told()
+    received()
 
 
 @dag(schedule=[RUNS])
 def on_ended_run() -> None:
     """Run when a run of the watched task has succeeded."""
-    told()
+    received()
 
 
 on_record()
