@@ -12,12 +12,15 @@ from urllib.parse import quote
 
 import pytest
 
-from dev.stack import poll
+from dev.airflow_api import AirflowApi
+from dev.processes import free_ports
+from dev.stack import BIN, Program, poll
 from tests.support.local import browser as driving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from dev.stack import Stack
     from tests.airflow.conftest import Scenario, Scenarios
     from tests.support.local.browser import Browser
 
@@ -58,10 +61,17 @@ def keep(window: Browser, name: str) -> None:
         window.screenshot(Path(folder) / f"{name}.png")
 
 
-def address(scenario: Scenario, task_id: str = "work", *, tab: str = "plugin/helmr", mapped: int | None = None) -> str:
+def address(
+    scenario: Scenario,
+    task_id: str = "work",
+    *,
+    tab: str = "plugin/helmr",
+    mapped: int | None = None,
+    base: str | None = None,
+) -> str:
     instance = "" if mapped is None else f"/mapped/{mapped}"
     run_id = quote(scenario.run_id, safe="")
-    return f"{scenario.stack.url}/dags/{scenario.dag_id}/runs/{run_id}/tasks/{task_id}{instance}/{tab}"
+    return f"{base or scenario.stack.url}/dags/{scenario.dag_id}/runs/{run_id}/tasks/{task_id}{instance}/{tab}"
 
 
 def framed(window: Browser) -> str:
@@ -270,3 +280,45 @@ def test_airflow_has_no_complaint_about_the_plugin(scenarios: Scenarios) -> None
     assert airflow.call("GET", "/plugins/importErrors")["import_errors"] == []
     [plugin] = [each for each in airflow.call("GET", "/plugins")["plugins"] if each["name"] == "helmr"]
     assert {view["url_route"] for view in plugin["external_views"]} == {"helmr", "helmr-run"}
+
+
+@pytest.fixture
+def below_a_path(stack: Stack) -> Iterator[str]:
+    """The address of a second API server: it is below a path, and finds the connection in the database only."""
+    (port,) = free_ports(1)
+    base = f"http://127.0.0.1:{port}/team/airflow"
+    environment = {**stack.environment, "AIRFLOW__API__PORT": str(port), "AIRFLOW__API__BASE_URL": base}
+    del environment["AIRFLOW_CONN_HELMR_DEFAULT"]
+    plane = stack.control_plane
+    connection = {"connection_id": "helmr_default", "conn_type": "helmr", "host": plane.url, "password": plane.api_key}
+    stack.airflow.call("POST", "/connections", connection)
+    server = Program(
+        "second api-server", [str(BIN / "airflow"), "api-server"], environment, stack.folder / "second.log"
+    )
+    server.start()
+    try:
+        second = AirflowApi(base)
+
+        def healthy() -> bool:
+            server.check()
+            return bool(second.health())
+
+        poll(healthy, seconds=120, waiting_for="the second API server")
+        yield base
+    finally:
+        server.stop()
+        stack.airflow.call("DELETE", "/connections/helmr_default")
+
+
+@pytest.mark.slow
+def test_the_tab_works_below_a_path_and_with_a_connection_of_the_database(
+    scenarios: Scenarios, window: Browser, below_a_path: str
+) -> None:
+    scenario = waiting(scenarios)
+    window.go(address(scenario, base=below_a_path))
+    shows(window, "waiting", "task gated")
+    source = window.run("return document.querySelector('iframe').contentWindow.location.href")
+    assert source.startswith(f"{below_a_path}/helmr/dags/{scenario.dag_id}/")
+    scenario.open_gate()
+    shows(window, "succeeded", "run.completed")
+    scenario.succeeds()
