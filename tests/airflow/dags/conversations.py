@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any, cast
 
 from airflow.sdk import dag, task
-from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 from helmr_provider.notifications import HelmrNotifier
@@ -16,6 +15,11 @@ from helmr_provider.operators.session import (
     HelmrStartSessionOperator,
 )
 from helmr_provider.sensors.session import HelmrSessionOutputSensor
+
+try:
+    from airflow.sdk.definitions.callback import AsyncCallback
+except ImportError:  # Airflow 3.1
+    from airflow.sdk.definitions.deadline import AsyncCallback  # type: ignore[attr-defined]
 
 TOKEN = "{{ dag_run.conf['token_id'] }}"
 # Airflow itself fails a task that resumes while the scheduler is late to hear that its first half is over.
