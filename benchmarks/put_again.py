@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC, datetime
 
 from airflow.models.taskinstance import TaskInstance
-from airflow.models.trigger import Trigger
 from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
 from sqlalchemy import select
 
-from helmr_provider.triggers.run import HelmrRunTrigger
+from benchmarks.insert_triggers import defer
 
 
 def put(run_ids: list[str]) -> int:
@@ -29,15 +27,7 @@ def put(run_ids: list[str]) -> int:
         count = 0
         # More tasks can have been resumed since the runs were started.
         for instance, run_id in zip(instances, run_ids, strict=False):
-            path, kwargs = HelmrRunTrigger(helmr_conn_id="helmr_default", run_id=run_id).serialize()
-            trigger = Trigger(classpath=path, kwargs=kwargs)
-            session.add(trigger)
-            session.flush()
-            instance.trigger_id = trigger.id
-            instance.state = TaskInstanceState.DEFERRED
-            instance.next_method = "execute_complete"
-            instance.next_kwargs = {}
-            instance.start_date = datetime.now(UTC)
+            defer(session, instance, run_id)
             count += 1
         return count
 

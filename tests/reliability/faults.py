@@ -73,23 +73,12 @@ def kill_scheduler(scene: Scene) -> None:
 
 def drain_scheduler(scene: Scene) -> None:
     """SIGTERM; its tasks finish, and it is started when it has ended."""
-    scheduler = scene.program("scheduler")
-    scheduler.ask_to_stop()
-    scene.release()
-    poll(lambda: scheduler.exited is not None, seconds=DRAIN_SECONDS, waiting_for="the scheduler to be drained")
-    scheduler.start()
+    _stop(scene, "scheduler")
 
 
 def replace_scheduler(scene: Scene) -> None:
     """SIGTERM, and another one is started while the first one's tasks still run."""
-    scheduler, second = scene.program("scheduler"), scene.second("scheduler")
-    second.start()
-    scheduler.ask_to_stop()
-    scene.release()
-    poll(lambda: scheduler.exited is not None, seconds=DRAIN_SECONDS, waiting_for="the scheduler to be drained")
-    scheduler.start()
-    scene.stack.wait_until_healthy()
-    second.stop(seconds=DRAIN_SECONDS)
+    _replace(scene, "scheduler")
 
 
 def freeze_scheduler(scene: Scene) -> None:
@@ -104,29 +93,18 @@ def freeze_scheduler(scene: Scene) -> None:
 
 
 def kill_triggerer(scene: Scene) -> None:
-    """SIGKILL; what ends meanwhile is noticed by the next one."""
+    """SIGKILL; runs that end before the next one starts are noticed by it."""
     _kill(scene, scene.program("triggerer"))
 
 
 def stop_triggerer(scene: Scene) -> None:
     """SIGTERM; it is started when it has ended."""
-    triggerer = scene.program("triggerer")
-    triggerer.ask_to_stop()
-    scene.release()
-    poll(lambda: triggerer.exited is not None, seconds=DRAIN_SECONDS, waiting_for="the triggerer to end")
-    triggerer.start()
+    _stop(scene, "triggerer")
 
 
 def replace_triggerer(scene: Scene) -> None:
     """SIGTERM, and another one runs already."""
-    triggerer, second = scene.program("triggerer"), scene.second("triggerer")
-    second.start()
-    triggerer.ask_to_stop()
-    scene.release()
-    poll(lambda: triggerer.exited is not None, seconds=DRAIN_SECONDS, waiting_for="the triggerer to end")
-    triggerer.start()
-    scene.stack.wait_until_healthy()
-    second.stop(seconds=DRAIN_SECONDS)
+    _replace(scene, "triggerer")
 
 
 def freeze_triggerer(scene: Scene) -> None:
@@ -226,6 +204,22 @@ def _kill(scene: Scene, program: Program, start: Callable[[], None] | None = Non
     program.kill()
     scene.release()
     (start or program.start)()
+
+
+def _stop(scene: Scene, name: str) -> None:
+    program = scene.program(name)
+    program.ask_to_stop()
+    scene.release()
+    poll(lambda: program.exited is not None, seconds=DRAIN_SECONDS, waiting_for=f"the {name} to end")
+    program.start()
+
+
+def _replace(scene: Scene, name: str) -> None:
+    second = scene.second(name)
+    second.start()
+    _stop(scene, name)
+    scene.stack.wait_until_healthy()
+    second.stop(seconds=DRAIN_SECONDS)
 
 
 def family(program: Program) -> list[psutil.Process]:

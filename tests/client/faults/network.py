@@ -264,7 +264,7 @@ class End_(asyncio.Transport):  # noqa: N801 - one end of a connection; End is h
 
 
 class Descriptor:
-    """The socket of one end, as far as libraries look at it."""
+    """The members of a socket that libraries use."""
 
     family = socket.AF_INET
 
