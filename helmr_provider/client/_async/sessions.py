@@ -37,6 +37,7 @@ In = TypeVar("In")
 # Models and dataclasses may also be mappings, alone and in collections: both are checked at run time.
 Record = TypeVar("Record", bound="BaseModel | DataclassInstance")
 if TYPE_CHECKING:
+    OfRecord = Task[Record, Any] | Task[Record | None, Any]
     OfRecords = Task[list[Record], Any] | Task[list[Record] | None, Any]
     OfNamedRecords = Task[dict[str, Record], Any] | Task[dict[str, Record] | None, Any]
 T = TypeVar("T")
@@ -73,7 +74,7 @@ class AsyncSessions:
     @overload
     async def start(
         self,
-        target: Task[Record, Any],
+        target: OfRecord[Record],
         payload: Mapping[str, Any],
         *,
         timeout: Duration | None = ...,
@@ -153,7 +154,7 @@ class AsyncSessions:
 
     @overload
     async def start_and_wait(
-        self, target: Task[Record, Any], payload: Mapping[str, Any], **options: Unpack[StartAndWaitOptions]
+        self, target: OfRecord[Record], payload: Mapping[str, Any], **options: Unpack[StartAndWaitOptions]
     ) -> SessionStartAndWait: ...
 
     @overload
