@@ -154,9 +154,8 @@ ROW = {"repository": "r"}
         (None, MappingProxyType({1: "a"}), PayloadValidationError),
         (None, b"bytes", PayloadValidationError),
         (None, [memoryview(b"bytes")], PayloadValidationError),
-        (None, {"a", "b"}, PayloadValidationError),
+        (None, {"a"}, PayloadValidationError),
     ],
-    ids=str,
 )
 def test_starts_and_streams_take_what_type_checkers_accept(schema: Any, data: Any, sent_as: Any) -> None:
     def payload() -> Any:

@@ -165,9 +165,12 @@ class AsyncSessionInput(_AsyncRecords[T]):
 
     @overload
     async def send(
-        self: AsyncSessionInput[Record] | AsyncSessionInput[Record | None],
-        data: Mapping[str, Any],
-        **options: Unpack[SendOptions],
+        self: AsyncSessionInput[Record], data: Mapping[str, Any], **options: Unpack[SendOptions]
+    ) -> SentRecord: ...
+
+    @overload
+    async def send(
+        self: AsyncSessionInput[Record | None], data: Mapping[str, Any], **options: Unpack[SendOptions]
     ) -> SentRecord: ...
 
     @overload
@@ -248,9 +251,12 @@ class AsyncSessionOutput(_AsyncRecords[T]):
 
     @overload
     async def append(
-        self: AsyncSessionOutput[Record] | AsyncSessionOutput[Record | None],
-        data: Mapping[str, Any],
-        **options: Unpack[AppendOptions],
+        self: AsyncSessionOutput[Record], data: Mapping[str, Any], **options: Unpack[AppendOptions]
+    ) -> SentRecord: ...
+
+    @overload
+    async def append(
+        self: AsyncSessionOutput[Record | None], data: Mapping[str, Any], **options: Unpack[AppendOptions]
     ) -> SentRecord: ...
 
     @overload

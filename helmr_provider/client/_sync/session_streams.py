@@ -161,10 +161,11 @@ class SessionInput(_Records[T]):
     def send(self, data: T, **options: Unpack[SendOptions]) -> SentRecord: ...
 
     @overload
+    def send(self: SessionInput[Record], data: Mapping[str, Any], **options: Unpack[SendOptions]) -> SentRecord: ...
+
+    @overload
     def send(
-        self: SessionInput[Record] | SessionInput[Record | None],
-        data: Mapping[str, Any],
-        **options: Unpack[SendOptions],
+        self: SessionInput[Record | None], data: Mapping[str, Any], **options: Unpack[SendOptions]
     ) -> SentRecord: ...
 
     @overload
@@ -245,9 +246,12 @@ class SessionOutput(_Records[T]):
 
     @overload
     def append(
-        self: SessionOutput[Record] | SessionOutput[Record | None],
-        data: Mapping[str, Any],
-        **options: Unpack[AppendOptions],
+        self: SessionOutput[Record], data: Mapping[str, Any], **options: Unpack[AppendOptions]
+    ) -> SentRecord: ...
+
+    @overload
+    def append(
+        self: SessionOutput[Record | None], data: Mapping[str, Any], **options: Unpack[AppendOptions]
     ) -> SentRecord: ...
 
     @overload
