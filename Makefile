@@ -195,7 +195,7 @@ bench-slow-answers: setup ## Simulate many waits while the control plane answers
 	@$(BIN)/python -m benchmarks.slow_answers
 
 .PHONY: bench-triggers
-bench-triggers: setup ## Measure the run trigger beside those of two other providers and a naive one (about seven minutes; ARGS=--help)
+bench-triggers: setup ## Measure the run trigger beside those of two other providers and a naive one (about 14 minutes; ARGS=--help)
 	@dev/peers.sh $(BIN)/uv .venv-peers
 	@$(BIN)/python -m benchmarks.triggers $(ARGS)
 
