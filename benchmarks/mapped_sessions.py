@@ -6,8 +6,10 @@ import time
 from collections import Counter
 from datetime import UTC
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from benchmarks.sampling import BLOCKED, TROUBLE, count, percentile, phase, progress, query, sample, triggerers
+from dev.stack import StackError
 from helmr_provider.client import HelmrClient
 
 if TYPE_CHECKING:
@@ -16,20 +18,23 @@ if TYPE_CHECKING:
     from dev.postgres_stack import PostgresStack
 
 DAG_ID = "mapped_waits"
-WORK = f"task_instance where dag_id = '{DAG_ID}' and task_id = 'work' and map_index >= 0"
 
 
-def measure(stack: PostgresStack, sessions: int) -> bool:
-    """Start the sessions, let them end when all wait, and print the result; return whether all succeeded once."""
+def measure(stack: PostgresStack, sessions: int) -> None:
+    """Start the sessions, let them end when all wait, and print the result.
+
+    :raises StackError: a phase has passed its limit, or not every session succeeded.
+    """
     ends = 30 + sessions / 20
-    release = stack.folder / "release"
+    release = stack.folder / f"release-{uuid4()}"
     stack.airflow.wait_for_dag(DAG_ID)
     begin = sample(stack)
     with phase(f"starting {sessions:,} sessions, until all tasks are deferred"):
         run_id = stack.airflow.trigger(DAG_ID, sessions=sessions, ends=ends, release=str(release))
+        work = work_of(run_id)
         progress(
             stack,
-            lambda: count(stack, f"{WORK} and state = 'deferred'"),
+            lambda: count(stack, f"{work} and state = 'deferred'"),
             sessions,
             what="deferred tasks",
             seconds=120 + 3 * sessions,
@@ -41,7 +46,7 @@ def measure(stack: PostgresStack, sessions: int) -> bool:
         new.rename(release)
         progress(
             stack,
-            lambda: count(stack, f"{WORK} and state in ('success', 'failed', 'upstream_failed')"),
+            lambda: count(stack, f"{work} and state in ('success', 'failed', 'upstream_failed')"),
             sessions,
             what="ended tasks",
             seconds=ends + 120 + 3 * sessions,
@@ -51,17 +56,23 @@ def measure(stack: PostgresStack, sessions: int) -> bool:
         f"triggerers: {full.rss / 2**20:.0f} MiB with all deferred, {begin.rss / 2**20:.0f} MiB before, "
         f"{full.sockets} sockets, {100 * (end.cpu - begin.cpu) / (end.at - begin.at):.0f} % of a core on average"
     )
-    return report(stack, run_id)
+    report(stack, run_id)
 
 
-def report(stack: PostgresStack, run_id: str) -> bool:
+def work_of(run_id: str) -> str:
+    """Return the mapped task instances of a DAG run, as SQL."""
+    return f"task_instance where dag_id = '{DAG_ID}' and run_id = '{run_id}' and task_id = 'work' and map_index >= 0"
+
+
+def report(stack: PostgresStack, run_id: str) -> None:
     """Print the seconds from each run's end to its trigger's event and to the end of its task."""
-    states = Counter(state for (state,) in query(stack, f"select state from {WORK}"))
+    work = work_of(run_id)
+    states = Counter(state for (state,) in query(stack, f"select state from {work}"))
     with HelmrClient(url=stack.control_plane.url, api_key=stack.control_plane.api_key) as client:
         counts = client.runs.count()
         events: list[float] = []
         tasks: list[float] = []
-        for number, event, task in query(stack, f"select map_index, scheduled_dttm, end_date from {WORK}"):
+        for number, event, task in query(stack, f"select map_index, scheduled_dttm, end_date from {work}"):
             session = client.sessions.retrieve(external_id=f"airflow:{DAG_ID}:{run_id}:work:{number}:0")
             [run] = client.runs.list(status="all", session_id=session.id)
             events.append(_seconds(run.updated_at, event))
@@ -77,7 +88,8 @@ def report(stack: PostgresStack, run_id: str) -> bool:
         f"tasks: {dict(states)}; live runs at the end: {counts.queued + counts.running}\n"
         f"in the triggerers' logs: {dict(trouble) or 'no trouble'}; '{BLOCKED}': {logs.count(BLOCKED)} times"
     )
-    return set(states) == {"success"} and not trouble and counts.queued + counts.running == 0
+    if set(states) != {"success"} or counts.queued + counts.running:
+        raise StackError("not every session succeeded once")
 
 
 def _seconds(begin: datetime, end: datetime) -> float:

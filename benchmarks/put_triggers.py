@@ -10,6 +10,7 @@ import sys
 import time
 from datetime import UTC
 from typing import TYPE_CHECKING, TypeVar
+from uuid import uuid4
 
 import psutil
 
@@ -61,11 +62,12 @@ class Putter:
         self._process.wait()
 
 
-def hold_tasks(stack: PostgresStack, waits: int) -> None:
-    """Create task instances that wait for a pool without slots."""
+def hold_tasks(stack: PostgresStack, waits: int) -> str:
+    """Create task instances that wait for a pool without slots; return the id of their DAG run."""
     stack.airflow.wait_for_dag("held_waits")
-    stack.airflow.call("POST", "/pools", {"name": "held", "slots": 0})
-    stack.airflow.trigger("held_waits", count=waits)
+    if not count(stack, "slot_pool where pool = 'held'"):
+        stack.airflow.call("POST", "/pools", {"name": "held", "slots": 0})
+    run_id = stack.airflow.trigger("held_waits", count=waits)
     progress(
         stack,
         lambda: count(stack, f"{WORK} and state = 'scheduled'"),
@@ -73,6 +75,7 @@ def hold_tasks(stack: PostgresStack, waits: int) -> None:
         what="task instances",
         seconds=120 + waits / 20,
     )
+    return run_id
 
 
 def plane_of(stack: PostgresStack) -> Plane:
@@ -88,7 +91,7 @@ class Runs:
 
     def __init__(self, stack: PostgresStack, waits: int, ends: float) -> None:
         self._plane = plane_of(stack)
-        self._release = stack.folder / "release"
+        self._release = stack.folder / f"release-{uuid4()}"
         plan = [{"after": ends * random.random(), "release": str(self._release)} for _ in range(waits)]
         self.ids = asyncio.run(start_runs(self._plane, plan))
 
@@ -157,7 +160,7 @@ def measure(stack: PostgresStack, waits: int, kind: str) -> None:
     """
     ends = 30 + waits / 100
     with phase(f"creating {waits:,} task instances"):
-        hold_tasks(stack, waits)
+        run_id = hold_tasks(stack, waits)
     with phase(f"creating {waits:,} {kind}s"):
         waited = (Runs if kind == "run" else Tokens)(stack, waits, ends)
     before = sample(stack)
@@ -178,7 +181,7 @@ def measure(stack: PostgresStack, waits: int, kind: str) -> None:
     print(f"triggers of each triggerer: {sorted(share for (share,) in shares)}", flush=True)
     # A new wait retrieves its run, at most 100 runs a second.
     with phase("waiting until each has retrieved its run"):
-        time.sleep(10 + waits / 100)
+        time.sleep(5 + waits / 100)
     measure_idle(stack, before.rss)
     with phase(f"ending {waits:,} {kind}s within {ends:.0f} s"):
         waited.end()
@@ -190,6 +193,8 @@ def measure(stack: PostgresStack, waits: int, kind: str) -> None:
             seconds=ends + 60 + waits / 10,
         )
     report(stack, waited)
+    # The resumed tasks still wait for the pool.
+    stack.airflow.delete_dag_run("held_waits", run_id)
 
 
 def measure_idle(stack: PostgresStack, rss_before: int) -> None:

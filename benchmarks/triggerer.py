@@ -1,7 +1,8 @@
 """Waits through a real triggerer, on PostgreSQL: delays, requests, memory and CPU.
 
-One mapped task starts all sessions (`--sessions`), or triggers are put into Airflow's database directly (`--put`).
-Nothing ends before all wait. Each phase prints its progress and has a limit of its own.
+`sessions=200`: one mapped task starts so many sessions. `runs=1000`, `tokens=1000`: triggers that wait for so many are
+put into Airflow's database directly. Several are measured one after the other on the same Airflow. Nothing ends before
+all wait. Each phase prints its progress and has a limit of its own.
 """
 
 from __future__ import annotations
@@ -41,11 +42,17 @@ class TwoTriggerers(PostgresStack):
         yield "triggerer-2", ["triggerer", "--skip-serve-logs"]
 
 
+def measured(text: str) -> tuple[str, int]:
+    """Read what is measured, such as `runs=1000`."""
+    what, _, waits = text.partition("=")
+    if what not in {"sessions", "runs", "tokens"}:
+        raise ValueError(text)
+    return what, int(waits)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sessions", type=int, default=200, help="sessions to start (default: %(default)s)")
-    parser.add_argument("--put", type=int, metavar="N", help="put so many triggers into the database instead")
-    parser.add_argument("--kind", choices=["run", "token"], default="run", help="kind of these (default: %(default)s)")
+    parser.add_argument("measured", nargs="*", type=measured, help="default: sessions=200")
     parser.add_argument("--triggerers", type=int, choices=[1, 2], default=1, help="(default: %(default)s)")
     parser.add_argument(
         "--executor",
@@ -68,10 +75,13 @@ def main() -> int:
     )
     try:
         with kind(folder / "stack", dags=HERE / "dags", tasks=HERE / "tasks.py", settings=settings) as stack:
-            if options.put:
-                put_triggers.measure(stack, options.put, options.kind)
-                return 0
-            return 0 if mapped_sessions.measure(stack, options.sessions) else 1
+            for what, waits in options.measured or [("sessions", 200)]:
+                print(f"\n{what}: {waits:,}", flush=True)
+                if what == "sessions":
+                    mapped_sessions.measure(stack, waits)
+                else:
+                    put_triggers.measure(stack, waits, what.removesuffix("s"))
+            return 0
     except StackError as error:
         sys.stderr.write(f"{error}\n")
         return 1
