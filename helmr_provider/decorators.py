@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import (
     task_decorator_factory,
 )
 
-from helmr_provider._sessions.start_request import Payload
+from helmr_provider._sessions.session_spec import Payload
 from helmr_provider.operators.session import HelmrStartSessionOperator
 
 if TYPE_CHECKING:
