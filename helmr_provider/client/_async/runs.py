@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from helmr_provider.client._async.client import AsyncHelmrClient
-    from helmr_provider.client._shim import AsyncStream
+    from helmr_provider.client._unasync_pairs import AsyncStream
     from helmr_provider.client.models.runs import RunHandle
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import timedelta
 
-    from helmr_provider.client._shim import Stream
     from helmr_provider.client._sync.client import HelmrClient
+    from helmr_provider.client._unasync_pairs import Stream
     from helmr_provider.client.models.runs import RunHandle
 
 

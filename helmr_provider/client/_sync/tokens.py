@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from helmr_provider.client._secrets import Secret
-    from helmr_provider.client._shim import Stream
     from helmr_provider.client._sync.client import HelmrClient
+    from helmr_provider.client._unasync_pairs import Stream
 
 
 class TokenHandle(Token):

@@ -1,4 +1,4 @@
-"""The tasks and sandboxes that are deployed now."""
+"""Tasks and sandboxes of the current deployment."""
 
 from __future__ import annotations
 

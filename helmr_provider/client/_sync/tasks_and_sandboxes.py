@@ -1,5 +1,5 @@
 # Made by dev/unasync.py from the module of the same name in _async. Change that one, then run the script.
-"""The tasks and sandboxes that are deployed now."""
+"""Tasks and sandboxes of the current deployment."""
 
 from __future__ import annotations
 
