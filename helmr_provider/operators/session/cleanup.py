@@ -1,4 +1,7 @@
-"""Close idle sessions that this Airflow has started."""
+"""Close idle sessions that this Airflow has started.
+
+The last run of each is read as well: its end does not change the session's ``updated_at``.
+"""
 
 from __future__ import annotations
 
