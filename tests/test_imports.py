@@ -65,7 +65,7 @@ _START_AND_APPROVAL = """
 _approvals _approvals.question
 _common _common.cancel_reasons _common.cleanup _common.deferrable _common.errors _common.openlineage _common.results
 _common.task_state _common.template_fields _common.validation _common.versions
-_sessions _sessions.identity _sessions.session_spec
+_sessions _sessions.epoch _sessions.identity _sessions.session_spec
 client client._secrets client.durations client.errors
 hooks links
 operators operators._base operators._lazy operators.approval operators.session operators.session.start

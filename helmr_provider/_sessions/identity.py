@@ -10,13 +10,10 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import Any, Final, Literal, cast
 
 from helmr_provider._common.errors import IdentityError
-
-if TYPE_CHECKING:
-    from datetime import datetime
+from helmr_provider._sessions.epoch import epoch_of
 
 OWNERSHIP: Final = "airflow"
 """Member of a session's metadata that holds the stamp; authors may not use it."""
@@ -177,15 +174,6 @@ def owner_of(ti: Any) -> str:
         return str(ti_id)
     map_index = -1 if ti.map_index is None else ti.map_index
     return f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{map_index}/{ti.try_number}"
-
-
-def epoch_of(started: datetime | None, max_tries: int) -> str:
-    """Name what lies between two clears.
-
-    :param started: start of the DAG run; a cleared DAG run starts anew.
-    :param max_tries: the task instance's; a clear raises it, a retry does not.
-    """
-    return f"{'' if started is None else started.astimezone(UTC).isoformat()}/{max_tries}"
 
 
 def ownership_member(metadata: Mapping[str, Any] | None, member: Literal["owner", "epoch"]) -> str | None:

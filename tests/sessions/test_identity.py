@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helmr_provider._common.errors import IdentityError
+from helmr_provider._sessions.epoch import epoch_of
 from helmr_provider._sessions.identity import (
     Identity,
     OwnershipMetadata,
-    epoch_of,
     owner_of,
     ownership_member,
     refuse_reserved,
