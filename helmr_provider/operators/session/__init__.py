@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from helmr_provider.operators.session.output import HelmrReadOutputOperator
     from helmr_provider.operators.session.start import HelmrStartSessionOperator
 else:
-    __getattr__ = load_at_first_use(
+    __getattr__, __dir__ = load_at_first_use(
         __name__,
         {
             "HelmrCancelOrphansOperator": "orphans",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         HelmrStopWorkspaceOperator,
     )
 else:
-    __getattr__ = load_at_first_use(
+    __getattr__, __dir__ = load_at_first_use(
         __name__,
         {
             "HelmrCreateWorkspaceOperator": "lifecycle",
