@@ -71,6 +71,8 @@ def sessions(client: HelmrClient) -> None:
 def runs(client: HelmrClient, run: RunSnapshot) -> None:
     assert_type(client.runs.retrieve(run), RunSnapshot)
     assert_type(client.runs.retrieve(run.id), RunSnapshot)
+    assert_type(client.runs.retrieve(run.id, timeout=timedelta(seconds=5)), RunSnapshot)
+    assert_type(client.runs.events.records(run, timeout="5s"), Generator[EventRecord, None, None])
     assert_type(client.runs.wait(run, timeout=timedelta(minutes=5)), RunSnapshot)
     assert_type(client.runs.wait_many([run, "other"], timeout=60.0), Generator[RunSnapshot, None, None])
     assert_type(client.runs.cancel(run, force=True), RunCancellation)
@@ -132,6 +134,8 @@ def typed_targets(client: HelmrClient, run: RunSnapshot) -> None:
     assert_type(COUNTS, Task[list[int] | None, dict[str, int]])
     assert_type(client.sessions.start(REVIEW, Review(repository="r"), external_id="r-1"), SessionStart)
     assert_type(client.sessions.start(NIGHTLY, tags=["a"]), SessionStart)
+    assert_type(client.sessions.start(NIGHTLY, timeout=5), SessionStart)
+    assert_type(client.sessions.start(StartRequest(NIGHTLY), timeout="5s"), SessionStart)
     assert_type(client.sessions.start_and_wait(REVIEW, Review(repository="r"), timeout=5), SessionStartAndWait)
     assert_type(client.sessions.start(REVIEW, {"repository": "r"}), SessionStart)
     assert_type(client.sessions.start(REVIEWS, [{"repository": "r"}, Review(repository="s")]), SessionStart)

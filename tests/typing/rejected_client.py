@@ -17,7 +17,10 @@ def calls(client: HelmrClient, run: RunSnapshot) -> None:
     client.sessions.start()  # wrong
     client.sessions.start("task", {}, "external")  # wrong
     client.sessions.start("task", external_id=3)  # wrong
-    client.sessions.start("task", timeout=3)  # wrong
+    client.sessions.start("task", timeout=[3])  # wrong
+    client.runs.retrieve(run, timeout=[3])  # wrong
+    client.runs.retrieve(run, 3)  # wrong
+    client.sessions.open("s").runs(timeout=datetime.now())  # wrong
     client.sessions.retrieve(3)  # wrong
     client.runs.wait(run, timeout=[5])  # wrong
     client.runs.wait(3)  # wrong

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from helmr_provider.client._async.transport import AsyncTransport
     from helmr_provider.client._shim import AsyncStream
+    from helmr_provider.client.durations import Duration
     from helmr_provider.client.models.events import EventRecord
 
 
@@ -24,6 +25,7 @@ async def all_records(
     *,
     cursor: str | int | None,
     page_size: int | None,
+    timeout: Duration | None,
 ) -> AsyncStream[EventRecord]:
     """Yield all records that are there, in order; each page is read when it is reached.
 
@@ -32,7 +34,7 @@ async def all_records(
     """
     place = None if cursor is None else str(cursor)
     while True:
-        value = await transport.call(operation, path=path, query={"cursor": place, "limit": page_size})
+        value = await transport.call(operation, path=path, query={"cursor": place, "limit": page_size}, timeout=timeout)
         page = read(EventPage, value, operation)
         for item in page.events:
             if (record := record_from_page(item)) is not None:

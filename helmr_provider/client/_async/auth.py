@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from helmr_provider.client._async.client import AsyncHelmrClient
+    from helmr_provider.client.durations import Duration
     from helmr_provider.client.models.auth import PublicScope
 
 
@@ -26,13 +27,19 @@ class AsyncAuth:
         self._transport = transport_of(client)
 
     async def create_public_token(
-        self, scope: PublicScope, *, expires_at: datetime | str | None = None, max_uses: int | None = None
+        self,
+        scope: PublicScope,
+        *,
+        expires_at: datetime | str | None = None,
+        max_uses: int | None = None,
+        timeout: Duration | None = None,
     ) -> PublicAccessToken:
         """Create a credential for one stream of one session (createPublicAccessToken).
 
         :param scope: what it allows; built by ``PublicScope.input`` or ``PublicScope.output``.
         :param expires_at: an aware datetime or ISO 8601 text; 30 days from now when left out.
         :param max_uses: how many calls it allows; any number when left out.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises ValueError: an option does not fit; nothing was sent.
         :raises HelmrPermissionError: the API key lacks the scope that the token would give.
         :raises HelmrNotFoundError: no such session, or it declares no such stream.
@@ -47,4 +54,4 @@ class AsyncAuth:
             environment_id=context.environment_id,
         )
         operation = "createPublicAccessToken"
-        return read(PublicAccessToken, await self._transport.call(operation, body=body), operation)
+        return read(PublicAccessToken, await self._transport.call(operation, body=body, timeout=timeout), operation)

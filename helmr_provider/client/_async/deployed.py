@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import builtins
 
     from helmr_provider.client._async.client import AsyncHelmrClient
+    from helmr_provider.client.durations import Duration
 
 
 class AsyncTasks:
@@ -23,17 +24,23 @@ class AsyncTasks:
     def __init__(self, client: AsyncHelmrClient) -> None:
         self._transport = transport_of(client)
 
-    async def list(self) -> builtins.list[DeployedTask]:
-        """List the tasks, by task id (listTasks)."""
-        return read_list(DeployedTask, await self._transport.call("listTasks"), "tasks", "listTasks")
+    async def list(self, *, timeout: Duration | None = None) -> builtins.list[DeployedTask]:
+        """List the tasks, by task id (listTasks).
 
-    async def retrieve(self, task_id: str) -> DeployedTask:
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
+        """
+        return read_list(DeployedTask, await self._transport.call("listTasks", timeout=timeout), "tasks", "listTasks")
+
+    async def retrieve(self, task_id: str, *, timeout: Duration | None = None) -> DeployedTask:
         """Retrieve a task (getTask).
 
         :param task_id: task id.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrNotFoundError: it is not in the current deployment.
         """
-        return read(DeployedTask, await self._transport.call("getTask", path={"task_id": task_id}), "getTask")
+        return read(
+            DeployedTask, await self._transport.call("getTask", path={"task_id": task_id}, timeout=timeout), "getTask"
+        )
 
 
 class AsyncSandboxes:
@@ -45,14 +52,24 @@ class AsyncSandboxes:
     def __init__(self, client: AsyncHelmrClient) -> None:
         self._transport = transport_of(client)
 
-    async def list(self) -> builtins.list[Sandbox]:
-        """List the sandboxes (listSandboxes)."""
-        return read_list(Sandbox, await self._transport.call("listSandboxes"), "sandboxes", "listSandboxes")
+    async def list(self, *, timeout: Duration | None = None) -> builtins.list[Sandbox]:
+        """List the sandboxes (listSandboxes).
 
-    async def retrieve(self, sandbox_id: str) -> Sandbox:
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
+        """
+        return read_list(
+            Sandbox, await self._transport.call("listSandboxes", timeout=timeout), "sandboxes", "listSandboxes"
+        )
+
+    async def retrieve(self, sandbox_id: str, *, timeout: Duration | None = None) -> Sandbox:
         """Retrieve a sandbox (getSandbox).
 
         :param sandbox_id: sandbox id.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrNotFoundError: it is not in the current deployment.
         """
-        return read(Sandbox, await self._transport.call("getSandbox", path={"sandbox_id": sandbox_id}), "getSandbox")
+        return read(
+            Sandbox,
+            await self._transport.call("getSandbox", path={"sandbox_id": sandbox_id}, timeout=timeout),
+            "getSandbox",
+        )

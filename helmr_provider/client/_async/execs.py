@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from helmr_provider.client._async.client import AsyncHelmrClient
+    from helmr_provider.client.durations import Duration
 
 
 def _is_over(found: Exec) -> bool:
@@ -43,11 +44,12 @@ class AsyncWorkspaceExecs:
         env: Mapping[str, str] | None = None,
         detached: bool | None = None,
         idempotency_key: str | None = None,
+        timeout: Duration | None = None,
     ) -> AsyncExecHandle:
         """Start a command; see :meth:`AsyncWorkspaceHandle.exec`."""
         body = exec_body(command, cwd=cwd, env=env, detached=detached, idempotency_key=idempotency_key)
         value = await transport_of(self._client).call(
-            "createWorkspaceExec", path={"workspace_id": self._workspace_id}, body=body
+            "createWorkspaceExec", path={"workspace_id": self._workspace_id}, body=body, timeout=timeout
         )
         created = read_member(Exec, value, "exec", "createWorkspaceExec")
         return AsyncExecHandle(self._client, self._workspace_id, created.id, created)
@@ -62,15 +64,18 @@ class AsyncWorkspaceExecs:
             raise ValueError("The exec id must not be blank.")
         return AsyncExecHandle(self._client, self._workspace_id, exec_id)
 
-    async def list(self, *, state: str | None = None, limit: int | None = None) -> builtins.list[Exec]:
+    async def list(
+        self, *, state: str | None = None, limit: int | None = None, timeout: Duration | None = None
+    ) -> builtins.list[Exec]:
         """List commands, newest first (listWorkspaceExecs). There is no cursor.
 
         :param state: only those in this state.
         :param limit: 1 to 200; the server's default is 50.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         """
         query = {"state": state, "limit": limit}
         value = await transport_of(self._client).call(
-            "listWorkspaceExecs", path={"workspace_id": self._workspace_id}, query=query
+            "listWorkspaceExecs", path={"workspace_id": self._workspace_id}, query=query, timeout=timeout
         )
         return read_list(Exec, value, "execs", "listWorkspaceExecs")
 
@@ -97,12 +102,13 @@ class AsyncExecHandle:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(id={self.id!r}, workspace_id={self.workspace_id!r})"
 
-    async def retrieve(self) -> Exec:
+    async def retrieve(self, *, timeout: Duration | None = None) -> Exec:
         """Retrieve the command as it is now (getWorkspaceExec).
 
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrNotFoundError: no such command in this workspace.
         """
-        value = await transport_of(self._client).call("getWorkspaceExec", path=self._path)
+        value = await transport_of(self._client).call("getWorkspaceExec", path=self._path, timeout=timeout)
         found = read_member(Exec, value, "exec", "getWorkspaceExec")
         same_id(found.id, self.id, "getWorkspaceExec")
         return found
@@ -111,7 +117,7 @@ class AsyncExecHandle:
         self,
         *,
         poll_interval: timedelta | float | str = 0.25,
-        timeout: timedelta | float | str | None = None,  # noqa: ASYNC109 - the public name, as in asyncio.wait
+        timeout: Duration | None = None,
     ) -> Exec:
         """Wait until the command is over and return it; a failed or lost one is returned, not raised.
 
@@ -120,7 +126,8 @@ class AsyncExecHandle:
 
         :param poll_interval: timedelta, seconds, or text between two polls; more when so many wait that polls are
             rationed.
-        :param timeout: timedelta, seconds, or text such as ``"1h"``; None waits for as long as it takes.
+        :param timeout: length of the wait: timedelta, seconds, or text such as ``"1h"``; None waits for as long as it
+            takes. ``client.with_options(timeout=)`` limits its calls.
         :raises HelmrTimeoutError: the deadline passed. The command continues.
         :raises HelmrNotFoundError: no such command in this workspace.
         """
@@ -147,22 +154,26 @@ class AsyncExecStdin:
         self._client = client
         self._path = path
 
-    async def write(self, data: bytes | str, *, offset: int) -> StreamChunk:
+    async def write(self, data: bytes | str, *, offset: int, timeout: Duration | None = None) -> StreamChunk:
         """Write to standard input (writeWorkspaceExecStdin). The same bytes at the same offset are written once.
 
         :param data: bytes, or text that is sent as UTF-8; 1 byte to 1 MiB.
         :param offset: how many bytes were written before: ``stdin_cursor`` of the command, or ``offset_end`` of the
             chunk before.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrConflictError: the offset is not the end, or the input is closed, or the command is over.
         """
         operation = "writeWorkspaceExecStdin"
-        value = await transport_of(self._client).call(operation, path=self._path, body=write_body(data, offset))
+        value = await transport_of(self._client).call(
+            operation, path=self._path, body=write_body(data, offset), timeout=timeout
+        )
         return read(StreamChunk, value, operation)
 
-    async def close(self) -> Exec:
+    async def close(self, *, timeout: Duration | None = None) -> Exec:
         """Close standard input (closeWorkspaceExecStdin); repeating it does no harm.
 
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrConflictError: the command is over.
         """
-        value = await transport_of(self._client).call("closeWorkspaceExecStdin", path=self._path)
+        value = await transport_of(self._client).call("closeWorkspaceExecStdin", path=self._path, timeout=timeout)
         return read_member(Exec, value, "exec", "closeWorkspaceExecStdin")

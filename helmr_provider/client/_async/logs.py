@@ -16,6 +16,7 @@ from helmr_provider.client.models.logs import LogSnapshot
 if TYPE_CHECKING:
     from helmr_provider.client._async.client import AsyncHelmrClient
     from helmr_provider.client._shim import AsyncStream
+    from helmr_provider.client.durations import Duration
     from helmr_provider.client.models.logs import LogChunk
     from helmr_provider.client.models.runs import RunHandle
 
@@ -30,14 +31,15 @@ class AsyncRunLogs:
         self._client = client
         self._transport = transport_of(client)
 
-    async def retrieve(self, run: str | RunHandle) -> LogSnapshot:
+    async def retrieve(self, run: str | RunHandle, *, timeout: Duration | None = None) -> LogSnapshot:
         """Retrieve the newest 1 MiB of both streams (getRunLogs).
 
         :param run: run id, or a handle or snapshot.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrNotFoundError: no such run in this environment.
         """
         run_id = run if isinstance(run, str) else run.id
-        value = await self._transport.call("getRunLogs", path={"run_id": run_id})
+        value = await self._transport.call("getRunLogs", path={"run_id": run_id}, timeout=timeout)
         return read(LogSnapshot, value, "getRunLogs")
 
     async def follow(self, run: str | RunHandle, *, cursor: str | int | None = None) -> AsyncStream[LogChunk]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from helmr_provider.client._async.client import AsyncHelmrClient
     from helmr_provider.client._wire.schedule_serialization import ScheduleRunOptions
+    from helmr_provider.client.durations import Duration
     from helmr_provider.client.tasks import Task
 
 
@@ -29,9 +30,12 @@ class AsyncScheduleHandle(Schedule):
         self._schedules = schedules
         return self
 
-    async def refresh(self) -> AsyncScheduleHandle:
-        """Return the schedule as it is now (getSchedule)."""
-        found = await self._schedules.retrieve(self)
+    async def refresh(self, *, timeout: Duration | None = None) -> AsyncScheduleHandle:
+        """Return the schedule as it is now (getSchedule).
+
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
+        """
+        found = await self._schedules.retrieve(self, timeout=timeout)
         return read(AsyncScheduleHandle, found.raw, "getSchedule")._bound_to(self._schedules)  # noqa: SLF001
 
     async def update(
@@ -43,23 +47,31 @@ class AsyncScheduleHandle(Schedule):
         timezone: str | None = None,
         active: bool | None = None,
         options: ScheduleRunOptions | None = None,
+        timeout: Duration | None = None,
     ) -> Schedule:
         """Replace the schedule; see :meth:`AsyncSchedules.update`."""
         return await self._schedules.update(
-            self, task=task, cron=cron, external_id=external_id, timezone=timezone, active=active, options=options
+            self,
+            task=task,
+            cron=cron,
+            external_id=external_id,
+            timezone=timezone,
+            active=active,
+            options=options,
+            timeout=timeout,
         )
 
-    async def activate(self) -> Schedule:
+    async def activate(self, *, timeout: Duration | None = None) -> Schedule:
         """Let it fire; see :meth:`AsyncSchedules.activate`."""
-        return await self._schedules.activate(self)
+        return await self._schedules.activate(self, timeout=timeout)
 
-    async def deactivate(self) -> Schedule:
+    async def deactivate(self, *, timeout: Duration | None = None) -> Schedule:
         """Keep it from firing; see :meth:`AsyncSchedules.deactivate`."""
-        return await self._schedules.deactivate(self)
+        return await self._schedules.deactivate(self, timeout=timeout)
 
-    async def delete(self) -> None:
+    async def delete(self, *, timeout: Duration | None = None) -> None:
         """Delete it; see :meth:`AsyncSchedules.delete`."""
-        await self._schedules.delete(self)
+        await self._schedules.delete(self, timeout=timeout)
 
 
 class AsyncSchedules:
@@ -81,6 +93,7 @@ class AsyncSchedules:
         timezone: str | None = None,
         active: bool | None = None,
         options: ScheduleRunOptions | None = None,
+        timeout: Duration | None = None,
     ) -> AsyncScheduleHandle:
         """Create a schedule, or replace the one with this key, which keeps its id (createSchedule).
 
@@ -91,6 +104,7 @@ class AsyncSchedules:
         :param timezone: IANA name; UTC when left out.
         :param active: whether it fires; true when left out.
         :param options: how its runs are started.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises ValueError: an option does not fit; nothing was sent.
         :raises HelmrApiError: 400 for a cron or time zone that is not one; 500 for a cron that never fires.
         """
@@ -103,7 +117,7 @@ class AsyncSchedules:
             active=active,
             options=options,
         )
-        value = await self._transport.call("createSchedule", body=body)
+        value = await self._transport.call("createSchedule", body=body, timeout=timeout)
         handle = read(AsyncScheduleHandle, value, "createSchedule")
         return handle._bound_to(self)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
@@ -117,6 +131,7 @@ class AsyncSchedules:
         timezone: str | None = None,
         active: bool | None = None,
         options: ScheduleRunOptions | None = None,
+        timeout: Duration | None = None,
     ) -> Schedule:
         """Replace a schedule (updateSchedule). Omitted options are reset, except ``active``, which stays as it is.
 
@@ -127,54 +142,73 @@ class AsyncSchedules:
         :param timezone: IANA name; UTC when left out.
         :param active: whether it fires.
         :param options: how its runs are started; none when left out.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises ValueError: an option does not fit; nothing was sent.
         :raises HelmrNotFoundError: no such schedule in this environment.
         :raises HelmrApiError: 400 for one that is declared in the source of a task.
         """
         body = schedule_body(task, cron, external_id=external_id, timezone=timezone, active=active, options=options)
-        return await self._schedule("updateSchedule", schedule, body)
+        return await self._schedule("updateSchedule", schedule, body, timeout=timeout)
 
-    async def list(self) -> builtins.list[Schedule]:
-        """List schedules, newest first and 200 at most, declared ones included (listSchedules)."""
-        return read_list(Schedule, await self._transport.call("listSchedules"), "schedules", "listSchedules")
+    async def list(self, *, timeout: Duration | None = None) -> builtins.list[Schedule]:
+        """List schedules, newest first and 200 at most, declared ones included (listSchedules).
 
-    async def retrieve(self, schedule: str | Schedule) -> Schedule:
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
+        """
+        return read_list(
+            Schedule, await self._transport.call("listSchedules", timeout=timeout), "schedules", "listSchedules"
+        )
+
+    async def retrieve(self, schedule: str | Schedule, *, timeout: Duration | None = None) -> Schedule:
         """Retrieve a schedule (getSchedule).
 
         :param schedule: schedule id, or a schedule.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrNotFoundError: no such schedule in this environment.
         """
-        return await self._schedule("getSchedule", schedule)
+        return await self._schedule("getSchedule", schedule, timeout=timeout)
 
-    async def activate(self, schedule: str | Schedule) -> Schedule:
+    async def activate(self, schedule: str | Schedule, *, timeout: Duration | None = None) -> Schedule:
         """Let a schedule fire (activateSchedule); repeating it does no harm.
 
         :param schedule: schedule id, or a schedule.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrApiError: 400 for one that is declared in the source of a task.
         """
-        return await self._schedule("activateSchedule", schedule)
+        return await self._schedule("activateSchedule", schedule, timeout=timeout)
 
-    async def deactivate(self, schedule: str | Schedule) -> Schedule:
+    async def deactivate(self, schedule: str | Schedule, *, timeout: Duration | None = None) -> Schedule:
         """Keep a schedule from firing (deactivateSchedule); repeating it does no harm.
 
         :param schedule: schedule id, or a schedule.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrApiError: 400 for one that is declared in the source of a task.
         """
-        return await self._schedule("deactivateSchedule", schedule)
+        return await self._schedule("deactivateSchedule", schedule, timeout=timeout)
 
-    async def delete(self, schedule: str | Schedule) -> None:
+    async def delete(self, schedule: str | Schedule, *, timeout: Duration | None = None) -> None:
         """Delete a schedule (deleteSchedule). Sessions that it started continue.
 
         :param schedule: schedule id, or a schedule.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrNotFoundError: no such schedule in this environment.
         :raises HelmrApiError: 400 for one that is declared in the source of a task.
         """
-        await self._transport.call("deleteSchedule", path={"schedule_id": _id_of(schedule)})
+        await self._transport.call("deleteSchedule", path={"schedule_id": _id_of(schedule)}, timeout=timeout)
 
-    async def _schedule(self, operation: str, schedule: str | Schedule, body: dict[str, Any] | None = None) -> Schedule:
+    async def _schedule(
+        self,
+        operation: str,
+        schedule: str | Schedule,
+        body: dict[str, Any] | None = None,
+        *,
+        timeout: Duration | None,
+    ) -> Schedule:
         schedule_id = _id_of(schedule)
         found = read(
-            Schedule, await self._transport.call(operation, path={"schedule_id": schedule_id}, body=body), operation
+            Schedule,
+            await self._transport.call(operation, path={"schedule_id": schedule_id}, body=body, timeout=timeout),
+            operation,
         )
         same_id(found.id, schedule_id, operation)
         return found

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from helmr_provider.client._secrets import Secret
     from helmr_provider.client._session_ref import SessionRef
     from helmr_provider.client._shim import AsyncItems, AsyncStream
+    from helmr_provider.client.durations import Duration
     from helmr_provider.client.streams import InputStream, OutputStream
 
 T = TypeVar("T", default=Any)
@@ -49,32 +50,44 @@ class _AsyncRecords(Generic[T]):
         return f"{type(self).__name__}({self.name!r}, {self._address})"
 
     async def list(
-        self, *, after: int | None = None, limit: int | None = None, correlation_id: str | None = None
+        self,
+        *,
+        after: int | None = None,
+        limit: int | None = None,
+        correlation_id: str | None = None,
+        timeout: Duration | None = None,
     ) -> builtins.list[StreamRecord[T]]:
         """List records, oldest first (listSessionInputRecords, listSessionOutputRecords); see :meth:`iter` for all.
 
         :param after: only records behind this sequence.
         :param limit: 1 to 500; the server's default is 100.
         :param correlation_id: only records with this correlation id.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises PayloadValidationError: a record does not fit the stream's type.
         :raises HelmrNotFoundError: no such session, or it declares no such stream.
         """
         query = {"after_sequence": after, "limit": limit, "correlation_id": correlation_id}
-        value = await self._call(self._LIST, query=query)
+        value = await self._call(self._LIST, query=query, timeout=timeout)
         return [self._typed(record) for record in read_list(StreamRecord[Any], value, "records", self._LIST)]
 
     async def iter(
-        self, *, after: int | None = None, limit: int | None = None, correlation_id: str | None = None
+        self,
+        *,
+        after: int | None = None,
+        limit: int | None = None,
+        correlation_id: str | None = None,
+        timeout: Duration | None = None,
     ) -> AsyncStream[StreamRecord[T]]:
         """Yield all records that are there, oldest first, page by page. It does not wait for more.
 
         :param after: only records behind this sequence.
         :param limit: records for each request, 1 to 500.
         :param correlation_id: only records with this correlation id.
+        :param timeout: limit for each request with its repeats: seconds, timedelta or text; the client's when left out.
         :raises PayloadValidationError: a record does not fit the stream's type.
         """
         while True:
-            page = await self.list(after=after, limit=limit, correlation_id=correlation_id)
+            page = await self.list(after=after, limit=limit, correlation_id=correlation_id, timeout=timeout)
             for record in page:
                 yield record
             # A server that hands out the same page again would otherwise be read for ever.
@@ -89,8 +102,17 @@ class _AsyncRecords(Generic[T]):
         advice = "Open the stream by its name alone to read what it holds."
         return record.model_copy(update={"data": parse(self.stream.schema, record.data, what, advice)})
 
-    async def _send(self, operation: str, body: dict[str, Any], credential: Secret | None = None) -> SentRecord:
-        return read(SentRecord, await self._call(operation, body=body, credential=credential), operation)
+    async def _send(
+        self,
+        operation: str,
+        body: dict[str, Any],
+        credential: Secret | None = None,
+        *,
+        timeout: Duration | None,
+    ) -> SentRecord:
+        return read(
+            SentRecord, await self._call(operation, body=body, credential=credential, timeout=timeout), operation
+        )
 
     async def _call(
         self,
@@ -99,6 +121,7 @@ class _AsyncRecords(Generic[T]):
         query: dict[str, Any] | None = None,
         body: dict[str, Any] | None = None,
         credential: Secret | None = None,
+        timeout: Duration | None,
     ) -> Any:
         address = self._address
         return await self._transport.call(
@@ -107,6 +130,7 @@ class _AsyncRecords(Generic[T]):
             query={**address.query, **(query or {})},
             body=body,
             credential=credential,
+            timeout=timeout,
         )
 
 
@@ -123,6 +147,7 @@ class AsyncSessionInput(_AsyncRecords[T]):
         correlation_id: str | None = None,
         idempotency_key: str | None = None,
         public_access_token: str | None = None,
+        timeout: Duration | None = None,
     ) -> SentRecord:
         """Send a record to the session (appendSessionInput, publicAppendSessionInput).
 
@@ -135,6 +160,7 @@ class AsyncSessionInput(_AsyncRecords[T]):
             answer was lost is not repeated.
         :param public_access_token: credential to use instead of the API key; the client's project and environment play
             no part then, and each call uses up one of the token's uses, also one that only repeats.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises PayloadValidationError: the data do not fit, or are not JSON; nothing was sent.
         :raises HelmrConflictError: the session is over, or the key was used with other data.
         :raises HelmrGoneError: the session, or the public access token, has expired.
@@ -147,10 +173,10 @@ class AsyncSessionInput(_AsyncRecords[T]):
             idempotency_key=idempotency_key,
         )
         if public_access_token is None:
-            return await self._send("appendSessionInput", body)
+            return await self._send("appendSessionInput", body, timeout=timeout)
         credential, public_access_token = hide(public_access_token), None
         check_credential(credential, "The public access token")
-        return await self._send("publicAppendSessionInput", body, credential)
+        return await self._send("publicAppendSessionInput", body, credential, timeout=timeout)
 
 
 class AsyncSessionOutput(_AsyncRecords[T]):
@@ -165,6 +191,7 @@ class AsyncSessionOutput(_AsyncRecords[T]):
         content_type: str | None = None,
         correlation_id: str | None = None,
         idempotency_key: str | None = None,
+        timeout: Duration | None = None,
     ) -> SentRecord:
         """Write a record as if the session had (appendSessionOutput).
 
@@ -174,6 +201,7 @@ class AsyncSessionOutput(_AsyncRecords[T]):
         :param content_type: application/json when left out.
         :param correlation_id: kept with the record.
         :param idempotency_key: sent unchanged; the same key and data are stored once.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises PayloadValidationError: the data do not fit, or are not JSON; nothing was sent.
         :raises HelmrConflictError: the key was used with other data.
         """
@@ -184,16 +212,19 @@ class AsyncSessionOutput(_AsyncRecords[T]):
             correlation_id=correlation_id,
             idempotency_key=idempotency_key,
         )
-        return await self._send("appendSessionOutput", body)
+        return await self._send("appendSessionOutput", body, timeout=timeout)
 
-    async def extend(self, items: AsyncItems[T], *, content_type: str | None = None) -> None:
+    async def extend(
+        self, items: AsyncItems[T], *, content_type: str | None = None, timeout: Duration | None = None
+    ) -> None:
         """Write many records, one request each and in order (appendSessionOutput); stops at the first that fails.
 
         :param items: values as :meth:`append` takes them.
         :param content_type: application/json when left out.
+        :param timeout: limit for each request with its repeats: seconds, timedelta or text; the client's when left out.
         """
         async for item in async_each(items):
-            await self.append(item, content_type=content_type)
+            await self.append(item, content_type=content_type, timeout=timeout)
 
     async def read(
         self,
@@ -201,6 +232,7 @@ class AsyncSessionOutput(_AsyncRecords[T]):
         after: int | None = None,
         correlation_id: str | None = None,
         public_access_token: str | None = None,
+        timeout: Duration | None = None,
     ) -> StreamRecord[T] | None:
         """Read the first record behind a position, or None if there is none yet. It never waits.
 
@@ -210,6 +242,7 @@ class AsyncSessionOutput(_AsyncRecords[T]):
         :param correlation_id: only records with this correlation id.
         :param public_access_token: credential to use instead of the API key; the client's project and environment play
             no part then, and each call uses up one of the token's uses, also one that finds nothing.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises PayloadValidationError: the record does not fit the stream's type.
         :raises HelmrNotFoundError: no such session, or it declares no such stream.
         :raises HelmrGoneError: the public access token has expired.
@@ -220,7 +253,7 @@ class AsyncSessionOutput(_AsyncRecords[T]):
             public_access_token = None
             check_credential(credential, "The public access token")
         query = {"after_sequence": after, "correlation_id": correlation_id}
-        answer = json_object(await self._call(operation, query=query, credential=credential))
+        answer = json_object(await self._call(operation, query=query, credential=credential, timeout=timeout))
         if answer is None or "record" not in answer:
             raise HelmrProtocolError(f"{operation}: the answer has no member 'record'.", operation=operation)
         found = answer["record"]

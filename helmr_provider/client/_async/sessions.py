@@ -20,7 +20,7 @@ from helmr_provider.client.streams import input_stream, output_stream
 if TYPE_CHECKING:
     import builtins
     from collections.abc import Mapping, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
     from typing import Unpack
 
     from _typeshed import DataclassInstance
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from helmr_provider.client._async.client import AsyncHelmrClient
     from helmr_provider.client._wire.serialization import NotGiven
     from helmr_provider.client._wire.start_request import StartAndWaitOptions, StartOptions, StartRequest
+    from helmr_provider.client.durations import Duration
     from helmr_provider.client.streams import InputStream, OutputStream
     from helmr_provider.client.tasks import Task
 
@@ -52,20 +53,31 @@ class AsyncSessions:
         self._transport = transport_of(client)
 
     @overload
-    async def start(self, target: StartRequest) -> SessionStart: ...
-
-    @overload
-    async def start(self, target: str, payload: Any = ..., **options: Unpack[StartOptions]) -> SessionStart: ...
-
-    @overload
-    async def start(self, target: Task[None, Any], **options: Unpack[StartOptions]) -> SessionStart: ...
-
-    @overload
-    async def start(self, target: Task[In, Any], payload: In, **options: Unpack[StartOptions]) -> SessionStart: ...
+    async def start(self, target: StartRequest, *, timeout: Duration | None = ...) -> SessionStart: ...
 
     @overload
     async def start(
-        self, target: Task[Record, Any], payload: Mapping[str, Any], **options: Unpack[StartOptions]
+        self, target: str, payload: Any = ..., *, timeout: Duration | None = ..., **options: Unpack[StartOptions]
+    ) -> SessionStart: ...
+
+    @overload
+    async def start(
+        self, target: Task[None, Any], *, timeout: Duration | None = ..., **options: Unpack[StartOptions]
+    ) -> SessionStart: ...
+
+    @overload
+    async def start(
+        self, target: Task[In, Any], payload: In, *, timeout: Duration | None = ..., **options: Unpack[StartOptions]
+    ) -> SessionStart: ...
+
+    @overload
+    async def start(
+        self,
+        target: Task[Record, Any],
+        payload: Mapping[str, Any],
+        *,
+        timeout: Duration | None = ...,
+        **options: Unpack[StartOptions],
     ) -> SessionStart: ...
 
     @overload
@@ -73,6 +85,8 @@ class AsyncSessions:
         self,
         target: OfRecords[Record],
         payload: Sequence[Record | Mapping[str, Any]],
+        *,
+        timeout: Duration | None = ...,
         **options: Unpack[StartOptions],
     ) -> SessionStart: ...
 
@@ -81,6 +95,8 @@ class AsyncSessions:
         self,
         target: OfNamedRecords[Record],
         payload: Mapping[str, Record | Mapping[str, Any]],
+        *,
+        timeout: Duration | None = ...,
         **options: Unpack[StartOptions],
     ) -> SessionStart: ...
 
@@ -88,6 +104,8 @@ class AsyncSessions:
         self,
         target: str | Task[Any, Any] | StartRequest,
         payload: Any = NOT_GIVEN,
+        *,
+        timeout: Duration | None = None,
         **options: Unpack[StartOptions],
     ) -> SessionStart:
         """Start a session and its first run, or find the one that has this identity (startSession).
@@ -97,6 +115,7 @@ class AsyncSessions:
 
         :param target: task id, a typed task, or a :class:`~helmr_provider.client.StartRequest`, which is sent as it is.
         :param payload: any JSON value; left out it is ``{}`` for the task, None is null.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :param options: the options of :class:`~helmr_provider.client.StartRequest`, which describes them.
         :raises PayloadValidationError: the payload does not fit the task, or is not JSON; nothing was sent.
         :raises ValueError: another option does not fit; nothing was sent.
@@ -104,7 +123,7 @@ class AsyncSessions:
         :raises HelmrProtocolError: the answer is about another session, run or task.
         """
         request = start_request(target, payload, options)
-        value = await self._transport.call("startSession", body=request.body, content=request.content)
+        value = await self._transport.call("startSession", body=request.body, content=request.content, timeout=timeout)
         started = read(SessionStart, value, "startSession")
         check_start(started, request)
         return started
@@ -114,7 +133,7 @@ class AsyncSessions:
         self,
         target: StartRequest,
         *,
-        timeout: timedelta | float | str | None = ...,  # noqa: ASYNC109
+        timeout: Duration | None = ...,
     ) -> SessionStartAndWait: ...
 
     @overload
@@ -158,7 +177,7 @@ class AsyncSessions:
         target: str | Task[Any, Any] | StartRequest,
         payload: Any = NOT_GIVEN,
         *,
-        timeout: timedelta | float | str | None = None,  # noqa: ASYNC109 - the public name, as in asyncio.wait
+        timeout: Duration | None = None,
         **options: Unpack[StartOptions],
     ) -> SessionStartAndWait:
         """Start a session as :meth:`start` does, and wait for its run.
@@ -168,8 +187,9 @@ class AsyncSessions:
 
         :param target: task id, a typed task, or a :class:`~helmr_provider.client.StartRequest`.
         :param payload: any JSON value.
-        :param timeout: timedelta, seconds, or text such as ``"1h"``, for the wait; None waits for as long as it takes.
-            When it passes, the result has ``timed_out`` set and the run as it is; the run continues.
+        :param timeout: length of the wait: timedelta, seconds, or text such as ``"1h"``; None waits for as long as it
+            takes. When it passes, the result has ``timed_out`` set and the run as it is; the run continues.
+            ``client.with_options(timeout=)`` limits the calls.
         :param options: the options of :class:`~helmr_provider.client.StartRequest`, which describes them.
         """
         limit = None if timeout is None else seconds(timeout, "timeout")
@@ -207,14 +227,16 @@ class AsyncSessions:
         session: str | SessionSnapshot | AsyncSessionHandle | None = None,
         *,
         external_id: str | None = None,
+        timeout: Duration | None = None,
     ) -> SessionSnapshot:
         """Retrieve a session (getSession, getSessionByExternalId).
 
         :param session: session id, snapshot or handle.
         :param external_id: the session's external id instead.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrNotFoundError: no such session in this environment.
         """
-        return await self.open(session, external_id=external_id).retrieve()
+        return await self.open(session, external_id=external_id).retrieve(timeout=timeout)
 
     async def list(
         self,
@@ -223,6 +245,7 @@ class AsyncSessions:
         task_id: str | None = None,
         external_id: str | None = None,
         limit: int | None = None,
+        timeout: Duration | None = None,
     ) -> builtins.list[SessionSnapshot]:
         """List sessions, last updated first (listSessions). There is no cursor.
 
@@ -230,11 +253,12 @@ class AsyncSessions:
         :param task_id: sessions of this task only.
         :param external_id: the session with exactly this external id.
         :param limit: 1 to 200; the server's default is 100.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         """
         # The server knows no "all" and would answer with an empty list (contract/behaviour.md section 21).
         wanted = None if status == "all" else status
         query = {"status": wanted, "task_id": task_id, "external_id": external_id, "limit": limit}
-        value = await self._transport.call("listSessions", query=query)
+        value = await self._transport.call("listSessions", query=query, timeout=timeout)
         return read_list(SessionSnapshot, value, "sessions", "listSessions")
 
     async def update(
@@ -245,14 +269,16 @@ class AsyncSessions:
         metadata: Mapping[str, Any] | NotGiven = NOT_GIVEN,
         tags: Sequence[str] | NotGiven = NOT_GIVEN,
         expires_at: datetime | str | NotGiven = NOT_GIVEN,
+        timeout: Duration | None = None,
     ) -> SessionSnapshot:
         """Change a session; see :meth:`AsyncSessionHandle.update`.
 
         :param session: session id, snapshot or handle.
         :param external_id: the session's external id instead.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         """
         handle = self.open(session, external_id=external_id)
-        return await handle.update(metadata=metadata, tags=tags, expires_at=expires_at)
+        return await handle.update(metadata=metadata, tags=tags, expires_at=expires_at, timeout=timeout)
 
 
 class AsyncSessionHandle:
@@ -279,39 +305,45 @@ class AsyncSessionHandle:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.address})"
 
-    async def retrieve(self) -> SessionSnapshot:
+    async def retrieve(self, *, timeout: Duration | None = None) -> SessionSnapshot:
         """Retrieve the session (getSession, getSessionByExternalId).
 
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrNotFoundError: no such session in this environment.
         """
-        return await self._snapshot("getSession")
+        return await self._snapshot("getSession", timeout=timeout)
 
-    async def close(self, *, reason: str | None = None) -> SessionSnapshot:
+    async def close(self, *, reason: str | None = None, timeout: Duration | None = None) -> SessionSnapshot:
         """Close the session, so that it takes no more input (closeSession).
 
         :param reason: kept as ``terminal_reason``.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrConflictError: a run is live or owed, or the session is over.
         """
-        return await self._snapshot("closeSession", reason_body(reason))
+        return await self._snapshot("closeSession", reason_body(reason), timeout=timeout)
 
-    async def cancel(self, *, reason: str | None = None) -> SessionSnapshot:
+    async def cancel(self, *, reason: str | None = None, timeout: Duration | None = None) -> SessionSnapshot:
         """Cancel the session and its current run (cancelSession).
 
         The server answers with the session as it was before (contract/behaviour.md §21), so this reads it again; should
         that fail, the answer stands as it is, because the session is cancelled all the same.
 
         :param reason: kept as ``terminal_reason``.
+        :param timeout: limit for each request with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrConflictError: the session is closed or expired.
         """
-        before = await self._snapshot("cancelSession", reason_body(reason))
+        before = await self._snapshot("cancelSession", reason_body(reason), timeout=timeout)
         try:
-            return await self.retrieve()
+            return await self.retrieve(timeout=timeout)
         except HelmrError:
             return before
 
-    async def runs(self) -> list[SessionRun]:
-        """List all runs of the session, first turn first (listSessionRuns)."""
-        value = await self._call("listSessionRuns")
+    async def runs(self, *, timeout: Duration | None = None) -> list[SessionRun]:
+        """List all runs of the session, first turn first (listSessionRuns).
+
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
+        """
+        value = await self._call("listSessionRuns", timeout=timeout)
         return read_list(SessionRun, value, "runs", "listSessionRuns")
 
     async def update(
@@ -320,20 +352,25 @@ class AsyncSessionHandle:
         metadata: Mapping[str, Any] | NotGiven = NOT_GIVEN,
         tags: Sequence[str] | NotGiven = NOT_GIVEN,
         expires_at: datetime | str | NotGiven = NOT_GIVEN,
+        timeout: Duration | None = None,
     ) -> SessionSnapshot:
         """Change the session (patchSession). Each member is replaced whole; of two writers, the last one wins.
 
         :param metadata: JSON object.
         :param tags: at most 10.
         :param expires_at: only later than the one it has; an aware datetime or ISO 8601 text.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises ValueError: no member is passed, or a value does not fit; nothing was sent.
         :raises HelmrConflictError: the session is over.
         """
-        return await self._snapshot("patchSession", update_body(metadata, tags, expires_at))
+        return await self._snapshot("patchSession", update_body(metadata, tags, expires_at), timeout=timeout)
 
-    async def streams(self) -> list[SessionStream]:
-        """List the session's streams (listSessionStreams). A declared stream shows up with its first use."""
-        value = await self._call("listSessionStreams")
+    async def streams(self, *, timeout: Duration | None = None) -> list[SessionStream]:
+        """List the session's streams (listSessionStreams). A declared stream shows up with its first use.
+
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
+        """
+        value = await self._call("listSessionStreams", timeout=timeout)
         return read_list(SessionStream, value, "streams", "listSessionStreams")
 
     @overload
@@ -364,14 +401,16 @@ class AsyncSessionHandle:
         """
         return AsyncSessionOutput(self._transport, self.address, output_stream(stream))
 
-    async def _snapshot(self, operation: str, body: Mapping[str, Any] | None = None) -> SessionSnapshot:
-        snapshot = read(SessionSnapshot, await self._call(operation, body), operation)
+    async def _snapshot(
+        self, operation: str, body: Mapping[str, Any] | None = None, *, timeout: Duration | None
+    ) -> SessionSnapshot:
+        snapshot = read(SessionSnapshot, await self._call(operation, body, timeout=timeout), operation)
         if self.address.id is not None:
             same_id(snapshot.id, self.address.id, operation)
         return snapshot
 
-    async def _call(self, operation: str, body: Mapping[str, Any] | None = None) -> Any:
+    async def _call(self, operation: str, body: Mapping[str, Any] | None = None, *, timeout: Duration | None) -> Any:
         address = self.address
         return await self._transport.call(
-            address.operation(operation), path=address.path, query=address.query, body=body
+            address.operation(operation), path=address.path, query=address.query, body=body, timeout=timeout
         )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from helmr_provider.client._wire.endpoints import Endpoint
     from helmr_provider.client._wire.requests import Context, Request
     from helmr_provider.client._wire.sse import ServerSentEvent
+    from helmr_provider.client.durations import Duration
 
 
 class AsyncTransport:
@@ -49,18 +50,20 @@ class AsyncTransport:
         credential: Secret | None = None,
         url: Secret | None = None,
         max_body: int | None = None,
+        timeout: Duration | None = None,
     ) -> Any:
         """Send one operation and return the JSON value of its answer.
 
         :param content: the body in its encoded form, if the caller has it.
         :param max_body: bytes that the answer may have; None for the client's own limit.
+        :param timeout: what ``with_options(timeout=)`` takes, for this call; None for the client's own limit.
         :raises HelmrApiError: the server refused.
         :raises HelmrConnectionError: the server was not reached, or did not answer.
         :raises HelmrProtocolError: the answer is not JSON.
         """
         endpoint = ENDPOINTS[operation]
         request = build_request(
-            self.context,
+            self.context.with_timeout(timeout),
             endpoint,
             path=path or {},
             query=query or {},

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from helmr_provider.client._async.transport import AsyncTransport
     from helmr_provider.client._shim import AsyncStream
+    from helmr_provider.client.durations import Duration
 
 Source = Literal["current", "version", "live"]
 
@@ -37,6 +38,7 @@ class AsyncWorkspaceFiles:
         version_id: str | None = None,
         materialization_id: str | None = None,
         max_bytes: int | None = None,
+        timeout: Duration | None = None,
     ) -> bytes:
         """Read a file (readWorkspaceFile): regular files of up to 32 MiB; links are not followed.
 
@@ -45,6 +47,7 @@ class AsyncWorkspaceFiles:
         :param version_id: with source version.
         :param materialization_id: with source live.
         :param max_bytes: largest file to take into memory, in bytes; None for the client's limit of 60 MiB.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises ValueError: an option does not fit; nothing was sent.
         :raises HelmrNotFoundError: no such file or version, or nothing was captured yet.
         :raises HelmrProtocolError: the file is larger than ``max_bytes``.
@@ -52,7 +55,7 @@ class AsyncWorkspaceFiles:
         """
         query = {"path": file_path(path), **source_query(source, version_id, materialization_id)}
         content: bytes = await self._transport.call(
-            "readWorkspaceFile", path=self._path, query=query, max_body=max_bytes
+            "readWorkspaceFile", path=self._path, query=query, max_body=max_bytes, timeout=timeout
         )
         return content
 
@@ -63,6 +66,7 @@ class AsyncWorkspaceFiles:
         source: Source = "current",
         version_id: str | None = None,
         materialization_id: str | None = None,
+        timeout: Duration | None = None,
     ) -> FileEntry:
         """Read the metadata of a file, directory or link (statWorkspaceFile).
 
@@ -70,11 +74,12 @@ class AsyncWorkspaceFiles:
         :param source: as for :meth:`read`.
         :param version_id: with source version.
         :param materialization_id: with source live.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises ValueError: an option does not fit; nothing was sent.
         :raises HelmrNotFoundError: no such file or version, or nothing was captured yet.
         """
         query = {"path": file_path(path), **source_query(source, version_id, materialization_id)}
-        value = await self._transport.call("statWorkspaceFile", path=self._path, query=query)
+        value = await self._transport.call("statWorkspaceFile", path=self._path, query=query, timeout=timeout)
         return read_member(FileEntry, value, "entry", "statWorkspaceFile")
 
     async def list(
@@ -86,6 +91,7 @@ class AsyncWorkspaceFiles:
         materialization_id: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
+        timeout: Duration | None = None,
     ) -> FileList:
         """List one page of a directory, by path (listWorkspaceFiles); see :meth:`iter` for all of it.
 
@@ -95,6 +101,7 @@ class AsyncWorkspaceFiles:
         :param materialization_id: with source live.
         :param limit: 1 to 500; the server's default is 200.
         :param cursor: ``next_cursor`` of the page before.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises ValueError: an option does not fit; nothing was sent.
         :raises HelmrNotFoundError: no such directory or version, or nothing was captured yet.
         """
@@ -106,7 +113,7 @@ class AsyncWorkspaceFiles:
         }
         return read(
             FileList,
-            await self._transport.call("listWorkspaceFiles", path=self._path, query=query),
+            await self._transport.call("listWorkspaceFiles", path=self._path, query=query, timeout=timeout),
             "listWorkspaceFiles",
         )
 
@@ -119,6 +126,7 @@ class AsyncWorkspaceFiles:
         materialization_id: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
+        timeout: Duration | None = None,
     ) -> AsyncStream[FileEntry]:
         """Yield all that is directly in a directory, by path, page by page (listWorkspaceFiles).
 
@@ -128,6 +136,7 @@ class AsyncWorkspaceFiles:
         :param materialization_id: with source live.
         :param limit: entries for each request, 1 to 500.
         :param cursor: begin behind this path.
+        :param timeout: limit for each request with its repeats: seconds, timedelta or text; the client's when left out.
         """
         while True:
             page = await self.list(
@@ -137,6 +146,7 @@ class AsyncWorkspaceFiles:
                 materialization_id=materialization_id,
                 limit=limit,
                 cursor=cursor,
+                timeout=timeout,
             )
             for entry in page.entries:
                 yield entry
@@ -157,24 +167,28 @@ class AsyncWorkspaceVersions:
         self._transport = transport
         self._path = {"workspace_id": workspace_id}
 
-    async def retrieve(self, version_id: str) -> WorkspaceVersion:
+    async def retrieve(self, version_id: str, *, timeout: Duration | None = None) -> WorkspaceVersion:
         """Retrieve a version (getWorkspaceVersion).
 
         :param version_id: id of the version.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrNotFoundError: no such version, or it is not ready.
         """
         path = {**self._path, "version_id": version_id}
-        value = await self._transport.call("getWorkspaceVersion", path=path)
+        value = await self._transport.call("getWorkspaceVersion", path=path, timeout=timeout)
         found = read_member(WorkspaceVersion, value, "version", "getWorkspaceVersion")
         same_id(found.id, version_id, "getWorkspaceVersion")
         return found
 
-    async def list(self, *, kind: str | None = None, limit: int | None = None) -> builtins.list[WorkspaceVersion]:
+    async def list(
+        self, *, kind: str | None = None, limit: int | None = None, timeout: Duration | None = None
+    ) -> builtins.list[WorkspaceVersion]:
         """List the versions that are ready, newest first (listWorkspaceVersions). There is no cursor.
 
         :param kind: user or system.
         :param limit: 1 to 200; the server's default is 50.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         """
         query = {"kind": kind, "limit": limit}
-        value = await self._transport.call("listWorkspaceVersions", path=self._path, query=query)
+        value = await self._transport.call("listWorkspaceVersions", path=self._path, query=query, timeout=timeout)
         return read_list(WorkspaceVersion, value, "versions", "listWorkspaceVersions")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from helmr_provider.client._async.client import AsyncHelmrClient
     from helmr_provider.client._async.execs import AsyncExecHandle
     from helmr_provider.client._wire.serialization import NotGiven
+    from helmr_provider.client.durations import Duration
 
 
 class AsyncWorkspaces:
@@ -46,6 +47,7 @@ class AsyncWorkspaces:
         tags: Sequence[str] | None = None,
         idempotency_key: str | None = None,
         idempotency_key_ttl: timedelta | float | str | None = None,
+        timeout: Duration | None = None,
     ) -> Workspace:
         """Create a workspace, or find the one that was created under this key (createWorkspace).
 
@@ -57,6 +59,7 @@ class AsyncWorkspaces:
         :param idempotency_key: sent unchanged; the same key and options return the same workspace.
         :param idempotency_key_ttl: how long the key holds; text such as ``"48h"``, timedelta or seconds.
             24 hours when left out.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises ValueError: an option does not fit; nothing was sent.
         :raises HelmrConflictError: the sandbox is not deployed, the external id is taken, or the key was used with
             other options.
@@ -70,7 +73,7 @@ class AsyncWorkspaces:
             idempotency_key=idempotency_key,
             idempotency_key_ttl=idempotency_key_ttl,
         )
-        value = await transport_of(self._client).call("createWorkspace", body=body)
+        value = await transport_of(self._client).call("createWorkspace", body=body, timeout=timeout)
         return read_member(Workspace, value, "workspace", "createWorkspace")
 
     def open(self, workspace: str | Workspace | AsyncWorkspaceHandle) -> AsyncWorkspaceHandle:
@@ -91,6 +94,7 @@ class AsyncWorkspaces:
         external_id: str | None = None,
         tag: str | None = None,
         limit: int | None = None,
+        timeout: Duration | None = None,
     ) -> builtins.list[Workspace]:
         """List workspaces, last updated first (listWorkspaces). There is no cursor.
 
@@ -98,14 +102,17 @@ class AsyncWorkspaces:
         :param external_id: the workspace with exactly this external id.
         :param tag: only those with this tag.
         :param limit: 1 to 200; the server's default is 100.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         """
         query = {"state": state, "external_id": external_id, "tag": tag, "limit": limit}
-        value = await transport_of(self._client).call("listWorkspaces", query=query)
+        value = await transport_of(self._client).call("listWorkspaces", query=query, timeout=timeout)
         return read_list(Workspace, value, "workspaces", "listWorkspaces")
 
-    async def retrieve(self, workspace: str | Workspace | AsyncWorkspaceHandle) -> Workspace:
+    async def retrieve(
+        self, workspace: str | Workspace | AsyncWorkspaceHandle, *, timeout: Duration | None = None
+    ) -> Workspace:
         """Retrieve a workspace; see :meth:`AsyncWorkspaceHandle.retrieve`."""
-        return await self.open(workspace).retrieve()
+        return await self.open(workspace).retrieve(timeout=timeout)
 
     async def update(
         self,
@@ -113,21 +120,28 @@ class AsyncWorkspaces:
         *,
         metadata: Mapping[str, Any] | NotGiven = NOT_GIVEN,
         tags: Sequence[str] | NotGiven = NOT_GIVEN,
+        timeout: Duration | None = None,
     ) -> Workspace:
         """Change a workspace; see :meth:`AsyncWorkspaceHandle.update`."""
-        return await self.open(workspace).update(metadata=metadata, tags=tags)
+        return await self.open(workspace).update(metadata=metadata, tags=tags, timeout=timeout)
 
-    async def delete(self, workspace: str | Workspace | AsyncWorkspaceHandle) -> Workspace:
+    async def delete(
+        self, workspace: str | Workspace | AsyncWorkspaceHandle, *, timeout: Duration | None = None
+    ) -> Workspace:
         """Archive a workspace; see :meth:`AsyncWorkspaceHandle.delete`."""
-        return await self.open(workspace).delete()
+        return await self.open(workspace).delete(timeout=timeout)
 
-    async def materialize(self, workspace: str | Workspace | AsyncWorkspaceHandle) -> Materialization:
+    async def materialize(
+        self, workspace: str | Workspace | AsyncWorkspaceHandle, *, timeout: Duration | None = None
+    ) -> Materialization:
         """Put a workspace on a machine; see :meth:`AsyncWorkspaceHandle.materialize`."""
-        return await self.open(workspace).materialize()
+        return await self.open(workspace).materialize(timeout=timeout)
 
-    async def connect(self, workspace: str | Workspace | AsyncWorkspaceHandle) -> Materialization:
+    async def connect(
+        self, workspace: str | Workspace | AsyncWorkspaceHandle, *, timeout: Duration | None = None
+    ) -> Materialization:
         """Put a workspace on a machine; see :meth:`AsyncWorkspaceHandle.connect`."""
-        return await self.open(workspace).connect()
+        return await self.open(workspace).connect(timeout=timeout)
 
     async def stop(
         self,
@@ -135,9 +149,12 @@ class AsyncWorkspaces:
         *,
         idempotency_key: str | None = None,
         idempotency_key_ttl: timedelta | float | str | None = None,
+        timeout: Duration | None = None,
     ) -> WorkspaceStop:
         """Stop a workspace; see :meth:`AsyncWorkspaceHandle.stop`."""
-        return await self.open(workspace).stop(idempotency_key=idempotency_key, idempotency_key_ttl=idempotency_key_ttl)
+        return await self.open(workspace).stop(
+            idempotency_key=idempotency_key, idempotency_key_ttl=idempotency_key_ttl, timeout=timeout
+        )
 
 
 class AsyncWorkspaceHandle:
@@ -158,62 +175,69 @@ class AsyncWorkspaceHandle:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(id={self.id!r})"
 
-    async def retrieve(self) -> Workspace:
+    async def retrieve(self, *, timeout: Duration | None = None) -> Workspace:
         """Retrieve the workspace (getWorkspace).
 
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrNotFoundError: no such workspace in this environment.
         """
-        return await self._workspace("getWorkspace")
+        return await self._workspace("getWorkspace", timeout=timeout)
 
     async def update(
         self,
         *,
         metadata: Mapping[str, Any] | NotGiven = NOT_GIVEN,
         tags: Sequence[str] | NotGiven = NOT_GIVEN,
+        timeout: Duration | None = None,
     ) -> Workspace:
         """Change the workspace (patchWorkspace). Each member is replaced whole; of two writers, the last one wins.
 
         :param metadata: JSON object.
         :param tags: at most 10.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises ValueError: no member is passed, or a value does not fit; nothing was sent.
         """
-        return await self._workspace("patchWorkspace", update_workspace_body(metadata, tags))
+        return await self._workspace("patchWorkspace", update_workspace_body(metadata, tags), timeout=timeout)
 
-    async def delete(self) -> Workspace:
+    async def delete(self, *, timeout: Duration | None = None) -> Workspace:
         """Archive the workspace (deleteWorkspace). It can still be retrieved and listed.
 
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrConflictError: it is on a machine; stop it first.
         """
-        return await self._workspace("deleteWorkspace")
+        return await self._workspace("deleteWorkspace", timeout=timeout)
 
-    async def materialize(self) -> Materialization:
+    async def materialize(self, *, timeout: Duration | None = None) -> Materialization:
         """Put the workspace on a machine, or return the materialization that is live (materializeWorkspace).
 
         It takes its time: repeat, until the state is running.
 
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrNotFoundError: no such workspace, or it is archived.
         """
-        return await self._materialization("materializeWorkspace")
+        return await self._materialization("materializeWorkspace", timeout=timeout)
 
-    async def connect(self) -> Materialization:
+    async def connect(self, *, timeout: Duration | None = None) -> Materialization:
         """Do the same as :meth:`materialize`, by its other name (connectWorkspace)."""
-        return await self._materialization("connectWorkspace")
+        return await self._materialization("connectWorkspace", timeout=timeout)
 
     async def stop(
         self,
         *,
         idempotency_key: str | None = None,
         idempotency_key_ttl: timedelta | float | str | None = None,
+        timeout: Duration | None = None,
     ) -> WorkspaceStop:
         """Capture the workspace and take it off its machine (stopWorkspace). What runs in it is ended.
 
         :param idempotency_key: sent unchanged; the same key is one request to stop.
         :param idempotency_key_ttl: how long the key holds; text such as ``"48h"``, timedelta or seconds.
             24 hours when left out.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrConflictError: a run holds the workspace.
         """
         body = key_members(idempotency_key, idempotency_key_ttl)
-        return read(WorkspaceStop, await self._call("stopWorkspace", body), "stopWorkspace")
+        return read(WorkspaceStop, await self._call("stopWorkspace", body, timeout=timeout), "stopWorkspace")
 
     async def exec(
         self,
@@ -223,6 +247,7 @@ class AsyncWorkspaceHandle:
         env: Mapping[str, str] | None = None,
         detached: bool | None = None,
         idempotency_key: str | None = None,
+        timeout: Duration | None = None,
     ) -> AsyncExecHandle:
         """Start a command (createWorkspaceExec). It materializes the workspace if need be.
 
@@ -231,18 +256,25 @@ class AsyncWorkspaceHandle:
         :param env: more environment variables. The server stores and shows them: no place for secrets.
         :param detached: passed on to the worker, and kept with the command.
         :param idempotency_key: sent unchanged; the same key and options return the same command for 24 hours.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises ValueError: the command is empty; nothing was sent.
         :raises HelmrConflictError: something else writes to the workspace, or it is archived.
         """
-        return await self.execs.create(command, cwd=cwd, env=env, detached=detached, idempotency_key=idempotency_key)
+        return await self.execs.create(
+            command, cwd=cwd, env=env, detached=detached, idempotency_key=idempotency_key, timeout=timeout
+        )
 
-    async def _workspace(self, operation: str, body: Mapping[str, Any] | None = None) -> Workspace:
-        workspace = read_member(Workspace, await self._call(operation, body), "workspace", operation)
+    async def _workspace(
+        self, operation: str, body: Mapping[str, Any] | None = None, *, timeout: Duration | None
+    ) -> Workspace:
+        workspace = read_member(Workspace, await self._call(operation, body, timeout=timeout), "workspace", operation)
         same_id(workspace.id, self.id, operation)
         return workspace
 
-    async def _materialization(self, operation: str) -> Materialization:
-        return read(Materialization, await self._call(operation), operation)
+    async def _materialization(self, operation: str, *, timeout: Duration | None) -> Materialization:
+        return read(Materialization, await self._call(operation, timeout=timeout), operation)
 
-    async def _call(self, operation: str, body: Mapping[str, Any] | None = None) -> Any:
-        return await transport_of(self._client).call(operation, path={"workspace_id": self.id}, body=body)
+    async def _call(self, operation: str, body: Mapping[str, Any] | None = None, *, timeout: Duration | None) -> Any:
+        return await transport_of(self._client).call(
+            operation, path={"workspace_id": self.id}, body=body, timeout=timeout
+        )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from helmr_provider.client._shim import Stream
     from helmr_provider.client._sync.transport import Transport
+    from helmr_provider.client.durations import Duration
     from helmr_provider.client.models.events import EventRecord
 
 
@@ -25,6 +26,7 @@ def all_records(
     *,
     cursor: str | int | None,
     page_size: int | None,
+    timeout: Duration | None,
 ) -> Stream[EventRecord]:
     """Yield all records that are there, in order; each page is read when it is reached.
 
@@ -33,7 +35,7 @@ def all_records(
     """
     place = None if cursor is None else str(cursor)
     while True:
-        value = transport.call(operation, path=path, query={"cursor": place, "limit": page_size})
+        value = transport.call(operation, path=path, query={"cursor": place, "limit": page_size}, timeout=timeout)
         page = read(EventPage, value, operation)
         for item in page.events:
             if (record := record_from_page(item)) is not None:

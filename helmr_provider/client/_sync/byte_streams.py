@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from helmr_provider.client._shim import Stream
     from helmr_provider.client._sync.client import HelmrClient
+    from helmr_provider.client.durations import Duration
     from helmr_provider.client.models.execs import StreamTerminal
 
 
@@ -36,16 +37,19 @@ class ByteStream:
         self._operation = operation
         self._path = path
 
-    def list(self, *, cursor: int | None = None, limit: int | None = None) -> builtins.list[StreamChunk]:
+    def list(
+        self, *, cursor: int | None = None, limit: int | None = None, timeout: Duration | None = None
+    ) -> builtins.list[StreamChunk]:
         """List the chunks that are there, oldest first (listWorkspaceExecStdout, …Stderr, listWorkspacePtyOutput).
 
         :param cursor: only what lies behind this offset. The first chunk can begin before it:
             :meth:`~helmr_provider.client.models.execs.StreamChunk.content_from` cuts it.
         :param limit: chunks, 1 to 500; the server's default is 100.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrGoneError: the cursor lies before the kept output.
         """
         value = transport_of(self._client).call(
-            self._operation, path=self._path, query={"cursor": cursor, "limit": limit}
+            self._operation, path=self._path, query={"cursor": cursor, "limit": limit}, timeout=timeout
         )
         return read_list(StreamChunk, value, "chunks", self._operation)
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Self
 from helmr_provider.client._config import (
     CALL_TIMEOUT,
     MAX_STREAMS,
-    check_limit,
     check_scope,
     resolve_api_key,
     resolve_settings,
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
 
     from helmr_provider.client._secrets import Secret
     from helmr_provider.client._waiting.sync_waiter import Waiter
+    from helmr_provider.client.durations import Duration
 
 
 class HelmrClient:
@@ -201,16 +201,16 @@ class HelmrClient:
         context = self._transport.context
         return self._view(dataclasses.replace(context, project_id=project_id, environment_id=environment_id))
 
-    def with_options(self, *, timeout: timedelta | float | str | None = None, max_retries: int | None = None) -> Self:
-        """Return a view of this client with other limits: ``client.with_options(timeout=5).runs.retrieve(run_id)``.
+    def with_options(self, *, timeout: Duration | None = None, max_retries: int | None = None) -> Self:
+        """Return a view of this client with other limits: ``client.with_options(max_retries=0).runs.retrieve(run_id)``.
+
+        Most methods also take ``timeout=`` themselves.
 
         :param timeout: seconds (or timedelta) that a whole call may take; None leaves it as it is.
         :param max_retries: how often a call that failed is sent again, where that is safe; None leaves it as it is.
         :raises HelmrConfigError: an option is out of range.
         """
-        context = self._transport.context
-        if timeout is not None:
-            context = dataclasses.replace(context, timeout=check_limit("timeout", timeout))
+        context = self._transport.context.with_timeout(timeout)
         if max_retries is not None:
             if max_retries < 0:
                 raise HelmrConfigError("max_retries must not be negative.")
@@ -226,17 +226,22 @@ class HelmrClient:
         """
         return self._view(dataclasses.replace(self._transport.context, backoff=ONCE, silence=silence))
 
-    def health(self) -> Health:
-        """Ask whether the control plane is up (healthz); needs no credential."""
-        return read(Health, self._transport.call("healthz"), "healthz")
+    def health(self, *, timeout: Duration | None = None) -> Health:
+        """Ask whether the control plane is up (healthz); needs no credential.
 
-    def ready(self) -> Health:
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
+        """
+        return read(Health, self._transport.call("healthz", timeout=timeout), "healthz")
+
+    def ready(self, *, timeout: Duration | None = None) -> Health:
         """Ask whether the control plane is ready (readyz); needs no credential.
 
         ``not_ready`` is returned, not raised.
+
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         """
         try:
-            value = transport_of(self._single_shot()).call("readyz")
+            value = transport_of(self._single_shot()).call("readyz", timeout=timeout)
         except HelmrApiError as error:
             value = json_object(error.body)
             if error.status != 503 or value is None or "status" not in value:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import builtins
 
     from helmr_provider.client._sync.client import HelmrClient
+    from helmr_provider.client.durations import Duration
 
 
 class Tasks:
@@ -24,17 +25,23 @@ class Tasks:
     def __init__(self, client: HelmrClient) -> None:
         self._transport = transport_of(client)
 
-    def list(self) -> builtins.list[DeployedTask]:
-        """List the tasks, by task id (listTasks)."""
-        return read_list(DeployedTask, self._transport.call("listTasks"), "tasks", "listTasks")
+    def list(self, *, timeout: Duration | None = None) -> builtins.list[DeployedTask]:
+        """List the tasks, by task id (listTasks).
 
-    def retrieve(self, task_id: str) -> DeployedTask:
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
+        """
+        return read_list(DeployedTask, self._transport.call("listTasks", timeout=timeout), "tasks", "listTasks")
+
+    def retrieve(self, task_id: str, *, timeout: Duration | None = None) -> DeployedTask:
         """Retrieve a task (getTask).
 
         :param task_id: task id.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrNotFoundError: it is not in the current deployment.
         """
-        return read(DeployedTask, self._transport.call("getTask", path={"task_id": task_id}), "getTask")
+        return read(
+            DeployedTask, self._transport.call("getTask", path={"task_id": task_id}, timeout=timeout), "getTask"
+        )
 
 
 class Sandboxes:
@@ -46,14 +53,22 @@ class Sandboxes:
     def __init__(self, client: HelmrClient) -> None:
         self._transport = transport_of(client)
 
-    def list(self) -> builtins.list[Sandbox]:
-        """List the sandboxes (listSandboxes)."""
-        return read_list(Sandbox, self._transport.call("listSandboxes"), "sandboxes", "listSandboxes")
+    def list(self, *, timeout: Duration | None = None) -> builtins.list[Sandbox]:
+        """List the sandboxes (listSandboxes).
 
-    def retrieve(self, sandbox_id: str) -> Sandbox:
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
+        """
+        return read_list(Sandbox, self._transport.call("listSandboxes", timeout=timeout), "sandboxes", "listSandboxes")
+
+    def retrieve(self, sandbox_id: str, *, timeout: Duration | None = None) -> Sandbox:
         """Retrieve a sandbox (getSandbox).
 
         :param sandbox_id: sandbox id.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrNotFoundError: it is not in the current deployment.
         """
-        return read(Sandbox, self._transport.call("getSandbox", path={"sandbox_id": sandbox_id}), "getSandbox")
+        return read(
+            Sandbox,
+            self._transport.call("getSandbox", path={"sandbox_id": sandbox_id}, timeout=timeout),
+            "getSandbox",
+        )

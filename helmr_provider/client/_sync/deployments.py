@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import builtins
 
     from helmr_provider.client._sync.client import HelmrClient
+    from helmr_provider.client.durations import Duration
     from helmr_provider.client.models.events import EventRecord
 
 
@@ -27,55 +28,71 @@ class Deployments:
     def __init__(self, client: HelmrClient) -> None:
         self._transport = transport_of(client)
 
-    def list(self, *, limit: int | None = None) -> builtins.list[Deployment]:
+    def list(self, *, limit: int | None = None, timeout: Duration | None = None) -> builtins.list[Deployment]:
         """List deployments, newest first and without their tasks (listDeployments). There is no cursor.
 
         :param limit: 1 to 200; the server's default is 50.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         """
-        value = self._transport.call("listDeployments", query={"limit": limit})
+        value = self._transport.call("listDeployments", query={"limit": limit}, timeout=timeout)
         return read_list(Deployment, value, "deployments", "listDeployments")
 
-    def current(self) -> Deployment | None:
-        """Retrieve the current deployment, or None when nothing has been promoted yet (getCurrentDeployment)."""
-        value = self._transport.call("getCurrentDeployment")
+    def current(self, *, timeout: Duration | None = None) -> Deployment | None:
+        """Retrieve the current deployment, or None when nothing has been promoted yet (getCurrentDeployment).
+
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
+        """
+        value = self._transport.call("getCurrentDeployment", timeout=timeout)
         if isinstance(value, dict) and "deployment" in value and value["deployment"] is None:
             return None
         return read_member(Deployment, value, "deployment", "getCurrentDeployment")
 
-    def retrieve(self, deployment: str | Deployment) -> Deployment:
+    def retrieve(self, deployment: str | Deployment, *, timeout: Duration | None = None) -> Deployment:
         """Retrieve a deployment with its tasks (getDeployment).
 
         :param deployment: deployment id, or a deployment.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrNotFoundError: no such deployment in this environment.
         """
         deployment_id = _id_of(deployment)
-        value = self._transport.call("getDeployment", path={"deployment_id": deployment_id})
+        value = self._transport.call("getDeployment", path={"deployment_id": deployment_id}, timeout=timeout)
         found = read(Deployment, value, "getDeployment")
         same_id(found.id, deployment_id, "getDeployment")
         return found
 
     def events(
-        self, deployment: str | Deployment, *, cursor: str | int | None = None, page_size: int | None = None
+        self,
+        deployment: str | Deployment,
+        *,
+        cursor: str | int | None = None,
+        page_size: int | None = None,
+        timeout: Duration | None = None,
     ) -> builtins.list[EventRecord]:
         """Read all events of a deployment that are there, in order (getDeploymentEvents).
 
         :param deployment: deployment id, or a deployment.
         :param cursor: only what lies behind this event.
         :param page_size: events for each request, 1 to 200.
+        :param timeout: limit for each request with its repeats: seconds, timedelta or text; the client's when left out.
         """
         path = {"deployment_id": _id_of(deployment)}
-        records = all_records(self._transport, "getDeploymentEvents", path, cursor=cursor, page_size=page_size)
+        records = all_records(
+            self._transport, "getDeploymentEvents", path, cursor=cursor, page_size=page_size, timeout=timeout
+        )
         return [record for record in records]
 
-    def promote(self, deployment: str | Deployment, *, reason: str | None = None) -> Deployment:
+    def promote(
+        self, deployment: str | Deployment, *, reason: str | None = None, timeout: Duration | None = None
+    ) -> Deployment:
         """Make a deployment the current one (promoteDeployment).
 
         :param deployment: deployment id or version, or a deployment.
         :param reason: kept with the promotion.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrNotFoundError: no such deployment in this environment.
         """
         value = self._transport.call(
-            "promoteDeployment", path={"deployment": _id_of(deployment)}, body=reason_body(reason)
+            "promoteDeployment", path={"deployment": _id_of(deployment)}, body=reason_body(reason), timeout=timeout
         )
         return read(Deployment, value, "promoteDeployment")
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from helmr_provider.client._http import Response
     from helmr_provider.client._shim import Stream
     from helmr_provider.client._sync.client import HelmrClient
+    from helmr_provider.client.durations import Duration
     from helmr_provider.client.models.events import EventRecord, RunEvent
     from helmr_provider.client.models.runs import RunHandle
 
@@ -35,28 +36,43 @@ class RunEvents:
         self._transport = transport_of(client)
 
     def list(
-        self, run: str | RunHandle, *, cursor: str | int | None = None, page_size: int | None = None
+        self,
+        run: str | RunHandle,
+        *,
+        cursor: str | int | None = None,
+        page_size: int | None = None,
+        timeout: Duration | None = None,
     ) -> builtins.list[RunEvent]:
         """Read all events that are there, as typed events (getRunEvents).
 
         :param run: run id, or a handle or snapshot.
         :param cursor: only what lies behind this event.
         :param page_size: events for each request, 1 to 200.
+        :param timeout: limit for each request with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrProtocolError: an event of a known kind does not fit.
         """
-        return [event_from_record(record) for record in self.records(run, cursor=cursor, page_size=page_size)]
+        return [
+            event_from_record(record)
+            for record in self.records(run, cursor=cursor, page_size=page_size, timeout=timeout)
+        ]
 
     def records(
-        self, run: str | RunHandle, *, cursor: str | int | None = None, page_size: int | None = None
+        self,
+        run: str | RunHandle,
+        *,
+        cursor: str | int | None = None,
+        page_size: int | None = None,
+        timeout: Duration | None = None,
     ) -> Stream[EventRecord]:
         """Iterate over all raw records that are there, in order; a page is read when it is reached (getRunEvents).
 
         :param run: run id, or a handle or snapshot.
         :param cursor: only what lies behind this record.
         :param page_size: records for each request, 1 to 200.
+        :param timeout: limit for each request with its repeats: seconds, timedelta or text; the client's when left out.
         """
         path = {"run_id": run if isinstance(run, str) else run.id}
-        return all_records(self._transport, "getRunEvents", path, cursor=cursor, page_size=page_size)
+        return all_records(self._transport, "getRunEvents", path, cursor=cursor, page_size=page_size, timeout=timeout)
 
     def subscribe(self, run: str | RunHandle, *, cursor: str | int | None = None) -> Stream[RunEvent]:
         """Follow a run to its end and yield each event once and in order, over all its attempts.

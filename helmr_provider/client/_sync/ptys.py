@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from helmr_provider.client._sync.client import HelmrClient
+    from helmr_provider.client.durations import Duration
 
 
 def _has_opened(pty: Pty) -> bool:
@@ -42,6 +43,7 @@ class WorkspacePtys:
         cols: int | None = None,
         rows: int | None = None,
         idempotency_key: str | None = None,
+        timeout: Duration | None = None,
     ) -> PtyHandle:
         """Open a terminal (createWorkspacePty). It materializes the workspace if need be.
 
@@ -51,12 +53,13 @@ class WorkspacePtys:
         :param cols: columns, at most 500; 80 when left out.
         :param rows: rows, at most 500; 24 when left out.
         :param idempotency_key: sent unchanged; the same key and options return the same terminal for 24 hours.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrConflictError: something else writes to the workspace, or it is archived.
         """
         options = {"cwd": cwd, "cols": cols, "rows": rows, "idempotency_key": idempotency_key}
         body: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
         value = transport_of(self._client).call(
-            "createWorkspacePty", path={"workspace_id": self._workspace_id}, body=body
+            "createWorkspacePty", path={"workspace_id": self._workspace_id}, body=body, timeout=timeout
         )
         created = read_member(Pty, value, "pty", "createWorkspacePty")
         return PtyHandle(self._client, self._workspace_id, created.id, created)
@@ -71,14 +74,20 @@ class WorkspacePtys:
             raise ValueError("The pty id must not be blank.")
         return PtyHandle(self._client, self._workspace_id, pty_id)
 
-    def list(self, *, state: str | None = None, limit: int | None = None) -> builtins.list[Pty]:
+    def list(
+        self, *, state: str | None = None, limit: int | None = None, timeout: Duration | None = None
+    ) -> builtins.list[Pty]:
         """List terminals, newest first (listWorkspacePtys). There is no cursor.
 
         :param state: only those in this state.
         :param limit: 1 to 200; the server's default is 50.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         """
         value = transport_of(self._client).call(
-            "listWorkspacePtys", path={"workspace_id": self._workspace_id}, query={"state": state, "limit": limit}
+            "listWorkspacePtys",
+            path={"workspace_id": self._workspace_id},
+            query={"state": state, "limit": limit},
+            timeout=timeout,
         )
         return read_list(Pty, value, "ptys", "listWorkspacePtys")
 
@@ -103,18 +112,19 @@ class PtyHandle:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(id={self.id!r}, workspace_id={self.workspace_id!r})"
 
-    def retrieve(self) -> Pty:
+    def retrieve(self, *, timeout: Duration | None = None) -> Pty:
         """Retrieve the terminal as it is now (getWorkspacePty).
 
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrNotFoundError: no such terminal in this workspace.
         """
-        return self._pty("getWorkspacePty")
+        return self._pty("getWorkspacePty", timeout=timeout)
 
     def wait_until_open(
         self,
         *,
         poll_interval: timedelta | float | str = 0.25,
-        timeout: timedelta | float | str | None = None,  # noqa: ASYNC109 - the public name, as in asyncio.wait
+        timeout: Duration | None = None,
     ) -> Pty:
         """Wait until the terminal takes input, and return it; one that is over is returned, too (``is_open``).
 
@@ -122,7 +132,8 @@ class PtyHandle:
 
         :param poll_interval: timedelta, seconds, or text between two polls; more when so many wait that polls are
             rationed.
-        :param timeout: timedelta, seconds, or text such as ``"1h"``; None waits for as long as it takes.
+        :param timeout: length of the wait: timedelta, seconds, or text such as ``"1h"``; None waits for as long as it
+            takes. ``client.with_options(timeout=)`` limits its calls.
         :raises HelmrTimeoutError: the deadline passed. The terminal may still open.
         :raises HelmrNotFoundError: no such terminal in this workspace.
         """
@@ -134,39 +145,44 @@ class PtyHandle:
         key = WaitKey("opening of pty", self.id, self.workspace_id)
         return waiter_of(self._client).until(key, self._read, _has_opened, limit, interval=interval)
 
-    def input(self, data: bytes | str, *, offset: int) -> StreamChunk:
+    def input(self, data: bytes | str, *, offset: int, timeout: Duration | None = None) -> StreamChunk:
         """Type into the terminal (writeWorkspacePtyInput). The same bytes at the same offset are written once.
 
         :param data: bytes, or text that is sent as UTF-8; 1 byte to 1 MiB.
         :param offset: how many bytes were written before: ``input_cursor`` of the terminal, or ``offset_end`` of the
             chunk before.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrConflictError: the offset is not the end, or the terminal is not open (yet).
         """
         operation = "writeWorkspacePtyInput"
-        value = transport_of(self._client).call(operation, path=self._path, body=write_body(data, offset))
+        value = transport_of(self._client).call(
+            operation, path=self._path, body=write_body(data, offset), timeout=timeout
+        )
         return read(StreamChunk, value, operation)
 
-    def resize(self, cols: int, rows: int) -> Pty:
+    def resize(self, cols: int, rows: int, *, timeout: Duration | None = None) -> Pty:
         """Change the size (resizeWorkspacePty). The answer still has the old one.
 
         :param cols: columns, at most 500; 0 means 80.
         :param rows: rows, at most 500; 0 means 24.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrConflictError: the terminal is not open.
         """
-        return self._pty("resizeWorkspacePty", {"cols": cols, "rows": rows})
+        return self._pty("resizeWorkspacePty", {"cols": cols, "rows": rows}, timeout=timeout)
 
-    def close(self) -> Pty:
+    def close(self, *, timeout: Duration | None = None) -> Pty:
         """Close the terminal (closeWorkspacePty). A second close while it is closing is an error of the server.
 
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrConflictError: the terminal is not open.
         """
-        return self._pty("closeWorkspacePty")
+        return self._pty("closeWorkspacePty", timeout=timeout)
 
     def _read(self, client: HelmrClient) -> Pty:
         return PtyHandle(client, self.workspace_id, self.id).retrieve()
 
-    def _pty(self, operation: str, body: dict[str, Any] | None = None) -> Pty:
-        value = transport_of(self._client).call(operation, path=self._path, body=body)
+    def _pty(self, operation: str, body: dict[str, Any] | None = None, *, timeout: Duration | None) -> Pty:
+        value = transport_of(self._client).call(operation, path=self._path, body=body, timeout=timeout)
         found = read_member(Pty, value, "pty", operation)
         same_id(found.id, self.id, operation)
         return found

@@ -18,10 +18,10 @@ from helmr_provider.client.models.runs import RunCancellation, RunCounts, RunSna
 if TYPE_CHECKING:
     import builtins
     from collections.abc import Iterable
-    from datetime import timedelta
 
     from helmr_provider.client._shim import Stream
     from helmr_provider.client._sync.client import HelmrClient
+    from helmr_provider.client.durations import Duration
     from helmr_provider.client.models.runs import RunHandle
 
 
@@ -45,14 +45,15 @@ class Runs:
         """What happened to runs."""
         return RunEvents(self._client)
 
-    def retrieve(self, run: str | RunHandle) -> RunSnapshot:
+    def retrieve(self, run: str | RunHandle, *, timeout: Duration | None = None) -> RunSnapshot:
         """Retrieve a run (getRun).
 
         :param run: run id, or a handle or snapshot.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrNotFoundError: no such run in this environment.
         """
         run_id = run_id_of(run)
-        value = self._transport.call("getRun", path={"run_id": run_id})
+        value = self._transport.call("getRun", path={"run_id": run_id}, timeout=timeout)
         snapshot = read(RunSnapshot, value, "getRun")
         same_id(snapshot.id, run_id, "getRun")
         return snapshot
@@ -61,12 +62,13 @@ class Runs:
         self,
         run: str | RunHandle,
         *,
-        timeout: timedelta | float | str | None = None,  # noqa: ASYNC109 - the public name, as in asyncio.wait
+        timeout: Duration | None = None,
     ) -> RunSnapshot:
         """Wait until a run is over and return its snapshot; a failed or cancelled run is returned, not raised.
 
         :param run: run id, or a handle or snapshot.
-        :param timeout: timedelta, seconds, or text such as ``"1h"``; None waits for as long as it takes.
+        :param timeout: length of the wait: timedelta, seconds, or text such as ``"1h"``; None waits for as long as it
+            takes. ``client.with_options(timeout=)`` limits its calls.
         :raises HelmrTimeoutError: the deadline passed. The run continues.
         :raises HelmrNotFoundError: no such run in this environment.
         """
@@ -77,13 +79,13 @@ class Runs:
         self,
         runs: Iterable[str | RunHandle],
         *,
-        timeout: timedelta | float | str | None = None,  # noqa: ASYNC109 - the public name, as in asyncio.wait
+        timeout: Duration | None = None,
     ) -> Stream[RunSnapshot]:
         """Yield the snapshot of each run once, as they end. Closing the iterator stops the waits, never the runs.
 
         :param runs: run ids, handles or snapshots; one that stands twice counts once.
-        :param timeout: timedelta, seconds, or text such as ``"1h"``, for all of them; None waits for as long as it
-            takes.
+        :param timeout: length of the wait for all of them: timedelta, seconds, or text such as ``"1h"``; None waits
+            for as long as it takes. ``client.with_options(timeout=)`` limits its calls.
         :raises HelmrTimeoutError: the deadline passed; ``pending`` has the ids of those that continue.
         :raises HelmrNotFoundError: a run is missing; raised after the others were yielded.
         """
@@ -100,6 +102,7 @@ class Runs:
         reason: str | None = None,
         force: bool | None = None,
         idempotency_key: str | None = None,
+        timeout: Duration | None = None,
     ) -> RunCancellation:
         """Ask for a run's cancellation (cancelRun). A run that is over is answered with a rejected operation.
 
@@ -107,27 +110,39 @@ class Runs:
         :param reason: text for the event.
         :param force: do not wait until the worker has stopped.
         :param idempotency_key: sent unchanged; the same key with another body is a conflict.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrNotFoundError: no such run in this environment.
         """
         body = cancel_run_body(reason=reason, force=force, idempotency_key=idempotency_key)
-        value = self._transport.call("cancelRun", path={"run_id": run_id_of(run)}, body=body)
+        value = self._transport.call("cancelRun", path={"run_id": run_id_of(run)}, body=body, timeout=timeout)
         return read(RunCancellation, value, "cancelRun")
 
     def list(
-        self, *, status: str | None = None, limit: int | None = None, session_id: str | None = None
+        self,
+        *,
+        status: str | None = None,
+        limit: int | None = None,
+        session_id: str | None = None,
+        timeout: Duration | None = None,
     ) -> builtins.list[RunSnapshot]:
         """List runs, newest first (listRuns). There is no cursor: 200 is all that a list can show.
 
         :param status: a run status, ``"live"`` (the server's default: not terminal) or ``"all"``.
         :param limit: 1 to 200; the server's default is 100.
         :param session_id: runs of this session only.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         """
         query = {"status": status, "limit": limit, "session_id": session_id}
-        return read_list(RunSnapshot, self._transport.call("listRuns", query=query), "runs", "listRuns")
+        return read_list(
+            RunSnapshot, self._transport.call("listRuns", query=query, timeout=timeout), "runs", "listRuns"
+        )
 
-    def count(self) -> RunCounts:
-        """Count the runs of the environment by status (countRuns)."""
-        return read(RunCounts, self._transport.call("countRuns"), "countRuns")
+    def count(self, *, timeout: Duration | None = None) -> RunCounts:
+        """Count the runs of the environment by status (countRuns).
+
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
+        """
+        return read(RunCounts, self._transport.call("countRuns", timeout=timeout), "countRuns")
 
 
 def run_id_of(run: str | RunHandle) -> str:

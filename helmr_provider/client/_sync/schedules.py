@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from helmr_provider.client._sync.client import HelmrClient
     from helmr_provider.client._wire.schedule_serialization import ScheduleRunOptions
+    from helmr_provider.client.durations import Duration
     from helmr_provider.client.tasks import Task
 
 
@@ -30,9 +31,12 @@ class ScheduleHandle(Schedule):
         self._schedules = schedules
         return self
 
-    def refresh(self) -> ScheduleHandle:
-        """Return the schedule as it is now (getSchedule)."""
-        found = self._schedules.retrieve(self)
+    def refresh(self, *, timeout: Duration | None = None) -> ScheduleHandle:
+        """Return the schedule as it is now (getSchedule).
+
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
+        """
+        found = self._schedules.retrieve(self, timeout=timeout)
         return read(ScheduleHandle, found.raw, "getSchedule")._bound_to(self._schedules)  # noqa: SLF001
 
     def update(
@@ -44,23 +48,31 @@ class ScheduleHandle(Schedule):
         timezone: str | None = None,
         active: bool | None = None,
         options: ScheduleRunOptions | None = None,
+        timeout: Duration | None = None,
     ) -> Schedule:
         """Replace the schedule; see :meth:`Schedules.update`."""
         return self._schedules.update(
-            self, task=task, cron=cron, external_id=external_id, timezone=timezone, active=active, options=options
+            self,
+            task=task,
+            cron=cron,
+            external_id=external_id,
+            timezone=timezone,
+            active=active,
+            options=options,
+            timeout=timeout,
         )
 
-    def activate(self) -> Schedule:
+    def activate(self, *, timeout: Duration | None = None) -> Schedule:
         """Let it fire; see :meth:`Schedules.activate`."""
-        return self._schedules.activate(self)
+        return self._schedules.activate(self, timeout=timeout)
 
-    def deactivate(self) -> Schedule:
+    def deactivate(self, *, timeout: Duration | None = None) -> Schedule:
         """Keep it from firing; see :meth:`Schedules.deactivate`."""
-        return self._schedules.deactivate(self)
+        return self._schedules.deactivate(self, timeout=timeout)
 
-    def delete(self) -> None:
+    def delete(self, *, timeout: Duration | None = None) -> None:
         """Delete it; see :meth:`Schedules.delete`."""
-        self._schedules.delete(self)
+        self._schedules.delete(self, timeout=timeout)
 
 
 class Schedules:
@@ -82,6 +94,7 @@ class Schedules:
         timezone: str | None = None,
         active: bool | None = None,
         options: ScheduleRunOptions | None = None,
+        timeout: Duration | None = None,
     ) -> ScheduleHandle:
         """Create a schedule, or replace the one with this key, which keeps its id (createSchedule).
 
@@ -92,6 +105,7 @@ class Schedules:
         :param timezone: IANA name; UTC when left out.
         :param active: whether it fires; true when left out.
         :param options: how its runs are started.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises ValueError: an option does not fit; nothing was sent.
         :raises HelmrApiError: 400 for a cron or time zone that is not one; 500 for a cron that never fires.
         """
@@ -104,7 +118,7 @@ class Schedules:
             active=active,
             options=options,
         )
-        value = self._transport.call("createSchedule", body=body)
+        value = self._transport.call("createSchedule", body=body, timeout=timeout)
         handle = read(ScheduleHandle, value, "createSchedule")
         return handle._bound_to(self)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
@@ -118,6 +132,7 @@ class Schedules:
         timezone: str | None = None,
         active: bool | None = None,
         options: ScheduleRunOptions | None = None,
+        timeout: Duration | None = None,
     ) -> Schedule:
         """Replace a schedule (updateSchedule). Omitted options are reset, except ``active``, which stays as it is.
 
@@ -128,53 +143,72 @@ class Schedules:
         :param timezone: IANA name; UTC when left out.
         :param active: whether it fires.
         :param options: how its runs are started; none when left out.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises ValueError: an option does not fit; nothing was sent.
         :raises HelmrNotFoundError: no such schedule in this environment.
         :raises HelmrApiError: 400 for one that is declared in the source of a task.
         """
         body = schedule_body(task, cron, external_id=external_id, timezone=timezone, active=active, options=options)
-        return self._schedule("updateSchedule", schedule, body)
+        return self._schedule("updateSchedule", schedule, body, timeout=timeout)
 
-    def list(self) -> builtins.list[Schedule]:
-        """List schedules, newest first and 200 at most, declared ones included (listSchedules)."""
-        return read_list(Schedule, self._transport.call("listSchedules"), "schedules", "listSchedules")
+    def list(self, *, timeout: Duration | None = None) -> builtins.list[Schedule]:
+        """List schedules, newest first and 200 at most, declared ones included (listSchedules).
 
-    def retrieve(self, schedule: str | Schedule) -> Schedule:
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
+        """
+        return read_list(Schedule, self._transport.call("listSchedules", timeout=timeout), "schedules", "listSchedules")
+
+    def retrieve(self, schedule: str | Schedule, *, timeout: Duration | None = None) -> Schedule:
         """Retrieve a schedule (getSchedule).
 
         :param schedule: schedule id, or a schedule.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrNotFoundError: no such schedule in this environment.
         """
-        return self._schedule("getSchedule", schedule)
+        return self._schedule("getSchedule", schedule, timeout=timeout)
 
-    def activate(self, schedule: str | Schedule) -> Schedule:
+    def activate(self, schedule: str | Schedule, *, timeout: Duration | None = None) -> Schedule:
         """Let a schedule fire (activateSchedule); repeating it does no harm.
 
         :param schedule: schedule id, or a schedule.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrApiError: 400 for one that is declared in the source of a task.
         """
-        return self._schedule("activateSchedule", schedule)
+        return self._schedule("activateSchedule", schedule, timeout=timeout)
 
-    def deactivate(self, schedule: str | Schedule) -> Schedule:
+    def deactivate(self, schedule: str | Schedule, *, timeout: Duration | None = None) -> Schedule:
         """Keep a schedule from firing (deactivateSchedule); repeating it does no harm.
 
         :param schedule: schedule id, or a schedule.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrApiError: 400 for one that is declared in the source of a task.
         """
-        return self._schedule("deactivateSchedule", schedule)
+        return self._schedule("deactivateSchedule", schedule, timeout=timeout)
 
-    def delete(self, schedule: str | Schedule) -> None:
+    def delete(self, schedule: str | Schedule, *, timeout: Duration | None = None) -> None:
         """Delete a schedule (deleteSchedule). Sessions that it started continue.
 
         :param schedule: schedule id, or a schedule.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrNotFoundError: no such schedule in this environment.
         :raises HelmrApiError: 400 for one that is declared in the source of a task.
         """
-        self._transport.call("deleteSchedule", path={"schedule_id": _id_of(schedule)})
+        self._transport.call("deleteSchedule", path={"schedule_id": _id_of(schedule)}, timeout=timeout)
 
-    def _schedule(self, operation: str, schedule: str | Schedule, body: dict[str, Any] | None = None) -> Schedule:
+    def _schedule(
+        self,
+        operation: str,
+        schedule: str | Schedule,
+        body: dict[str, Any] | None = None,
+        *,
+        timeout: Duration | None,
+    ) -> Schedule:
         schedule_id = _id_of(schedule)
-        found = read(Schedule, self._transport.call(operation, path={"schedule_id": schedule_id}, body=body), operation)
+        found = read(
+            Schedule,
+            self._transport.call(operation, path={"schedule_id": schedule_id}, body=body, timeout=timeout),
+            operation,
+        )
         same_id(found.id, schedule_id, operation)
         return found
 

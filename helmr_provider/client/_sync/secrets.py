@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import builtins
 
     from helmr_provider.client._sync.client import HelmrClient
+    from helmr_provider.client.durations import Duration
 
 
 class Secrets:
@@ -25,33 +26,43 @@ class Secrets:
     def __init__(self, client: HelmrClient) -> None:
         self._transport = transport_of(client)
 
-    def list(self) -> builtins.list[StoredSecret]:
-        """List the secrets, 200 at most (listSecrets)."""
-        return read_list(StoredSecret, self._transport.call("listSecrets"), "secrets", "listSecrets")
+    def list(self, *, timeout: Duration | None = None) -> builtins.list[StoredSecret]:
+        """List the secrets, 200 at most (listSecrets).
 
-    def retrieve(self, name: str) -> StoredSecret:
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
+        """
+        return read_list(StoredSecret, self._transport.call("listSecrets", timeout=timeout), "secrets", "listSecrets")
+
+    def retrieve(self, name: str, *, timeout: Duration | None = None) -> StoredSecret:
         """Retrieve a secret, without its value (getSecret).
 
         :param name: name of the secret.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrNotFoundError: no such secret in this environment.
         """
-        return read(StoredSecret, self._transport.call("getSecret", path={"name": name}), "getSecret")
+        return read(StoredSecret, self._transport.call("getSecret", path={"name": name}, timeout=timeout), "getSecret")
 
-    def set(self, name: str, value: str) -> StoredSecret:
+    def set(self, name: str, value: str, *, timeout: Duration | None = None) -> StoredSecret:
         """Set a secret, new or not (setSecret).
 
         :param name: name of the secret.
         :param value: its value; cannot be read back.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrApiError: 400 for a name or value that the server does not take.
         """
         # Hidden until it is rendered, so that a traceback of a failure does not show it.
         body, value = {"value": hide(value)}, ""
-        return read(StoredSecret, self._transport.call("setSecret", path={"name": name}, body=body), "setSecret")
+        return read(
+            StoredSecret,
+            self._transport.call("setSecret", path={"name": name}, body=body, timeout=timeout),
+            "setSecret",
+        )
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, *, timeout: Duration | None = None) -> None:
         """Delete a secret (deleteSecret).
 
         :param name: name of the secret.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrNotFoundError: no such secret in this environment.
         """
-        self._transport.call("deleteSecret", path={"name": name})
+        self._transport.call("deleteSecret", path={"name": name}, timeout=timeout)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from helmr_provider.client._session_ref import SessionRef
     from helmr_provider.client._shim import Items, Stream
     from helmr_provider.client._sync.transport import Transport
+    from helmr_provider.client.durations import Duration
     from helmr_provider.client.streams import InputStream, OutputStream
 
 T = TypeVar("T", default=Any)
@@ -48,32 +49,44 @@ class _Records(Generic[T]):
         return f"{type(self).__name__}({self.name!r}, {self._address})"
 
     def list(
-        self, *, after: int | None = None, limit: int | None = None, correlation_id: str | None = None
+        self,
+        *,
+        after: int | None = None,
+        limit: int | None = None,
+        correlation_id: str | None = None,
+        timeout: Duration | None = None,
     ) -> builtins.list[StreamRecord[T]]:
         """List records, oldest first (listSessionInputRecords, listSessionOutputRecords); see :meth:`iter` for all.
 
         :param after: only records behind this sequence.
         :param limit: 1 to 500; the server's default is 100.
         :param correlation_id: only records with this correlation id.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises PayloadValidationError: a record does not fit the stream's type.
         :raises HelmrNotFoundError: no such session, or it declares no such stream.
         """
         query = {"after_sequence": after, "limit": limit, "correlation_id": correlation_id}
-        value = self._call(self._LIST, query=query)
+        value = self._call(self._LIST, query=query, timeout=timeout)
         return [self._typed(record) for record in read_list(StreamRecord[Any], value, "records", self._LIST)]
 
     def iter(
-        self, *, after: int | None = None, limit: int | None = None, correlation_id: str | None = None
+        self,
+        *,
+        after: int | None = None,
+        limit: int | None = None,
+        correlation_id: str | None = None,
+        timeout: Duration | None = None,
     ) -> Stream[StreamRecord[T]]:
         """Yield all records that are there, oldest first, page by page. It does not wait for more.
 
         :param after: only records behind this sequence.
         :param limit: records for each request, 1 to 500.
         :param correlation_id: only records with this correlation id.
+        :param timeout: limit for each request with its repeats: seconds, timedelta or text; the client's when left out.
         :raises PayloadValidationError: a record does not fit the stream's type.
         """
         while True:
-            page = self.list(after=after, limit=limit, correlation_id=correlation_id)
+            page = self.list(after=after, limit=limit, correlation_id=correlation_id, timeout=timeout)
             for record in page:
                 yield record
             # A server that hands out the same page again would otherwise be read for ever.
@@ -88,8 +101,15 @@ class _Records(Generic[T]):
         advice = "Open the stream by its name alone to read what it holds."
         return record.model_copy(update={"data": parse(self.stream.schema, record.data, what, advice)})
 
-    def _send(self, operation: str, body: dict[str, Any], credential: Secret | None = None) -> SentRecord:
-        return read(SentRecord, self._call(operation, body=body, credential=credential), operation)
+    def _send(
+        self,
+        operation: str,
+        body: dict[str, Any],
+        credential: Secret | None = None,
+        *,
+        timeout: Duration | None,
+    ) -> SentRecord:
+        return read(SentRecord, self._call(operation, body=body, credential=credential, timeout=timeout), operation)
 
     def _call(
         self,
@@ -98,6 +118,7 @@ class _Records(Generic[T]):
         query: dict[str, Any] | None = None,
         body: dict[str, Any] | None = None,
         credential: Secret | None = None,
+        timeout: Duration | None,
     ) -> Any:
         address = self._address
         return self._transport.call(
@@ -106,6 +127,7 @@ class _Records(Generic[T]):
             query={**address.query, **(query or {})},
             body=body,
             credential=credential,
+            timeout=timeout,
         )
 
 
@@ -122,6 +144,7 @@ class SessionInput(_Records[T]):
         correlation_id: str | None = None,
         idempotency_key: str | None = None,
         public_access_token: str | None = None,
+        timeout: Duration | None = None,
     ) -> SentRecord:
         """Send a record to the session (appendSessionInput, publicAppendSessionInput).
 
@@ -134,6 +157,7 @@ class SessionInput(_Records[T]):
             answer was lost is not repeated.
         :param public_access_token: credential to use instead of the API key; the client's project and environment play
             no part then, and each call uses up one of the token's uses, also one that only repeats.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises PayloadValidationError: the data do not fit, or are not JSON; nothing was sent.
         :raises HelmrConflictError: the session is over, or the key was used with other data.
         :raises HelmrGoneError: the session, or the public access token, has expired.
@@ -146,10 +170,10 @@ class SessionInput(_Records[T]):
             idempotency_key=idempotency_key,
         )
         if public_access_token is None:
-            return self._send("appendSessionInput", body)
+            return self._send("appendSessionInput", body, timeout=timeout)
         credential, public_access_token = hide(public_access_token), None
         check_credential(credential, "The public access token")
-        return self._send("publicAppendSessionInput", body, credential)
+        return self._send("publicAppendSessionInput", body, credential, timeout=timeout)
 
 
 class SessionOutput(_Records[T]):
@@ -164,6 +188,7 @@ class SessionOutput(_Records[T]):
         content_type: str | None = None,
         correlation_id: str | None = None,
         idempotency_key: str | None = None,
+        timeout: Duration | None = None,
     ) -> SentRecord:
         """Write a record as if the session had (appendSessionOutput).
 
@@ -173,6 +198,7 @@ class SessionOutput(_Records[T]):
         :param content_type: application/json when left out.
         :param correlation_id: kept with the record.
         :param idempotency_key: sent unchanged; the same key and data are stored once.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises PayloadValidationError: the data do not fit, or are not JSON; nothing was sent.
         :raises HelmrConflictError: the key was used with other data.
         """
@@ -183,16 +209,17 @@ class SessionOutput(_Records[T]):
             correlation_id=correlation_id,
             idempotency_key=idempotency_key,
         )
-        return self._send("appendSessionOutput", body)
+        return self._send("appendSessionOutput", body, timeout=timeout)
 
-    def extend(self, items: Items[T], *, content_type: str | None = None) -> None:
+    def extend(self, items: Items[T], *, content_type: str | None = None, timeout: Duration | None = None) -> None:
         """Write many records, one request each and in order (appendSessionOutput); stops at the first that fails.
 
         :param items: values as :meth:`append` takes them.
         :param content_type: application/json when left out.
+        :param timeout: limit for each request with its repeats: seconds, timedelta or text; the client's when left out.
         """
         for item in each(items):
-            self.append(item, content_type=content_type)
+            self.append(item, content_type=content_type, timeout=timeout)
 
     def read(
         self,
@@ -200,6 +227,7 @@ class SessionOutput(_Records[T]):
         after: int | None = None,
         correlation_id: str | None = None,
         public_access_token: str | None = None,
+        timeout: Duration | None = None,
     ) -> StreamRecord[T] | None:
         """Read the first record behind a position, or None if there is none yet. It never waits.
 
@@ -209,6 +237,7 @@ class SessionOutput(_Records[T]):
         :param correlation_id: only records with this correlation id.
         :param public_access_token: credential to use instead of the API key; the client's project and environment play
             no part then, and each call uses up one of the token's uses, also one that finds nothing.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises PayloadValidationError: the record does not fit the stream's type.
         :raises HelmrNotFoundError: no such session, or it declares no such stream.
         :raises HelmrGoneError: the public access token has expired.
@@ -219,7 +248,7 @@ class SessionOutput(_Records[T]):
             public_access_token = None
             check_credential(credential, "The public access token")
         query = {"after_sequence": after, "correlation_id": correlation_id}
-        answer = json_object(self._call(operation, query=query, credential=credential))
+        answer = json_object(self._call(operation, query=query, credential=credential, timeout=timeout))
         if answer is None or "record" not in answer:
             raise HelmrProtocolError(f"{operation}: the answer has no member 'record'.", operation=operation)
         found = answer["record"]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from helmr_provider.client._shim import Stream
     from helmr_provider.client._sync.transport import Transport
+    from helmr_provider.client.durations import Duration
 
 Source = Literal["current", "version", "live"]
 
@@ -38,6 +39,7 @@ class WorkspaceFiles:
         version_id: str | None = None,
         materialization_id: str | None = None,
         max_bytes: int | None = None,
+        timeout: Duration | None = None,
     ) -> bytes:
         """Read a file (readWorkspaceFile): regular files of up to 32 MiB; links are not followed.
 
@@ -46,13 +48,16 @@ class WorkspaceFiles:
         :param version_id: with source version.
         :param materialization_id: with source live.
         :param max_bytes: largest file to take into memory, in bytes; None for the client's limit of 60 MiB.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises ValueError: an option does not fit; nothing was sent.
         :raises HelmrNotFoundError: no such file or version, or nothing was captured yet.
         :raises HelmrProtocolError: the file is larger than ``max_bytes``.
         :raises HelmrApiError: 413 for a file that is too large, 422 for one that is not regular.
         """
         query = {"path": file_path(path), **source_query(source, version_id, materialization_id)}
-        content: bytes = self._transport.call("readWorkspaceFile", path=self._path, query=query, max_body=max_bytes)
+        content: bytes = self._transport.call(
+            "readWorkspaceFile", path=self._path, query=query, max_body=max_bytes, timeout=timeout
+        )
         return content
 
     def stat(
@@ -62,6 +67,7 @@ class WorkspaceFiles:
         source: Source = "current",
         version_id: str | None = None,
         materialization_id: str | None = None,
+        timeout: Duration | None = None,
     ) -> FileEntry:
         """Read the metadata of a file, directory or link (statWorkspaceFile).
 
@@ -69,11 +75,12 @@ class WorkspaceFiles:
         :param source: as for :meth:`read`.
         :param version_id: with source version.
         :param materialization_id: with source live.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises ValueError: an option does not fit; nothing was sent.
         :raises HelmrNotFoundError: no such file or version, or nothing was captured yet.
         """
         query = {"path": file_path(path), **source_query(source, version_id, materialization_id)}
-        value = self._transport.call("statWorkspaceFile", path=self._path, query=query)
+        value = self._transport.call("statWorkspaceFile", path=self._path, query=query, timeout=timeout)
         return read_member(FileEntry, value, "entry", "statWorkspaceFile")
 
     def list(
@@ -85,6 +92,7 @@ class WorkspaceFiles:
         materialization_id: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
+        timeout: Duration | None = None,
     ) -> FileList:
         """List one page of a directory, by path (listWorkspaceFiles); see :meth:`iter` for all of it.
 
@@ -94,6 +102,7 @@ class WorkspaceFiles:
         :param materialization_id: with source live.
         :param limit: 1 to 500; the server's default is 200.
         :param cursor: ``next_cursor`` of the page before.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises ValueError: an option does not fit; nothing was sent.
         :raises HelmrNotFoundError: no such directory or version, or nothing was captured yet.
         """
@@ -105,7 +114,7 @@ class WorkspaceFiles:
         }
         return read(
             FileList,
-            self._transport.call("listWorkspaceFiles", path=self._path, query=query),
+            self._transport.call("listWorkspaceFiles", path=self._path, query=query, timeout=timeout),
             "listWorkspaceFiles",
         )
 
@@ -118,6 +127,7 @@ class WorkspaceFiles:
         materialization_id: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
+        timeout: Duration | None = None,
     ) -> Stream[FileEntry]:
         """Yield all that is directly in a directory, by path, page by page (listWorkspaceFiles).
 
@@ -127,6 +137,7 @@ class WorkspaceFiles:
         :param materialization_id: with source live.
         :param limit: entries for each request, 1 to 500.
         :param cursor: begin behind this path.
+        :param timeout: limit for each request with its repeats: seconds, timedelta or text; the client's when left out.
         """
         while True:
             page = self.list(
@@ -136,6 +147,7 @@ class WorkspaceFiles:
                 materialization_id=materialization_id,
                 limit=limit,
                 cursor=cursor,
+                timeout=timeout,
             )
             for entry in page.entries:
                 yield entry
@@ -156,24 +168,28 @@ class WorkspaceVersions:
         self._transport = transport
         self._path = {"workspace_id": workspace_id}
 
-    def retrieve(self, version_id: str) -> WorkspaceVersion:
+    def retrieve(self, version_id: str, *, timeout: Duration | None = None) -> WorkspaceVersion:
         """Retrieve a version (getWorkspaceVersion).
 
         :param version_id: id of the version.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         :raises HelmrNotFoundError: no such version, or it is not ready.
         """
         path = {**self._path, "version_id": version_id}
-        value = self._transport.call("getWorkspaceVersion", path=path)
+        value = self._transport.call("getWorkspaceVersion", path=path, timeout=timeout)
         found = read_member(WorkspaceVersion, value, "version", "getWorkspaceVersion")
         same_id(found.id, version_id, "getWorkspaceVersion")
         return found
 
-    def list(self, *, kind: str | None = None, limit: int | None = None) -> builtins.list[WorkspaceVersion]:
+    def list(
+        self, *, kind: str | None = None, limit: int | None = None, timeout: Duration | None = None
+    ) -> builtins.list[WorkspaceVersion]:
         """List the versions that are ready, newest first (listWorkspaceVersions). There is no cursor.
 
         :param kind: user or system.
         :param limit: 1 to 200; the server's default is 50.
+        :param timeout: limit for the call with its repeats: seconds, timedelta or text; the client's when left out.
         """
         query = {"kind": kind, "limit": limit}
-        value = self._transport.call("listWorkspaceVersions", path=self._path, query=query)
+        value = self._transport.call("listWorkspaceVersions", path=self._path, query=query, timeout=timeout)
         return read_list(WorkspaceVersion, value, "versions", "listWorkspaceVersions")

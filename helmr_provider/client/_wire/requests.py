@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from helmr_provider import __version__
-from helmr_provider.client._config import CALL_TIMEOUT, STREAM_SILENCE
+from helmr_provider.client._config import CALL_TIMEOUT, STREAM_SILENCE, check_limit
 from helmr_provider.client._retry import CALLS, STREAMS
 from helmr_provider.client._secrets import Secret
 from helmr_provider.client._wire.json_values import encode
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from helmr_provider.client._retry import Backoff
     from helmr_provider.client._wire.endpoints import Endpoint
+    from helmr_provider.client.durations import Duration
 
 API_VERSION: Final = "2026-06-06"
 _AGENT: Final = f"airflow-provider-helmr/{__version__}"
@@ -49,6 +50,13 @@ class Context:
     timeout: float = CALL_TIMEOUT
     stream_silence: float = STREAM_SILENCE
     silence: float | None = None
+
+    def with_timeout(self, timeout: Duration | None) -> Context:
+        """Return this context with another limit for whole calls; None leaves it as it is.
+
+        :raises HelmrConfigError: the limit is not positive and finite.
+        """
+        return self if timeout is None else replace(self, timeout=check_limit("timeout", timeout))
 
 
 @dataclass(frozen=True, slots=True)
