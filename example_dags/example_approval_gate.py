@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @dag(
     schedule=None,
-    # A retry adopts the token or session of the try before.
+    # A retry continues the wait or session of the try before.
     default_args={"retries": 1, "retry_delay": timedelta(seconds=5)},
     params={"thinking_seconds": Param(10, type="number", description="How long the person thinks before deciding.")},
     tags=["helmr", "example"],
