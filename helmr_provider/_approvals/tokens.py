@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from helmr_provider._approvals.question import QUESTION
 from helmr_provider._common.errors import IdentityError
+from helmr_provider._sessions.epoch import given_up, is_earlier_epoch
 from helmr_provider._sessions.identity import OWNERSHIP, ownership_member
 from helmr_provider.client.errors import HelmrConflictError, HelmrGoneError, HelmrNotFoundError
 
@@ -81,24 +82,29 @@ def cancel(client: HelmrClient, token_id: str, owner: str) -> bool:
     return True
 
 
-def cancel_earlier(client: HelmrClient, stamp: Mapping[str, Any], log: Any) -> None:
+def cancel_earlier(client: HelmrClient, stamp: Mapping[str, Any], *, try_number: int, log: Any) -> None:
     """Cancel what the same task instance asked before it was cleared, as far as nothing else has done it.
 
     A trigger cannot tell a clear from a retry, which waits for the same token.
 
     :param client: of the worker.
     :param stamp: as for :func:`find_or_create`.
+    :param try_number: of this try.
     :param log: of the task.
     :raises HelmrError: a request failed.
+    :raises IdentityError: the task has asked after a later clear, so Airflow has given up this try.
     """
     ours = stamp[OWNERSHIP]
     for token in client.tokens.iter(status="pending", limit=_PAGE):
         theirs = token.metadata.get(OWNERSHIP)
         if QUESTION not in token.metadata or not isinstance(theirs, dict):
             continue
-        owner = ownership_member(token.metadata, "owner")
-        same = all(theirs.get(name) == ours[name] for name in _SAME_TASK)
-        if same and owner not in {None, ours["owner"]} and cancel(client, token.id, str(owner)):
+        owner, epoch = (ownership_member(token.metadata, member) for member in ("owner", "epoch"))
+        if owner in {None, ours["owner"]} or any(theirs.get(name) != ours[name] for name in _SAME_TASK):
+            continue
+        if is_earlier_epoch(ours["epoch"], epoch or ""):
+            raise given_up(f"token {token.id}", None, try_number)
+        if cancel(client, token.id, str(owner)):
             log.info("Cancelled token %s, which was asked before this task was cleared.", token.id)
 
 

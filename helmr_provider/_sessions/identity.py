@@ -11,14 +11,13 @@ import json
 import re
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from helmr_provider._common.errors import IdentityError
+from helmr_provider._sessions.epoch import epoch_of, given_up, was_given_up
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from datetime import datetime
 
 OWNERSHIP: Final = "airflow"
 """Member of a session's metadata that holds the stamp; authors may not use it."""
@@ -187,15 +186,6 @@ def owner_of(ti: Any) -> str:
     return f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{map_index}/{ti.try_number}"
 
 
-def epoch_of(started: datetime | None, max_tries: int) -> str:
-    """Name what lies between two clears.
-
-    :param started: start of the DAG run; a cleared DAG run starts anew.
-    :param max_tries: the task instance's; a clear raises it, a retry does not.
-    """
-    return f"{'' if started is None else started.astimezone(UTC).isoformat()}/{max_tries}"
-
-
 def ownership_member(metadata: Mapping[str, Any] | None, member: Literal["owner", "epoch"]) -> str | None:
     """Read a member of the stamp; ``None`` if there is none, or not one of ours.
 
@@ -362,8 +352,8 @@ def find_or_start(
     """
     for _ in range(_MAX_ROUNDS):
         seen = yield from highest_generation()
-        if seen is not None and seen.epoch == epoch:
-            _refuse_given_up(seen, try_number)
+        if seen is not None:
+            _refuse_given_up(seen, epoch, try_number)
         if seen is not None and (on_retry == "reattach" or seen.owner == owner):
             if seen.live:
                 seen = (yield Adopt(seen)) or seen
@@ -379,14 +369,11 @@ def find_or_start(
     raise IdentityError("The sessions of this task instance keep changing; try again later.", permanent=False)
 
 
-def _refuse_given_up(seen: FoundSession, try_number: int | None) -> None:
-    """Refuse to act for a try that Airflow has given up, whose process continues after a freeze or a network cut."""
-    if seen.try_number is not None and try_number is not None and seen.try_number > try_number:
-        raise IdentityError(
-            f"session {seen.session_id} belongs to try {seen.try_number} of this task, and this is try {try_number}: "
-            "Airflow has given it up.",
-            permanent=False,
-        )
+def _refuse_given_up(seen: FoundSession, epoch: str, try_number: int | None) -> None:
+    if try_number is not None and was_given_up(
+        epoch=epoch, try_number=try_number, stamped_epoch=seen.epoch, stamped_try=seen.try_number
+    ):
+        raise given_up(f"session {seen.session_id}", seen.try_number, try_number)
 
 
 def _is_current(seen: FoundSession, epoch: str, clears: int | None) -> bool:
@@ -397,6 +384,7 @@ def find_or_start_named(
     *,
     results: Collection[str] = frozenset({"succeeded"}),
     instance: str | None = None,
+    epoch: str = "",
     on_mismatch: OnMismatch = "fail",
     try_number: int | None = None,
 ) -> StartSteps:
@@ -407,6 +395,7 @@ def find_or_start_named(
 
     :param results: statuses of runs whose result counts.
     :param instance: the stamp's task instance between two clears.
+    :param epoch: this epoch.
     :param on_mismatch: ``adopt`` uses a session that was started with other input.
     :param try_number: of this try.
     :raises IdentityError: the session was started with other input, or its run ended without success; there will never
@@ -419,9 +408,9 @@ def find_or_start_named(
             if seen is not None:
                 return Outcome(seen=seen, started=True)
             continue
-        if seen.instance is not None and seen.instance == instance:
-            _refuse_given_up(seen, try_number)
-        elif on_mismatch == "fail":
+        if _is_of_same_task(seen, instance, epoch):
+            _refuse_given_up(seen, epoch, try_number)
+        if on_mismatch == "fail" and (instance is None or seen.instance != instance):
             yield Compare(seen)
         if seen.live:
             seen = (yield Adopt(seen)) or seen
@@ -434,6 +423,12 @@ def find_or_start_named(
             permanent=True,
         )
     raise IdentityError("The session with this external_id is neither there nor can it be started.", permanent=False)
+
+
+def _is_of_same_task(seen: FoundSession, instance: str | None, epoch: str) -> bool:
+    if seen.instance is None or seen.epoch is None or instance is None:
+        return False
+    return seen.instance.removesuffix(seen.epoch) == instance.removesuffix(epoch)
 
 
 def highest_generation() -> Generator[LookUp, FoundSession | None, FoundSession | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from helmr_provider._sessions.epoch import given_up, was_given_up
 from helmr_provider._sessions.identity import ownership_member
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 HOLDER: Final = "airflow_holder"
 """Member of a workspace's metadata: the try whose command was started last."""
+
+HOLDING_TRY: Final = "airflow_holding_try"
+"""Member of a workspace's metadata: number and epoch of that try, and its task instance without them."""
 
 MARK: Final = "AIRFLOW_HELMR_EXEC"
 """Environment variable of the command that tells which task instance has started it: its idempotency key."""
@@ -54,6 +58,25 @@ def is_ours(workspace: Workspace, stamp: OwnershipMetadata, prefix: str) -> bool
     )
 
 
+def refuse_given_up(client: HelmrClient, workspace_id: str, stamp: OwnershipMetadata) -> Workspace:
+    """Refuse to act for a try that Airflow has given up, if a later one has noted its command on the workspace.
+
+    :param client: of the worker.
+    :param workspace_id: the workspace.
+    :param stamp: of the try.
+    :return: the workspace.
+    :raises HelmrError: the request failed.
+    :raises IdentityError: Airflow has given up the try.
+    """
+    workspace = client.workspaces.retrieve(workspace_id)
+    noted: Any = workspace.metadata.get(HOLDING_TRY)
+    if isinstance(noted, dict) and noted.get("task") == _task(stamp):
+        later, epoch = noted.get("try_number"), noted.get("epoch")
+        if was_given_up(epoch=stamp.epoch, try_number=stamp.try_number, stamped_epoch=epoch, stamped_try=later):
+            raise given_up(f"the command in workspace {workspace_id}", later, stamp.try_number)
+    return workspace
+
+
 def hold(client: HelmrClient, workspace_id: str, stamp: OwnershipMetadata, prefix: str) -> bool:
     """Note on our workspace which try owns the command in it; return whether it is ours.
 
@@ -62,13 +85,19 @@ def hold(client: HelmrClient, workspace_id: str, stamp: OwnershipMetadata, prefi
     :param stamp: of the try.
     :param prefix: the connection's ``session_prefix``.
     :raises HelmrError: a request failed.
+    :raises IdentityError: Airflow has given up the try.
     """
-    workspace = client.workspaces.retrieve(workspace_id)
+    workspace = refuse_given_up(client, workspace_id, stamp)
     if not is_ours(workspace, stamp, prefix):
         return False
     if workspace.metadata.get(HOLDER) != stamp.owner:
-        client.workspaces.update(workspace_id, metadata={**workspace.metadata, HOLDER: stamp.owner})
+        note = {"task": _task(stamp), "epoch": stamp.epoch, "try_number": stamp.try_number}
+        client.workspaces.update(workspace_id, metadata={**workspace.metadata, HOLDER: stamp.owner, HOLDING_TRY: note})
     return True
+
+
+def _task(stamp: OwnershipMetadata) -> str:
+    return f"{stamp.dag_id}/{stamp.run_id}/{stamp.task_id}/{stamp.map_index}"
 
 
 def stop_if_held(client: HelmrClient, *, workspace_id: str, exec_id: str, owner: str) -> bool:

@@ -22,7 +22,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
-from helmr_provider._sessions.identity import epoch_of
+from helmr_provider._sessions.epoch import epoch_of
 from helmr_provider.airflow_ui.views import MissingError, StoredTask, TaskKey, string_ids
 
 if TYPE_CHECKING:

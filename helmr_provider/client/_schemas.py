@@ -8,6 +8,8 @@ named, so that tasks and streams may be declared where a DAG is parsed.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -34,7 +36,11 @@ def validate(schema: Schema[Any], value: Any, what: str) -> None:
     :param what: subject of the error text.
     :raises PayloadValidationError: it does not fit.
     """
-    _validate(lambda adapter: adapter.validate_python(value), schema, what, "")
+    try:
+        given = _with_plain_collections(value)
+    except RecursionError:
+        raise PayloadValidationError(f"{what} is nested too deeply.") from None
+    _validate(lambda adapter: adapter.validate_python(given), schema, what, "")
 
 
 def parse(schema: Schema[T], value: Any, what: str, advice: str = "") -> T:
@@ -49,6 +55,28 @@ def parse(schema: Schema[T], value: Any, what: str, advice: str = "") -> T:
     # As JSON, because a strict type takes a date or an enum from text only there.
     text = json.dumps(value)
     return cast("T", _validate(lambda adapter: adapter.validate_json(text), schema, what, advice))
+
+
+def plain_collection(value: Any) -> dict[Any, Any] | list[Any] | None:
+    """Return a mapping as a dict and a sequence as a list; None for anything else, models and dataclasses included."""
+    if isinstance(value, (str, bytes, bytearray, memoryview)) or hasattr(value, "model_dump") or is_dataclass(value):
+        return None
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[object, Any]", value))
+    return list(cast("Sequence[object]", value)) if isinstance(value, Sequence) else None
+
+
+def _with_plain_collections(value: Any) -> Any:
+    """Turn mappings and sequences into what pydantic takes for a model: other mappings than dicts are none to it."""
+    if isinstance(value, (dict, list, tuple)) and type(cast("object", value)) not in {dict, list, tuple}:
+        return cast("object", value)
+    plain = plain_collection(value)
+    if isinstance(plain, dict):
+        return {key: _with_plain_collections(member) for key, member in plain.items()}
+    if plain is None:
+        return cast("object", value)
+    items = [_with_plain_collections(item) for item in plain]
+    return tuple(items) if isinstance(value, tuple) else items
 
 
 def dump_dataclass(value: Any) -> Any:

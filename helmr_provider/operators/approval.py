@@ -279,9 +279,15 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         from helmr_provider._approvals.tokens import cancel_earlier, find_or_create
 
         client, metadata = self.hook.client, stamp.of_all_tries(self.hook.settings.session_prefix)
+        if stamp.try_number > 1:
+            # Before the token: a try that was given up must not ask another question.
+            try:
+                cancel_earlier(client, metadata, try_number=stamp.try_number, log=self.log)
+            except HelmrError as error:
+                self.log.warning("Earlier questions of this task cannot be searched for: %s", error)
         lifetimes = [each for each in (_delta(self.timeout), self.execution_timeout) if each is not None]
         try:
-            token = find_or_create(
+            return find_or_create(
                 client,
                 self._question(),
                 stamp=metadata,
@@ -291,12 +297,6 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
             )
         except (TypeError, ValueError) as error:
             raise AirflowFailException(f"{self.subject!r} cannot be asked: {error}") from None
-        if stamp.try_number > 1:
-            try:
-                cancel_earlier(client, metadata, self.log)
-            except HelmrError as error:
-                self.log.warning("Earlier questions of this task cannot be searched for: %s", error)
-        return token
 
     def _show(self, ids: dict[str, Any]) -> None:
         """Show the question in Airflow, and say in the log how to answer it in Helmr."""

@@ -25,7 +25,7 @@ from helmr_provider.client import (
 from helmr_provider.client._http import AsyncHttp, Http
 from tests.client.run_json import run_json, snapshot
 from tests.client.scripted_server import API_KEY, VARIANTS, Reply, ScriptedServer, drive, events
-from tests.client.test_trees import MODULES, classes, public_members
+from tests.client.trees import MODULES, classes, public_members
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

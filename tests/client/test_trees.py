@@ -6,26 +6,17 @@ import ast
 import inspect
 import subprocess
 import sys
-from importlib import import_module
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import helmr_provider.client
+from tests.client.trees import MODULES, PACKAGE, classes, public_members
 
-PACKAGE = Path(helmr_provider.client.__file__).parent
-MODULES = sorted(path.stem for path in (PACKAGE / "_async").glob("*.py") if path.stem != "__init__")
+if TYPE_CHECKING:
+    from pathlib import Path
+
 SCRIPT = PACKAGE.parents[1] / "dev" / "unasync.py"
-RENAMED = {"__aenter__": "__enter__", "__aexit__": "__exit__", "aclose": "close"}
-
-
-def public_members(owner: type) -> dict[str, Any]:
-    return {
-        RENAMED.get(name, name): member
-        for name, member in vars(owner).items()
-        if not name.startswith("_") or name in {"__init__", *RENAMED, *RENAMED.values()}
-    }
 
 
 def parameters(member: Any) -> list[tuple[str, Any, Any]]:
@@ -33,15 +24,6 @@ def parameters(member: Any) -> list[tuple[str, Any, Any]]:
         return []
     found = inspect.signature(member).parameters.values()
     return [(parameter.name, parameter.kind, parameter.default) for parameter in found]
-
-
-def classes(tree: str, module: str) -> dict[str, type]:
-    loaded = import_module(f"helmr_provider.client.{tree}.{module}")
-    return {
-        name.removeprefix("Async"): value
-        for name, value in vars(loaded).items()
-        if inspect.isclass(value) and value.__module__ == loaded.__name__ and not name.startswith("_")
-    }
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import traceback
+from collections import UserDict, UserList
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import pytest
@@ -23,6 +25,8 @@ from helmr_provider.client import (
     StartRequest,
     Task,
 )
+from helmr_provider.client._wire.json_values import encode
+from helmr_provider.client._wire.stream_serialization import record_body
 from tests.client.recordings.recorded import recording
 from tests.client.scripted_server import API_KEY, VARIANTS, Reply, ScriptedServer, drive
 
@@ -121,6 +125,70 @@ def test_a_collection_of_models_takes_mappings_as_well(schema: Any, payload: Any
     content = StartRequest(Task("reviews", payload=schema), payload).content
     assert content is not None
     assert content.endswith(b'"payload":' + sent + b"}")
+
+
+MAYBE_REVIEW: Any = TypeAdapter[Any](Review | None)
+READ_ONLY = MappingProxyType({"repository": "r"})
+ROW = {"repository": "r"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "data", "sent_as"),
+    [
+        (Review, ROW, ROW),
+        (Review, READ_ONLY, ROW),
+        (MAYBE_REVIEW, ROW, ROW),
+        (MAYBE_REVIEW, READ_ONLY, ROW),
+        (MAYBE_REVIEW, None, None),
+        (MAYBE_REVIEW, Review(repository="r"), ROW | {"depth": 1}),
+        (Visit, MappingProxyType({"day": "2026-11-23", "places": ("a",)}), {"day": "2026-11-23", "places": ["a"]}),
+        (Strict, MappingProxyType({"day": "2026-11-23", "size": "small"}), PayloadValidationError),
+        (list[Review], (READ_ONLY, Review(repository="s")), [ROW, {"repository": "s", "depth": 1}]),
+        (list[Review], UserList([READ_ONLY]), [ROW]),
+        (dict[str, Review], MappingProxyType({"a": READ_ONLY}), {"a": ROW}),
+        (TypeAdapter[Any](dict[str, Review] | None), UserDict(a=ROW), {"a": ROW}),
+        (list[Review], READ_ONLY, PayloadValidationError),
+        (Review, [ROW], PayloadValidationError),
+        (Review, None, PayloadValidationError),
+        (None, UserDict(a=UserList([READ_ONLY])), {"a": [ROW]}),
+        (None, MappingProxyType({1: "a"}), PayloadValidationError),
+        (None, b"bytes", PayloadValidationError),
+        (None, [memoryview(b"bytes")], PayloadValidationError),
+        (None, {"a"}, PayloadValidationError),
+    ],
+)
+def test_starts_and_streams_take_what_type_checkers_accept(schema: Any, data: Any, sent_as: Any) -> None:
+    def payload() -> Any:
+        target: Any = "t" if schema is None else Task("t", payload=schema)
+        return StartRequest(target, data).body["payload"]
+
+    def record() -> Any:
+        stream = InputStream("messages", schema)
+        options: dict[str, Any] = {"content_type": None, "correlation_id": None, "idempotency_key": None}
+        return json.loads(encode(record_body(stream, data, **options)))["data"]
+
+    for each in (payload, record):
+        if sent_as is PayloadValidationError:
+            with pytest.raises(PayloadValidationError):
+                each()
+        else:
+            assert each() == sent_as
+
+
+def test_a_typed_value_that_is_nested_too_deeply_or_in_itself_is_refused() -> None:
+    loop: list[Any] = []
+    loop.append(loop)
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    for value in (loop, deep):
+        with pytest.raises(PayloadValidationError, match="nested too deeply"):
+            StartRequest(Task("t", payload=list[Any]), value)
+
+
+@both
+def test_a_record_of_any_mapping_is_sent(variant: str) -> None:
+    assert sent(READ_ONLY, InputStream("messages", Review), variant) == ROW
 
 
 def test_what_json_cannot_say_is_refused_although_it_fits_the_type() -> None:

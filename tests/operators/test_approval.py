@@ -144,6 +144,18 @@ def test_a_clear_withdraws_what_was_asked_before_and_nothing_else(client: HelmrC
     assert client.tokens.retrieve(other.id).is_pending
 
 
+def test_a_process_that_was_given_up_before_a_clear_withdraws_no_later_question(client: HelmrClient) -> None:
+    task = a_question()
+    defer(task.start())
+    frozen = task.start()
+    task.clear()
+    cleared = task.start()
+    defer(cleared)
+    with pytest.raises(AirflowException, match="belongs to a later try of this task, and this is try 2"):
+        frozen.execute()
+    assert [token.id for token in client.tokens.list(status="pending")] == [cleared.xcoms["token_id"]]
+
+
 def test_installations_with_different_prefixes_leave_each_other_alone(
     control_plane: LocalControlPlane, connect: Callable[..., str], client: HelmrClient
 ) -> None:

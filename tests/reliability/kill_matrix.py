@@ -66,6 +66,12 @@ TESTED: Final[dict[Row, Fault]] = {
     ("DAG processor", "kill -9"): faults.kill_dag_processor,
 }
 
+# The local control plane is also the machine of its workspaces: a command that runs when it ends is lost, as on a real
+# machine that dies, and the retry runs it again.
+LOSES_COMMANDS: Final[frozenset[Row]] = frozenset(
+    {("control plane", "kill -9"), ("control plane", "SIGTERM"), ("control plane", "restart")}
+)
+
 # Rows whose fault has been run and has passed. The others are tests of `make test-reliability` all the same.
 PASSED: Final[frozenset[Row]] = frozenset(
     {

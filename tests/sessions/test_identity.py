@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helmr_provider._common.errors import IdentityError
+from helmr_provider._sessions.epoch import epoch_of
 from helmr_provider._sessions.identity import (
     TERMINAL,
     Adopt,
@@ -23,7 +24,6 @@ from helmr_provider._sessions.identity import (
     OwnershipMetadata,
     Replace,
     Start,
-    epoch_of,
     find_or_start,
     find_or_start_named,
     highest_generation,

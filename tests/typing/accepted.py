@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, assert_type
@@ -125,6 +125,8 @@ NIGHTLY = Task("nightly")
 REVIEWS = Task("reviews", payload=list[Review])
 VERDICTS = Task("verdicts", payload=TypeAdapter(dict[str, Verdict]))
 MAYBE = Task("maybe", payload=TypeAdapter[Review | None](Review | None))
+MAYBE_VERDICT = Task("maybe-verdict", payload=TypeAdapter[Verdict | None](Verdict | None))
+EITHER = Task("either", payload=TypeAdapter[Review | Verdict](Review | Verdict))
 MAYBE_MANY = Task("maybe-many", payload=TypeAdapter[list[Review] | None](list[Review] | None))
 COUNTS = Task("counts", payload=TypeAdapter[list[int] | None](list[int] | None), output=dict[str, int])
 
@@ -146,7 +148,14 @@ def typed_targets(client: HelmrClient, run: RunSnapshot) -> None:
     assert_type(client.sessions.start(VERDICTS, {"first": Verdict(approved=True)}), SessionStart)
     assert_type(client.sessions.start(MAYBE, Review(repository="r")), SessionStart)
     assert_type(client.sessions.start(MAYBE, None), SessionStart)
+    assert_type(client.sessions.start(MAYBE, {"repository": "r"}), SessionStart)
+    assert_type(client.sessions.start_and_wait(MAYBE, {"repository": "r"}, timeout=5), SessionStartAndWait)
+    assert_type(client.sessions.start(MAYBE_VERDICT, {"approved": True}), SessionStart)
+    assert_type(client.sessions.start(EITHER, {"approved": True}), SessionStart)
+    assert_type(client.sessions.start(EITHER, Verdict(approved=True)), SessionStart)
     assert_type(client.sessions.start(MAYBE_MANY, [{"repository": "r"}]), SessionStart)
+    assert_type(client.sessions.start(MAYBE_MANY, [{"repository": "r"}, Review(repository="s")]), SessionStart)
+    assert_type(client.sessions.start(REVIEWS, (Review(repository="s"), {"repository": "r"})), SessionStart)
     assert_type(client.sessions.start(StartRequest(REVIEW, {"repository": "r"}, priority=1)), SessionStart)
     assert_type(run.output_as(REVIEW), Verdict)
     assert_type(run.output_as(COUNTS), dict[str, int])
@@ -160,7 +169,28 @@ def session_streams(client: HelmrClient, handle: SessionHandle) -> None:
     assert_type(typed.send(Review(repository="r"), correlation_id="c"), SentRecord)
     assert_type(typed.list(after=3), list[StreamRecord[Review]])
     assert_type(handle.input("messages").send({"any": ["thing"]}), SentRecord)
+    assert_type(typed.send({"repository": "r"}, correlation_id="c", public_access_token="t", timeout=5), SentRecord)
+    given: Mapping[str, str] = {"repository": "r"}
+    assert_type(typed.send(given), SentRecord)
+    maybe = handle.input(InputStream("maybe", TypeAdapter[Review | None](Review | None)))
+    assert_type(maybe, SessionInput[Review | None])
+    for record_or_none in (Review(repository="r"), None):
+        assert_type(maybe.send(record_or_none), SentRecord)
+    assert_type(maybe.send({"repository": "r"}), SentRecord)
+    many = handle.input(InputStream("many", list[Review]))
+    assert_type(many.send([Review(repository="r")]), SentRecord)
+    assert_type(many.send([Review(repository="r"), {"repository": "r"}]), SentRecord)
+    assert_type(many.send([given]), SentRecord)
+    named = handle.output(OutputStream("named", TypeAdapter(dict[str, Verdict])))
+    assert_type(named.append({"first": Verdict(approved=True), "second": {"approved": True}}), SentRecord)
+    assert_type(named.append({"first": {"approved": True}}, idempotency_key="k"), SentRecord)
     output = handle.output(OutputStream("progress", schema=Verdict))
+    assert_type(output.append({"approved": True}, timeout="5s"), SentRecord)
+    assert_type(output.append(Verdict(approved=True)), SentRecord)
+    output.extend([{"approved": True}, Verdict(approved=False)], content_type="application/json")
+    output.extend([Verdict(approved=False)])
+    handle.output("progress").extend([{"approved": True}, 3])
+    handle.output(OutputStream("numbers", int)).extend([1, 2], timeout=5)
     assert_type(output, SessionOutput[Verdict])
     assert_type(output.iter(), Generator[StreamRecord[Verdict], None, None])
     record = output.read(after=1)
@@ -199,5 +229,8 @@ async def asynchronous_streams(client: AsyncHelmrClient) -> None:
     messages = handle.input(InputStream("messages", Review))
     assert_type(messages, AsyncSessionInput[Review])
     assert_type(await messages.list(), list[StreamRecord[Review]])
+    assert_type(await messages.send({"repository": "r"}), SentRecord)
+    assert_type(await messages.send(Review(repository="r"), timeout=5), SentRecord)
+    await handle.output(OutputStream("progress", Verdict)).extend([{"approved": True}], timeout=5)
     assert_type(messages.iter(), AsyncGenerator[StreamRecord[Review], None])
     assert_type(await client.sessions.start(REVIEW, Review(repository="r")), SessionStart)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from helmr_provider.client import (
     AsyncHelmrClient,
@@ -23,11 +23,14 @@ class Review(BaseModel):
 REVIEW = Task("code-review", payload=Review, output=int)
 REVIEWS = Task("reviews", payload=list[Review])
 NIGHTLY = Task("nightly")
+MAYBE = Task("maybe", payload=TypeAdapter[Review | None](Review | None))
 
 
 def typed_targets(client: HelmrClient, run: RunSnapshot) -> None:
     client.sessions.start(REVIEW)  # wrong
     client.sessions.start(REVIEW, "a repository")  # wrong
+    client.sessions.start(MAYBE, "a repository")  # wrong
+    client.sessions.start(MAYBE, [{"repository": "r"}])  # wrong
     client.sessions.start(REVIEWS, ["a repository"])  # wrong
     client.sessions.start(REVIEWS, {"repository": "r"})  # wrong
     client.sessions.start_and_wait(REVIEWS, [3])  # wrong
@@ -42,7 +45,14 @@ def session_streams(handle: SessionHandle) -> None:
     handle.input(OutputStream("progress", Review))  # wrong
     handle.output(InputStream("messages", Review))  # wrong
     handle.input(InputStream("messages", Review)).send("text")  # wrong
-    handle.output(OutputStream("progress", Review)).append({"repository": "r"})  # wrong
+    handle.input(InputStream("messages", Review)).send([{"repository": "r"}])  # wrong
+    handle.input(InputStream("messages", Review)).send(None)  # wrong
+    handle.input(InputStream("messages", list[Review])).send(["text"])  # wrong
+    handle.input(InputStream("messages", list[int])).send({"repository": "r"})  # wrong
+    handle.output(OutputStream("progress", Review)).append(3)  # wrong
+    handle.output(OutputStream("progress", Review)).append({"repository": "r"}, correlation_id=3)  # wrong
+    handle.output(OutputStream("progress", Review)).append({"repository": "r"}, public_access_token="t")  # wrong
+    handle.output(OutputStream("progress", Review)).extend([3])  # wrong
     handle.output("progress").read(after="3")  # wrong
     handle.output("progress").extend(3)  # wrong
     PublicScope.input(handle, OutputStream("progress"))  # wrong

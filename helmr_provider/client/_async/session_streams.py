@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, cast
+from typing import TYPE_CHECKING, Any, Generic, cast, overload
 
 from typing_extensions import TypeVar
 
@@ -18,6 +18,11 @@ from helmr_provider.client.models.streams import SentRecord, StreamRecord
 
 if TYPE_CHECKING:
     import builtins
+    from collections.abc import Mapping, Sequence
+    from typing import TypedDict, Unpack
+
+    from _typeshed import DataclassInstance
+    from pydantic import BaseModel
 
     from helmr_provider.client._async.transport import AsyncTransport
     from helmr_provider.client._secrets import Secret
@@ -27,6 +32,22 @@ if TYPE_CHECKING:
     from helmr_provider.client.streams import InputStream, OutputStream
 
 T = TypeVar("T", default=Any)
+# As for the payload of a start.
+Record = TypeVar("Record", bound="BaseModel | DataclassInstance")
+if TYPE_CHECKING:
+
+    class AppendOptions(TypedDict, total=False):
+        """Options of ``append`` of an output stream, which describes them."""
+
+        content_type: str | None
+        correlation_id: str | None
+        idempotency_key: str | None
+        timeout: Duration | None
+
+    class SendOptions(AppendOptions, total=False):
+        """Options of ``send`` of an input stream, which describes them."""
+
+        public_access_token: str | None
 
 
 class _AsyncRecords(Generic[T]):
@@ -139,9 +160,50 @@ class AsyncSessionInput(_AsyncRecords[T]):
 
     _LIST = "listSessionInputRecords"
 
+    @overload
+    async def send(self, data: T, **options: Unpack[SendOptions]) -> SentRecord: ...
+
+    @overload
+    async def send(
+        self: AsyncSessionInput[Record], data: Mapping[str, Any], **options: Unpack[SendOptions]
+    ) -> SentRecord: ...
+
+    @overload
+    async def send(
+        self: AsyncSessionInput[Record | None], data: Mapping[str, Any], **options: Unpack[SendOptions]
+    ) -> SentRecord: ...
+
+    @overload
+    async def send(
+        self: AsyncSessionInput[list[Record]],
+        data: Sequence[Record | Mapping[str, Any]],
+        **options: Unpack[SendOptions],
+    ) -> SentRecord: ...
+
+    @overload
+    async def send(
+        self: AsyncSessionInput[list[Record] | None],
+        data: Sequence[Record | Mapping[str, Any]],
+        **options: Unpack[SendOptions],
+    ) -> SentRecord: ...
+
+    @overload
+    async def send(
+        self: AsyncSessionInput[dict[str, Record]],
+        data: Mapping[str, Record | Mapping[str, Any]],
+        **options: Unpack[SendOptions],
+    ) -> SentRecord: ...
+
+    @overload
+    async def send(
+        self: AsyncSessionInput[dict[str, Record] | None],
+        data: Mapping[str, Record | Mapping[str, Any]],
+        **options: Unpack[SendOptions],
+    ) -> SentRecord: ...
+
     async def send(
         self,
-        data: T,
+        data: Any,
         *,
         content_type: str | None = None,
         correlation_id: str | None = None,
@@ -184,9 +246,50 @@ class AsyncSessionOutput(_AsyncRecords[T]):
 
     _LIST = "listSessionOutputRecords"
 
+    @overload
+    async def append(self, data: T, **options: Unpack[AppendOptions]) -> SentRecord: ...
+
+    @overload
+    async def append(
+        self: AsyncSessionOutput[Record], data: Mapping[str, Any], **options: Unpack[AppendOptions]
+    ) -> SentRecord: ...
+
+    @overload
+    async def append(
+        self: AsyncSessionOutput[Record | None], data: Mapping[str, Any], **options: Unpack[AppendOptions]
+    ) -> SentRecord: ...
+
+    @overload
+    async def append(
+        self: AsyncSessionOutput[list[Record]],
+        data: Sequence[Record | Mapping[str, Any]],
+        **options: Unpack[AppendOptions],
+    ) -> SentRecord: ...
+
+    @overload
+    async def append(
+        self: AsyncSessionOutput[list[Record] | None],
+        data: Sequence[Record | Mapping[str, Any]],
+        **options: Unpack[AppendOptions],
+    ) -> SentRecord: ...
+
+    @overload
+    async def append(
+        self: AsyncSessionOutput[dict[str, Record]],
+        data: Mapping[str, Record | Mapping[str, Any]],
+        **options: Unpack[AppendOptions],
+    ) -> SentRecord: ...
+
+    @overload
+    async def append(
+        self: AsyncSessionOutput[dict[str, Record] | None],
+        data: Mapping[str, Record | Mapping[str, Any]],
+        **options: Unpack[AppendOptions],
+    ) -> SentRecord: ...
+
     async def append(
         self,
-        data: T,
+        data: Any,
         *,
         content_type: str | None = None,
         correlation_id: str | None = None,
@@ -214,8 +317,67 @@ class AsyncSessionOutput(_AsyncRecords[T]):
         )
         return await self._send("appendSessionOutput", body, timeout=timeout)
 
+    @overload
     async def extend(
-        self, items: AsyncItems[T], *, content_type: str | None = None, timeout: Duration | None = None
+        self, items: AsyncItems[T], *, content_type: str | None = ..., timeout: Duration | None = ...
+    ) -> None: ...
+
+    @overload
+    async def extend(
+        self: AsyncSessionOutput[Record],
+        items: AsyncItems[Record | Mapping[str, Any]],
+        *,
+        content_type: str | None = ...,
+        timeout: Duration | None = ...,
+    ) -> None: ...
+
+    @overload
+    async def extend(
+        self: AsyncSessionOutput[Record | None],
+        items: AsyncItems[Record | Mapping[str, Any] | None],
+        *,
+        content_type: str | None = ...,
+        timeout: Duration | None = ...,
+    ) -> None: ...
+
+    @overload
+    async def extend(
+        self: AsyncSessionOutput[list[Record]],
+        items: AsyncItems[Sequence[Record | Mapping[str, Any]]],
+        *,
+        content_type: str | None = ...,
+        timeout: Duration | None = ...,
+    ) -> None: ...
+
+    @overload
+    async def extend(
+        self: AsyncSessionOutput[list[Record] | None],
+        items: AsyncItems[Sequence[Record | Mapping[str, Any]] | None],
+        *,
+        content_type: str | None = ...,
+        timeout: Duration | None = ...,
+    ) -> None: ...
+
+    @overload
+    async def extend(
+        self: AsyncSessionOutput[dict[str, Record]],
+        items: AsyncItems[Mapping[str, Record | Mapping[str, Any]]],
+        *,
+        content_type: str | None = ...,
+        timeout: Duration | None = ...,
+    ) -> None: ...
+
+    @overload
+    async def extend(
+        self: AsyncSessionOutput[dict[str, Record] | None],
+        items: AsyncItems[Mapping[str, Record | Mapping[str, Any]] | None],
+        *,
+        content_type: str | None = ...,
+        timeout: Duration | None = ...,
+    ) -> None: ...
+
+    async def extend(
+        self, items: AsyncItems[Any], *, content_type: str | None = None, timeout: Duration | None = None
     ) -> None:
         """Write many records, one request each and in order (appendSessionOutput); stops at the first that fails.
 

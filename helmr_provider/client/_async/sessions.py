@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, overload
+
+from typing_extensions import TypeVar
 
 from helmr_provider.client._async.session_streams import AsyncSessionInput, AsyncSessionOutput
 from helmr_provider.client._internals import transport_of
@@ -36,7 +38,10 @@ if TYPE_CHECKING:
 In = TypeVar("In")
 # Models and dataclasses may also be mappings, alone and in collections: both are checked at run time.
 Record = TypeVar("Record", bound="BaseModel | DataclassInstance")
+# With a default, None alone is not ``OrNone | None`` to mypy.
+OrNone = TypeVar("OrNone", bound="BaseModel | DataclassInstance", default="BaseModel")
 if TYPE_CHECKING:
+    OfRecord = Task[Record, Any] | Task[OrNone | None, Any]
     OfRecords = Task[list[Record], Any] | Task[list[Record] | None, Any]
     OfNamedRecords = Task[dict[str, Record], Any] | Task[dict[str, Record] | None, Any]
 T = TypeVar("T")
@@ -73,7 +78,7 @@ class AsyncSessions:
     @overload
     async def start(
         self,
-        target: Task[Record, Any],
+        target: OfRecord[Record, OrNone],
         payload: Mapping[str, Any],
         *,
         timeout: Duration | None = ...,
@@ -153,7 +158,7 @@ class AsyncSessions:
 
     @overload
     async def start_and_wait(
-        self, target: Task[Record, Any], payload: Mapping[str, Any], **options: Unpack[StartAndWaitOptions]
+        self, target: OfRecord[Record, OrNone], payload: Mapping[str, Any], **options: Unpack[StartAndWaitOptions]
     ) -> SessionStartAndWait: ...
 
     @overload

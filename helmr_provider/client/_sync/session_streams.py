@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, cast
+from typing import TYPE_CHECKING, Any, Generic, cast, overload
 
 from typing_extensions import TypeVar
 
@@ -19,6 +19,11 @@ from helmr_provider.client.models.streams import SentRecord, StreamRecord
 
 if TYPE_CHECKING:
     import builtins
+    from collections.abc import Mapping, Sequence
+    from typing import TypedDict, Unpack
+
+    from _typeshed import DataclassInstance
+    from pydantic import BaseModel
 
     from helmr_provider.client._secrets import Secret
     from helmr_provider.client._session_ref import SessionRef
@@ -28,6 +33,22 @@ if TYPE_CHECKING:
     from helmr_provider.client.streams import InputStream, OutputStream
 
 T = TypeVar("T", default=Any)
+# As for the payload of a start.
+Record = TypeVar("Record", bound="BaseModel | DataclassInstance")
+if TYPE_CHECKING:
+
+    class AppendOptions(TypedDict, total=False):
+        """Options of ``append`` of an output stream, which describes them."""
+
+        content_type: str | None
+        correlation_id: str | None
+        idempotency_key: str | None
+        timeout: Duration | None
+
+    class SendOptions(AppendOptions, total=False):
+        """Options of ``send`` of an input stream, which describes them."""
+
+        public_access_token: str | None
 
 
 class _Records(Generic[T]):
@@ -136,9 +157,48 @@ class SessionInput(_Records[T]):
 
     _LIST = "listSessionInputRecords"
 
+    @overload
+    def send(self, data: T, **options: Unpack[SendOptions]) -> SentRecord: ...
+
+    @overload
+    def send(self: SessionInput[Record], data: Mapping[str, Any], **options: Unpack[SendOptions]) -> SentRecord: ...
+
+    @overload
+    def send(
+        self: SessionInput[Record | None], data: Mapping[str, Any], **options: Unpack[SendOptions]
+    ) -> SentRecord: ...
+
+    @overload
+    def send(
+        self: SessionInput[list[Record]],
+        data: Sequence[Record | Mapping[str, Any]],
+        **options: Unpack[SendOptions],
+    ) -> SentRecord: ...
+
+    @overload
+    def send(
+        self: SessionInput[list[Record] | None],
+        data: Sequence[Record | Mapping[str, Any]],
+        **options: Unpack[SendOptions],
+    ) -> SentRecord: ...
+
+    @overload
+    def send(
+        self: SessionInput[dict[str, Record]],
+        data: Mapping[str, Record | Mapping[str, Any]],
+        **options: Unpack[SendOptions],
+    ) -> SentRecord: ...
+
+    @overload
+    def send(
+        self: SessionInput[dict[str, Record] | None],
+        data: Mapping[str, Record | Mapping[str, Any]],
+        **options: Unpack[SendOptions],
+    ) -> SentRecord: ...
+
     def send(
         self,
-        data: T,
+        data: Any,
         *,
         content_type: str | None = None,
         correlation_id: str | None = None,
@@ -181,9 +241,50 @@ class SessionOutput(_Records[T]):
 
     _LIST = "listSessionOutputRecords"
 
+    @overload
+    def append(self, data: T, **options: Unpack[AppendOptions]) -> SentRecord: ...
+
+    @overload
+    def append(
+        self: SessionOutput[Record], data: Mapping[str, Any], **options: Unpack[AppendOptions]
+    ) -> SentRecord: ...
+
+    @overload
+    def append(
+        self: SessionOutput[Record | None], data: Mapping[str, Any], **options: Unpack[AppendOptions]
+    ) -> SentRecord: ...
+
+    @overload
+    def append(
+        self: SessionOutput[list[Record]],
+        data: Sequence[Record | Mapping[str, Any]],
+        **options: Unpack[AppendOptions],
+    ) -> SentRecord: ...
+
+    @overload
+    def append(
+        self: SessionOutput[list[Record] | None],
+        data: Sequence[Record | Mapping[str, Any]],
+        **options: Unpack[AppendOptions],
+    ) -> SentRecord: ...
+
+    @overload
+    def append(
+        self: SessionOutput[dict[str, Record]],
+        data: Mapping[str, Record | Mapping[str, Any]],
+        **options: Unpack[AppendOptions],
+    ) -> SentRecord: ...
+
+    @overload
+    def append(
+        self: SessionOutput[dict[str, Record] | None],
+        data: Mapping[str, Record | Mapping[str, Any]],
+        **options: Unpack[AppendOptions],
+    ) -> SentRecord: ...
+
     def append(
         self,
-        data: T,
+        data: Any,
         *,
         content_type: str | None = None,
         correlation_id: str | None = None,
@@ -211,7 +312,64 @@ class SessionOutput(_Records[T]):
         )
         return self._send("appendSessionOutput", body, timeout=timeout)
 
-    def extend(self, items: Items[T], *, content_type: str | None = None, timeout: Duration | None = None) -> None:
+    @overload
+    def extend(self, items: Items[T], *, content_type: str | None = ..., timeout: Duration | None = ...) -> None: ...
+
+    @overload
+    def extend(
+        self: SessionOutput[Record],
+        items: Items[Record | Mapping[str, Any]],
+        *,
+        content_type: str | None = ...,
+        timeout: Duration | None = ...,
+    ) -> None: ...
+
+    @overload
+    def extend(
+        self: SessionOutput[Record | None],
+        items: Items[Record | Mapping[str, Any] | None],
+        *,
+        content_type: str | None = ...,
+        timeout: Duration | None = ...,
+    ) -> None: ...
+
+    @overload
+    def extend(
+        self: SessionOutput[list[Record]],
+        items: Items[Sequence[Record | Mapping[str, Any]]],
+        *,
+        content_type: str | None = ...,
+        timeout: Duration | None = ...,
+    ) -> None: ...
+
+    @overload
+    def extend(
+        self: SessionOutput[list[Record] | None],
+        items: Items[Sequence[Record | Mapping[str, Any]] | None],
+        *,
+        content_type: str | None = ...,
+        timeout: Duration | None = ...,
+    ) -> None: ...
+
+    @overload
+    def extend(
+        self: SessionOutput[dict[str, Record]],
+        items: Items[Mapping[str, Record | Mapping[str, Any]]],
+        *,
+        content_type: str | None = ...,
+        timeout: Duration | None = ...,
+    ) -> None: ...
+
+    @overload
+    def extend(
+        self: SessionOutput[dict[str, Record] | None],
+        items: Items[Mapping[str, Record | Mapping[str, Any]] | None],
+        *,
+        content_type: str | None = ...,
+        timeout: Duration | None = ...,
+    ) -> None: ...
+
+    def extend(self, items: Items[Any], *, content_type: str | None = None, timeout: Duration | None = None) -> None:
         """Write many records, one request each and in order (appendSessionOutput); stops at the first that fails.
 
         :param items: values as :meth:`append` takes them.

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, overload
+
+from typing_extensions import TypeVar
 
 from helmr_provider.client._internals import transport_of
 from helmr_provider.client._session_ref import SessionRef
@@ -37,7 +39,10 @@ if TYPE_CHECKING:
 In = TypeVar("In")
 # Models and dataclasses may also be mappings, alone and in collections: both are checked at run time.
 Record = TypeVar("Record", bound="BaseModel | DataclassInstance")
+# With a default, None alone is not ``OrNone | None`` to mypy.
+OrNone = TypeVar("OrNone", bound="BaseModel | DataclassInstance", default="BaseModel")
 if TYPE_CHECKING:
+    OfRecord = Task[Record, Any] | Task[OrNone | None, Any]
     OfRecords = Task[list[Record], Any] | Task[list[Record] | None, Any]
     OfNamedRecords = Task[dict[str, Record], Any] | Task[dict[str, Record] | None, Any]
 T = TypeVar("T")
@@ -74,7 +79,7 @@ class Sessions:
     @overload
     def start(
         self,
-        target: Task[Record, Any],
+        target: OfRecord[Record, OrNone],
         payload: Mapping[str, Any],
         *,
         timeout: Duration | None = ...,
@@ -154,7 +159,7 @@ class Sessions:
 
     @overload
     def start_and_wait(
-        self, target: Task[Record, Any], payload: Mapping[str, Any], **options: Unpack[StartAndWaitOptions]
+        self, target: OfRecord[Record, OrNone], payload: Mapping[str, Any], **options: Unpack[StartAndWaitOptions]
     ) -> SessionStartAndWait: ...
 
     @overload

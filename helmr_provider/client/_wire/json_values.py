@@ -7,7 +7,7 @@ import re
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from helmr_provider.client._schemas import dump_dataclass
+from helmr_provider.client._schemas import dump_dataclass, plain_collection
 from helmr_provider.client._secrets import Secret
 from helmr_provider.client.errors import PayloadValidationError
 
@@ -25,7 +25,7 @@ def json_object(value: Any) -> dict[str, Any] | None:
 
 
 def encode(value: Any, what: str = "The body") -> bytes:
-    """Render a JSON value. Pydantic models and dataclasses are rendered as JSON; nothing else is converted.
+    """Render a JSON value. Pydantic models, dataclasses, mappings and sequences are rendered as JSON; nothing else is.
 
     :param what: subject of the error text.
     :raises PayloadValidationError: it is not JSON, or holds a NUL character; nothing is sent.
@@ -71,4 +71,7 @@ def _dump_model(value: Any) -> Any:
         return dump_dataclass(value)
     if isinstance(value, Secret):
         return value.reveal()
+    if (plain := plain_collection(value)) is not None:
+        _check_keys(plain)
+        return plain
     raise TypeError(f"a {type(value).__name__} cannot be rendered")

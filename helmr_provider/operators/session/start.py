@@ -386,6 +386,7 @@ class HelmrStartSessionOperator(RunLineage, ResultOptions, HelmrWaitingOperator)
                 find_or_start_named(
                     results=results,
                     instance=stamp.instance,
+                    epoch=stamp.epoch,
                     on_mismatch=self.on_mismatch,
                     try_number=stamp.try_number,
                 )

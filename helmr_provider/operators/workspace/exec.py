@@ -14,7 +14,7 @@ from helmr_provider._common.template_fields import TemplateField, text, text_map
 from helmr_provider._common.validation import require_id
 from helmr_provider._logs.exec_logs import PAGE, STREAMS, Output, advances, read_bytes
 from helmr_provider._sessions.identity import OwnershipMetadata, owner_of
-from helmr_provider._workspaces.ownership import MARK, hold, is_busy, left_over_exec, stop_if_held
+from helmr_provider._workspaces.ownership import MARK, hold, is_busy, left_over_exec, refuse_given_up, stop_if_held
 from helmr_provider.client.errors import (
     HelmrApiError,
     HelmrConflictError,
@@ -269,11 +269,15 @@ class HelmrExecOperator(ResultOptions, HelmrWaitingOperator):
     def _start(self, context: Context, ids: dict[str, Any]) -> None:
         """Start or adopt the command, and note its id; note none while the workspace is busy."""
         workspace = self._workspace(ids)
+        stamp = OwnershipMetadata.of(context["ti"], context["dag_run"])
+        if self.stop_on_kill:
+            # A key that may not read the workspace is reported when the command is there.
+            with suppress(HelmrPermissionError):
+                refuse_given_up(self.hook.client, workspace.id, stamp)
         found = self._adopt_or_create(context, workspace)
         if found is None:
             return
         ids["exec_id"] = found.id
-        stamp = OwnershipMetadata.of(context["ti"], context["dag_run"])
         if self.stop_on_kill and not found.is_terminal:
             self._hold(workspace.id, stamp)
         self.exec_id, self._owner = found.id, stamp.owner

@@ -45,8 +45,8 @@ class HelmrCreateWorkspaceOperator(HelmrOperator):
     :param deployment_id: deployment of the sandbox; the current one when left out. (templated)
     :param external_id: a name of your own, for a workspace that outlives the DAG run: one that exists is returned. At
         most 512 bytes. (templated)
-    :param metadata: JSON object to keep with it; not for secrets. The members ``airflow`` and ``airflow_holder`` are
-        reserved. (templated)
+    :param metadata: JSON object to keep with it; not for secrets. The members ``airflow``, ``airflow_holder``
+        and ``airflow_holding_try`` are reserved. (templated)
     :param tags: at most 10. (templated)
     :param helmr_conn_id: Airflow connection of type ``helmr``. (templated)
     :raises AirflowFailException: the sandbox is not deployed, an option does not fit, or the workspace with your

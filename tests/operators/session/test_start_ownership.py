@@ -103,6 +103,24 @@ def test_a_process_of_a_try_that_was_given_up_takes_no_session_from_the_next_try
     assert retry.resume(deferral, fire(deferral)) == 1
 
 
+@pytest.mark.parametrize("options", [{}, {"on_retry": "new"}, {"external_id": "mine"}])
+def test_a_process_that_was_given_up_before_a_clear_takes_no_session_from_the_next_try(
+    control_plane: LocalControlPlane, client: HelmrClient, options: dict[str, Any]
+) -> None:
+    control_plane.pause_worker()
+    task = a_task(payload=1, deferrable=True, **options)
+    frozen = task.start()
+    task.clear()
+    cleared = task.start()
+    deferral = deferred(cleared.execute())
+    with pytest.raises(AirflowException, match=r"belongs to try 2 .* and this is try 1: Airflow has given it up"):
+        frozen.execute()
+    (session,) = client.sessions.list(status="all")
+    assert owner(client, session.id) == owner_of(cleared.ti)
+    control_plane.resume_worker()
+    assert cleared.resume(deferral, fire(deferral)) == 1
+
+
 @pytest.mark.parametrize("ending", ["failed", "cancelled", "expired"])
 def test_a_retry_after_a_run_without_success_starts_the_next_session(
     control_plane: LocalControlPlane, client: HelmrClient, ending: str

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowTaskTimeout
 
-from helmr_provider._workspaces.ownership import HOLDER
+from helmr_provider._sessions.identity import owner_of
+from helmr_provider._workspaces.ownership import HOLDER, HOLDING_TRY
 from helmr_provider.local import faults
 from helmr_provider.triggers._shared_client import shared_client
 from tests.support.journal import requests_of
@@ -45,6 +46,64 @@ def waiting(client: HelmrClient, workspace: str, **options: Any) -> tuple[Any, A
 def ended(client: HelmrClient, workspace: str) -> str:
     """Wait for the newest command to be over, and return its state."""
     return until_state(client, workspace, "terminated", "exited", "lost", "failed").state
+
+
+# Tries that Airflow has given up
+
+
+def test_a_process_of_a_try_that_was_given_up_takes_no_command_from_the_next_try(
+    client: HelmrClient, workspace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = an_exec(workspace, SLEEPS, deferrable=True, timeout=600)
+    frozen, retry = task.start(), task.start()
+    deferral = deferred(retry.execute())
+    with pytest.raises(AirflowException, match=r"belongs to try 2 .* and this is try 1: Airflow has given it up"):
+        frozen.execute()
+    metadata = client.workspaces.retrieve(workspace).metadata
+    assert metadata[HOLDER] == owner_of(retry.ti)
+    set_task_state(monkeypatch, "failed")
+    frozen.operator.on_kill()
+    assert len(execs(client, workspace)) == 1
+    # The retry still owns the command, so that it can stop it.
+    with pytest.raises(AirflowTaskTimeout, match="It was stopped"):
+        retry.resume(deferral, fire(overdue(deferral)))
+    assert ended(client, workspace) == "terminated"
+
+
+def test_a_process_that_was_given_up_while_its_command_was_created_takes_none(
+    client: HelmrClient, workspace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = an_exec(workspace, SLEEPS, deferrable=True)
+    frozen, retry = task.start(), task.start()
+    create = frozen.operator._adopt_or_create
+
+    def overtaken(*args: Any) -> Any:
+        deferred(retry.execute())
+        return create(*args)
+
+    monkeypatch.setattr(frozen.operator, "_adopt_or_create", overtaken)
+    with pytest.raises(AirflowException, match="Airflow has given it up"):
+        frozen.execute()
+    assert client.workspaces.retrieve(workspace).metadata[HOLDER] == owner_of(retry.ti)
+
+
+def test_a_process_that_was_given_up_before_a_clear_runs_no_second_command(client: HelmrClient, workspace: str) -> None:
+    task = an_exec(workspace, ["true"])
+    frozen = task.start()
+    task.clear()
+    assert task.start().finish() == 0
+    with pytest.raises(AirflowException, match="Airflow has given it up"):
+        frozen.execute()
+    assert len(execs(client, workspace)) == 1
+
+
+def test_tries_of_a_dag_run_that_was_created_anew_are_counted_anew(client: HelmrClient, workspace: str) -> None:
+    task = an_exec(workspace, ["true"])
+    task.try_number = 4
+    assert task.start().finish() == 0
+    anew = an_exec(workspace, ["true"])
+    assert anew.start().finish() == 0
+    assert len(execs(client, workspace)) == 2
 
 
 # On a worker
@@ -189,7 +248,7 @@ def test_the_author_s_metadata_survive_the_note_of_who_answers(client: HelmrClie
     workspace = a_workspace(client, metadata={"ticket": "T-1"})
     an_exec(workspace, ["true"]).start().finish()
     metadata = client.workspaces.retrieve(workspace).metadata
-    assert metadata.keys() == {"ticket", "airflow", HOLDER}
+    assert metadata.keys() == {"ticket", "airflow", HOLDER, HOLDING_TRY}
     assert metadata["ticket"] == "T-1"
 
 
