@@ -24,6 +24,13 @@ BIN = Path(sys.executable).parent
 
 COMPONENTS = ("api-server", "dag-processor", "scheduler", "triggerer")
 
+# How long a task waits for an answer of Airflow's API server, in seconds. A busy machine exceeds the default of five.
+EXECUTION_API_TIMEOUT = "30"
+
+# What Airflow writes when it fails a task that did not reach its API server, or that has resumed before its scheduler,
+# late, has heard that it was deferred; and when SQLite, which all its programs write to, was locked for too long.
+LOST_BY_AIRFLOW = ("reported that the task instance", "database is locked")
+
 
 class ControlPlane:
     """The local control plane as a process of its own, with its state in a file: it can be killed and come back."""
@@ -203,10 +210,21 @@ def _airflow_settings(
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_log_port),
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_log_port),
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": EXECUTION_API_TIMEOUT,
         # A triggerer that was killed is given up after seconds instead of half a minute.
         "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
     }
 
 
-__all__ = ["COMPONENTS", "ROOT", "ControlPlane", "Program", "Stack", "StackError", "poll"]
+__all__ = [
+    "COMPONENTS",
+    "EXECUTION_API_TIMEOUT",
+    "LOST_BY_AIRFLOW",
+    "ROOT",
+    "ControlPlane",
+    "Program",
+    "Stack",
+    "StackError",
+    "poll",
+]
