@@ -148,6 +148,7 @@ def test_the_messages_that_troubleshooting_quotes_are_ours_or_marked_as_others()
         "The host or port to test differs from the stored connection",
         "no attribute 'helmr_session'",
         "address already in use",
+        "reported that the task instance … finished with state success",
         "TI was not in a state where it could be marked as running",
     }
     quoted = set(re.findall(r"^### `(.+)`$", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE))
