@@ -26,7 +26,7 @@ def task_state(ti: Any) -> str | None:
 
     :param ti: the task instance, of a worker or of a trigger.
     """
-    return next(iter(_states(ti)), None)
+    return next(iter(_stored_states(ti)), None)
 
 
 OVER: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
@@ -38,7 +38,7 @@ def is_over(ti: Any) -> str | None:
 
     :param ti: names the task instance, which may be any: its ``dag_id``, ``run_id``, ``task_id`` and ``map_index``.
     """
-    found = _states(ti)
+    found = _stored_states(ti)
     if not found:
         return "gone"
     return found[0] if found[0] in OVER else None
@@ -56,7 +56,7 @@ def why_stopped(ti: Any) -> WhyStopped | None:
 
     def read() -> None:
         try:
-            found = _states(ti)
+            found = _stored_states(ti)
         except Exception:  # noqa: BLE001 - Airflow has many errors for it, and all mean that there is no answer
             return
         if not found or found[0] in _USERS_DOING:
@@ -70,8 +70,8 @@ def why_stopped(ti: Any) -> WhyStopped | None:
     return next(iter(answers), None)
 
 
-def _states(ti: Any) -> list[str | None]:
-    """Return the state of a task instance, or nothing if there is no such task instance."""
+def _stored_states(ti: Any) -> list[str | None]:
+    """Return the state of one task instance, or nothing if Airflow does not know it."""
     found = (_find_in_airflow_3 if AIRFLOW_V_3_0_PLUS else _find_in_airflow_2)(ti)
     return [None if state is None else str(getattr(state, "value", state)) for state in found]
 
