@@ -1,4 +1,8 @@
-"""A real Airflow and a local control plane in one folder: start, stop, kill and restart them."""
+"""A real Airflow and a local control plane in one folder: start, stop, kill and restart them.
+
+The demo and the tests share it, because two ways to start Airflow would diverge. It marks every process, so that
+orphans are found. Tests kill only busy workers: LocalExecutor does not survive the death of idle ones.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,13 @@ ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 
 COMPONENTS = ("api-server", "dag-processor", "scheduler", "triggerer")
+
+# How long a task waits for an answer of Airflow's API server, in seconds. A busy machine exceeds the default of five.
+EXECUTION_API_TIMEOUT = "30"
+
+# What Airflow writes when it fails a task that did not reach its API server, or that has resumed before its scheduler,
+# late, has heard that it was deferred; and when SQLite, which all its programs write to, was locked for too long.
+LOST_BY_AIRFLOW = ("reported that the task instance", "database is locked")
 
 
 class ControlPlane:
@@ -203,10 +214,21 @@ def _airflow_settings(
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_log_port),
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_log_port),
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": EXECUTION_API_TIMEOUT,
         # A triggerer that was killed is given up after seconds instead of half a minute.
         "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
     }
 
 
-__all__ = ["COMPONENTS", "ROOT", "ControlPlane", "Program", "Stack", "StackError", "poll"]
+__all__ = [
+    "COMPONENTS",
+    "EXECUTION_API_TIMEOUT",
+    "LOST_BY_AIRFLOW",
+    "ROOT",
+    "ControlPlane",
+    "Program",
+    "Stack",
+    "StackError",
+    "poll",
+]

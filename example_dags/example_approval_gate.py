@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from datetime import timedelta
 from typing import Any, cast
 
 from airflow.providers.common.compat.sdk import Param, dag, task
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 @dag(
     schedule=None,
+    # A retry continues the wait or session of the try before.
+    default_args={"retries": 1, "retry_delay": timedelta(seconds=5)},
     params={"thinking_seconds": Param(10, type="number", description="How long the person thinks before deciding.")},
     tags=["helmr", "example"],
 )

@@ -20,7 +20,12 @@ from helmr_provider.operators.session import HelmrStartSessionOperator
 log = logging.getLogger(__name__)
 
 
-@dag(schedule=None, tags=["helmr", "example"])
+@dag(
+    schedule=None,
+    # A retry continues the question or session of the try before.
+    default_args={"retries": 1, "retry_delay": timedelta(seconds=5)},
+    tags=["helmr", "example"],
+)
 def example_approval_in_airflow() -> None:
     """Ask, start a session with the decision, use its result."""
     approval = HelmrApprovalOperator(

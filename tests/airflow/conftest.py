@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from _pytest.runner import runtestprotocol
 
-from dev.stack import ROOT, Stack, StackError, poll
+from dev.stack import LOST_BY_AIRFLOW, ROOT, Stack, StackError, poll
 from helmr_provider.client import HelmrClient
 from tests.conftest import MEASURED
 
@@ -29,9 +29,6 @@ SETTINGS = {
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
 }
 ENDED = frozenset({"success", "failed", "upstream_failed"})
-# What Airflow writes when it fails a task that has resumed before its scheduler, late, has heard that it was deferred,
-# and when SQLite, which all its programs write to, was locked for longer than they wait.
-LOST = ("reported that the task instance", "database is locked")
 RUNNING = pytest.StashKey[Stack]()
 
 
@@ -61,7 +58,7 @@ def _losses(config: pytest.Config) -> int:
     """Count what Airflow has lost so far; nothing before it runs."""
     running = config.stash.get(RUNNING, None)
     logs = [] if running is None else list(running.folder.glob("*.log"))
-    return sum(log.read_text(errors="replace").count(sign) for log in logs for sign in LOST)
+    return sum(log.read_text(errors="replace").count(sign) for log in logs for sign in LOST_BY_AIRFLOW)
 
 
 @pytest.fixture(scope="session")

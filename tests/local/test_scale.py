@@ -119,7 +119,8 @@ def growth(core: Core, *filled: dict[str, Any]) -> tuple[int, int]:
 )
 def test_a_round_of_leases_costs_the_same_however_many_runs_there_are(core: Core, filled: list[Any]) -> None:
     few, many = growth(core, *filled)
-    assert few <= many <= 1.5 * few
+    # Newer releases of SQLite take a few steps less when there are many.
+    assert 0 < many <= 1.5 * few
 
 
 def test_the_groups_of_queued_runs_are_all_found(core: Core) -> None:

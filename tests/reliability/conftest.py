@@ -27,8 +27,12 @@ def stack() -> Iterator[PostgresStack]:
     folder = Path(tempfile.mkdtemp(prefix="helmr-reliability-"))
     folder.chmod(0o755)
     tasks = ROOT / "tests/airflow/local_tasks.py"
-    # A task whose processes were killed keeps its place in the local executor.
-    settings = {**SETTINGS, "AIRFLOW__CORE__PARALLELISM": "64"}
+    settings = {
+        **SETTINGS,
+        # A task whose processes were killed keeps its place in the local executor.
+        "AIRFLOW__CORE__PARALLELISM": "128",
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+    }
     with PostgresStack(folder / "stack", dags=HERE / "dags", tasks=tasks, settings=settings) as running:
         yield running
     shutil.rmtree(folder)

@@ -80,6 +80,11 @@ PASSED: Final[frozenset[Row]] = frozenset(
         ("worker", "restart"),
         ("worker", "network cut"),
         ("supervisor of a task", "SIGTERM"),
+        ("triggerer", "kill -9"),
+        ("triggerer", "SIGTERM"),
+        ("triggerer", "restart"),
+        ("triggerer", "network cut"),
+        ("control plane", "network cut"),
     }
 )
 

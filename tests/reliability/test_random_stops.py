@@ -1,10 +1,12 @@
 """SIGTERM at random moments to processes that supervise a waiting, deferring or resuming task.
 
-``STOPS`` and ``SEED`` in the environment say how many signals are sent and how moments and processes are chosen.
+``STOPS`` and ``SEED`` in the environment say how many signals are sent and how moments and processes are chosen; pytest
+shows the progress with ``-o log_cli=true -o log_cli_level=INFO``.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
@@ -27,9 +29,13 @@ if TYPE_CHECKING:
 STOPS = int(os.environ.get("STOPS", "200"))
 SEED = int(os.environ.get("SEED", "12"))
 DAG_ID = "random_stops"
-WAITING, DEFERRING = 4, 20
+# As in the DAG. Sessions last for long enough that a wave, which ends with its slowest task, takes many signals.
+WAITING, DEFERRING = 8, 24
+WAITING_SECONDS, DEFERRING_SECONDS = (40, 80), (0.2, 60)
 # A wave of tasks ends by itself; this only bounds a stack that is stuck.
 MOST_SECONDS = 3000
+
+LOG = logging.getLogger(__name__)
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.timeout(MOST_SECONDS + 300)]
 
@@ -113,7 +119,8 @@ def test_no_task_has_two_live_runs_or_one_without_an_owner(
     until = time.monotonic() + MOST_SECONDS
     while stopped < STOPS:
         waves += 1
-        lengths = [chance.uniform(15, 30) for _ in range(WAITING)] + [chance.uniform(0.2, 6) for _ in range(DEFERRING)]
+        lengths = [chance.uniform(*WAITING_SECONDS) for _ in range(WAITING)]
+        lengths += [chance.uniform(*DEFERRING_SECONDS) for _ in range(DEFERRING)]
         wave = Wave(stack, client, lengths)
         while (state := stack.airflow.dag_run(DAG_ID, wave.run_id)["state"]) not in {"success", "failed"}:
             assert time.monotonic() < until, f"{stopped} of {STOPS} signals were sent; logs: {stack.folder}"
@@ -122,6 +129,7 @@ def test_no_task_has_two_live_runs_or_one_without_an_owner(
                     stopped += stop_one(stack, chance)
                 time.sleep(chance.uniform(0.02, 0.6))
             tolerant(wave.check)
+            LOG.info("wave %s: %s of %s signals", waves, stopped, STOPS)
         assert state == "success", wave.states()
         runs = wave.all_runs()
         assert {name: [run.status for run in found] for name, found in runs.items()} == {

@@ -16,6 +16,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NOW = dt.datetime.now(dt.UTC)
+_SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 class Authority:
@@ -25,13 +36,16 @@ class Authority:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
-        certificate = self._build(self._name, self._key, 1).add_extension(
-            x509.BasicConstraints(ca=True, path_length=None), critical=True
+        certificate = (
+            self._build(self._name, self._key, 1)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(_SIGNS, critical=True)
         )
         self.bundle = folder / "ca.pem"
         self.bundle.write_bytes(certificate.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
     def _build(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, days: int) -> x509.CertificateBuilder:
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -40,6 +54,9 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(_NOW - dt.timedelta(days=9))
             .not_valid_after(_NOW + dt.timedelta(days=days))
+            # Python 3.13 refuses certificates without the identifiers of keys.
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(issuer, critical=False)
         )
 
     def issue(self, name: str, *, address: str = "127.0.0.1", days: int = 1) -> Path:

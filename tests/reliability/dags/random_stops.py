@@ -8,8 +8,8 @@ from airflow.sdk import dag
 
 from helmr_provider.operators.session import HelmrStartSessionOperator
 
-WAITING = 4
-DEFERRING = 20
+WAITING = 8
+DEFERRING = 24
 
 
 @dag(schedule=None, default_args={"retries": 200, "retry_delay": timedelta(0)}, max_active_tasks=64)

@@ -42,11 +42,32 @@ return Boolean(found);
 """
 
 
+# What a page that is still being drawn answers: a person would try again.
+_TOO_EARLY = frozenset(
+    {
+        "element click intercepted",
+        "element not interactable",
+        "invalid element state",
+        "no such element",
+        "stale element reference",
+    }
+)
+
+
+class RefusedError(AssertionError):
+    """The driver has refused a command."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+
+
 class Browser:
     """One window. An element is named by a CSS selector."""
 
     def __init__(self, port: int, profile: Path) -> None:
         self._port = port
+        self._refused = ""
         options = {"args": [*_FLAGS, f"--user-data-dir={profile}"], "binary": CHROMIUM}
         matching = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
         wanted = {"capabilities": {"alwaysMatch": matching}}
@@ -81,12 +102,12 @@ class Browser:
         return str(found)
 
     def click(self, selector: str) -> None:
-        self._send("POST", f"/element/{self._find(selector)}/click", {})
+        """Click the element as soon as it can be clicked."""
+        self.until(lambda: self._use(selector, ("click", {})))
 
     def click_on(self, text: str, tag: str = "button") -> None:
         """Click the first element of this kind that shows this text, and is not hidden."""
-        self.until(lambda: self.run(_MARK, tag, text))
-        self.click("[data-clicked]")
+        self.until(lambda: self.run(_MARK, tag, text) and self._use("[data-clicked]", ("click", {})))
 
     def newest_window(self) -> None:
         """Continue in the window that was opened last, once there is more than one."""
@@ -114,9 +135,8 @@ class Browser:
         return [str(entry["message"]) for entry in self._send("POST", "/se/log", {"type": "browser"})]
 
     def write(self, selector: str, text: str) -> None:
-        element = self._find(selector)
-        self._send("POST", f"/element/{element}/clear", {})
-        self._send("POST", f"/element/{element}/value", {"text": text})
+        """Replace the element's text as soon as it can be written to."""
+        self.until(lambda: self._use(selector, ("clear", {}), ("value", {"text": text})))
 
     def press(self, keys: str) -> None:
         """Press keys one after the other, wherever the focus is."""
@@ -128,13 +148,27 @@ class Browser:
         try:
             until(condition, every=0.02)
         except AssertionError:
-            raise AssertionError(self.text("body")) from None
+            raise AssertionError(f"{self.text('body')}\n{self._refused}") from None
 
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self._send("GET", "/screenshot")))
 
     def close(self) -> None:
         self._send("DELETE", "")
+
+    def _use(self, selector: str, *commands: tuple[str, dict[str, str]]) -> bool:
+        """Send commands to an element, and say whether it was ready for them."""
+        self._refused = ""
+        try:
+            element = self._find(selector)
+            for path, body in commands:
+                self._send("POST", f"/element/{element}/{path}", body)
+        except RefusedError as refused:
+            if refused.code not in _TOO_EARLY:
+                raise
+            self._refused = f"{selector}: {refused}"
+            return False
+        return True
 
     def _find(self, selector: str) -> str:
         found = self._send("POST", "/element", {"using": "css selector", "value": selector})
@@ -149,7 +183,7 @@ class Browser:
         finally:
             connection.close()
         if isinstance(answer, dict) and "error" in answer:
-            raise AssertionError(f"{answer['error']}: {answer['message']}")
+            raise RefusedError(answer["error"], answer["message"])
         return answer
 
 
