@@ -338,8 +338,8 @@ def test_only_a_call_that_failed_pays_for_being_repeatable(variant: str, monkeyp
         made.append(options)
         return options
 
-    monkeypatch.setattr(asynchronous, "AsyncRetrying", counting(asynchronous.AsyncRetrying))
-    monkeypatch.setattr(blocking, "Retrying", counting(blocking.Retrying))
+    monkeypatch.setattr(asynchronous, "AsyncRetrying", counting(vars(asynchronous)["AsyncRetrying"]))
+    monkeypatch.setattr(blocking, "Retrying", counting(vars(blocking)["Retrying"]))
     with ScriptedServer(OK) as wire:
         assert drive(variant, retrieve, url=wire.url).id == "r"
     assert (len(made), len(wire.requests)) == (0, 1)
