@@ -195,7 +195,7 @@ bench-slow-answers: setup ## Simulate many waits while the control plane answers
 	@$(BIN)/python -m benchmarks.slow_answers
 
 .PHONY: bench-triggers
-bench-triggers: setup ## Measure the run trigger beside those of two other providers and a naive one (about seven minutes; ARGS=--help)
+bench-triggers: setup ## Measure the run trigger beside those of two other providers and a naive one (about 15 minutes; ARGS=--help)
 	@dev/peers.sh $(BIN)/uv .venv-peers
 	@$(BIN)/python -m benchmarks.triggers $(ARGS)
 
@@ -224,7 +224,7 @@ bench-tab: setup ## Measure Airflow's own pages beside viewers of the Helmr tab,
 	@$(BIN)/python -m benchmarks.tab $(ARGS)
 
 .PHONY: bench-triggerer
-bench-triggerer: ## Measure 200 deferred sessions through a real triggerer on PostgreSQL (some minutes; ARGS=--help)
+bench-triggerer: ## Measure 200 deferred sessions through a real triggerer on PostgreSQL (minutes; ARGS="runs=1000 --executor celery")
 	@dev/celery.sh .venv-celery
 	@.venv-celery/bin/python -m benchmarks.triggerer $(ARGS)
 

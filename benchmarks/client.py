@@ -29,7 +29,7 @@ from benchmarks.strategies import STRATEGIES
 from helmr_provider.client import AsyncHelmrClient, HelmrClient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 HERE = Path(__file__).parent
 LIST = 200
@@ -70,14 +70,15 @@ def canned(plan: dict[str, Any]) -> Iterator[str]:
             process.terminate()
 
 
-async def start_runs(plane: Plane, ends: list[float]) -> list[str]:
-    """Start a run for each time at which one is to end."""
+async def start_runs(plane: Plane, ends: Sequence[float | dict[str, Any]]) -> list[str]:
+    """Start a run for each end: a time, or a payload of the task `until`."""
     async with AsyncHelmrClient(url=plane.url, api_key=plane.api_key) as client:
         at_once = asyncio.Semaphore(16)
 
-        async def start(end: float) -> str:
+        async def start(end: float | dict[str, Any]) -> str:
             async with at_once:
-                return (await client.sessions.start("until", {"at": end})).run.id
+                payload = end if isinstance(end, dict) else {"at": end}
+                return (await client.sessions.start("until", payload)).run.id
 
         return await asyncio.gather(*(start(end) for end in ends))
 

@@ -1,4 +1,4 @@
-"""Many run triggers in a real triggerer, put into Airflow's database directly: no worker slows them down."""
+"""Many triggers in a real triggerer, put into Airflow's database directly: no worker slows them down."""
 
 from __future__ import annotations
 
@@ -8,128 +8,223 @@ import random
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from datetime import UTC
+from typing import TYPE_CHECKING, TypeVar
+from uuid import uuid4
 
 import psutil
 
 from benchmarks.client import Plane, count_requests, start_runs
-from benchmarks.sampling import BLOCKED, TROUBLE, percentile, sample, triggerers
-from dev.postgres_stack import PostgresStack
-from dev.stack import ROOT, poll
+from benchmarks.sampling import BLOCKED, TROUBLE, count, percentile, phase, progress, query, sample, triggerers
+from dev.stack import ROOT, StackError
 from helmr_provider.client import AsyncHelmrClient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable
+    from datetime import datetime
 
-IDLE = 60.0
-ENDS = 45.0
+    from dev.postgres_stack import PostgresStack
 
+T = TypeVar("T")
 
-class TwoTriggerers(PostgresStack):
-    """Like :class:`PostgresStack`, with a second triggerer."""
-
-    def components(self) -> Iterator[tuple[str, list[str]]]:
-        """Name each program, with its arguments."""
-        for name, arguments in super().components():
-            yield (name, arguments) if name != "triggerer" else (name, ["triggerer", "--skip-serve-logs"])
-        yield "triggerer-2", ["triggerer", "--skip-serve-logs"]
+IDLE = 30.0
+WORK = "task_instance where dag_id = 'held_waits' and task_id = 'work'"
 
 
-def query(stack: PostgresStack, statement: str) -> list[tuple[Any, ...]]:
-    import psycopg2  # type: ignore[import-untyped, import-not-found, unused-ignore]
+class Putter:
+    """A process with Airflow's settings that defers tasks."""
 
-    connection = psycopg2.connect(f"postgresql://{stack.database}")
-    try:
-        with connection, connection.cursor() as cursor:
-            cursor.execute(statement)
-            return list(cursor.fetchall())
-    finally:
-        connection.close()
+    def __init__(self, stack: PostgresStack) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.defer_tasks"],
+            cwd=ROOT,
+            env=stack.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        # Importing Airflow can print lines of its own.
+        while "ready" not in self._stdout.readline():
+            if self._process.poll() is not None:
+                raise StackError("the process that defers tasks did not start")
+
+    def put(self, ids: list[str], kind: str = "run") -> int:
+        """Defer one task on each run or token; return how many were."""
+        self._stdin.write(json.dumps({"kind": kind, "ids": ids}) + "\n")
+        self._stdin.flush()
+        return int(self._stdout.readline())
+
+    def close(self) -> None:
+        self._stdin.close()
+        self._process.wait()
 
 
-def count(stack: PostgresStack, condition: str) -> int:
-    return int(query(stack, f"select count(*) from {condition}")[0][0])
-
-
-def hold_tasks(stack: PostgresStack, waits: int) -> None:
-    """Create task instances that wait for a pool without slots."""
+def hold_tasks(stack: PostgresStack, waits: int) -> str:
+    """Create task instances that wait for a pool without slots; return the id of their DAG run."""
     stack.airflow.wait_for_dag("held_waits")
-    stack.airflow.call("POST", "/pools", {"name": "held", "slots": 0})
-    stack.airflow.trigger("held_waits", count=waits)
-    poll(
-        lambda: count(stack, "task_instance where task_id = 'work' and state = 'scheduled'") == waits,
-        seconds=600,
-        waiting_for=f"{waits} task instances",
+    if not count(stack, "slot_pool where pool = 'held'"):
+        stack.airflow.call("POST", "/pools", {"name": "held", "slots": 0})
+    run_id = stack.airflow.trigger("held_waits", count=waits)
+    progress(
+        stack,
+        lambda: count(stack, f"{WORK} and state = 'scheduled'"),
+        waits,
+        what="task instances",
+        seconds=120 + waits / 20,
     )
+    return run_id
 
 
-def measure(stack: PostgresStack, waits: int) -> None:
-    """Measure the triggers, and print what was found."""
-    hold_tasks(stack, waits)
+def plane_of(stack: PostgresStack) -> Plane:
     process = stack.control_plane.program.process
     assert process is not None
-    plane = Plane(stack.control_plane.url, stack.control_plane.api_key, psutil.Process(process.pid))
-    # Ends are chosen before the runs start: a busy machine starts 25 a second, and takes up triggers within a minute.
-    idle_from = time.time() + 60 + waits / 25 + waits / 80
-    idle_until = idle_from + IDLE
-    runs = asyncio.run(start_runs(plane, [idle_until + 1 + ENDS * random.random() for _ in range(waits)]))
+    return Plane(stack.control_plane.url, stack.control_plane.api_key, psutil.Process(process.pid))
+
+
+class Runs:
+    """Runs that end after the benchmark has released them."""
+
+    kind = "run"
+
+    def __init__(self, stack: PostgresStack, waits: int, ends: float) -> None:
+        self._plane = plane_of(stack)
+        self._release = stack.folder / f"release-{uuid4()}"
+        plan = [{"after": ends * random.random(), "release": str(self._release)} for _ in range(waits)]
+        self.ids = asyncio.run(start_runs(self._plane, plan))
+
+    def end(self) -> None:
+        """Let them end from now on."""
+        started = self._release.with_suffix(".new")
+        started.write_text(str(time.time()))
+        started.rename(self._release)
+
+    def ended(self) -> list[float]:
+        """Return when each ended, in seconds since the epoch."""
+
+        async def retrieve(client: AsyncHelmrClient, run: str) -> float:
+            return (await client.runs.retrieve(run)).updated_at.timestamp()
+
+        return asyncio.run(_for_each(self._plane, retrieve, self.ids))
+
+
+class Tokens:
+    """Tokens that the benchmark completes one after the other."""
+
+    kind = "token"
+
+    def __init__(self, stack: PostgresStack, waits: int, ends: float) -> None:
+        self._plane, self._pause = plane_of(stack), ends / waits
+        self._ended: list[float] = []
+
+        async def create(client: AsyncHelmrClient, _: str) -> str:
+            return (await client.tokens.create(timeout="2h")).id
+
+        self.ids = asyncio.run(_for_each(self._plane, create, [""] * waits))
+
+    def end(self) -> None:
+        """Complete all."""
+
+        async def complete() -> None:
+            async with AsyncHelmrClient(url=self._plane.url, api_key=self._plane.api_key) as client:
+                began = time.monotonic()
+                for number, token in enumerate(self.ids):
+                    await asyncio.sleep(began + number * self._pause - time.monotonic())
+                    await client.tokens.complete(token, "go")
+                    self._ended.append(time.time())
+
+        asyncio.run(complete())
+
+    def ended(self) -> list[float]:
+        """Return when the completion of each was confirmed, in seconds since the epoch."""
+        return self._ended
+
+
+async def _for_each(plane: Plane, call: Callable[[AsyncHelmrClient, str], Awaitable[T]], ids: list[str]) -> list[T]:
+    async with AsyncHelmrClient(url=plane.url, api_key=plane.api_key) as client:
+        room = asyncio.Semaphore(16)
+
+        async def one(each: str) -> T:
+            async with room:
+                return await call(client, each)
+
+        return await asyncio.gather(*(one(each) for each in ids))
+
+
+def measure(stack: PostgresStack, waits: int, kind: str) -> None:
+    """Measure the triggers, and print the result.
+
+    :raises StackError: a phase has passed its limit.
+    """
+    ends = 30 + waits / 100
+    with phase(f"creating {waits:,} task instances"):
+        run_id = hold_tasks(stack, waits)
+    with phase(f"creating {waits:,} {kind}s"):
+        waited = (Runs if kind == "run" else Tokens)(stack, waits, ends)
     before = sample(stack)
-    began = time.monotonic()
-    subprocess.run(
-        [sys.executable, "-m", "benchmarks.insert_triggers"],
-        input=json.dumps(runs).encode(),
-        cwd=ROOT,
-        env=stack.environment,
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    inserted = time.monotonic()
-    poll(
-        lambda: count(stack, "trigger where triggerer_id is not null") == waits,
-        seconds=120,
-        waiting_for="all triggers to be assigned",
-        every=0.1,
-    )
-    print(f"inserted in {inserted - began:.1f} s, all assigned {time.monotonic() - inserted:.1f} s later", flush=True)
-    if time.time() > idle_from:
-        sys.exit("this machine is too slow for this many triggers")
-    time.sleep(idle_from - time.time())
-    count_requests(plane)
-    idle = sample(stack)
-    time.sleep(max(0.0, idle_until - time.time()))
-    after = sample(stack)
-    requests = count_requests(plane) / IDLE
-    shares = query(stack, "select triggerer_id, count(*) from trigger group by triggerer_id")
-    print(f"triggers of each triggerer: {sorted(share for _, share in shares)}")
-    cpu = (after.cpu - idle.cpu) / IDLE
+    putter = Putter(stack)
+    with phase("putting the triggers into the database"):
+        assert putter.put(waited.ids, kind) == waits
+    putter.close()
+    with phase("waiting until the triggerers have taken them"):
+        progress(
+            stack,
+            lambda: count(stack, "trigger where triggerer_id is not null"),
+            waits,
+            what="triggers",
+            seconds=60 + waits / 10,
+            every=0.25,
+        )
+    shares = query(stack, "select count(*) from trigger group by triggerer_id")
+    print(f"triggers of each triggerer: {sorted(share for (share,) in shares)}", flush=True)
+    # A new wait retrieves its run, at most 100 runs a second.
+    with phase("waiting until each has retrieved its run"):
+        time.sleep(5 + waits / 100)
+    measure_idle(stack, before.rss)
+    with phase(f"ending {waits:,} {kind}s within {ends:.0f} s"):
+        waited.end()
+        progress(
+            stack,
+            lambda: waits - count(stack, f"{WORK} and state = 'deferred'"),
+            waits,
+            what="events",
+            seconds=ends + 60 + waits / 10,
+        )
+    report(stack, waited)
+    # The resumed tasks still wait for the pool.
+    stack.airflow.delete_dag_run("held_waits", run_id)
+
+
+def measure_idle(stack: PostgresStack, rss_before: int) -> None:
+    plane = plane_of(stack)
+    with phase(f"{IDLE:.0f} s in which nothing ends"):
+        count_requests(plane)
+        begin = sample(stack)
+        seconds: list[int] = []
+        for _ in range(round(IDLE / 5)):
+            time.sleep(5)
+            seconds.append(count_requests(plane))
+        end = sample(stack)
+    elapsed = end.at - begin.at
     print(
-        f"idle: {requests:.1f} requests/s, {after.sockets} sockets, CPU {100 * cpu:.1f} % of a core, "
-        f"{after.rss / 2**20:.0f} MiB; before the triggers {before.rss / 2**20:.0f} MiB",
+        f"idle: {sum(seconds) / elapsed:.1f} requests/s (at most {max(seconds) / 5:.1f} over 5 s), "
+        f"{end.sockets} sockets, CPU {100 * (end.cpu - begin.cpu) / elapsed:.1f} % of a core, "
+        f"{end.rss / 2**20:.0f} MiB in {len(triggerers(stack))} triggerers; before the triggers "
+        f"{rss_before / 2**20:.0f} MiB",
         flush=True,
     )
-    poll(
-        lambda: count(stack, "task_instance where task_id = 'work' and state = 'deferred'") == 0,
-        seconds=300,
-        waiting_for="all triggers to fire",
-        every=1,
-    )
-    report(stack, plane, runs)
 
 
-def report(stack: PostgresStack, plane: Plane, runs: list[str]) -> None:
-    """Print how long it took from each run's end until Airflow had its trigger's event."""
-
-    async def ends() -> list[float]:
-        async with AsyncHelmrClient(url=plane.url, api_key=plane.api_key) as client:
-            return [(await client.runs.retrieve(run)).updated_at.timestamp() for run in runs]
-
-    resumed = query(
-        stack, "select extract(epoch from scheduled_dttm) from task_instance where task_id = 'work' order by map_index"
-    )
-    delays = [float(at) - end for (at,), end in zip(resumed, asyncio.run(ends()), strict=True)]
+def report(stack: PostgresStack, waited: Runs | Tokens) -> None:
+    """Print how long it took from each end until Airflow had its trigger's event."""
+    ids = query(stack, f"select scheduled_dttm from {WORK} order by map_index")
+    events: list[datetime] = [at for (at,) in ids]
+    delays = [at.astimezone(UTC).timestamp() - end for at, end in zip(events, waited.ended(), strict=True)]
     print(
-        f"from a run's end until Airflow has the event, {len(delays)} triggers: p50 {percentile(delays, 0.5):.2f} s, "
-        f"p99 {percentile(delays, 0.99):.2f} s, longest {max(delays):.2f} s"
+        f"from the end of a {waited.kind} until Airflow has the event, {len(delays):,} triggers: "
+        f"p50 {percentile(delays, 0.5):.2f} s, p99 {percentile(delays, 0.99):.2f} s, longest {max(delays):.2f} s"
     )
     logs = "".join(each.log.read_text(errors="replace") for each in triggerers(stack))
     print(f"in the triggerers' logs: {TROUBLE.findall(logs) or 'no trouble'}; '{BLOCKED}': {logs.count(BLOCKED)} times")

@@ -1,16 +1,22 @@
-"""What the triggerers of a running Airflow use, and what their logs say."""
+"""What the triggerers of a running Airflow use, what their logs say, and how far a benchmark is."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from dev.stack import StackError
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dev.postgres_stack import PostgresStack
     from dev.processes import Program
     from dev.stack import Stack
 
@@ -49,3 +55,46 @@ def sample(stack: Stack, deferred: int = 0) -> Sample:
 
 def percentile(values: list[float], share: float) -> float:
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+
+
+@contextlib.contextmanager
+def phase(name: str) -> Iterator[None]:
+    """Say what begins, and how long it took."""
+    print(f"{time.strftime('%H:%M:%S')}  {name}", flush=True)
+    began = time.monotonic()
+    yield
+    print(f"          took {time.monotonic() - began:.1f} s", flush=True)
+
+
+def progress(
+    stack: PostgresStack, reached: Callable[[], int], goal: int, *, what: str, seconds: float, every: float = 1.0
+) -> None:
+    """Wait until a count has reached its goal, and print it every five seconds.
+
+    :raises StackError: it has not after `seconds`, or a program of the stack has ended.
+    """
+    began = shown = time.monotonic()
+    while (now := reached()) < goal:
+        stack.check()
+        if time.monotonic() > began + seconds:
+            raise StackError(f"gave up after {seconds:.0f} s: {now:,} of {goal:,} {what}")
+        if time.monotonic() > shown + 5:
+            shown = time.monotonic()
+            print(f"{shown - began:8.0f} s  {now:,} of {goal:,} {what}", flush=True)
+        time.sleep(every)
+
+
+def query(stack: PostgresStack, statement: str) -> list[tuple[Any, ...]]:
+    import psycopg2  # type: ignore[import-untyped, import-not-found, unused-ignore]
+
+    connection = psycopg2.connect(f"postgresql://{stack.database}")
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+            return list(cursor.fetchall())
+    finally:
+        connection.close()
+
+
+def count(stack: PostgresStack, condition: str) -> int:
+    return int(query(stack, f"select count(*) from {condition}")[0][0])

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,13 +18,11 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
-
-from benchmarks.client import Plane, start_runs
-from benchmarks.put_triggers import count, hold_tasks
-from benchmarks.sampling import BLOCKED, TROUBLE, sample, triggerers
+from benchmarks.client import start_runs
+from benchmarks.put_triggers import WORK, Putter, hold_tasks, plane_of
+from benchmarks.sampling import BLOCKED, TROUBLE, count, sample, triggerers
 from dev.postgres_stack import PostgresStack
-from dev.stack import ROOT, StackError
+from dev.stack import StackError
 
 if TYPE_CHECKING:
     from benchmarks.sampling import Sample
@@ -36,40 +32,8 @@ SETTINGS = {"AIRFLOW__CORE__MAX_MAP_LENGTH": "10000", "AIRFLOW__TRIGGERER__CAPAC
 # Of the memory that the triggerer has when it is warm.
 MEMORY_GROWTH = 0.1
 SOCKET_GROWTH = 10
-WAITS = "task_instance where dag_id = 'held_waits' and task_id = 'work' and state = "
 # Beyond the longest wait.
 PATIENCE = 120.0
-
-
-class Putter:
-    """A process with Airflow's settings that defers tasks on the runs that it is given."""
-
-    def __init__(self, stack: PostgresStack) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.put_again"],
-            cwd=ROOT,
-            env=stack.environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._stdin, self._stdout = self._process.stdin, self._process.stdout
-        # Importing Airflow can print lines of its own.
-        while "ready" not in self._stdout.readline():
-            if self._process.poll() is not None:
-                raise StackError("the process that defers tasks did not start")
-
-    def put(self, run_ids: list[str]) -> int:
-        """Defer one task on each run; return how many were."""
-        self._stdin.write(json.dumps(run_ids) + "\n")
-        self._stdin.flush()
-        return int(self._stdout.readline())
-
-    def close(self) -> None:
-        self._stdin.close()
-        self._process.wait()
 
 
 def ends(chance: random.Random, waits: int, seconds: float, *, first: bool) -> list[float]:
@@ -80,9 +44,7 @@ def ends(chance: random.Random, waits: int, seconds: float, *, first: bool) -> l
 
 def soak(stack: PostgresStack, options: argparse.Namespace) -> int:
     hold_tasks(stack, options.sessions)
-    process = stack.control_plane.program.process
-    assert process is not None
-    plane = Plane(stack.control_plane.url, stack.control_plane.api_key, psutil.Process(process.pid))
+    plane = plane_of(stack)
     putter = Putter(stack)
     chance = random.Random(10)
     began = time.monotonic()
@@ -90,10 +52,10 @@ def soak(stack: PostgresStack, options: argparse.Namespace) -> int:
     samples: list[Sample] = []
     put = 0
     while time.monotonic() < until + 2 * options.seconds + PATIENCE:
-        if time.monotonic() < until and (resumed := count(stack, f"{WAITS}'scheduled'")):
+        if time.monotonic() < until and (resumed := count(stack, f"{WORK} and state = 'scheduled'")):
             chosen = ends(chance, resumed, options.seconds, first=not put)
             put += putter.put(asyncio.run(start_runs(plane, chosen)))
-        latest = sample(stack, count(stack, f"{WAITS}'deferred'"))
+        latest = sample(stack, count(stack, f"{WORK} and state = 'deferred'"))
         samples.append(latest)
         print(
             f"{latest.at - began:6.0f} s  put {put:6}  waiting {latest.deferred:5}  "

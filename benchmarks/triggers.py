@@ -5,8 +5,9 @@
   (60 s and 30 s), against a local fake of the endpoint that they poll
 - a naive trigger that follows each run on a stream of its own, against the same local control plane as ours
 
-First no run ends for a minute, then all end one after the other. One wait is measured in ten event loops, because one
-delay says little. Takes about seven minutes; `--help` for less, or more waits.
+First no run ends for a while, then all end one after the other. One wait is measured in ten event loops, because one
+delay says little. Up to 200 waits are measured at the same time, and all kinds of triggers with up to 1,000 waits. With
+more waits ours is measured first, and the others together after it. Takes about 15 minutes; `--help` for less.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ KINDS = {
 }
 EVENT_SLOTS = 20
 LOOPS_OF_ONE_WAIT = 10
+# Up to so many waits, numbers of waits are measured at the same time, and kinds of triggers.
+SIZES_TOGETHER, KINDS_TOGETHER = 200, 1000
 # How long after the last end an event is waited for: the longest poll interval, and what a busy machine adds.
 PATIENCE = 75.0
 
@@ -70,8 +73,9 @@ class Plan:
     def give_up_at(self) -> float:
         return self.idle_until + self.ends + PATIENCE
 
-    def choose_ends(self, runs: int) -> list[float]:
-        return [self.idle_until + 1 + self.ends * random.random() for _ in range(runs)]
+    @property
+    def ends_from(self) -> float:
+        return self.idle_until + 1
 
 
 @dataclass
@@ -104,8 +108,9 @@ def percentile(delays: list[float], count: int, share: float) -> float | None:
 class Helmr:
     """A local control plane, as our trigger and the naive one see it."""
 
-    def __init__(self, plane: Plane) -> None:
-        self._plane = plane
+    def __init__(self, plane: Plane, release: Path) -> None:
+        self._plane, self._release = plane, release
+        self._runs: list[str] = []
         [self.ended_run] = asyncio.run(start_runs(plane, [0.0]))
         self._requests = 0
         self._counted = threading.Event()
@@ -115,10 +120,18 @@ class Helmr:
         connection = {"conn_type": "helmr", "host": self._plane.url, "password": self._plane.api_key}
         return {"AIRFLOW_CONN_BENCH": json.dumps(connection)}
 
+    def create(self, count: int, ends: float) -> None:
+        """Start so many runs, which end within `ends` seconds after a time that is chosen later."""
+        plan = [{"after": ends * random.random(), "release": str(self._release)} for _ in range(count)]
+        self._runs = asyncio.run(start_runs(self._plane, plan))
+
     def start(self, plan: Plan, count: int) -> list[str]:
-        runs = asyncio.run(start_runs(self._plane, plan.choose_ends(count)))
+        new = self._release.with_suffix(".new")
+        new.write_text(str(plan.ends_from))
+        new.rename(self._release)
         threading.Thread(target=self._count, args=(plan,), daemon=True).start()
-        return runs
+        assert len(self._runs) == count
+        return self._runs
 
     def _count(self, plan: Plan) -> None:
         time.sleep(max(0.0, plan.idle_from - time.time()))
@@ -169,8 +182,11 @@ class Fake:
         address = {"host": "127.0.0.1", "port": self._port, "schema": "http"}
         return {"AIRFLOW_CONN_BENCH": json.dumps({"conn_type": "databricks"} | address | password)}
 
+    def create(self, count: int, ends: float) -> None:
+        """Do nothing: a run of a fake exists when it is asked for."""
+
     def start(self, plan: Plan, count: int) -> list[str]:
-        self._ends = {str(number + 2): end for number, end in enumerate(plan.choose_ends(count))}
+        self._ends = {str(number + 2): plan.ends_from + plan.ends * random.random() for number in range(count)}
         self._send(self._ends)
         return list(self._ends)
 
@@ -209,11 +225,11 @@ def write_certificate(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def service(kind: str, certificate: Path) -> Iterator[Helmr | Fake]:
+def service(kind: str, waits: int, folder: Path, certificate: Path) -> Iterator[Helmr | Fake]:
     """Run the API that a kind of trigger waits on."""
     if kind in {"helmr", "stream"}:
         with control_plane("--event-slots", str(EVENT_SLOTS)) as plane:
-            yield Helmr(plane)
+            yield Helmr(plane, folder / f"release-{kind}-{waits}")
         return
     command = [sys.executable, "-m", "benchmarks.fake_apis"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -251,10 +267,11 @@ class Triggers:
         answered = self._process.stdout.readline()
         assert answered == "ready\n", f"the process of {self.kind} triggers says {answered!r}"
 
+    def create_runs(self, ends: float) -> None:
+        self._api.create(self.waits * self._loops, ends)
+
     def measure(self, plan: Plan) -> Result:
         runs = self._api.start(plan, self.waits * self._loops)
-        if time.time() > plan.begin:
-            sys.exit("this machine starts runs too slowly for this many waits")
         share = len(runs) // self._loops
         loops = [runs[number * share : (number + 1) * share] for number in range(self._loops)]
         times = {name: getattr(plan, name) for name in ("begin", "ramp", "idle_from", "idle_until", "give_up_at")}
@@ -300,19 +317,19 @@ def measure(kinds: list[str], sizes: list[int], python: Path, idle: float, ends:
         certificate = write_certificate(folder)
         processes = []
         for waits, kind in itertools.product(sizes, kinds):
-            api = stack.enter_context(service(kind, certificate))
+            api = stack.enter_context(service(kind, waits, folder, certificate))
             triggers = Triggers(kind, waits, api, python, folder / "airflow")
             stack.callback(triggers.stop)
             processes.append(triggers)
         for triggers in processes:
             triggers.wait_until_ready()
-        # Their ends are chosen before runs are started, which a very busy machine does at 25 a second.
-        most = max(sizes)
-        begin = time.time() + 20 + most / 25
-        # A new wait retrieves its run, at most 100 runs a second.
-        idle_from = begin + 10 + 5 + most / 80
-        plan = Plan(begin, ramp=10, idle_from=idle_from, idle_until=idle_from + idle, ends=ends)
         with ThreadPoolExecutor(len(processes)) as pool:
+            for _ in pool.map(lambda each: each.create_runs(ends), processes):
+                pass
+            begin = time.time() + 2
+            # A new wait retrieves its run, at most 100 runs a second.
+            idle_from = begin + 10 + 5 + max(sizes) / 80
+            plan = Plan(begin, ramp=10, idle_from=idle_from, idle_until=idle_from + idle, ends=ends)
             return list(pool.map(lambda each: each.measure(plan), processes))
 
 
@@ -385,12 +402,44 @@ def compare(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
+def explain(results: list[Result]) -> str:
+    """Return why waits had no event in time, a line for each row of which some had none."""
+    lines = []
+    for found in results:
+        if found.missing:
+            busy = found.cpu_ms_per_wait_minute * found.waits / 60_000
+            why = (
+                f"the control plane has {EVENT_SLOTS} event slots, and one that is full stops all followers"
+                if found.kind == "stream"
+                else f"its process used {busy:.0%} of a core while nothing ended"
+            )
+            lines.append(
+                f"{KINDS[found.kind]}: {found.missing:,} of {found.waits:,} waits had no event {PATIENCE:.0f} s after "
+                f"the last end: {why}"
+            )
+    return "\n".join(lines)
+
+
+def rounds_of(sizes: list[int], kinds: list[str]) -> Iterator[tuple[list[int], list[str]]]:
+    """Choose what is measured at the same time, so that the machine has cores to spare."""
+    if few := [size for size in sizes if size <= SIZES_TOGETHER]:
+        yield few, kinds
+    for size in sizes:
+        if SIZES_TOGETHER < size <= KINDS_TOGETHER:
+            yield [size], kinds
+    many = [size for size in sizes if size > KINDS_TOGETHER]
+    for group in (["helmr"], [kind for kind in KINDS if kind != "helmr"]):
+        for size in many:
+            if chosen := [kind for kind in group if kind in kinds]:
+                yield [size], chosen
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--waits", default="1,20,200,1000", help="numbers of waits (default: %(default)s)")
+    parser.add_argument("--waits", default="1,20,200,1000,5000", help="numbers of waits (default: %(default)s)")
     parser.add_argument("--kinds", default=",".join(KINDS), help="kinds of triggers (default: %(default)s)")
     parser.add_argument("--idle", type=float, default=60, help="seconds in which no run ends (default: %(default)s)")
-    parser.add_argument("--ends", type=float, default=45, help="seconds over which all end (default: %(default)s)")
+    parser.add_argument("--ends", type=float, default=30, help="seconds over which all end (default: %(default)s)")
     parser.add_argument("--python", type=Path, default=Path(".venv-peers/bin/python"), help="has all providers")
     parser.add_argument("--json", type=Path, help="write the results to this file, too")
     options = parser.parse_args()
@@ -405,15 +454,14 @@ def main() -> None:
         f"airflow-provider-helmr {version('airflow-provider-helmr')}, {dt.datetime.now(dt.UTC):%Y-%m-%d}"
     )
     print(f"{machine}, load {psutil.getloadavg()[0]:.1f}\n", flush=True)
-    # Up to 200 waits leave the machine idle enough to be measured at the same time.
-    rounds = [[size for size in sizes if size <= 200], *([size] for size in sizes if size > 200)]
     results: list[Result] = []
     print(f"{line(COLUMNS)}\n{line(['---'] * len(COLUMNS))}", flush=True)
-    for each in rounds:
-        if each:
-            results += measure(kinds, each, python, options.idle, options.ends)
-            for found in results[-len(each) * len(kinds) :]:
-                print(line(show(found) for show in COLUMNS.values()), flush=True)
+    for few, chosen in rounds_of(sizes, kinds):
+        found = measure(chosen, few, python, options.idle, options.ends)
+        results += found
+        for each in found:
+            print(line(show(each) for show in COLUMNS.values()), flush=True)
+    print(f"\n{explain(results)}")
     print(f"\n{compare(results)}")
     if options.json:
         written = {"machine": machine, "results": [asdict(found) for found in results]}

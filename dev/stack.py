@@ -1,4 +1,8 @@
-"""A real Airflow and a local control plane in one folder: start, stop, kill and restart them."""
+"""A real Airflow and a local control plane in one folder: start, stop, kill and restart them.
+
+The demo and the tests share it, because two ways to start Airflow would diverge. It marks every process, so that
+orphans are found. Tests kill only busy workers: LocalExecutor does not survive the death of idle ones.
+"""
 
 from __future__ import annotations
 

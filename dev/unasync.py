@@ -3,7 +3,7 @@
 ``python dev/unasync.py`` writes it; ``--check`` fails when the existing files differ.
 
 It works on tokens, so comments and layout survive: ``async`` and ``await`` are removed, and names and docstrings change
-by the table below. Code without such a correspondence is in ``client/_shim.py`` and ``client/_http/``.
+by the table below. Code without such a correspondence is in ``client/_unasync_pairs.py`` and ``client/_http/``.
 """
 
 from __future__ import annotations

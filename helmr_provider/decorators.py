@@ -1,4 +1,8 @@
-"""``@task.helmr_session``: a function that makes the payload becomes a task that runs a Helmr session with it."""
+"""``@task.helmr_session``: a function that makes the payload becomes a task that runs a Helmr session with it.
+
+The value that the function returns is the payload as it is. Airflow would infer ``multiple_outputs`` from annotations
+and render templates in it; neither happens here, so that templates in untrusted data do not run.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from airflow.providers.common.compat.sdk import (
     task_decorator_factory,
 )
 
-from helmr_provider._sessions.start_request import Payload
+from helmr_provider._sessions.session_spec import Payload
 from helmr_provider.operators.session import HelmrStartSessionOperator
 
 if TYPE_CHECKING:

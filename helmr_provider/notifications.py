@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.providers.common.compat.notifier import BaseNotifier
 from airflow.providers.common.compat.sdk import AirflowException
 
+from helmr_provider._common.errors import one_line
 from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import address, check_session_ref, shown, stream_name
 from helmr_provider.client.errors import HelmrError
@@ -133,9 +134,10 @@ class HelmrNotifier(BaseNotifier):
         return f"airflow-notification:{hashlib.sha256(json.dumps(what).encode()).hexdigest()}"
 
     def _not_sent(self, error: Exception) -> None:
-        reason = " ".join(str(error).split())
         where = f"{shown(self.session_id, self.external_id)}, input stream {self.stream!r}"
-        self.log.error("The notification was not sent to %s (connection %r): %s", where, self.helmr_conn_id, reason)
+        self.log.error(
+            "The notification was not sent to %s (connection %r): %s", where, self.helmr_conn_id, one_line(error)
+        )
 
 
 def _event(context: Mapping[str, Any]) -> Iterator[str]:

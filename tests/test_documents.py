@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import re
 import shlex
 import tomllib
@@ -81,7 +82,7 @@ def test_the_tables_list_every_operator_and_sensor_with_its_module() -> None:
     public = {
         name: cls
         for module in modules
-        for name, cls in vars(module).items()
+        for name, cls in inspect.getmembers(module)
         if isinstance(cls, type) and f"{cls.__module__}.".startswith(f"{module.__name__}.") and not name.startswith("_")
     }
     public = {name: cls for name, cls in public.items() if hasattr(cls, "execute")}
@@ -105,7 +106,7 @@ def public_classes(sections: tuple[str, ...]) -> dict[str, type]:
     return {
         name: cls
         for module in modules
-        for name, cls in vars(module).items()
+        for name, cls in inspect.getmembers(module)
         if isinstance(cls, type)
         and cls.__module__.startswith("helmr_provider.")
         and not cls.__module__.startswith("helmr_provider.client.")

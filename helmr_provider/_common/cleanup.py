@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from helmr_provider._common.errors import is_permanent
+from helmr_provider._common.errors import is_permanent, one_line
 from helmr_provider.client.errors import HelmrError
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ _FIRST_GAP: Final = 1.0
 _LARGEST_GAP: Final = 60.0
 _TOTAL_SECONDS: Final = 900.0
 
-_LATER: Final = "The clean-up of this task failed and is repeated for %d minutes: %s. Unless it succeeds, %s"
-_NEVER: Final = "The clean-up of this task failed: %s. What is left over: %s"
+_LATER: Final = "The clean-up of this task failed and is repeated for %d minutes: %s: %s. Unless it succeeds, %s"
+_NEVER: Final = "The clean-up of this task failed: %s: %s. What is left over: %s"
 
 
 def gaps() -> Iterator[float]:
@@ -48,10 +48,10 @@ def clean_up(do: Callable[[], R], *, log: Any, left_over: str) -> R | None:
         except Exception as error:  # noqa: BLE001 - the clean-up must not hide why the task ends
             pause = next(pauses, None) if _may_pass(error) else None
             if pause is None:
-                log.error(_NEVER, _one_line(error), left_over)  # noqa: TRY400 - no traceback in a user's log
+                log.error(_NEVER, type(error).__name__, one_line(error), left_over)  # noqa: TRY400 - no traceback in a user's log
                 return None
             if is_first:
-                log.warning(_LATER, _TOTAL_SECONDS // 60, _one_line(error), left_over)
+                log.warning(_LATER, _TOTAL_SECONDS // 60, type(error).__name__, one_line(error), left_over)
             is_first = False
             time.sleep(pause)
 
@@ -79,17 +79,13 @@ async def _repeat(do: Callable[[], Awaitable[R]], log: Any, left_over: str) -> R
         except Exception as error:  # noqa: BLE001 - as above
             pause = next(pauses, None) if _may_pass(error) else None
             if pause is None:
-                log.error(_NEVER, _one_line(error), left_over)  # noqa: TRY400 - as above
+                log.error(_NEVER, type(error).__name__, one_line(error), left_over)  # noqa: TRY400 - as above
                 return None
             if is_first:
-                log.warning(_LATER, _TOTAL_SECONDS // 60, _one_line(error), left_over)
+                log.warning(_LATER, _TOTAL_SECONDS // 60, type(error).__name__, one_line(error), left_over)
             is_first = False
             await asyncio.sleep(pause)
 
 
 def _may_pass(error: Exception) -> bool:
     return isinstance(error, (HelmrError, OSError)) and not is_permanent(error)
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -57,12 +57,16 @@ def translate_errors(doing: str, helmr_conn_id: str) -> Iterator[None]:
     try:
         yield
     except (HelmrError, IdentityError, AirflowNotFoundException) as error:
-        text = " ".join(str(error).split())
-        message = f"Could not {doing} (connection {helmr_conn_id!r}): {text}"
+        message = f"Could not {doing} (connection {helmr_conn_id!r}): {one_line(error)}"
         if is_permanent(error):
             # One clear line instead of a chain of tracebacks: there is nothing to debug, but something to change.
             raise AirflowFailException(message) from None
         raise AirflowException(message) from error
+
+
+def one_line(error: Exception) -> str:
+    """Return the text of an error without line breaks."""
+    return " ".join(str(error).split())
 
 
 def is_permanent(error: Exception) -> bool:

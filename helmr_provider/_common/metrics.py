@@ -1,4 +1,4 @@
-"""What Airflow's metrics say of Helmr. A metric that cannot be sent is worth neither a task nor a trigger."""
+"""Counters and gauges for Airflow's metrics. A metric that cannot be sent fails neither a task nor a trigger."""
 
 from __future__ import annotations
 

@@ -23,8 +23,7 @@ def task_state(ti: Any) -> str | None:
 
     :param ti: the task instance, of a worker or of a trigger.
     """
-    state = (_state_of_airflow_3 if AIRFLOW_V_3_0_PLUS else _state_of_airflow_2)(ti)
-    return None if state is None else str(getattr(state, "value", state))
+    return next(iter(_stored_states(ti)), None)
 
 
 OVER: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
@@ -36,12 +35,10 @@ def is_over(ti: Any) -> str | None:
 
     :param ti: names the task instance, which may be any: its ``dag_id``, ``run_id``, ``task_id`` and ``map_index``.
     """
-    found = (_find_in_airflow_3 if AIRFLOW_V_3_0_PLUS else _find_in_airflow_2)(ti)
-    if not found:
+    states = _stored_states(ti)
+    if not states:
         return "gone"
-    state = found[0]
-    name = None if state is None else str(getattr(state, "value", state))
-    return name if name in OVER else None
+    return states[0] if states[0] in OVER else None
 
 
 def ended_by_user(ti: Any) -> bool | None:
@@ -66,12 +63,10 @@ def ended_by_user(ti: Any) -> bool | None:
     return next(iter(answers), None)
 
 
-def _state_of_airflow_3(ti: Any) -> Any:
-    return next(iter(_find_in_airflow_3(ti)), None)
-
-
-def _state_of_airflow_2(ti: Any) -> Any:
-    return next(iter(_find_in_airflow_2(ti)), None)
+def _stored_states(ti: Any) -> list[str | None]:
+    """Return the state of one task instance, or nothing if Airflow does not know it."""
+    found = (_find_in_airflow_3 if AIRFLOW_V_3_0_PLUS else _find_in_airflow_2)(ti)
+    return [None if state is None else str(getattr(state, "value", state)) for state in found]
 
 
 def _find_in_airflow_3(ti: Any) -> list[Any]:

@@ -16,7 +16,7 @@ from helmr_provider.client.errors import HelmrProtocolError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from helmr_provider._common.steps import ClientCall, Steps
+    from helmr_provider._common.sans_io import ClientCall, Steps
     from helmr_provider.client.models.runs import RunSnapshot
     from helmr_provider.client.models.sessions import SessionRun, SessionSnapshot
     from helmr_provider.client.models.streams import StreamRecord

@@ -2,5 +2,5 @@
 
 Nothing imports this package; Airflow loads :mod:`~helmr_provider.airflow_ui.plugin` through the entry point
 ``airflow.plugins``. It may import the hook and what lies below. FastAPI is imported in ``app.py`` only, and Airflow's
-ORM in ``stored.py`` only.
+ORM in ``airflow_database.py`` only.
 """

@@ -21,7 +21,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 
-from helmr_provider.airflow_ui import stored
+from helmr_provider.airflow_ui import airflow_database
 from helmr_provider.airflow_ui.assets import HEADERS, SCRIPT, STYLE
 from helmr_provider.airflow_ui.connections import Connections
 from helmr_provider.airflow_ui.markup import Markup, element
@@ -55,7 +55,7 @@ def rights_of(dag_id: str, user: GetUserDep) -> Rights:
     :param dag_id: of the path.
     :param user: of the request.
     """
-    team = stored.team_of(dag_id)
+    team = airflow_database.team_of(dag_id)
     details = DagDetails(id=dag_id) if team is None else DagDetails(id=dag_id, team_name=team)  # type: ignore[call-arg, unused-ignore]
 
     def may(entity: DagAccessEntity) -> bool:
@@ -136,8 +136,10 @@ def create_app(service: Service | None = None) -> FastAPI:
 
 
 def _service() -> Service:
-    connections = Connections(stored.read_connection, clock=time.monotonic, now=lambda: datetime.now(UTC))
-    reader = Reader(connections, read_task=stored.read_task, read_run=stored.read_run, clock=time.monotonic)
+    connections = Connections(airflow_database.read_connection, clock=time.monotonic, now=lambda: datetime.now(UTC))
+    reader = Reader(
+        connections, read_task=airflow_database.read_task, read_run=airflow_database.read_run, clock=time.monotonic
+    )
     return Service(reader, clock=time.monotonic)
 
 

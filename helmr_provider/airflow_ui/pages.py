@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from helmr_provider._approvals.question import Question
+from helmr_provider.airflow_ui.formatting import age, badge, moment, tone
 from helmr_provider.airflow_ui.markup import element, join, link
 from helmr_provider.airflow_ui.picture import picture
-from helmr_provider.airflow_ui.words import age, badge, moment, tone
 from helmr_provider.links import run_url, token_url
 
 if TYPE_CHECKING:

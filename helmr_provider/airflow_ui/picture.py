@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from helmr_provider.airflow_ui.formatting import age, tone
 from helmr_provider.airflow_ui.markup import Markup, element
-from helmr_provider.airflow_ui.words import age, tone
 
 if TYPE_CHECKING:
     from datetime import datetime

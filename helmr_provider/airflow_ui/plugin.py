@@ -1,4 +1,8 @@
-"""The Airflow plugin. Every process of Airflow loads it, so it imports next to nothing."""
+"""The Airflow plugin. Every process of Airflow loads it, so it imports next to nothing.
+
+Only the entry point ``airflow.plugins`` names it: Airflow reports a plugin that provider information declares, too, as
+a duplicate.
+"""
 
 from __future__ import annotations
 

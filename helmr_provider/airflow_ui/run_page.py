@@ -6,9 +6,9 @@ from collections import Counter
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
+from helmr_provider.airflow_ui.formatting import age, badge, tone
 from helmr_provider.airflow_ui.markup import element, join, link
 from helmr_provider.airflow_ui.pages import airflow_path, main, section, table
-from helmr_provider.airflow_ui.words import age, badge, tone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from helmr_provider.client._async.sessions import AsyncSessionHandle as AsyncSessionHandle
     from helmr_provider.client._async.tokens import AsyncTokenHandle as AsyncTokenHandle
     from helmr_provider.client._async.workspaces import AsyncWorkspaceHandle as AsyncWorkspaceHandle
-    from helmr_provider.client._facade import close as close
-    from helmr_provider.client._facade import default_client as default_client
+    from helmr_provider.client._default_client import close as close
+    from helmr_provider.client._default_client import default_client as default_client
     from helmr_provider.client._idempotency import IdempotencyKey as IdempotencyKey
     from helmr_provider.client._idempotency import idempotency_key as idempotency_key
     from helmr_provider.client._sync.auth import Auth
@@ -124,7 +124,7 @@ _HOMES = {
     "_async.sessions": ["AsyncSessionHandle"],
     "_async.tokens": ["AsyncTokenHandle"],
     "_async.workspaces": ["AsyncWorkspaceHandle"],
-    "_facade": ["close", "default_client"],
+    "_default_client": ["close", "default_client"],
     "_idempotency": ["IdempotencyKey", "idempotency_key"],
     "_sync.client": ["HelmrClient"],
     "_sync.execs": ["ExecHandle"],
@@ -182,17 +182,17 @@ _HOMES = {
     "tasks": ["Task"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_FACADES = ("auth", "runs", "schedules", "sessions", "tokens", "workspaces")
+_NAMESPACES = ("auth", "runs", "schedules", "sessions", "tokens", "workspaces")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _FACADES:
-        from helmr_provider.client._facade import Facade, default_client
+    if name in _NAMESPACES:
+        from helmr_provider.client._default_client import LazyNamespace, default_client
 
-        value: Any = Facade(name, default_client)
+        value: Any = LazyNamespace(name, default_client)
     elif name == "__all__":
         # Star imports ask for it. As a variable, it would hide from mypy what it cannot work out.
-        value = [*_HOME_OF, *_FACADES]
+        value = [*_HOME_OF, *_NAMESPACES]
     elif name in _HOME_OF:
         value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
     else:
@@ -202,4 +202,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME_OF, *_FACADES})
+    return sorted({*globals(), *_HOME_OF, *_NAMESPACES})

@@ -1,4 +1,4 @@
-"""Asynchronous twins of the module-level facades: ``from helmr_provider.client.aio import runs``.
+"""Asynchronous twins of the module-level namespaces: ``from helmr_provider.client.aio import runs``.
 
 Each event loop has a default client of its own, because connections belong to the loop they were opened in. It is built
 at first use from ``HELMR_API_URL`` and ``HELMR_API_KEY``, and again in a forked child.
@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, cast
 from weakref import WeakKeyDictionary
 
-from helmr_provider.client._facade import Facade
+from helmr_provider.client._default_client import LazyNamespace
 
 if TYPE_CHECKING:
     from helmr_provider.client._async.auth import AsyncAuth
@@ -50,9 +50,9 @@ async def aclose() -> None:
         await client.aclose()
 
 
-auth = cast("AsyncAuth", Facade("auth", default_client))
-runs = cast("AsyncRuns", Facade("runs", default_client))
-schedules = cast("AsyncSchedules", Facade("schedules", default_client))
-sessions = cast("AsyncSessions", Facade("sessions", default_client))
-tokens = cast("AsyncTokens", Facade("tokens", default_client))
-workspaces = cast("AsyncWorkspaces", Facade("workspaces", default_client))
+auth = cast("AsyncAuth", LazyNamespace("auth", default_client))
+runs = cast("AsyncRuns", LazyNamespace("runs", default_client))
+schedules = cast("AsyncSchedules", LazyNamespace("schedules", default_client))
+sessions = cast("AsyncSessions", LazyNamespace("sessions", default_client))
+tokens = cast("AsyncTokens", LazyNamespace("tokens", default_client))
+workspaces = cast("AsyncWorkspaces", LazyNamespace("workspaces", default_client))

@@ -12,6 +12,7 @@ from asgiref.sync import sync_to_async
 
 from helmr_provider.client._internals import transport_of
 from helmr_provider.get_provider_info import CONNECTION_FIELDS, FIELD_BEHAVIOUR
+from helmr_provider.hooks import DEFAULT_CONN_ID
 from helmr_provider.hooks.connection import HelmrSettings
 from helmr_provider.hooks.connection_test import probe
 
@@ -29,7 +30,7 @@ class HelmrHook(BaseHook):
     """
 
     conn_name_attr = "helmr_conn_id"
-    default_conn_name = "helmr_default"
+    default_conn_name = DEFAULT_CONN_ID
     conn_type = "helmr"
     hook_name = "Helmr"
 

@@ -12,13 +12,15 @@ from helmr_provider._common.errors import translate_errors
 from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._sessions.identity import OwnershipMetadata
 from helmr_provider.client.durations import seconds
-from helmr_provider.hooks.helmr import HelmrHook
+from helmr_provider.hooks import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import timedelta
 
     from airflow.providers.common.compat.sdk import Context
+
+    from helmr_provider.hooks.helmr import HelmrHook
 
 
 class HelmrOperator(BaseOperator):
@@ -29,13 +31,15 @@ class HelmrOperator(BaseOperator):
 
     helmr_conn_id = TemplateField[str](text)
 
-    def __init__(self, *, helmr_conn_id: str = HelmrHook.default_conn_name, **kwargs: Any) -> None:
+    def __init__(self, *, helmr_conn_id: str = DEFAULT_CONN_ID, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.helmr_conn_id = helmr_conn_id
 
     @cached_property
     def hook(self) -> HelmrHook:
         """Access to the control plane."""
+        from helmr_provider.hooks.helmr import HelmrHook
+
         return HelmrHook(self.helmr_conn_id)
 
     def _translate_errors(self, doing: str) -> AbstractContextManager[None]:

@@ -1,4 +1,8 @@
-"""Helmr tokens, which are answered once, and public access tokens, which grant access to one stream."""
+"""Helmr tokens, which are answered once, and public access tokens, which grant access to one stream.
+
+A public token never becomes an XCom. Tasks can write neither connections nor secrets backends, so it is passed to a
+callable, or stored in a variable with a name that Airflow masks.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from helmr_provider._common.errors import is_permanent
+from helmr_provider._common.errors import is_permanent, one_line
 from helmr_provider.client.errors import HelmrApiError, HelmrError, HelmrNotFoundError
 from helmr_provider.schedules._plan import Memory
 
@@ -84,7 +84,7 @@ class Sync:
         lines += [f"  done: {change.action} {change.key}" for change in self._wanted if change.key in self._made]
         for change in self._wanted:
             if error := self._failed.get(change.key):
-                lines.append(f"  failed: {change.action} {change.key}: {' '.join(str(error).split())}")
+                lines.append(f"  failed: {change.action} {change.key}: {one_line(error)}")
         done = self._made | set(self._failed)
         lines += [f"  not tried: {change.action} {change.key}" for change in self._wanted if change.key not in done]
         may_pass = any(not is_permanent(error) or _status(error) in _PASSING for error in self._failed.values())

@@ -1,4 +1,8 @@
-"""Cron expressions as Helmr reads them (contract/behaviour.md §15): checked before sending, and previewed. Pure."""
+"""Cron expressions as Helmr reads them (contract/behaviour.md §15): checked before sending, and previewed. Pure.
+
+A parser of its own, because libraries accept what Helmr refuses and combine the two day fields differently. Tests
+compare it with the local control plane and with croniter.
+"""
 
 from __future__ import annotations
 

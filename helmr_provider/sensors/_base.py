@@ -18,12 +18,14 @@ from airflow.providers.common.compat.sdk import (
 from helmr_provider._common.deferrable import DeferrableWait
 from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider.client.durations import seconds
-from helmr_provider.hooks.helmr import HelmrHook
+from helmr_provider.hooks import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from airflow.providers.common.compat.sdk import Context, PokeReturnValue
+
+    from helmr_provider.hooks.helmr import HelmrHook
 
 
 _DURATIONS: Final = frozenset({"timeout", "poke_interval", "max_wait"})
@@ -53,7 +55,7 @@ class HelmrSensor(DeferrableWait, BaseSensorOperator):
     def __init__(
         self,
         *,
-        helmr_conn_id: str = HelmrHook.default_conn_name,
+        helmr_conn_id: str = DEFAULT_CONN_ID,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
@@ -68,6 +70,8 @@ class HelmrSensor(DeferrableWait, BaseSensorOperator):
     @cached_property
     def hook(self) -> HelmrHook:
         """Access to the control plane."""
+        from helmr_provider.hooks.helmr import HelmrHook
+
         return HelmrHook(self.helmr_conn_id)
 
     def poke(self, context: Context) -> PokeReturnValue:

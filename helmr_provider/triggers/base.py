@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from helmr_provider._common.cleanup import clean_up_async
+from helmr_provider._common.errors import one_line
 from helmr_provider._common.task_state import task_state
 from helmr_provider._common.versions import AIRFLOW_V_3_3_PLUS
 from helmr_provider.client.errors import HelmrAuthError, HelmrTimeoutError
@@ -113,7 +114,7 @@ class HelmrTrigger(BaseTrigger):
         except Exception as error:  # noqa: BLE001 - the event names it, and the log has it
             # A trigger that ends without an event fails its task with a traceback that explains nothing. The text stays
             # in the task's log: an event holds ids only.
-            name, reason = type(error).__name__, " ".join(str(error).split())
+            name, reason = type(error).__name__, one_line(error)
             self.log.error("Waiting on connection %s is over: %s: %s", self.helmr_conn_id, name, reason)  # noqa: TRY400 - no traceback in a user's log
             return {"status": "error", "error": name}
         return {"status": "ended"}

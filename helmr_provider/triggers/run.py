@@ -6,11 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING, Literal
 
 from helmr_provider._common.cancel_reasons import USER
-from helmr_provider._common.metrics import RUNS_CANCELLED, SESSIONS_CANCELLED, count
-from helmr_provider._sessions.identity import ownership_member
-from helmr_provider._sessions.ownership import INPUT_PENDING, left_over
+from helmr_provider._common.metrics import count
+from helmr_provider._common.sans_io import run_steps_async
+from helmr_provider._sessions.ownership import OwnedSession
 from helmr_provider.client._internals import waiter_of
-from helmr_provider.client.errors import HelmrConflictError
 from helmr_provider.triggers.base import KWARGS_VERSION, HelmrTrigger
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ class HelmrRunTrigger(HelmrTrigger):
     @property
     def left_over(self) -> str:
         """What continues when :meth:`kill` fails, and how to end it."""
-        return left_over(self.session_id, self.run_id, whole_session=self.cancel_on_kill == "session")
+        return self._owned.left_over
 
     @property
     def ids(self) -> dict[str, str]:
@@ -90,32 +89,20 @@ class HelmrRunTrigger(HelmrTrigger):
             self.log_cursor = lines.cursor
 
     async def kill(self, client: AsyncHelmrClient) -> None:
-        """Cancel the run, if its session still belongs to this try.
+        """Cancel the session or its run, if the session still belongs to this try.
 
         :param client: the triggerer's shared client.
         """
-        if self.session_id is None:
-            return
-        session = await client.sessions.retrieve(self.session_id)
-        if ownership_member(session.metadata, "owner") != self.owner:
-            self.log.info("Session %s belongs to another try now; it is left alone.", self.session_id)
-            return
-        reason = USER
-        if self.cancel_on_kill == "session":
-            try:
-                await client.sessions.open(self.session_id).cancel(reason=reason)
-            except HelmrConflictError:
-                self.log.info("Session %s had ended already.", self.session_id)
-            else:
-                self.log.info("Cancelled session %s.", self.session_id)
-                await self._count(SESSIONS_CANCELLED)
-            return
-        await client.runs.cancel(self.run_id, reason=reason)
-        self.log.info("Cancelled run %s.", self.run_id)
-        await self._count(RUNS_CANCELLED)
-        if (await client.sessions.retrieve(self.session_id)).activity != "idle":
-            self.log.warning(INPUT_PENDING, self.session_id)
+        owned = self._owned
+        if await run_steps_async(client, owned.cancel(reason=USER, log=self.log)):
+            # A backend of metrics may resolve names and open sockets.
+            await asyncio.to_thread(count, owned.cancel_metric, self.helmr_conn_id, in_triggerer=True)
 
-    async def _count(self, name: str) -> None:
-        # A backend of metrics may resolve names and open sockets.
-        await asyncio.to_thread(count, name, self.helmr_conn_id, in_triggerer=True)
+    @property
+    def _owned(self) -> OwnedSession:
+        return OwnedSession(
+            owner=self.owner or "",
+            named=self.cancel_on_kill == "session",
+            session_id=self.session_id,
+            run_id=self.run_id,
+        )

@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider._common.steps import run_steps_async
+from helmr_provider._common.sans_io import run_steps_async
 from helmr_provider._sessions.turns import Turn, TurnPoller
 from helmr_provider.client._internals import waiter_of
 from helmr_provider.client._waiting.actions import WaitKey

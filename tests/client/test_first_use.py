@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from helmr_provider.client import HelmrClient, _facade, default_client
+from helmr_provider.client import HelmrClient, _default_client, default_client
 from helmr_provider.client._internals import waiter_of
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def test_two_threads_get_the_same_default_client(monkeypatch: pytest.MonkeyPatch
         assert second_came.wait(LIMIT)
         return client
 
-    monkeypatch.setattr(_facade, "_default", None)
-    monkeypatch.setattr(_facade, "_lock", _Announced(second_came))
+    monkeypatch.setattr(_default_client, "_default", None)
+    monkeypatch.setattr(_default_client, "_lock", _Announced(second_came))
     monkeypatch.setattr("helmr_provider.client._sync.client.HelmrClient", build)
     with ThreadPoolExecutor(2) as threads:
         clients = [each.result(LIMIT) for each in [threads.submit(default_client) for _ in range(2)]]

@@ -318,7 +318,7 @@ def test_a_secret_is_set_and_never_read_back(plane: LocalControlPlane, variant: 
 def test_the_facades_have_every_namespace_of_the_reference(
     plane: LocalControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import helmr_provider.client._facade as facade
+    import helmr_provider.client._default_client as facade
     from helmr_provider.client import schedules, workspaces
 
     monkeypatch.setenv("HELMR_API_URL", plane.url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 import pytest
@@ -226,6 +227,34 @@ def test_a_bad_frame_says_where_to_continue_if_that_is_known(frame_id: str, data
     with pytest.raises(HelmrProtocolError) as caught:
         record_from_frame(ServerSentEvent(data, id=frame_id))
     assert caught.value.cursor == cursor
+
+
+JSON_TEXT = st.recursive(
+    st.one_of(
+        st.sampled_from(["null", "true", "NaN", "-Infinity", "1e400", "-0", "-0.0", "9" * 400]),
+        st.sampled_from([r'"\ud800"', r'"\u0000"']),
+        st.integers().map(str),
+        st.floats().map(json.dumps),
+        st.builds(json.dumps, st.text(), ensure_ascii=st.booleans()),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]"),
+        # A name may come twice.
+        st.lists(st.tuples(st.sampled_from(["a", "b", "\ud800"]), inner), max_size=3).map(
+            lambda members: f"{{{','.join(f'{json.dumps(name)}: {value}' for name, value in members)}}}"
+        ),
+    ),
+    max_leaves=8,
+)
+
+
+@given(JSON_TEXT, st.integers(0, 400))
+def test_the_raw_record_is_what_the_standard_library_reads(text: str, depth: int) -> None:
+    nested = "[" * depth + text + "]" * depth
+    data = f'{{"id": "8", "kind": "k", "message": "m", "at": "{EVENT["at"]}", "attributes": {nested}}}'
+    record = record_from_frame(ServerSentEvent(data, id="8"))
+    # NaN is not equal to itself.
+    assert repr(record.raw) == repr(json.loads(data))
 
 
 def test_half_a_frame_at_the_end_of_a_stream_is_a_cut_and_not_a_bad_frame() -> None:

@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._internals import stream_slots_of, transport_of
-from helmr_provider.client._shim import async_sleep
+from helmr_provider.client._unasync_pairs import async_sleep
 from helmr_provider.client._wire.byte_frames import chunk_or_end
 from helmr_provider.client._wire.responses import read_list
 from helmr_provider.client._wire.resume import FollowedBytes
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from helmr_provider.client._async.client import AsyncHelmrClient
-    from helmr_provider.client._shim import AsyncStream
+    from helmr_provider.client._unasync_pairs import AsyncStream
     from helmr_provider.client.durations import Duration
     from helmr_provider.client.models.execs import StreamTerminal
 

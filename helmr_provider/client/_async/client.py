@@ -7,12 +7,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from helmr_provider.client._async.auth import AsyncAuth
-from helmr_provider.client._async.deployed import AsyncSandboxes, AsyncTasks
 from helmr_provider.client._async.deployments import AsyncDeployments
 from helmr_provider.client._async.runs import AsyncRuns
 from helmr_provider.client._async.schedules import AsyncSchedules
 from helmr_provider.client._async.secrets import AsyncSecrets
 from helmr_provider.client._async.sessions import AsyncSessions
+from helmr_provider.client._async.tasks_and_sandboxes import AsyncSandboxes, AsyncTasks
 from helmr_provider.client._async.tokens import AsyncTokens
 from helmr_provider.client._async.transport import AsyncTransport
 from helmr_provider.client._async.workspaces import AsyncWorkspaces
@@ -27,7 +27,7 @@ from helmr_provider.client._http import AsyncHttp
 from helmr_provider.client._internals import transport_of
 from helmr_provider.client._retry import ONCE
 from helmr_provider.client._secrets import hide
-from helmr_provider.client._shim import build_async_waiter
+from helmr_provider.client._unasync_pairs import build_async_waiter
 from helmr_provider.client._waiting.stream_slots import StreamSlots
 from helmr_provider.client._wire.json_values import json_object
 from helmr_provider.client._wire.requests import Context

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from helmr_provider.client._async._record_pages import all_records
 from helmr_provider.client._internals import stream_slots_of, transport_of
-from helmr_provider.client._shim import async_sleep
+from helmr_provider.client._unasync_pairs import async_sleep
 from helmr_provider.client._wire.event_parsing import event_from_record, record_from_frame
 from helmr_provider.client._wire.resume import FollowedRun
 from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError, HelmrProtocolError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from helmr_provider.client._async.client import AsyncHelmrClient
     from helmr_provider.client._http import AsyncResponse
-    from helmr_provider.client._shim import AsyncStream
+    from helmr_provider.client._unasync_pairs import AsyncStream
     from helmr_provider.client.durations import Duration
     from helmr_provider.client.models.events import EventRecord, RunEvent
     from helmr_provider.client.models.runs import RunHandle

@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._internals import stream_slots_of, transport_of
-from helmr_provider.client._shim import async_sleep
+from helmr_provider.client._unasync_pairs import async_sleep
 from helmr_provider.client._wire.event_parsing import chunk_from_frame
 from helmr_provider.client._wire.responses import read
 from helmr_provider.client._wire.resume import FollowedLogs
@@ -15,7 +15,7 @@ from helmr_provider.client.models.logs import LogSnapshot
 
 if TYPE_CHECKING:
     from helmr_provider.client._async.client import AsyncHelmrClient
-    from helmr_provider.client._shim import AsyncStream
+    from helmr_provider.client._unasync_pairs import AsyncStream
     from helmr_provider.client.durations import Duration
     from helmr_provider.client.models.logs import LogChunk
     from helmr_provider.client.models.runs import RunHandle

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from helmr_provider.client._async.client import AsyncHelmrClient
-    from helmr_provider.client._shim import AsyncStream
+    from helmr_provider.client._unasync_pairs import AsyncStream
     from helmr_provider.client.durations import Duration
     from helmr_provider.client.models.runs import RunHandle
 

@@ -9,7 +9,7 @@ from typing_extensions import TypeVar
 from helmr_provider.client._config import check_credential
 from helmr_provider.client._schemas import parse
 from helmr_provider.client._secrets import hide
-from helmr_provider.client._shim import async_each
+from helmr_provider.client._unasync_pairs import async_each
 from helmr_provider.client._wire.json_values import json_object
 from helmr_provider.client._wire.responses import read, read_list
 from helmr_provider.client._wire.stream_serialization import record_body
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from helmr_provider.client._async.transport import AsyncTransport
     from helmr_provider.client._secrets import Secret
     from helmr_provider.client._session_ref import SessionRef
-    from helmr_provider.client._shim import AsyncItems, AsyncStream
+    from helmr_provider.client._unasync_pairs import AsyncItems, AsyncStream
     from helmr_provider.client.durations import Duration
     from helmr_provider.client.streams import InputStream, OutputStream
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from helmr_provider.client._async.client import AsyncHelmrClient
     from helmr_provider.client._secrets import Secret
-    from helmr_provider.client._shim import AsyncStream
+    from helmr_provider.client._unasync_pairs import AsyncStream
     from helmr_provider.client.durations import Duration
 
 

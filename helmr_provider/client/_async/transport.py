@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tenacity import AsyncRetrying
 
 from helmr_provider.client._retry import call_options, pending_options
-from helmr_provider.client._shim import async_sleep
+from helmr_provider.client._unasync_pairs import async_sleep
 from helmr_provider.client._wire.endpoints import ENDPOINTS
 from helmr_provider.client._wire.requests import build_request
 from helmr_provider.client._wire.responses import error_from, parse_response
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from helmr_provider.client._http import AsyncHttp, AsyncResponse
     from helmr_provider.client._secrets import Secret
-    from helmr_provider.client._shim import AsyncStream
+    from helmr_provider.client._unasync_pairs import AsyncStream
     from helmr_provider.client._wire.endpoints import Endpoint
     from helmr_provider.client._wire.requests import Context, Request
     from helmr_provider.client._wire.sse import ServerSentEvent

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from helmr_provider.client._async.transport import AsyncTransport
-    from helmr_provider.client._shim import AsyncStream
+    from helmr_provider.client._unasync_pairs import AsyncStream
     from helmr_provider.client.durations import Duration
 
 Source = Literal["current", "version", "live"]

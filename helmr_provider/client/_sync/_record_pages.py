@@ -13,8 +13,8 @@ from helmr_provider.client.models.events import EventPage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from helmr_provider.client._shim import Stream
     from helmr_provider.client._sync.transport import Transport
+    from helmr_provider.client._unasync_pairs import Stream
     from helmr_provider.client.durations import Duration
     from helmr_provider.client.models.events import EventRecord
 

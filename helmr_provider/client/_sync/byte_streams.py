@@ -7,7 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._internals import stream_slots_of, transport_of
-from helmr_provider.client._shim import sleep
+from helmr_provider.client._unasync_pairs import sleep
 from helmr_provider.client._wire.byte_frames import chunk_or_end
 from helmr_provider.client._wire.responses import read_list
 from helmr_provider.client._wire.resume import FollowedBytes
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import builtins
     from collections.abc import Mapping
 
-    from helmr_provider.client._shim import Stream
     from helmr_provider.client._sync.client import HelmrClient
+    from helmr_provider.client._unasync_pairs import Stream
     from helmr_provider.client.durations import Duration
     from helmr_provider.client.models.execs import StreamTerminal
 

@@ -18,17 +18,17 @@ from helmr_provider.client._http import Http
 from helmr_provider.client._internals import transport_of
 from helmr_provider.client._retry import ONCE
 from helmr_provider.client._secrets import hide
-from helmr_provider.client._shim import build_waiter
 from helmr_provider.client._sync.auth import Auth
-from helmr_provider.client._sync.deployed import Sandboxes, Tasks
 from helmr_provider.client._sync.deployments import Deployments
 from helmr_provider.client._sync.runs import Runs
 from helmr_provider.client._sync.schedules import Schedules
 from helmr_provider.client._sync.secrets import Secrets
 from helmr_provider.client._sync.sessions import Sessions
+from helmr_provider.client._sync.tasks_and_sandboxes import Sandboxes, Tasks
 from helmr_provider.client._sync.tokens import Tokens
 from helmr_provider.client._sync.transport import Transport
 from helmr_provider.client._sync.workspaces import Workspaces
+from helmr_provider.client._unasync_pairs import build_waiter
 from helmr_provider.client._waiting.stream_slots import StreamSlots
 from helmr_provider.client._wire.json_values import json_object
 from helmr_provider.client._wire.requests import Context

@@ -7,8 +7,8 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._internals import stream_slots_of, transport_of
-from helmr_provider.client._shim import sleep
 from helmr_provider.client._sync._record_pages import all_records
+from helmr_provider.client._unasync_pairs import sleep
 from helmr_provider.client._wire.event_parsing import event_from_record, record_from_frame
 from helmr_provider.client._wire.resume import FollowedRun
 from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError, HelmrProtocolError
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from helmr_provider.client._http import Response
-    from helmr_provider.client._shim import Stream
     from helmr_provider.client._sync.client import HelmrClient
+    from helmr_provider.client._unasync_pairs import Stream
     from helmr_provider.client.durations import Duration
     from helmr_provider.client.models.events import EventRecord, RunEvent
     from helmr_provider.client.models.runs import RunHandle

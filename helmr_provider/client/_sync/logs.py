@@ -7,7 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from helmr_provider.client._internals import stream_slots_of, transport_of
-from helmr_provider.client._shim import sleep
+from helmr_provider.client._unasync_pairs import sleep
 from helmr_provider.client._wire.event_parsing import chunk_from_frame
 from helmr_provider.client._wire.responses import read
 from helmr_provider.client._wire.resume import FollowedLogs
@@ -15,8 +15,8 @@ from helmr_provider.client.errors import HelmrApiError, HelmrConnectionError, He
 from helmr_provider.client.models.logs import LogSnapshot
 
 if TYPE_CHECKING:
-    from helmr_provider.client._shim import Stream
     from helmr_provider.client._sync.client import HelmrClient
+    from helmr_provider.client._unasync_pairs import Stream
     from helmr_provider.client.durations import Duration
     from helmr_provider.client.models.logs import LogChunk
     from helmr_provider.client.models.runs import RunHandle

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import builtins
     from collections.abc import Iterable
 
-    from helmr_provider.client._shim import Stream
     from helmr_provider.client._sync.client import HelmrClient
+    from helmr_provider.client._unasync_pairs import Stream
     from helmr_provider.client.durations import Duration
     from helmr_provider.client.models.runs import RunHandle
 

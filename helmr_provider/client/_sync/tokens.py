@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from helmr_provider.client._secrets import Secret
-    from helmr_provider.client._shim import Stream
     from helmr_provider.client._sync.client import HelmrClient
+    from helmr_provider.client._unasync_pairs import Stream
     from helmr_provider.client.durations import Duration
 
 

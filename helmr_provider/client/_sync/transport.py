@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tenacity import Retrying
 
 from helmr_provider.client._retry import call_options, pending_options
-from helmr_provider.client._shim import sleep
+from helmr_provider.client._unasync_pairs import sleep
 from helmr_provider.client._wire.endpoints import ENDPOINTS
 from helmr_provider.client._wire.requests import build_request
 from helmr_provider.client._wire.responses import error_from, parse_response
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from helmr_provider.client._http import Http, Response
     from helmr_provider.client._secrets import Secret
-    from helmr_provider.client._shim import Stream
+    from helmr_provider.client._unasync_pairs import Stream
     from helmr_provider.client._wire.endpoints import Endpoint
     from helmr_provider.client._wire.requests import Context, Request
     from helmr_provider.client._wire.sse import ServerSentEvent

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import builtins
     from collections.abc import Mapping
 
-    from helmr_provider.client._shim import Stream
     from helmr_provider.client._sync.transport import Transport
+    from helmr_provider.client._unasync_pairs import Stream
     from helmr_provider.client.durations import Duration
 
 Source = Literal["current", "version", "live"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from helmr_provider.client._wire.json_values import json_object
 from helmr_provider.client._wire.responses import MAX_RAW, read
@@ -30,12 +31,12 @@ if TYPE_CHECKING:
     from helmr_provider.client.models.events import BaseRunEvent, RunEvent
 
 _BY_MESSAGE: Final[dict[str, tuple[type[BaseRunEvent], dict[str, Any]]]] = {
-    "log.stdout": (LogEvent, {"stream": "stdout"}),
-    "log.stderr": (LogEvent, {"stream": "stderr"}),
-    "run.completed": (TaskResultEvent, {}),
-    "run.failed": (RunFailedEvent, {}),
-    "run.cancelled": (RunCancelledEvent, {}),
-    "run.expired": (RunExpiredEvent, {}),
+    "log.stdout": (LogEvent, {"type": "log", "stream": "stdout"}),
+    "log.stderr": (LogEvent, {"type": "log", "stream": "stderr"}),
+    "run.completed": (TaskResultEvent, {"type": "task_result"}),
+    "run.failed": (RunFailedEvent, {"type": "run_failed"}),
+    "run.cancelled": (RunCancelledEvent, {"type": "run_cancelled"}),
+    "run.expired": (RunExpiredEvent, {"type": "run_expired"}),
 }
 _WAITS: Final[dict[str, tuple[type[BaseRunEvent], str]]] = {
     "run_wait.created": (WaitEvent, "_wait"),
@@ -43,6 +44,7 @@ _WAITS: Final[dict[str, tuple[type[BaseRunEvent], str]]] = {
     "run_wait.timed_out": (WaitTimedOutEvent, "_wait_timed_out"),
 }
 _LARGEST_ID = 2**53 - 1
+_LONGEST_ID = len(str(_LARGEST_ID))
 
 
 def record_from_frame(frame: ServerSentEvent) -> EventRecord:
@@ -53,7 +55,9 @@ def record_from_frame(frame: ServerSentEvent) -> EventRecord:
     :raises HelmrConnectionError: the stream was cut inside it.
     """
     value, record_id = _numbered(frame, "getRunEvents")
-    if not all(isinstance(value.get(name), str) for name in ("kind", "message", "at")):
+    get = value.get
+    # Spelled out: a stream has many records, and a generator costs as much as the checks.
+    if not (isinstance(get("kind"), str) and isinstance(get("message"), str) and isinstance(get("at"), str)):
         raise _bad_frame("lacks kind, message or at", "getRunEvents", record_id, frame.data)
     return read(EventRecord, value, "getRunEvents", cursor=record_id)
 
@@ -69,17 +73,26 @@ def chunk_from_frame(frame: ServerSentEvent) -> LogChunk:
 
 
 def _numbered(frame: ServerSentEvent, operation: str) -> tuple[dict[str, Any], str]:
+    members = _members(frame.data)
+    record_id = members.get("id")
+    if _is_position(record_id):
+        return members, record_id
     cursor = frame.id if _is_position(frame.id) else None
-    try:
-        members = json_object(json.loads(frame.data)) or {}
-    except (ValueError, RecursionError):
-        members = {}
-    if _is_position(members.get("id")):
-        return members, members["id"]
     if not frame.complete:
         # Not a bad event but half a good one: it comes again on the next connection, and must not be skipped.
         raise HelmrConnectionError(f"{operation}: the stream was cut inside an event.", operation=operation)
     raise _bad_frame("is not a JSON object with a numeric id", operation, cursor, frame.data)
+
+
+def _members(text: str) -> dict[str, Any]:
+    """Return the members of a JSON object; none if it is not one."""
+    try:
+        return json_object(from_json(text)) or {}
+    except ValueError:
+        # It is three times as fast as the standard library, but refuses lone surrogates and deep nesting.
+        with suppress(ValueError, RecursionError):
+            return json_object(json.loads(text)) or {}
+    return {}
 
 
 def record_from_page(value: Any) -> EventRecord | None:
@@ -106,20 +119,20 @@ def event_from_record(record: EventRecord) -> RunEvent:
         "raw": record,
     }
     # Absent and null attributes take the event's own default.
-    present = {name: value for name, value in attributes.items() if value is not None}
+    present = attributes
+    if None in attributes.values():
+        present = {name: value for name, value in attributes.items() if value is not None}
     name = record.message if record.message in _BY_MESSAGE or record.message in _WAITS else record.kind
     model: type[BaseRunEvent] = UnknownEvent
     more: dict[str, Any] = {"type": "unknown", "kind": name}
     if name in _BY_MESSAGE:
         model, more = _BY_MESSAGE[name]
-        present.pop("type", None)
     elif name in _WAITS:
         wait_id = present.get("run_wait_id") or present.get("wait_id")
         kind = present.get("kind")
         if isinstance(kind, str) and kind in {"token", "stream", "timer"} and isinstance(wait_id, str):
             model, suffix = _WAITS[name]
             more = {"type": f"{kind}{suffix}", "kind": kind, "wait_id": wait_id}
-    unreadable: set[Any] = set()
     try:
         return cast("RunEvent", model.model_validate({**present, **more, **shared}))
     except ValidationError as error:
@@ -131,9 +144,9 @@ def event_from_record(record: EventRecord) -> RunEvent:
     raise _bad_frame(f"is a {name} that does not fit", "getRunEvents", record.id, json.dumps(record.raw))
 
 
-def _is_position(value: Any) -> bool:
+def _is_position(value: Any) -> TypeGuard[str]:
     # Python refuses to read thousands of digits.
-    if not isinstance(value, str) or len(value) > len(str(_LARGEST_ID)):
+    if not isinstance(value, str) or len(value) > _LONGEST_ID:
         return False
     return value.isascii() and value.isdigit() and int(value) <= _LARGEST_ID
 

@@ -70,7 +70,8 @@ class Followed:
     def tolerate(self, error: Exception) -> float:
         """Return the pause after a failure that following survives, whether the opening failed or a later step.
 
-        A bad frame whose cursor is known is requested once more, and skipped when it comes broken again.
+        A bad frame whose cursor is known is requested once more, because half a frame usually means a cut connection;
+        it is skipped when it comes broken again.
 
         :raises Exception: the error itself, when to follow on makes no sense. That includes a control plane that cannot
             be reached at first, because then the address may be wrong.

@@ -7,8 +7,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
-from helmr_provider.local.api import public_tokens, runs, sessions, starts, streams, tokens
-from helmr_provider.local.api.table import TABLE
+from helmr_provider.local.api import (
+    deployments,
+    execs,
+    files,
+    ptys,
+    public_tokens,
+    runs,
+    schedules,
+    secrets,
+    sessions,
+    starts,
+    streams,
+    tokens,
+    workspaces,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,6 +31,28 @@ if TYPE_CHECKING:
 PUBLIC = "public"
 BY_EXTERNAL_ID = "ByExternalId"
 
+_WORKSPACES = "/api/workspaces"
+_WORKSPACE = f"{_WORKSPACES}/{{workspace_id}}"
+_FILES = f"{_WORKSPACE}/files"
+_EXECS = f"{_WORKSPACE}/execs"
+_EXEC = f"{_EXECS}/{{exec_id}}"
+_PTYS = f"{_WORKSPACE}/pty"
+_PTY = f"{_PTYS}/{{pty_id}}"
+_SCHEDULES = "/api/schedules"
+_SCHEDULE = f"{_SCHEDULES}/{{schedule_id}}"
+_DEPLOYMENTS = "/api/deployments"
+_DEPLOYMENT = f"{_DEPLOYMENTS}/{{deployment_id}}"
+_SECRET = "/api/secrets/{name}"  # noqa: S105 - a path
+
+_LIFECYCLE, _FILES_READ, _VERSIONS_READ = (
+    "workspace-lifecycle:manage",
+    "workspace-files:read",
+    "workspace-versions:read",
+)
+_EXEC_CREATE, _EXEC_READ, _EXEC_MANAGE = "workspace-exec:create", "workspace-exec:read", "workspace-exec:manage"
+_PTY_CREATE, _PTY_READ, _PTY_MANAGE = "workspace-pty:create", "workspace-pty:read", "workspace-pty:manage"
+_RUNS_CREATE, _RUNS_READ, _SECRETS, _DEPLOY = "runs:create", "runs:read", "secrets:write", "tasks:deploy"
+
 
 @dataclass(frozen=True)
 class Operation:
@@ -26,7 +61,8 @@ class Operation:
     :param name: its operationId.
     :param method: the HTTP method.
     :param path: the path with placeholders.
-    :param scope: the scope that an API key needs; `public` for routes without API keys; None for any key.
+    :param scope: the scope that an API key needs; `public` for routes without API keys; None for any key, also where
+        the handler checks which of several scopes the key has.
     :param handler: what does it.
     """
 
@@ -145,5 +181,66 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     *_public("publicAppendSessionInput", "POST", "/inputs/{stream}", public_tokens.public_append_session_input),
     *_public("publicReadSessionOutput", "GET", "/outputs/{stream}/read", public_tokens.public_read_session_output),
-    *(Operation(*row) for row in TABLE),
+    Operation(
+        "createPublicAccessToken", "POST", "/api/public-access-tokens", None, public_tokens.create_public_access_token
+    ),
+    Operation("createWorkspace", "POST", _WORKSPACES, _LIFECYCLE, workspaces.create_workspace),
+    Operation("listWorkspaces", "GET", _WORKSPACES, None, workspaces.list_workspaces),
+    Operation("getWorkspace", "GET", _WORKSPACE, None, workspaces.get_workspace),
+    Operation("patchWorkspace", "PATCH", _WORKSPACE, _LIFECYCLE, workspaces.patch_workspace),
+    Operation("deleteWorkspace", "DELETE", _WORKSPACE, _LIFECYCLE, workspaces.delete_workspace),
+    Operation("materializeWorkspace", "POST", f"{_WORKSPACE}/materialize", None, workspaces.materialize_workspace),
+    Operation("connectWorkspace", "POST", f"{_WORKSPACE}/connect", None, workspaces.materialize_workspace),
+    Operation("stopWorkspace", "POST", f"{_WORKSPACE}/stop", None, workspaces.stop_workspace),
+    Operation(
+        "listWorkspaceVersions", "GET", f"{_WORKSPACE}/versions", _VERSIONS_READ, workspaces.list_workspace_versions
+    ),
+    Operation(
+        "getWorkspaceVersion",
+        "GET",
+        f"{_WORKSPACE}/versions/{{version_id}}",
+        _VERSIONS_READ,
+        workspaces.get_workspace_version,
+    ),
+    Operation("listWorkspaceFiles", "GET", _FILES, _FILES_READ, files.list_workspace_files),
+    Operation("readWorkspaceFile", "GET", f"{_FILES}/content", _FILES_READ, files.read_workspace_file),
+    Operation("statWorkspaceFile", "GET", f"{_FILES}/stat", _FILES_READ, files.stat_workspace_file),
+    Operation("createWorkspaceExec", "POST", _EXECS, _EXEC_CREATE, execs.create_workspace_exec),
+    Operation("listWorkspaceExecs", "GET", _EXECS, _EXEC_READ, execs.list_workspace_execs),
+    Operation("getWorkspaceExec", "GET", _EXEC, _EXEC_READ, execs.get_workspace_exec),
+    Operation("writeWorkspaceExecStdin", "POST", f"{_EXEC}/stdin", _EXEC_MANAGE, execs.write_workspace_exec_stdin),
+    Operation(
+        "closeWorkspaceExecStdin", "POST", f"{_EXEC}/stdin/close", _EXEC_MANAGE, execs.close_workspace_exec_stdin
+    ),
+    Operation("listWorkspaceExecStdout", "GET", f"{_EXEC}/stdout", _EXEC_READ, execs.list_workspace_exec_stdout),
+    Operation("listWorkspaceExecStderr", "GET", f"{_EXEC}/stderr", _EXEC_READ, execs.list_workspace_exec_stderr),
+    Operation("createWorkspacePty", "POST", _PTYS, _PTY_CREATE, ptys.create_workspace_pty),
+    Operation("listWorkspacePtys", "GET", _PTYS, _PTY_READ, ptys.list_workspace_ptys),
+    Operation("getWorkspacePty", "GET", _PTY, _PTY_READ, ptys.get_workspace_pty),
+    Operation("listWorkspacePtyOutput", "GET", f"{_PTY}/output", _PTY_READ, ptys.list_workspace_pty_output),
+    Operation("writeWorkspacePtyInput", "POST", f"{_PTY}/input", _PTY_MANAGE, ptys.write_workspace_pty_input),
+    Operation("resizeWorkspacePty", "POST", f"{_PTY}/resize", _PTY_MANAGE, ptys.resize_workspace_pty),
+    Operation("closeWorkspacePty", "POST", f"{_PTY}/close", _PTY_MANAGE, ptys.close_workspace_pty),
+    Operation("createSchedule", "POST", _SCHEDULES, _RUNS_CREATE, schedules.create_schedule),
+    Operation("listSchedules", "GET", _SCHEDULES, _RUNS_READ, schedules.list_schedules),
+    Operation("updateSchedule", "PUT", _SCHEDULE, _RUNS_CREATE, schedules.update_schedule),
+    Operation("deleteSchedule", "DELETE", _SCHEDULE, _RUNS_CREATE, schedules.delete_schedule),
+    Operation("getSchedule", "GET", _SCHEDULE, _RUNS_READ, schedules.get_schedule),
+    Operation("activateSchedule", "POST", f"{_SCHEDULE}/activate", _RUNS_CREATE, schedules.activate_schedule),
+    Operation("deactivateSchedule", "POST", f"{_SCHEDULE}/deactivate", _RUNS_CREATE, schedules.deactivate_schedule),
+    Operation("listTasks", "GET", "/api/tasks", None, deployments.list_tasks),
+    Operation("getTask", "GET", "/api/tasks/{task_id}", None, deployments.get_task),
+    Operation("listSandboxes", "GET", "/api/sandboxes", None, deployments.list_sandboxes),
+    Operation("getSandbox", "GET", "/api/sandboxes/{sandbox_id}", None, deployments.get_sandbox),
+    Operation("listDeployments", "GET", _DEPLOYMENTS, None, deployments.list_deployments),
+    Operation("getCurrentDeployment", "GET", f"{_DEPLOYMENTS}/current", _RUNS_READ, deployments.get_current_deployment),
+    Operation("getDeployment", "GET", _DEPLOYMENT, None, deployments.get_deployment),
+    Operation("getDeploymentEvents", "GET", f"{_DEPLOYMENT}/events", None, deployments.get_deployment_events),
+    Operation(
+        "promoteDeployment", "POST", f"{_DEPLOYMENTS}/{{deployment}}/promote", _DEPLOY, deployments.promote_deployment
+    ),
+    Operation("listSecrets", "GET", "/api/secrets", _SECRETS, secrets.list_secrets),
+    Operation("getSecret", "GET", _SECRET, _SECRETS, secrets.get_secret),
+    Operation("setSecret", "PUT", _SECRET, _SECRETS, secrets.set_secret),
+    Operation("deleteSecret", "DELETE", _SECRET, _SECRETS, secrets.delete_secret),
 )

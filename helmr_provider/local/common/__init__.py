@@ -1,4 +1,4 @@
-"""Values and primitives: time, identifiers, JSON, errors, notifications and settings.
+"""Values: time, identifiers, JSON, errors, notifications and settings.
 
 Hold no state of a control plane. Every package here may import them; they import none.
 """

@@ -12,7 +12,7 @@ from helmr_provider.local.common.errors import ApiError
 from helmr_provider.local.common.ids import uuid7
 from helmr_provider.local.common.jsontext import fingerprint, jsonb, loads
 from helmr_provider.local.state import chunks, materializations, writers
-from helmr_provider.local.state.primitives import Primitive
+from helmr_provider.local.state.workspace_primitives import Primitive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,6 +1,9 @@
 """Materializations: a workspace while it is live, from the request to its stop (contract/behaviour.md section 13).
 
 `requested` → `materializing` → `running` → `capturing` or `stopping` → `stopped`; `lost` or `failed` from anywhere.
+
+In Helmr the worker decides whether a run may finish when its workspace is stopped. Here the run fails at its end or
+next wait, so that DAGs do not depend on that choice.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Which queued runs their queues let execute now."""
+"""Which queued runs their queues let execute now.
+
+A stored number of taken places could disagree with the runs after a crash. Each round of leases counts the places of
+the queues that it fills, with an index, so that a restart has nothing to repair.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Close idle sessions that this Airflow has started."""
+"""Close idle sessions that this Airflow has started.
+
+The last run of each is read as well: its end does not change the session's ``updated_at``.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import AirflowException
 
+from helmr_provider._common.errors import one_line
 from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import renamed, require_age, require_bool
 from helmr_provider._sessions.identity import OWNERSHIP, ownership_member
@@ -189,7 +193,7 @@ class _Cleanup:
             self._log.info("Session %s is left alone: %s", session.id, error)
         except (HelmrApiError, HelmrProtocolError) as error:
             self._log.warning("Session %s could not be closed: %s", session.id, error)
-            self.failed.append(f"{session.id}: {' '.join(str(error).split())}")
+            self.failed.append(f"{session.id}: {one_line(error)}")
 
     def _close_if_old(self, session: SessionSnapshot, latest: datetime) -> None:
         if session.id in self._decided or not self._is_ours(session) or session.activity != "idle":

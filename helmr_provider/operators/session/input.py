@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, PokeReturn
 
 from helmr_provider._common.errors import explain
 from helmr_provider._common.results import ResultOptions
-from helmr_provider._common.steps import run_steps
+from helmr_provider._common.sans_io import run_steps
 from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import address, check_session_ref, shown, stream_name
 from helmr_provider._sessions.identity import OwnershipMetadata

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from airflow.providers.common.compat.sdk import AirflowException
 
 from helmr_provider._common.cancel_reasons import ORPHANED
+from helmr_provider._common.errors import one_line
 from helmr_provider._common.task_state import is_over
 from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import require_age, require_bool
@@ -175,7 +176,8 @@ class _Search:
         try:
             state = is_over(instance)
         except Exception as error:  # noqa: BLE001 - Airflow has many errors for it; this session is reported
-            self.failed.append(f"{session.id} (Airflow does not say the state of {instance}: {_one_line(error)})")
+            reason = f"{type(error).__name__}: {one_line(error)}"
+            self.failed.append(f"{session.id} (Airflow does not say the state of {instance}: {reason})")
             return
         if state is None or not self._is_first_run_active(session):
             return
@@ -222,7 +224,3 @@ class _Search:
 
 def _host(url: Any) -> str | None:
     return (urlsplit(url).netloc or None) if isinstance(url, str) else None
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

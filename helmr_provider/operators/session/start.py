@@ -14,20 +14,11 @@ from helmr_provider._common.errors import (
     run_failure,
     unsuccessful_statuses,
 )
-from helmr_provider._common.metrics import RUNS_ADOPTED, RUNS_CANCELLED, SESSIONS_CANCELLED, SESSIONS_STARTED, count
 from helmr_provider._common.openlineage import RunLineage
 from helmr_provider._common.results import ResultOptions
 from helmr_provider._common.template_fields import TemplateField, text, texts
-from helmr_provider._logs.run_logs_worker import RunLogReader
-from helmr_provider._sessions.identity import TERMINAL, OwnershipMetadata, find_or_start, find_or_start_named, owner_of
-from helmr_provider._sessions.ownership import (
-    OwnedSession,
-    SessionStarter,
-    cancel_until_accepted,
-    close_after_result,
-    find_own,
-)
-from helmr_provider._sessions.start_request import START_OPTIONS, Payload, UnnamedStart
+from helmr_provider._sessions.identity import OwnershipMetadata, owner_of
+from helmr_provider._sessions.session_spec import START_OPTIONS, Payload, SessionSpec
 from helmr_provider.client.errors import HelmrTimeoutError
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, store_links
 from helmr_provider.operators._base import HelmrWaitingOperator
@@ -39,7 +30,9 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from helmr_provider._logs.run_logs import Logs
-    from helmr_provider._sessions.identity import OnMismatch, OnRetry, Outcome
+    from helmr_provider._logs.run_logs_worker import RunLogReader
+    from helmr_provider._sessions.find_or_start import OnMismatch, OnRetry, Outcome
+    from helmr_provider._sessions.ownership import OwnedSession
     from helmr_provider.client import Task
     from helmr_provider.client.models.runs import RunSnapshot
     from helmr_provider.triggers.run import HelmrRunTrigger
@@ -331,6 +324,8 @@ class HelmrStartSessionOperator(RunLineage, ResultOptions, HelmrWaitingOperator)
         :param context: of the task instance.
         """
         self._is_resumed = True
+        from helmr_provider._sessions.starter import find_own
+
         stamp = self._stamp(context)
         single = self.external_id is not None
         if (seen := find_own(self.hook, lambda: self._name(stamp), stamp.owner, single=single, log=self.log)) is None:
@@ -369,6 +364,9 @@ class HelmrStartSessionOperator(RunLineage, ResultOptions, HelmrWaitingOperator)
         self._cancel(reason, wanted=self.cancel_on_kill)
 
     def _start_or_adopt(self, context: Context, deadline: float | None) -> Outcome:
+        from helmr_provider._sessions.find_or_start import TERMINAL, find_or_start, find_or_start_named
+        from helmr_provider._sessions.starter import SessionStarter
+
         stamp = self._stamp(context)
         client = self.hook.client
         starter = SessionStarter(
@@ -402,10 +400,10 @@ class HelmrStartSessionOperator(RunLineage, ResultOptions, HelmrWaitingOperator)
             )
         )
 
-    def _options(self) -> UnnamedStart:
+    def _options(self) -> SessionSpec:
         """Return the start options; invalid ones are refused here."""
         try:
-            return UnnamedStart(queue=self.helmr_queue, **{name: getattr(self, name) for name in START_OPTIONS})
+            return SessionSpec(queue=self.helmr_queue, **{name: getattr(self, name) for name in START_OPTIONS})
         except (TypeError, ValueError) as error:
             raise AirflowFailException(f"Helmr task '{self.task}' was not started: {error}") from None
 
@@ -424,6 +422,8 @@ class HelmrStartSessionOperator(RunLineage, ResultOptions, HelmrWaitingOperator)
     def _own(
         self, owner: str, external_id: str, *, session_id: str | None = None, run_id: str | None = None
     ) -> OwnedSession:
+        from helmr_provider._sessions.ownership import OwnedSession
+
         self.session_id, self.run_id = session_id, run_id
         self._owned = OwnedSession(
             external_id=external_id,
@@ -435,6 +435,8 @@ class HelmrStartSessionOperator(RunLineage, ResultOptions, HelmrWaitingOperator)
         return self._owned
 
     def _keep(self, context: Context, outcome: Outcome) -> OwnedSession:
+        from helmr_provider._common.metrics import RUNS_ADOPTED, SESSIONS_STARTED, count
+
         seen, stamp = outcome.seen, self._stamp(context)
         name = self._name(stamp)(seen.generation)
         owned = self._own(stamp.owner, name, session_id=seen.session_id, run_id=seen.run_id)
@@ -450,6 +452,8 @@ class HelmrStartSessionOperator(RunLineage, ResultOptions, HelmrWaitingOperator)
 
     def _output(self) -> RunLogReader:
         """Return what shows the run's output from here on."""
+        from helmr_provider._logs.run_logs_worker import RunLogReader
+
         # How far the triggerer has got is not known when it was lost.
         is_unknown = self._is_resumed and self.logs == "live" and self._log_cursor is None
         logs: Logs = "tail" if is_unknown else self.logs
@@ -463,6 +467,8 @@ class HelmrStartSessionOperator(RunLineage, ResultOptions, HelmrWaitingOperator)
             raise run_failure(self.hook.client, run, url=self.run_page, ours=self._cancelled)
         value = self._run_result(run, self.result)
         if self.close_session:
+            from helmr_provider._sessions.ownership import close_after_result
+
             close_after_result(self.hook.client, run.session_id, log=self.log)
         return value
 
@@ -471,10 +477,12 @@ class HelmrStartSessionOperator(RunLineage, ResultOptions, HelmrWaitingOperator)
         owned, self._owned = self._owned, None
         if owned is None or not wanted:
             return False
+        from helmr_provider._common.metrics import count
+        from helmr_provider._sessions.ownership import cancel_until_accepted
 
         if cancel_until_accepted(self.hook.settings, owned, reason=reason, log=self.log):
             self._cancelled = True
-            count(SESSIONS_CANCELLED if owned.named else RUNS_CANCELLED, self.helmr_conn_id)
+            count(owned.cancel_metric, self.helmr_conn_id)
         return self._cancelled
 
 

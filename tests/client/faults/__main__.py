@@ -15,9 +15,11 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from tests.client.faults.in_memory import run_in_memory
-from tests.client.faults.over_sockets import run_over_sockets
+from tests.client.faults.over_sockets import run_over_sockets, seeds_without_limits
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.client.faults.driver import Outcome
 
 
@@ -57,9 +59,9 @@ def in_memory(seeds: range, processes: int) -> list[Outcome]:
     return outcomes
 
 
-def over_sockets(seeds: range) -> list[Outcome]:
+def over_sockets(seeds: Sequence[int], *, hurried: bool) -> list[Outcome]:
     """Run schedules over sockets, and print what fails."""
-    outcomes = run_over_sockets(seeds)
+    outcomes = run_over_sockets(seeds, hurried=hurried)
     for outcome in outcomes:
         if outcome.wrong:
             print(outcome.report(), "\n", flush=True)
@@ -71,6 +73,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, help="replay one seed, and print its schedule")
     parser.add_argument("--seeds", type=int, default=10_000, help="how many seeds run in memory (default: 10000)")
     parser.add_argument("--sockets", type=int, default=0, help="how many seeds run over sockets, too (default: 0)")
+    parser.add_argument(
+        "--unhurried",
+        action="store_true",
+        help="over sockets, take seeds that need no time limit, and set none that a busy machine could pass",
+    )
     parser.add_argument("--first", type=int, default=0, help="the first seed (default: 0)")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     options: Any = parser.parse_args(arguments)
@@ -80,7 +87,11 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ["PYTHONHASHSEED"] = "0"
         os.execv(sys.executable, [sys.executable, "-m", "tests.client.faults", *(arguments or sys.argv[1:])])
     if options.seed is not None:
-        outcomes = run_over_sockets([options.seed]) if options.sockets else [run_in_memory(options.seed)]
+        outcomes = (
+            run_over_sockets([options.seed], hurried=not options.unhurried)
+            if options.sockets
+            else [run_in_memory(options.seed)]
+        )
         print(outcomes[0].report() if outcomes[0].wrong else outcomes[0].schedule)
         print(totals(outcomes))
         return int(bool(outcomes[0].wrong))
@@ -88,7 +99,9 @@ def main(arguments: list[str] | None = None) -> int:
     began = time.monotonic()
     failed = _print("in memory", in_memory(memory, options.processes), began) if memory else False
     began = time.monotonic()
-    return int((_print("over sockets", over_sockets(real), began) if real else False) or failed)
+    chosen = seeds_without_limits(options.sockets) if options.unhurried else real
+    outcomes = over_sockets(chosen, hurried=not options.unhurried) if real else []
+    return int((_print("over sockets", outcomes, began) if real else False) or failed)
 
 
 def _print(where: str, outcomes: list[Outcome], began: float) -> bool:

@@ -94,7 +94,11 @@ class AsyncCallers:
     def __init__(self, world: World) -> None:
         schedule, server = world.schedule, world.server
         self.client = AsyncHelmrClient(
-            url=server.url, api_key=server.api_key, max_streams=schedule.streams, timeout=world.call_timeout
+            url=server.url,
+            api_key=server.api_key,
+            max_streams=schedule.streams,
+            timeout=world.call_timeout,
+            connect_timeout=world.call_timeout,
         )
 
     async def begin(self, world: World, seen: Seen) -> None:
@@ -156,7 +160,11 @@ class BlockingCallers:
     def __init__(self, world: World, run: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
         schedule, server = world.schedule, world.server
         self.client = HelmrClient(
-            url=server.url, api_key=server.api_key, max_streams=schedule.streams, timeout=world.call_timeout
+            url=server.url,
+            api_key=server.api_key,
+            max_streams=schedule.streams,
+            timeout=world.call_timeout,
+            connect_timeout=world.call_timeout,
         )
         self._run = run
 

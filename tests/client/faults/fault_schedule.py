@@ -18,6 +18,8 @@ Flavour = Literal["async", "sync"]
 LIST_OPERATIONS = ("listRuns", "countRuns", "listTokens")
 SILENCE = 65.0
 """Seconds after which the client takes a silent stream for dead."""
+LONG_DELAY = 25.0
+"""Seconds of a delay that may pass a limit of the client."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,12 @@ class Schedule:
     @property
     def restarts(self) -> bool:
         return any(isinstance(fault, Outage) and fault.kind == "restart" for fault in self.faults)
+
+    @property
+    def silent(self) -> bool:
+        """Whether only a time limit of the client ends one of its streams or calls."""
+        planted = [fault.fault for fault in self.faults if isinstance(fault, Planted)]
+        return any(fault.kind == "silent_stream" or fault.seconds > LONG_DELAY for fault in planted)
 
     def over_sockets(self, scale: float) -> Schedule:
         """Return the same with all times scaled, and without what only a network in memory can do."""

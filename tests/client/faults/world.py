@@ -66,6 +66,7 @@ class World:
     :param folder: where the database's file is, for a control plane that is restarted.
     :param settings: of the control plane.
     :param scale: factor of all times, for sockets.
+    :param call_timeout: seconds that a call of the client may take; real ones.
     """
 
     def __init__(
@@ -78,7 +79,9 @@ class World:
         folder: Path | None,
         settings: Settings = SETTINGS,
         scale: float = 1.0,
+        call_timeout: float = 30.0,
     ) -> None:
+        self.call_timeout = call_timeout
         self.schedule, self.scale, self._settings = schedule, scale, settings
         self._clock, self._network, self._set_client_clock = clock, network, set_client_clock
         self._db = None if folder is None else folder / "state.db"
@@ -97,11 +100,6 @@ class World:
 
     def _make(self, port: int) -> Server:
         return Server([planned], db=self._db, port=port, settings=self._settings, clock=self._clock)
-
-    @property
-    def call_timeout(self) -> float:
-        """Seconds that a call of the client may take; real ones."""
-        return max(3.0, 30.0 * self.scale)
 
     def now(self) -> float:
         """Return the seconds since the schedule began, in its own measure."""
@@ -122,7 +120,9 @@ class World:
             made, _ = tokens.create(core, environment, tokens.NewToken(limit, [], {}, None, ""))
             self.tokens.append(made["id"])
         if self.schedule.execs:
-            async with AsyncHelmrClient(url=self.server.url, api_key=self.server.api_key, max_streams=0) as client:
+            async with AsyncHelmrClient(
+                url=self.server.url, api_key=self.server.api_key, max_streams=0, timeout=600.0
+            ) as client:
                 for _ in self.schedule.execs:
                     workspace = await client.workspaces.create("local")
                     handle = await client.workspaces.open(workspace).exec(["planned"])

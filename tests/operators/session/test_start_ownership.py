@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
-from helmr_provider._sessions.identity import Adopt, OwnershipMetadata, owner_of
-from helmr_provider._sessions.ownership import OwnedSession, SessionStarter, cancel, look_up
+from helmr_provider._common.sans_io import run_steps
+from helmr_provider._sessions.find_or_start import Adopt
+from helmr_provider._sessions.identity import OwnershipMetadata, owner_of
+from helmr_provider._sessions.ownership import OwnedSession
+from helmr_provider._sessions.starter import SessionStarter, look_up
 from helmr_provider.local import faults
 from tests.support.session_tasks import LIVE, a_task, starts
 from tests.support.task_attempts import deferred, fire
@@ -435,7 +438,7 @@ def claim_of(attempt: Any, **members: Any) -> OwnedSession:
 def test_what_we_named_is_cancelled_as_a_session(client: HelmrClient) -> None:
     attempt = a_task(**LIVE, deferrable=True).start()
     deferred(attempt.execute())
-    assert cancel(client, claim_of(attempt), reason="test", log=logging.getLogger(__name__))
+    assert run_steps(client, claim_of(attempt).cancel(reason="test", log=logging.getLogger(__name__)))
     assert client.sessions.retrieve(attempt.xcoms["session_id"]).status == "cancelled"
 
 
@@ -444,7 +447,7 @@ def test_what_another_try_has_adopted_is_left_alone(client: HelmrClient) -> None
     first = task.start()
     deferred(first.execute())
     deferred(task.start().execute())
-    assert not cancel(client, claim_of(first), reason="test", log=logging.getLogger(__name__))
+    assert not run_steps(client, claim_of(first).cancel(reason="test", log=logging.getLogger(__name__)))
     assert client.sessions.retrieve(first.xcoms["session_id"]).status == "open"
 
 
@@ -455,7 +458,7 @@ def test_of_an_author_s_session_only_the_run_is_cancelled_and_pending_input_is_r
     deferred(attempt.execute())
     with caplog.at_level(logging.WARNING):
         claim = claim_of(attempt, named=False, run_id=attempt.xcoms["run_id"])
-        assert cancel(client, claim, reason="test", log=logging.getLogger(__name__))
+        assert run_steps(client, claim.cancel(reason="test", log=logging.getLogger(__name__)))
     assert client.runs.retrieve(attempt.xcoms["run_id"]).status == "cancelled"
     assert client.sessions.retrieve(external_id="mine").status == "open"
     assert "pending input" not in caplog.text
@@ -466,13 +469,13 @@ def test_of_an_author_s_session_only_the_run_is_cancelled_and_pending_input_is_r
     send(control_plane, "other", {"n": 1})
     with caplog.at_level(logging.WARNING):
         claim = claim_of(attempt, named=False, run_id=attempt.xcoms["run_id"])
-        assert cancel(client, claim, reason="test", log=logging.getLogger(__name__))
+        assert run_steps(client, claim.cancel(reason="test", log=logging.getLogger(__name__)))
     assert "pending input" in caplog.text
 
 
 def test_what_was_never_started_needs_no_cancel(client: HelmrClient) -> None:
     claim = OwnedSession(external_id="nothing there", owner="me", named=True)
-    assert not cancel(client, claim, reason="test", log=logging.getLogger(__name__))
+    assert not run_steps(client, claim.cancel(reason="test", log=logging.getLogger(__name__)))
 
 
 def send(control_plane: LocalControlPlane, external_id: str, data: Any) -> None:

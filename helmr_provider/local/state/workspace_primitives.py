@@ -1,4 +1,4 @@
-"""The common part of execs and terminals: rows of a workspace with a state, made once per idempotency key."""
+"""Workspace primitives, as the API calls execs and terminals: rows with a state, made once per idempotency key."""
 
 from __future__ import annotations
 

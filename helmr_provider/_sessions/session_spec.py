@@ -1,4 +1,4 @@
-"""Options of a start: checked before anything is sent, and compared with those of a run that is adopted."""
+"""The session that an operator's parameters ask for: checked before anything is sent, and compared on adoption."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ START_OPTIONS: Final = (
     *("task", "payload", "external_id", "concurrency_key", "priority", "ttl", "max_duration", "retry"),
     *("metadata", "tags", "expires_at", "workspace_id"),
 )
-"""Names of the options that an operator calls as :class:`UnnamedStart` does; only the queue differs."""
+"""Names of the options that an operator calls as :class:`SessionSpec` does; only the queue differs."""
 
 
-class UnnamedStart:
-    """All that a start sends but the session's name and stamp, as rendered templates give it.
+class SessionSpec:
+    """A session as an operator's rendered parameters describe it: all that a start sends but name and stamp.
 
     :param task: id of the task, or a typed one, which the payload must fit.
     :param payload: any JSON value, or ``Payload.NONE``.

@@ -1,7 +1,7 @@
-"""Run a generator of client calls with either client.
+"""Run a generator of client calls with the synchronous or the asynchronous client (the sans-I/O pattern).
 
 A worker and the triggerer need the same calls, where each depends on the responses before it. The generator is written
-once: it yields calls and is sent their results.
+once: it yields calls, and is sent their results or thrown their errors.
 """
 
 from __future__ import annotations
@@ -25,17 +25,21 @@ Steps: TypeAlias = Generator[ClientCall, Any, R]
 def drive(steps: Generator[S, Any, R], perform: Callable[[S], Any]) -> R:
     """Run a generator: perform each step that it yields, send it the result, and return what it returns.
 
-    :param steps: yields steps and is sent their results.
+    :param steps: yields steps, and is sent their results or thrown their errors.
     :param perform: carries out one step.
     """
-    result: Any = None
-    while True:
-        try:
-            step = steps.send(result)
-        except StopIteration as end:
-            returned: R = end.value
-            return returned
-        result = perform(step)
+    try:
+        step = next(steps)
+        while True:
+            try:
+                result = perform(step)
+            except Exception as error:  # noqa: BLE001 - the generator handles it, or raises it again
+                step = steps.throw(error)
+            else:
+                step = steps.send(result)
+    except StopIteration as end:
+        returned: R = end.value
+        return returned
 
 
 def run_steps(client: HelmrClient, steps: Steps[R]) -> R:
@@ -60,16 +64,23 @@ async def run_steps_async(client: AsyncHelmrClient, steps: Steps[R]) -> R:
     :param steps: yields calls and is sent their results.
     :raises HelmrError: a request failed.
     """
-    result: Any = None
-    while True:
-        try:
-            call = steps.send(result)
-        except StopIteration as end:
-            returned: R = end.value
-            return returned
+
+    async def perform(call: ClientCall) -> Any:
         result = call(client)
         if isinstance(result, AsyncGenerator):
             async with aclosing(result) as items:
-                result = await anext(items, None)
-        else:
-            result = await result
+                return await anext(items, None)
+        return await result
+
+    try:
+        call = next(steps)
+        while True:
+            try:
+                result = await perform(call)
+            except Exception as error:  # noqa: BLE001 - as in drive
+                call = steps.throw(error)
+            else:
+                call = steps.send(result)
+    except StopIteration as end:
+        returned: R = end.value
+        return returned

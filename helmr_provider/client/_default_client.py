@@ -1,4 +1,4 @@
-"""The namespaces of the default client, which is built at first use, never at import."""
+"""The default client, which is built at first use, and its namespaces, which can be imported before."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _NotConfiguredError(HelmrConfigError, AttributeError):
     """There is no default client. An AttributeError as well, so that ``hasattr`` says no instead of raising."""
 
 
-class Facade:
+class LazyNamespace:
     """Look every attribute up on the default client's namespace of that name.
 
     :param name: namespace.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from helmr_provider import client
-from helmr_provider.client import HelmrConfigError, _facade, aio
+from helmr_provider.client import HelmrConfigError, _default_client, aio
 from tests.client.run_json import RUN
 from tests.client.scripted_server import Reply, ScriptedServer
 
@@ -27,15 +27,15 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
     with ScriptedServer(Reply(json=RUN)) as server:
         monkeypatch.setenv("HELMR_API_URL", server.url)
         monkeypatch.setenv("HELMR_API_KEY", "hlmr_sk_facade")
-        monkeypatch.setattr(_facade, "_default", None)
+        monkeypatch.setattr(_default_client, "_default", None)
         yield server
-        if _facade._default is not None:
-            _facade._default[1].close()
+        if _default_client._default is not None:
+            _default_client._default[1].close()
 
 
 def test_asking_a_facade_for_a_name_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HELMR_API_URL", raising=False)
-    monkeypatch.setattr(_facade, "_default", None)
+    monkeypatch.setattr(_default_client, "_default", None)
     assert not hasattr(client.runs, "retrieve")
     with pytest.raises(HelmrConfigError, match="HELMR_API_URL"):
         client.runs.retrieve("r")

@@ -15,7 +15,7 @@ if not AIRFLOW_V_3_1_1_PLUS:
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 
-from helmr_provider.airflow_ui import stored
+from helmr_provider.airflow_ui import airflow_database
 from helmr_provider.airflow_ui.reader import Reader
 from helmr_provider.airflow_ui.views import MissingError, TaskKey
 from helmr_provider.operators.approval import HelmrApprovalOperator
@@ -56,7 +56,9 @@ def ran(run_dag: Callable[..., Any]) -> Any:
 
 @pytest.fixture
 def read(ran: Any) -> Callable[..., StoredTask]:
-    return lambda task_id, map_index=-1: stored.read_task(TaskKey("tab_stored", ran.run_id, task_id, map_index))
+    return lambda task_id, map_index=-1: airflow_database.read_task(
+        TaskKey("tab_stored", ran.run_id, task_id, map_index)
+    )
 
 
 def test_what_tasks_leave_in_the_database_is_read(ran: Any, read: Callable[..., StoredTask]) -> None:
@@ -82,7 +84,7 @@ def test_what_tasks_leave_in_the_database_is_read(ran: Any, read: Callable[..., 
     assert read("command").pushed.keys() == {"workspace_id", "exec_id"}
     with pytest.raises(MissingError):
         read("start", 7)
-    tasks, left_out = stored.read_run("tab_stored", ran.run_id)
+    tasks, left_out = airflow_database.read_run("tab_stored", ran.run_id)
     assert [task.key.task_id for task in tasks] == [
         "command",
         "create",
@@ -95,13 +97,13 @@ def test_what_tasks_leave_in_the_database_is_read(ran: Any, read: Callable[..., 
     ]
     assert left_out == 0
     with pytest.raises(MissingError):
-        stored.read_run("tab_stored", "nowhere")
+        airflow_database.read_run("tab_stored", "nowhere")
 
 
 def test_the_page_of_each_task_shows_what_it_has_done(
     ran: Any, read: Callable[..., StoredTask], connections: Connections, clock: Clock
 ) -> None:
-    reader = Reader(connections, read_task=stored.read_task, read_run=stored.read_run, clock=clock)
+    reader = Reader(connections, read_task=airflow_database.read_task, read_run=airflow_database.read_run, clock=clock)
     for task_id, map_index in [("start", -1), ("sensor", -1), ("mapped", 1)]:
         view = reader.task(TaskKey("tab_stored", ran.run_id, task_id, map_index))
         assert (view.problem, view.refresh) == (None, 0)
@@ -141,10 +143,10 @@ def test_an_xcom_that_a_person_edited_is_read_as_a_hint_only(ran: Any, read: Cal
 
 
 def test_a_connection_is_fetched_as_the_api_server_fetches_it(helmr_airflow_connection: str) -> None:
-    found = stored.read_connection(helmr_airflow_connection, "tab_stored")
+    found = airflow_database.read_connection(helmr_airflow_connection, "tab_stored")
     assert found is not None
     assert found.conn_type == "helmr"
-    assert stored.read_connection("nowhere", "tab_stored") is None
+    assert airflow_database.read_connection("nowhere", "tab_stored") is None
 
 
 def test_a_connection_of_the_database_is_found(airflow_db: Path) -> None:
@@ -157,7 +159,7 @@ def test_a_connection_of_the_database_is_found(airflow_db: Path) -> None:
             Connection(conn_id="of_the_database", conn_type="helmr", host="https://helmr.example", password="a-key")
         )
     try:
-        found = stored.read_connection("of_the_database", "tab_stored")
+        found = airflow_database.read_connection("of_the_database", "tab_stored")
         assert found is not None
         assert (found.conn_type, found.host, found.password) == ("helmr", "https://helmr.example", "a-key")
     finally:
@@ -166,8 +168,8 @@ def test_a_connection_of_the_database_is_found(airflow_db: Path) -> None:
 
 
 def test_a_template_is_no_connection() -> None:
-    assert stored._conn_id({"helmr_conn_id": "{{ var.value.conn }}"}, {"helmr_conn_id": "x"}) == "x"
-    assert stored._conn_id({}, {"helmr_conn_id": "{{ var.value.conn }}"}) is None
+    assert airflow_database._conn_id({"helmr_conn_id": "{{ var.value.conn }}"}, {"helmr_conn_id": "x"}) == "x"
+    assert airflow_database._conn_id({}, {"helmr_conn_id": "{{ var.value.conn }}"}) is None
 
 
 def test_a_question_of_airflow_s_own_is_noticed(run_dag: Callable[..., Any]) -> None:
@@ -186,6 +188,6 @@ def test_a_question_of_airflow_s_own_is_noticed(run_dag: Callable[..., Any]) -> 
             session.add(
                 HITLDetail(ti_id=instance.id, subject="Publish?", options=["Approve"], multiple=False, params={})
             )
-    task = stored.read_task(key)
+    task = airflow_database.read_task(key)
     assert task.asks
     assert "token_id" in task.pushed

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from helmr_provider._common.steps import run_steps, run_steps_async
+from helmr_provider._common.sans_io import run_steps, run_steps_async
 from helmr_provider.client import AsyncHelmrClient
 from helmr_provider.client.errors import HelmrNotFoundError
 
 if TYPE_CHECKING:
-    from helmr_provider._common.steps import Steps
+    from helmr_provider._common.sans_io import Steps
     from helmr_provider.client import HelmrClient
     from helmr_provider.local import LocalControlPlane
 

@@ -1,6 +1,6 @@
-"""The few things that differ between the asynchronous and the blocking client beyond ``await``.
+"""Pairs of names that ``dev/unasync.py`` exchanges: what differs between both clients beyond ``await``.
 
-``dev/unasync.py`` turns the first name of each pair into the second.
+The first name of each pair is for the asynchronous client, the second for the synchronous one.
 """
 
 from __future__ import annotations
