@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTim
 
 from helmr_provider._common.cancel_reasons import KILLED, USER
 from helmr_provider._common.errors import is_permanent, translate_errors
-from helmr_provider._common.task_state import ended_by_user
+from helmr_provider._common.task_state import why_stopped
 from helmr_provider._common.versions import AIRFLOW_V_3_0_PLUS
 from helmr_provider.client.durations import seconds as duration_seconds
 from helmr_provider.client.errors import HelmrError
@@ -237,15 +237,15 @@ class DeferrableWait(BaseOperator):
     def on_kill(self) -> None:
         """End what this process is responsible for, if a user has ended the task or no try would continue it.
 
-        A worker is also killed when its node is drained. Then a retry finds the started resource again; the trigger
-        of a deferred task does so even without a retry.
+        A worker is also killed when its node is drained, and when Airflow has given it up. Then the next try finds the
+        started resource again; the trigger of a deferred task does so even without a retry.
         """
         attempt = self._attempt
         if attempt is None:
             return
-        by_user = ended_by_user(attempt.ti)
-        if by_user or not (attempt.is_handed_over or attempt.has_retry):
-            attempt.kill_reason = USER if by_user else KILLED
+        why = why_stopped(attempt.ti)
+        if why == "user" or not (attempt.is_handed_over or attempt.has_retry or why == "next_try"):
+            attempt.kill_reason = USER if why == "user" else KILLED
             self.stop(attempt.kill_reason)
             return
         attempt.is_stopping = True
@@ -253,12 +253,7 @@ class DeferrableWait(BaseOperator):
         self.log.info("This process must stop. What it started in Helmr continues: %s.", continues_in)
         # Airflow 2 raises an exception of its own. While Airflow has not answered, it may have been interrupted in a
         # request whose answer must still be read.
-        if (
-            AIRFLOW_V_3_0_PLUS
-            and by_user is not None
-            and attempt.is_waiting
-            and threading.get_ident() == attempt.thread
-        ):
+        if AIRFLOW_V_3_0_PLUS and why is not None and attempt.is_waiting and threading.get_ident() == attempt.thread:
             raise SystemExit(f"The worker is being stopped: {self.awaited} continues, and a retry finds it again.")
 
     def _enter(self, context: Context) -> None:

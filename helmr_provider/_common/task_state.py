@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 from helmr_provider._common.versions import AIRFLOW_V_3_0_PLUS
 
-ENDED_BY_USER: Final = frozenset({"failed", "success", "skipped", "removed", "upstream_failed", "restarting", None})
-"""States of a task instance whose process is still running: a user has ended or cleared it.
+WhyStopped: TypeAlias = Literal["user", "next_try", "unclear"]
+"""Why a process is stopped: a user has ended or cleared its task, or Airflow has given it up and starts another try.
 
-``None`` is a task instance that was cleared or removed. In every other state the process was stopped for another
-reason, such as a drained node.
+Neither is known of a process that Airflow still counts as running; it can be that of a drained node.
 """
+
+_USERS_DOING: Final = frozenset({"failed", "success", "skipped", "removed", "upstream_failed", "restarting"})
+# A user who clears a running task makes it "restarting". No state is that of a task whose scheduler was given up. A
+# process that has not deferred its task belongs to an earlier try if the task is deferred.
+_NEXT_TRY: Final = frozenset({None, "scheduled", "queued", "up_for_retry", "deferred", "awaiting_input"})
 
 # Airflow kills a process five seconds after it asked it to stop.
 _ANSWER_SECONDS: Final = 3.0
@@ -35,27 +39,31 @@ def is_over(ti: Any) -> str | None:
 
     :param ti: names the task instance, which may be any: its ``dag_id``, ``run_id``, ``task_id`` and ``map_index``.
     """
-    states = _stored_states(ti)
-    if not states:
+    found = _stored_states(ti)
+    if not found:
         return "gone"
-    return states[0] if states[0] in OVER else None
+    return found[0] if found[0] in OVER else None
 
 
-def ended_by_user(ti: Any) -> bool | None:
-    """Say whether a user has ended the task of this process; ``None`` if Airflow does not answer in time.
+def why_stopped(ti: Any) -> WhyStopped | None:
+    """Say why this process is stopped; ``None`` if Airflow does not answer in time.
 
     It is called from a signal handler, which may have interrupted another request to Airflow. That request holds a
     lock, so this one is made by another thread and given up after a few seconds.
 
     :param ti: the task instance of this process.
     """
-    answers: list[bool] = []
+    answers: list[WhyStopped] = []
 
     def read() -> None:
         try:
-            answers.append(task_state(ti) in ENDED_BY_USER)
+            found = _stored_states(ti)
         except Exception:  # noqa: BLE001 - Airflow has many errors for it, and all mean that there is no answer
             return
+        if not found or found[0] in _USERS_DOING:
+            answers.append("user")
+        else:
+            answers.append("next_try" if found[0] in _NEXT_TRY else "unclear")
 
     thread = threading.Thread(target=read, daemon=True, name="helmr-task-state")
     thread.start()

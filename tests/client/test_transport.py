@@ -323,3 +323,26 @@ def test_a_closed_client_says_so(variant: str) -> None:
 
     with pytest.raises(HelmrError, match="getRun: this client is closed"):
         blocking() if variant == "blocking" else asyncio.run(asynchronously())
+
+
+def test_only_a_call_that_failed_pays_for_being_repeatable(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from helmr_provider.client._async import transport as asynchronous
+    from helmr_provider.client._sync import transport as blocking
+
+    made: list[dict[str, Any]] = []
+
+    def counting(build: Any) -> Any:
+        return lambda **options: build(**made_with(options))
+
+    def made_with(options: dict[str, Any]) -> dict[str, Any]:
+        made.append(options)
+        return options
+
+    monkeypatch.setattr(asynchronous, "AsyncRetrying", counting(vars(asynchronous)["AsyncRetrying"]))
+    monkeypatch.setattr(blocking, "Retrying", counting(vars(blocking)["Retrying"]))
+    with ScriptedServer(OK) as wire:
+        assert drive(variant, retrieve, url=wire.url).id == "r"
+    assert (len(made), len(wire.requests)) == (0, 1)
+    with ScriptedServer(BUSY, OK) as wire:
+        assert drive(variant, retrieve, url=wire.url).id == "r"
+    assert (len(made), len(wire.requests)) == (1, 2)

@@ -21,8 +21,11 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[PostgresStack]:
-    """Start every component of Airflow as a program of its own, PostgreSQL, and the local control plane."""
+def stack(request: pytest.FixtureRequest) -> Iterator[PostgresStack]:
+    """Start every component of Airflow as a program of its own, PostgreSQL, and the local control plane.
+
+    The logs stay when a test has failed.
+    """
     # Not below pytest's own folder, which is closed to the user that PostgreSQL runs as.
     folder = Path(tempfile.mkdtemp(prefix="helmr-reliability-"))
     folder.chmod(0o755)
@@ -35,7 +38,8 @@ def stack() -> Iterator[PostgresStack]:
     }
     with PostgresStack(folder / "stack", dags=HERE / "dags", tasks=tasks, settings=settings) as running:
         yield running
-    shutil.rmtree(folder)
+    if not request.session.testsfailed:
+        shutil.rmtree(folder)
 
 
 @pytest.fixture

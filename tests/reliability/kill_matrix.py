@@ -85,6 +85,9 @@ PASSED: Final[frozenset[Row]] = frozenset(
         ("triggerer", "restart"),
         ("triggerer", "network cut"),
         ("control plane", "network cut"),
+        ("API server", "kill -9"),
+        ("API server", "SIGTERM"),
+        ("DAG processor", "kill -9"),
     }
 )
 

@@ -45,6 +45,8 @@ class Scene:
         self.tokens = {moment: client.tokens.create(timeout="1h").id for moment in MOMENTS}
         self.workspaces = {moment: client.workspaces.create("local").id for moment in MOMENTS}
         self._seconds: dict[str, Program] = {}
+        # A row that failed may have left some.
+        self._live_before = {run.id for run in client.runs.list(status="live", limit=200)}
         self._start_again()
         stack.wait_until_healthy()
         stack.airflow.wait_for_dag(DAG_ID)
@@ -168,6 +170,11 @@ class Scene:
         for token in self._questions(None):
             found[token.metadata["airflow"]["task_id"]].append(token.status)
         return found
+
+    def left_over(self) -> list[str]:
+        """Return the runs that are live and were not before this DAG run."""
+        live = self.client.runs.list(status="live", limit=200)
+        return [run.id for run in live if run.id not in self._live_before]
 
     def _are_settled(self) -> bool:
         """Tell whether tasks that are to be deferred are watched, and the scheduler has heard of their deferral."""

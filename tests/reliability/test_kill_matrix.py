@@ -45,4 +45,4 @@ def test_every_result_arrives_once(scene: Scene, row: Row) -> None:
     ended = {"session": ["succeeded"], "command": ["exited"], "approval": ["completed"]}
     assert started == {f"{kind}.{moment}": ended[kind] for kind in ended for moment in MOMENTS}
     # Nothing is left for the search for orphans.
-    assert scene.client.runs.list(status="live") == []
+    assert scene.left_over() == []

@@ -115,6 +115,13 @@ class PollQueue:
         """Return how many polls of a class other than search are queued."""
         return self._lengths[poll_class]
 
+    def confirming_since(self, now: float) -> float:
+        """Return when the confirmation that has waited longest seemed due; now if none is queued."""
+        line = self._lines[CONFIRM]
+        while line and line[0][2].ticket != line[0][1]:
+            heapq.heappop(line)
+        return line[0][0] if line else now
+
     # Queueing
 
     def confirm(self, wait: Wait, now: float) -> None:

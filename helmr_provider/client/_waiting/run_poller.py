@@ -77,6 +77,10 @@ class RunPoller:
     """Seconds after which runs are listed although nothing was counted: a deletion can hide an end from counts."""
     SPACING = 0.5
     """Least seconds between the starts of two lists, so that waits that begin one by one share one."""
+    PATIENCE = 6.0
+    """A list waits for this fraction of the time that the oldest confirmation has waited, within the limit below."""
+    LONGEST_SPACING = 4.0
+    """Answer times between two lists at most: while single polls fall behind, lists leave them more of the room."""
     POOR = 3
     """A full list costs as much as this many single polls; one that is worth fewer is left out for a while."""
     POOR_FOR = 60.0
@@ -101,6 +105,7 @@ class RunPoller:
         self._blind_since: float | None = None
         self._count_at = _NEVER
         self._listed_at = _NEVER
+        self._behind = 0.0
         self.answered_for = _NEVER
         """When the last list of live runs was requested that was answered."""
         self._wanted = False
@@ -141,13 +146,16 @@ class RunPoller:
         ended_at = (at for at, _ in self._ended_at(answer_time, searched))
         return min(at, self._list_at(answer_time) if self._wanted else self._safety_at(), *ended_at)
 
-    def started(self, request: CountRuns | ListRuns, now: float) -> None:
-        """Record that a request is in flight."""
+    def started(self, request: CountRuns | ListRuns, now: float, behind: float = 0.0) -> None:
+        """Record that a request is in flight.
+
+        :param behind: seconds that the oldest confirmation has waited for its poll.
+        """
         self._in_flight.add(request)
         if request == CountRuns():
             self._found_since_count = 0
         elif request == LIVE:
-            self._wanted, self._listed_at = False, now
+            self._wanted, self._listed_at, self._behind = False, now, behind
         elif request in self._parts:
             self._parts.remove(request)
         elif isinstance(request, ListRuns) and request in ENDED:
@@ -266,12 +274,13 @@ class RunPoller:
         return reach
 
     def settler_for(self, waiting: Iterable[Wait], now: float) -> tuple[ListRuns, list[Wait]] | None:
-        """Choose a list of ended runs that settles many of those that seem to have ended.
+        """Choose the list of ended runs that may settle most of those that seem to have ended.
 
         :param waiting: the waits to be confirmed.
         :returns: the list and the waits that it may settle; None if single polls are cheaper.
         """
         waits = list(waiting)
+        choices: list[tuple[ListRuns, list[Wait]]] = []
         for settler in self._settlers:
             if settler.request in self._in_flight or self.is_poor(settler.request, now):
                 continue
@@ -282,8 +291,8 @@ class RunPoller:
                 if status not in wait.missed_by and (wait.created is None or wait.created > settler.horizon)
             ]
             if len(candidates) >= settler.least:
-                return settler.request, candidates
-        return None
+                choices.append((settler.request, candidates))
+        return max(choices, key=lambda choice: len(choice[1]), default=None)
 
     def examined(self, until: float) -> None:
         """Forget the ends counted by then: every run waited for has been seen alive since, so they were of others."""
@@ -314,7 +323,9 @@ class RunPoller:
             self._wanted, self._listed_at, self.answered_for = False, now, now
 
     def _list_at(self, answer_time: float) -> float:
-        return _FOREVER if LIVE in self._in_flight else self._listed_at + max(self.SPACING, 2 * answer_time)
+        behind = min(self._behind / self.PATIENCE, self.LONGEST_SPACING * answer_time)
+        spacing = max(self.SPACING, 2 * answer_time, behind)
+        return _FOREVER if LIVE in self._in_flight else self._listed_at + spacing
 
     def _ended_at(self, answer_time: float, searched: int) -> list[tuple[float, ListRuns]]:
         """Return the lists of ended runs that help the search, and when each is due."""

@@ -381,7 +381,7 @@ class Scheduler:
             started += self._settle_together(now)
             for request in self._runs.due(now, self._limit.answer_time, self._queue.unreached):
                 if self._room_for_list(now):
-                    self._runs.started(request, now)
+                    self._runs.started(request, now, now - self._queue.confirming_since(now))
                     started.append(self._start(request, now))
         if self._together[TOKEN] and self._tokens.page is None and now >= self._tokens.due_at:
             self._tokens.begin(self._of_kind[TOKEN], now)

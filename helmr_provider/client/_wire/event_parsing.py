@@ -111,13 +111,6 @@ def event_from_record(record: EventRecord) -> RunEvent:
     :raises HelmrProtocolError: the kind is known, but its attributes do not fit; the error holds the raw text.
     """
     attributes = json_object(record.attributes) or {}
-    named = attributes.get("run_id")
-    shared: dict[str, Any] = {
-        "run_id": record.run_id or (named if isinstance(named, str) else ""),
-        "at": record.at,
-        "cursor": record.id,
-        "raw": record,
-    }
     # Absent and null attributes take the event's own default.
     present = attributes
     if None in attributes.values():
@@ -133,14 +126,22 @@ def event_from_record(record: EventRecord) -> RunEvent:
         if isinstance(kind, str) and kind in {"token", "stream", "timer"} and isinstance(wait_id, str):
             model, suffix = _WAITS[name]
             more = {"type": f"{kind}{suffix}", "kind": kind, "wait_id": wait_id}
+    named = attributes.get("run_id")
+    fixed: dict[str, Any] = {
+        **more,
+        "run_id": record.run_id or (named if isinstance(named, str) else ""),
+        "at": record.at,
+        "cursor": record.id,
+        "raw": record,
+    }
     try:
-        return cast("RunEvent", model.model_validate({**present, **more, **shared}))
+        return cast("RunEvent", model.model_validate({**present, **fixed}))
     except ValidationError as error:
         unreadable = {issue["loc"][0] for issue in error.errors(include_url=False, include_input=False)}
     # Unreadable attributes take the event's own default, too; the record has them as they are.
     readable = {name: value for name, value in present.items() if name not in unreadable}
     with suppress(ValidationError):
-        return cast("RunEvent", model.model_validate({**readable, **more, **shared}))
+        return cast("RunEvent", model.model_validate({**readable, **fixed}))
     raise _bad_frame(f"is a {name} that does not fit", "getRunEvents", record.id, json.dumps(record.raw))
 
 

@@ -250,6 +250,29 @@ def test_many_runs_that_seem_to_have_ended_are_settled_by_one_list() -> None:
     assert poller.settler_for(older, 2.0) == (SUCCEEDED, older)
 
 
+def test_the_list_that_may_settle_most_is_chosen() -> None:
+    poller, waits = rested(), [wait(f"r{n}", created=10.0 + n) for n in range(30)]
+    assert poller.settler_for(waits, 1.0) == (ALL, waits)
+    for one in waits[:6]:
+        one.missed_by = frozenset({"all"})
+    assert poller.settler_for(waits, 1.0) == (SUCCEEDED, waits)
+    assert poller.settler_for(waits[:12], 1.0) == (ALL, waits[6:12])
+
+
+def test_lists_become_rarer_while_slow_single_polls_fall_behind_and_only_up_to_a_limit() -> None:
+    def due_after(behind: float, answer_time: float) -> float:
+        poller = rested()
+        poller.started(CountRuns(), 10.0)
+        poller.started(LIVE, 10.0, behind)
+        poller.listed(LIVE, 10.0, 10.0, {}, [], full=False)
+        poller.want_list()
+        return poller.wake_at(answer_time) - 10.0
+
+    assert [due_after(behind, 2.0) for behind in (0.0, 12.0, 36.0, 600.0)] == [4.0, 4.0, 6.0, 8.0]
+    # With fast answers, a long queue is no reason.
+    assert due_after(600.0, 0.02) == RunPoller.SPACING
+
+
 def test_a_list_of_ended_runs_that_settles_hardly_any_is_left_out_for_a_minute() -> None:
     poller, waits = rested(), [wait(f"r{n}", created=10.0 + n) for n in range(6)]
     listed(poller, 1.0, *waits, request=ALL, rows={}, full=False)

@@ -14,7 +14,7 @@ from helmr_provider.local import faults
 from tests.support.journal import until_requested
 from tests.support.session_tasks import LIVE, a_task, starts
 from tests.support.task_attempts import deferred, fire
-from tests.support.task_states import fail_task_state, set_task_state
+from tests.support.task_states import fail_task_state, set_no_task_instance, set_task_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,11 +30,14 @@ LIVE_STATUSES = {"queued", "running", "waiting"}
 # A worker that must stop
 
 
-@pytest.mark.parametrize("state", ["failed", "success", "removed", "restarting", None])
+@pytest.mark.parametrize("state", ["failed", "success", "removed", "restarting", "gone"])
 def test_a_user_who_ends_a_waiting_task_cancels_its_session(
-    control_plane: LocalControlPlane, client: HelmrClient, monkeypatch: pytest.MonkeyPatch, state: str | None
+    control_plane: LocalControlPlane, client: HelmrClient, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
-    set_task_state(monkeypatch, state)
+    if state == "gone":
+        set_no_task_instance(monkeypatch)
+    else:
+        set_task_state(monkeypatch, state)
     attempt = a_task(**LIVE).start()
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(attempt.execute)
@@ -46,12 +49,28 @@ def test_a_user_who_ends_a_waiting_task_cancels_its_session(
     assert client.sessions.retrieve(attempt.xcoms["session_id"]).status == "cancelled"
 
 
-@pytest.mark.parametrize("state", ["running", "up_for_retry", "queued"])
-def test_a_worker_that_is_drained_leaves_its_run_to_the_retry(
-    control_plane: LocalControlPlane, client: HelmrClient, monkeypatch: pytest.MonkeyPatch, state: str
+@pytest.mark.parametrize(
+    ("state", "retries"),
+    [
+        ("running", 2),
+        # Airflow has given up the try and starts another, even after the last one: its scheduler was given up.
+        (None, 2),
+        (None, 0),
+        ("scheduled", 0),
+        ("queued", 0),
+        ("deferred", 0),
+        ("up_for_retry", 2),
+    ],
+)
+def test_a_worker_that_is_drained_or_given_up_leaves_its_run_to_the_next_try(
+    control_plane: LocalControlPlane,
+    client: HelmrClient,
+    monkeypatch: pytest.MonkeyPatch,
+    state: str | None,
+    retries: int,
 ) -> None:
     set_task_state(monkeypatch, state)
-    task = a_task(**LIVE, retries=2)
+    task = a_task(**LIVE, retries=retries)
     attempt = task.start()
     with ThreadPoolExecutor(1) as worker:
         result = worker.submit(attempt.execute)
