@@ -14,8 +14,9 @@ Neither is known of a process that Airflow still counts as running; it can be th
 """
 
 _USERS_DOING: Final = frozenset({"failed", "success", "skipped", "removed", "upstream_failed", "restarting"})
-# A user who clears a running task makes it "restarting". No state is that of a task whose scheduler was given up.
-_NEXT_TRY: Final = frozenset({None, "scheduled", "queued", "up_for_retry"})
+# A user who clears a running task makes it "restarting". No state is that of a task whose scheduler was given up. A
+# process that has not deferred its task belongs to an earlier try if the task is deferred.
+_NEXT_TRY: Final = frozenset({None, "scheduled", "queued", "up_for_retry", "deferred", "awaiting_input"})
 
 # Airflow kills a process five seconds after it asked it to stop.
 _ANSWER_SECONDS: Final = 3.0

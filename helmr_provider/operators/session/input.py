@@ -13,7 +13,6 @@ from helmr_provider._common.sans_io import run_steps
 from helmr_provider._common.template_fields import TemplateField, text
 from helmr_provider._common.validation import address, check_session_ref, shown, stream_name
 from helmr_provider._sessions.identity import OwnershipMetadata
-from helmr_provider._sessions.turns import Turn, TurnPoller, with_waiting_run
 from helmr_provider.client.errors import HelmrConflictError, HelmrError
 from helmr_provider.links import HelmrRunLink, HelmrSessionLink, run_url, store_links
 from helmr_provider.operators._base import HelmrWaitingOperator
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from helmr_provider._sessions.turns import TurnState
+    from helmr_provider._sessions.turns import Turn, TurnPoller, TurnState
     from helmr_provider.client.models.streams import SentRecord
     from helmr_provider.triggers.session import HelmrTurnTrigger
 
@@ -130,6 +129,8 @@ class HelmrSendInputOperator(ResultOptions, HelmrWaitingOperator):
 
         :param context: of the task instance.
         """
+        from helmr_provider._sessions.turns import Turn, with_waiting_run
+
         client = self.hook.client
         stream = stream_name("stream", self.stream)
         output = None if self.output_stream is None else stream_name("output_stream", self.output_stream)
@@ -165,6 +166,8 @@ class HelmrSendInputOperator(ResultOptions, HelmrWaitingOperator):
         :param context: of the task instance.
         :param ids: as returned by :meth:`submit`.
         """
+        from helmr_provider._sessions.turns import Turn, TurnPoller
+
         turn = Turn(**ids)
         if self._poller is None or self._poller.turn != turn:
             self._poller = TurnPoller(turn)
@@ -206,7 +209,6 @@ class HelmrSendInputOperator(ResultOptions, HelmrWaitingOperator):
         return 0
 
     def _send(self, context: Context, session_id: str, stream: str) -> SentRecord:
-
         stamp = OwnershipMetadata.of(context["ti"], context["dag_run"])
         try:
             return (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.providers.common.compat.triggers import BaseEventTrigger
 from airflow.triggers.base import TriggerEvent
 
-from helmr_provider.hooks.helmr import HelmrHook
+from helmr_provider.hooks import DEFAULT_CONN_ID
 from helmr_provider.triggers.base import EVENT_SCHEMA, KWARGS_VERSION, stored_form
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class HelmrSessionOutputEventTrigger(HelmrEventTrigger):
         external_id: str | None = None,
         correlation_id: str | None = None,
         start: str = "latest",
-        helmr_conn_id: str = HelmrHook.default_conn_name,
+        helmr_conn_id: str = DEFAULT_CONN_ID,
         version: int = KWARGS_VERSION,
     ) -> None:
         super().__init__(helmr_conn_id=helmr_conn_id, start=start, version=version)
@@ -244,7 +244,7 @@ class HelmrRunEndedEventTrigger(HelmrEventTrigger):
         helmr_task: str,
         statuses: Sequence[str] = ("succeeded",),
         start: str = "latest",
-        helmr_conn_id: str = HelmrHook.default_conn_name,
+        helmr_conn_id: str = DEFAULT_CONN_ID,
         version: int = KWARGS_VERSION,
     ) -> None:
         super().__init__(helmr_conn_id=helmr_conn_id, start=start, version=version)

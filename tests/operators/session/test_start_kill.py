@@ -58,6 +58,7 @@ def test_a_user_who_ends_a_waiting_task_cancels_its_session(
         (None, 0),
         ("scheduled", 0),
         ("queued", 0),
+        ("deferred", 0),
         ("up_for_retry", 2),
     ],
 )
