@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.terminal_theme import MONOKAI
+from rich.terminal_theme import SVG_EXPORT_THEME
 from rich.text import Text
 
 from dev.stack import ROOT
@@ -120,7 +120,7 @@ def _terminal(lines: Sequence[str]) -> str:
     """Return the last lines of a terminal in their colours, as HTML."""
     console = Console(record=True, file=io.StringIO(), width=110, legacy_windows=False)
     console.print(Text.from_ansi("\n".join(lines[-LINES:])))
-    return console.export_html(theme=MONOKAI, inline_styles=True, code_format="<pre>{code}</pre>")
+    return console.export_html(theme=SVG_EXPORT_THEME, inline_styles=True, code_format="<pre>{code}</pre>")
 
 
 def _picture(name: str) -> str:

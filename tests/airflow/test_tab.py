@@ -39,8 +39,10 @@ _ENTER = "\ue007"
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def browser(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser that is logged in, because Airflow 3.1 answers the first visit with its home page."""
     with driving.browser(tmp_path_factory.mktemp("profile")) as opened:
+        opened.go(f"{stack.url}/auth/token/login")
         yield opened
 
 
@@ -136,9 +138,7 @@ def test_a_pending_question_leads_to_where_it_is_answered(scenarios: Scenarios, 
     window.frame(_FRAME)
     window.click_on("Answer in Airflow", "a")
     window.frame(None)
-    approve = '[data-testid="hitl-option-Approve"]'
-    window.until(lambda: window.run("return document.querySelector(arguments[0])?.disabled === false", approve))
-    window.click(approve)
+    window.click_on("Approve", "button:enabled")
     scenario.succeeds()
 
 
