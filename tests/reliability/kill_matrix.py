@@ -96,6 +96,9 @@ PASSED: Final[frozenset[Row]] = frozenset(
         ("database", "SIGTERM"),
         ("database", "restart"),
         ("database", "network cut"),
+        ("control plane", "kill -9"),
+        ("control plane", "SIGTERM"),
+        ("control plane", "restart"),
     }
 )
 
