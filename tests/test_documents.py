@@ -186,7 +186,9 @@ def test_scopes_that_texts_name_exist() -> None:
     areas = {scope.split(":")[0] for scope in SCOPES} | {"sessions", "schedules", "workspaces"}
     paths = [*DOCUMENTS, *(ROOT / "helmr_provider").rglob("*.py")]
     named_in = {scope: path for path in paths for scope in SCOPE.findall(path.read_text())}
-    assert {scope: path for scope, path in named_in.items() if scope.split(":")[0] in areas and scope not in SCOPES} == {}
+    assert {
+        scope: path for scope, path in named_in.items() if scope.split(":")[0] in areas and scope not in SCOPES
+    } == {}
 
 
 @pytest.mark.parametrize("name", DRAWINGS)
