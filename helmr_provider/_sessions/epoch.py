@@ -58,9 +58,10 @@ def is_of_same_start(one: str, other: str) -> bool:
 def _order_of(epoch: str) -> tuple[datetime, int] | None:
     started, _, max_tries = epoch.rpartition("/")
     try:
-        return datetime.fromisoformat(started), int(max_tries)
+        order = datetime.fromisoformat(started), int(max_tries)
     except ValueError:
         return None
+    return None if order[0].tzinfo is None else order
 
 
 def given_up(what: str, later_try: int | None, try_number: int) -> IdentityError:
