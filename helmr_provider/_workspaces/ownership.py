@@ -72,6 +72,9 @@ def refuse_given_up(client: HelmrClient, workspace_id: str, stamp: OwnershipMeta
     noted: Any = workspace.metadata.get(HOLDING_TRY)
     if isinstance(noted, dict) and noted.get("task") == _task(stamp):
         later, epoch = noted.get("try_number"), noted.get("epoch")
+        # Metadata can be edited by hand.
+        if not isinstance(later, int) or not isinstance(epoch, str):
+            return workspace
         if was_given_up(epoch=stamp.epoch, try_number=stamp.try_number, stamped_epoch=epoch, stamped_try=later):
             raise given_up(f"the command in workspace {workspace_id}", later, stamp.try_number)
     return workspace

@@ -97,6 +97,18 @@ def test_a_process_that_was_given_up_before_a_clear_runs_no_second_command(clien
     assert len(execs(client, workspace)) == 1
 
 
+@pytest.mark.parametrize("edited", [{"try_number": "7", "epoch": "x/1"}, {"try_number": 7, "epoch": 1}])
+def test_a_note_that_was_edited_by_hand_stops_no_command(
+    client: HelmrClient, workspace: str, edited: dict[str, Any]
+) -> None:
+    task = an_exec(workspace, ["true"])
+    attempt = task.start()
+    note = {"task": f"{task.dag_id}/{task.run_id}/{attempt.ti.task_id}/{task.map_index}", **edited}
+    metadata = client.workspaces.retrieve(workspace).metadata
+    client.workspaces.update(workspace, metadata={**metadata, HOLDING_TRY: note})
+    assert attempt.finish() == 0
+
+
 def test_tries_of_a_dag_run_that_was_created_anew_are_counted_anew(client: HelmrClient, workspace: str) -> None:
     task = an_exec(workspace, ["true"])
     task.try_number = 4
