@@ -351,7 +351,6 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
             self.log.warning("The answer from Airflow cannot be sent to the control plane now: %s", error)
 
     def _complete(self, ids: dict[str, Any], answer: Answer) -> None:
-
         try:
             self.hook.client.tokens.complete(ids["token_id"], answer.data)
         except (HelmrConflictError, HelmrGoneError) as error:
