@@ -35,8 +35,8 @@ LIMIT = 240.0  # seconds for one step; only a stack that is stuck reaches it
 SETTINGS = {
     "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
     # A worker that was killed is missed after seconds instead of minutes.
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+    "AIRFLOW__SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": "20",
+    "AIRFLOW__SCHEDULER__ZOMBIE_DETECTION_INTERVAL": "5",
     "AIRFLOW__SCHEDULER__LOCAL_TASK_JOB_HEARTBEAT_SEC": "2",
 }
 
