@@ -117,7 +117,10 @@ class Task:
         poll(lambda: self.runs() == list(statuses), seconds=LIMIT, waiting_for=f"{statuses}, not {self.runs()}")
 
     def deferred(self) -> Task:
-        """Wait until it is deferred and the triggerer has begun to wait."""
+        """Wait until it is deferred and the triggerer waits; before that, no code of ours would hear of a mark."""
+        log = self._airflow.stack.folder / "triggerer.log"
+        line = f"trigger {self._dag_id}/{self._run_id}/work/-1/"
+        poll(lambda: line in log.read_text(), seconds=LIMIT, waiting_for="the triggerer to start the trigger")
         self.until("deferred")
         self.until_runs("waiting")
         return self
