@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from benchmarks.sampling import BLOCKED, TROUBLE, count, percentile, phase, progress, query, sample, triggerers
 from dev.stack import StackError
+from helmr_provider._sessions.identity import Identity
 from helmr_provider.client import HelmrClient
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def report(stack: PostgresStack, run_id: str) -> None:
         events: list[float] = []
         tasks: list[float] = []
         for number, event, task in query(stack, f"select map_index, scheduled_dttm, end_date from {work}"):
-            session = client.sessions.retrieve(external_id=f"airflow:{DAG_ID}:{run_id}:work:{number}:0")
+            owner = Identity(prefix="airflow", dag_id=DAG_ID, run_id=run_id, task_id="work", map_index=number)
+            session = client.sessions.retrieve(external_id=owner.external_id(1))
             [run] = client.runs.list(status="all", session_id=session.id)
             events.append(_seconds(run.updated_at, event))
             tasks.append(_seconds(run.updated_at, task))
