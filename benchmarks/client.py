@@ -192,12 +192,20 @@ def waiting(strategy: str, waits: int, timing: Timing, event_slots: int | None) 
 def one_wait(waits: int = 8, seconds: float = 7.0) -> list[tuple[str, str]]:
     """Measure the steps from a run's end to the return of its wait, while nothing else is waited for."""
     with control_plane() as plane:
-        plan = {"url": plane.url, "api_key": plane.api_key, "waits": waits, "seconds": seconds}
+        plan = {
+            "url": plane.url,
+            "api_key": plane.api_key,
+            "server": plane.process.pid,
+            "waits": waits,
+            "seconds": seconds,
+        }
         command = [sys.executable, "-m", "benchmarks.one_wait"]
         done = subprocess.run(command, input=json.dumps(plan), capture_output=True, text=True, check=True)
-    rows: list[list[float]] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
+    rows: list[list[float]] = found["waits"]
     steps = [(step, statistics.median(row[number] for row in rows)) for number, step in enumerate(STEPS)]
     steps.append(("one wait: run's end to its return (median)", statistics.median(map(sum, rows))))
+    steps += found["read"].items()
     return [(step, f"{milliseconds:.2f} ms") for step, milliseconds in steps]
 
 

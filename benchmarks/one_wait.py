@@ -1,6 +1,7 @@
 """Where the time goes between a run's end and the return of its wait, for one wait at a time.
 
-It is a process of its own: it reads the plan from stdin and prints the milliseconds of each step for each wait."""
+It is a process of its own: it reads the plan from stdin and prints the milliseconds of each step for each wait, and
+those of a read of a run that has ended."""
 
 from __future__ import annotations
 
@@ -12,6 +13,8 @@ import sys
 import time
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from helmr_provider.client import AsyncHelmrClient
 from helmr_provider.client._async.runs import AsyncRuns
@@ -84,16 +87,37 @@ class Probe:
         return [(after - before) * 1000 for before, after in pairwise(times)]
 
 
-async def measure(plan: dict[str, Any]) -> list[list[float]]:
+async def measure_read(client: AsyncHelmrClient, run_id: str, server: psutil.Process) -> dict[str, float]:
+    """Read a run again and again, and return the milliseconds of one read."""
+    reads, times = 300, list[float]()
+    for _ in range(30):
+        await client.runs.retrieve(run_id)
+    server_cpu, client_cpu = sum(server.cpu_times()[:2]), time.process_time()
+    for _ in range(reads):
+        began = time.perf_counter()
+        await client.runs.retrieve(run_id)
+        times.append(time.perf_counter() - began)
+    return {
+        "a read of an ended run: shortest": min(times) * 1000,
+        "a read of an ended run: median": sorted(times)[reads // 2] * 1000,
+        "CPU of the client for it": (time.process_time() - client_cpu) / reads * 1000,
+        "CPU of the control plane for it": (sum(server.cpu_times()[:2]) - server_cpu) / reads * 1000,
+    }
+
+
+async def measure(plan: dict[str, Any]) -> dict[str, Any]:
     probe, found = Probe(), list[list[float]]()
     probe.install()
     async with AsyncHelmrClient(url=plan["url"], api_key=plan["api_key"]) as client:
+        run_id = ""
         for _ in range(plan["waits"]):
             run = (await client.sessions.start("until", {"at": time.time() + plan["seconds"]})).run
             over = await client.runs.wait(run)
             probe.mark("returned")
+            run_id = over.id
             found.append(probe.steps(over.updated_at.timestamp()))
-    return found
+        read = await measure_read(client, run_id, psutil.Process(plan["server"]))
+    return {"waits": found, "read": read}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""One text of questions, asked by a client that blocks or by one that doesn't."""
+"""A generator of client calls, run with the synchronous and with the asynchronous client."""
 
 from __future__ import annotations
 
@@ -39,3 +39,21 @@ async def test_a_request_that_fails_ends_the_questions(control_plane: LocalContr
     async with AsyncHelmrClient(url=control_plane.url, api_key=control_plane.api_key) as waiting:
         with pytest.raises(HelmrNotFoundError):
             await run_steps_async(waiting, first_kind(unknown))
+
+
+def known_or_first(run_id: str, other_id: str) -> Steps[str]:
+    try:
+        run = yield lambda client: client.runs.retrieve(run_id)
+    except HelmrNotFoundError:
+        run = yield lambda client: client.runs.retrieve(other_id)
+    return str(run.id)
+
+
+async def test_a_generator_may_handle_the_error_of_a_call_and_continue(
+    control_plane: LocalControlPlane, client: HelmrClient
+) -> None:
+    unknown = "00000000-0000-7000-8000-000000000000"
+    run_id = client.sessions.start("echo", 1).run.id
+    assert run_steps(client, known_or_first(unknown, run_id)) == run_id
+    async with AsyncHelmrClient(url=control_plane.url, api_key=control_plane.api_key) as waiting:
+        assert await run_steps_async(waiting, known_or_first(unknown, run_id)) == run_id

@@ -88,6 +88,17 @@ PASSED: Final[frozenset[Row]] = frozenset(
         ("API server", "kill -9"),
         ("API server", "SIGTERM"),
         ("DAG processor", "kill -9"),
+        ("scheduler", "kill -9"),
+        ("scheduler", "SIGTERM"),
+        ("scheduler", "restart"),
+        ("scheduler", "network cut"),
+        ("database", "kill -9"),
+        ("database", "SIGTERM"),
+        ("database", "restart"),
+        ("database", "network cut"),
+        ("control plane", "kill -9"),
+        ("control plane", "SIGTERM"),
+        ("control plane", "restart"),
     }
 )
 
@@ -183,7 +194,7 @@ def _is_in_make_test(component: str, way: str, moment: str) -> bool:
 def table() -> str:
     """Return the matrix as a Markdown table, with a letter for each reason and the reasons below.
 
-    A cell is ✓ if its test has passed, and ○ if it has not been run yet.
+    A cell is ✓ if its test has passed, and ○ if it has not passed yet.
     """
     letters: dict[str, str] = {}
     lines = [

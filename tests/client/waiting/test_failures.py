@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime, timedelta, timezone
+
 import pytest
 
 from helmr_provider.client._waiting.actions import RUN, Failure, WaitKey
@@ -10,6 +13,7 @@ from helmr_provider.client._waiting.failures import (
     is_of_one,
     own_copy,
     raise_held_back,
+    seconds_since_epoch,
     stream_failure_of,
     timeout_error,
 )
@@ -93,3 +97,24 @@ def test_a_timeout_names_a_few_and_holds_all() -> None:
 def test_a_timeout_counts_only_those_that_it_does_not_name(count: int, named: str) -> None:
     error = timeout_error(None, [WaitKey(RUN, str(number)) for number in range(count)])
     assert f"Not over after 0 s: {named} Nothing was cancelled" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("moment", "seconds"),
+    [
+        (None, None),
+        (datetime(1970, 1, 1, 0, 1, tzinfo=UTC), 60.0),
+        (datetime(1970, 1, 1, 0, 1), 60.0),  # noqa: DTZ001 - counts as UTC, whatever the machine's time zone
+        (datetime(1970, 1, 1, 2, 1, tzinfo=timezone(timedelta(hours=2))), 60.0),
+    ],
+)
+def test_a_moment_without_a_time_zone_counts_as_utc(
+    moment: datetime | None, seconds: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    time.tzset()
+    try:
+        assert seconds_since_epoch(moment) == seconds
+    finally:
+        monkeypatch.undo()
+        time.tzset()
