@@ -15,6 +15,7 @@ import pytest
 from dev.drawings import DRAWINGS
 from dev.sphinx_extension import parameters
 from helmr_provider.get_provider_info import get_provider_info
+from helmr_provider.local import SCOPES
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -171,6 +172,23 @@ def test_every_operator_links_its_guide(name: str) -> None:
     cls = rows_of_the_tables()[name]
     (guide,) = re.findall(r"\.\. seealso:: Guide: :doc:`(/how-to/[\w-]+)`", cls.__doc__ or "")
     assert (ROOT / f"docs{guide}.md").exists()
+
+
+SCOPE = re.compile(r"`{1,2}([a-z-]+:[a-z-]+)`{1,2}")
+
+
+@pytest.mark.parametrize("name", sorted(rows_of_the_tables()))
+def test_every_operator_and_sensor_names_its_scopes(name: str) -> None:
+    assert SCOPE.search(rows_of_the_tables()[name].__doc__ or "")
+
+
+def test_scopes_that_texts_name_exist() -> None:
+    areas = {scope.split(":")[0] for scope in SCOPES} | {"sessions", "schedules", "workspaces"}
+    paths = [*DOCUMENTS, *(ROOT / "helmr_provider").rglob("*.py")]
+    named_in = {scope: path for path in paths for scope in SCOPE.findall(path.read_text())}
+    assert {
+        scope: path for scope, path in named_in.items() if scope.split(":")[0] in areas and scope not in SCOPES
+    } == {}
 
 
 @pytest.mark.parametrize("name", DRAWINGS)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from helmr_provider._approvals.question import QUESTION
 from helmr_provider._common.errors import IdentityError
-from helmr_provider._sessions.epoch import given_up, is_earlier_epoch
+from helmr_provider._sessions.epoch import given_up, is_earlier_epoch, is_of_same_start
 from helmr_provider._sessions.identity import OWNERSHIP, ownership_member
 from helmr_provider.client.errors import HelmrConflictError, HelmrGoneError, HelmrNotFoundError
 
@@ -82,7 +82,9 @@ def cancel(client: HelmrClient, token_id: str, owner: str) -> bool:
     return True
 
 
-def cancel_earlier(client: HelmrClient, stamp: Mapping[str, Any], *, try_number: int, log: Any) -> None:
+def cancel_earlier(
+    client: HelmrClient, stamp: Mapping[str, Any], *, try_number: int, has_just_begun: bool, log: Any
+) -> None:
     """Cancel what the same task instance asked before it was cleared, as far as nothing else has done it.
 
     A trigger cannot tell a clear from a retry, which waits for the same token.
@@ -90,6 +92,8 @@ def cancel_earlier(client: HelmrClient, stamp: Mapping[str, Any], *, try_number:
     :param client: of the worker.
     :param stamp: as for :func:`find_or_create`.
     :param try_number: of this try.
+    :param has_just_begun: whether Airflow cannot have given up this try yet. A clear after the DAG author has lowered
+        ``retries`` lowers ``max_tries``, too: then an earlier question of the same DAG run looks like a later one.
     :param log: of the task.
     :raises HelmrError: a request failed.
     :raises IdentityError: the task has asked after a later clear, so Airflow has given up this try.
@@ -102,7 +106,8 @@ def cancel_earlier(client: HelmrClient, stamp: Mapping[str, Any], *, try_number:
         owner, epoch = (ownership_member(token.metadata, member) for member in ("owner", "epoch"))
         if owner in {None, ours["owner"]} or any(theirs.get(name) != ours[name] for name in _SAME_TASK):
             continue
-        if is_earlier_epoch(ours["epoch"], epoch or ""):
+        looks_later = is_earlier_epoch(ours["epoch"], epoch or "")
+        if looks_later and not (has_just_begun and is_of_same_start(ours["epoch"], epoch or "")):
             raise given_up(f"token {token.id}", None, try_number)
         if cancel(client, token.id, str(owner)):
             log.info("Cancelled token %s, which was asked before this task was cleared.", token.id)

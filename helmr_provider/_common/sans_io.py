@@ -46,7 +46,7 @@ def run_steps(client: HelmrClient, steps: Steps[R]) -> R:
     """Run the steps one after another and return their result.
 
     :param client: the worker's client.
-    :param steps: yields calls and is sent their results.
+    :param steps: yields calls, and is sent their results or thrown their errors.
     :raises HelmrError: a request failed.
     """
 
@@ -61,7 +61,7 @@ async def run_steps_async(client: AsyncHelmrClient, steps: Steps[R]) -> R:
     """Run the steps one after another with the asynchronous client and return their result.
 
     :param client: the triggerer's client.
-    :param steps: yields calls and is sent their results.
+    :param steps: yields calls, and is sent their results or thrown their errors.
     :raises HelmrError: a request failed.
     """
 

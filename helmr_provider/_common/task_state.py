@@ -23,7 +23,7 @@ _ANSWER_SECONDS: Final = 3.0
 
 
 def task_state(ti: Any) -> str | None:
-    """Return the state that Airflow has stored; ``None`` for a task instance that was cleared or removed.
+    """Return the state that Airflow has stored; ``None`` for one that was cleared, removed, or lost with its scheduler.
 
     :param ti: the task instance, of a worker or of a trigger.
     """

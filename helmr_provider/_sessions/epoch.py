@@ -45,12 +45,23 @@ def is_earlier_epoch(one: str, other: str) -> bool:
     return first is not None and second is not None and first < second
 
 
+def is_of_same_start(one: str, other: str) -> bool:
+    """Say whether two epochs are of the same start of a DAG run: only ``max_tries`` tells them apart.
+
+    :param one: the epoch.
+    :param other: what to compare it with.
+    """
+    first, second = _order_of(one), _order_of(other)
+    return first is not None and second is not None and first[0] == second[0]
+
+
 def _order_of(epoch: str) -> tuple[datetime, int] | None:
     started, _, max_tries = epoch.rpartition("/")
     try:
-        return datetime.fromisoformat(started), int(max_tries)
+        order = datetime.fromisoformat(started), int(max_tries)
     except ValueError:
         return None
+    return None if order[0].tzinfo is None else order
 
 
 def given_up(what: str, later_try: int | None, try_number: int) -> IdentityError:

@@ -17,7 +17,7 @@ from helmr_provider._sessions.find_or_start import (
     highest_generation,
 )
 from helmr_provider._sessions.identity import clears_in, instance_in, ownership_member, try_number_in
-from helmr_provider.client.errors import HelmrConflictError, HelmrError, HelmrNotFoundError
+from helmr_provider.client.errors import HelmrConflictError, HelmrError, HelmrNotFoundError, HelmrPermissionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,6 +122,12 @@ class SessionStarter:
                 self._client.sessions.update(seen.session_id, metadata=self._stamp.onto(session.metadata))
             except HelmrConflictError:
                 # The session has ended; the run, read next, shows how.
+                break
+            except HelmrPermissionError:
+                self._log.warning(
+                    "The API key may not change session %s (scope runs:manage): its owner stays an earlier try.",
+                    seen.session_id,
+                )
                 break
             session = self._client.sessions.retrieve(seen.session_id)
             if ownership_member(session.metadata, "owner") not in {before, self._stamp.owner}:

@@ -172,7 +172,6 @@ class TurnPoller:
         return TurnState(run=run if doubt is None else None, answer=answer, ended=doubt)
 
     def _sent(self) -> Steps[StreamRecord[Any]]:
-
         if self._record is not None:
             return self._record
         turn = self.turn

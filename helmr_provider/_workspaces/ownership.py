@@ -17,7 +17,10 @@ HOLDER: Final = "airflow_holder"
 """Member of a workspace's metadata: the try whose command was started last."""
 
 HOLDING_TRY: Final = "airflow_holding_try"
-"""Member of a workspace's metadata: number and epoch of that try, and its task instance without them."""
+"""Member of a workspace's metadata: number and epoch of the last try of each task instance that ran a command in it."""
+
+_MOST_NOTES: Final = 20
+"""Of the task instances that share a workspace; the oldest notes are dropped."""
 
 MARK: Final = "AIRFLOW_HELMR_EXEC"
 """Environment variable of the command that tells which task instance has started it: its idempotency key."""
@@ -69,9 +72,9 @@ def refuse_given_up(client: HelmrClient, workspace_id: str, stamp: OwnershipMeta
     :raises IdentityError: Airflow has given up the try.
     """
     workspace = client.workspaces.retrieve(workspace_id)
-    noted: Any = workspace.metadata.get(HOLDING_TRY)
-    if isinstance(noted, dict) and noted.get("task") == _task(stamp):
-        later, epoch = noted.get("try_number"), noted.get("epoch")
+    noted = _notes(workspace).get(_task(stamp))
+    if noted is not None:
+        later, epoch = noted["try_number"], noted["epoch"]
         if was_given_up(epoch=stamp.epoch, try_number=stamp.try_number, stamped_epoch=epoch, stamped_try=later):
             raise given_up(f"the command in workspace {workspace_id}", later, stamp.try_number)
     return workspace
@@ -91,9 +94,24 @@ def hold(client: HelmrClient, workspace_id: str, stamp: OwnershipMetadata, prefi
     if not is_ours(workspace, stamp, prefix):
         return False
     if workspace.metadata.get(HOLDER) != stamp.owner:
-        note = {"task": _task(stamp), "epoch": stamp.epoch, "try_number": stamp.try_number}
-        client.workspaces.update(workspace_id, metadata={**workspace.metadata, HOLDER: stamp.owner, HOLDING_TRY: note})
+        notes = _notes(workspace)
+        number = 1 + max((note["number"] for note in notes.values()), default=0)
+        notes[_task(stamp)] = {"epoch": stamp.epoch, "try_number": stamp.try_number, "number": number}
+        newest = sorted(notes, key=lambda task: -notes[task]["number"])[:_MOST_NOTES]
+        members = {HOLDER: stamp.owner, HOLDING_TRY: {task: notes[task] for task in newest}}
+        client.workspaces.update(workspace_id, metadata={**workspace.metadata, **members})
     return True
+
+
+def _notes(workspace: Workspace) -> dict[str, dict[str, Any]]:
+    """Return the notes of tries by task instance; what was edited by hand into another form is left out."""
+    found: Any = workspace.metadata.get(HOLDING_TRY)
+    types = {"epoch": str, "try_number": int, "number": int}
+    return {
+        task: note
+        for task, note in (found.items() if isinstance(found, dict) else ())
+        if isinstance(note, dict) and all(isinstance(note.get(name), kind) for name, kind in types.items())
+    }
 
 
 def _task(stamp: OwnershipMetadata) -> str:

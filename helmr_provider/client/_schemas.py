@@ -8,6 +8,7 @@ named, so that tasks and streams may be declared where a DAG is parsed.
 from __future__ import annotations
 
 import json
+from collections import UserString
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import lru_cache
@@ -59,7 +60,11 @@ def parse(schema: Schema[T], value: Any, what: str, advice: str = "") -> T:
 
 def plain_collection(value: Any) -> dict[Any, Any] | list[Any] | None:
     """Return a mapping as a dict and a sequence as a list; None for anything else, models and dataclasses included."""
-    if isinstance(value, (str, bytes, bytearray, memoryview)) or hasattr(value, "model_dump") or is_dataclass(value):
+    if (
+        isinstance(value, (str, bytes, bytearray, memoryview, UserString))
+        or hasattr(value, "model_dump")
+        or is_dataclass(value)
+    ):
         return None
     if isinstance(value, Mapping):
         return dict(cast("Mapping[object, Any]", value))

@@ -57,7 +57,7 @@ class HelmrManagedAgentHook(HelmrHook, BaseManagedAgentHook):  # type: ignore[mi
     each task, so that a ``session_id`` would promise more than holds for all of them. For turns use
     ``HelmrSendInputOperator``. Nothing is ever reported as a request to rephrase, because a failed run does not say so.
 
-    Needs the scopes ``sessions:create``, ``sessions:manage`` and ``runs:read`` (operations startSession, closeSession,
+    Needs the scopes ``runs:create``, ``runs:manage`` and ``runs:read`` (operations startSession, closeSession,
     cancelSession, getRun).
 
     :param helmr_conn_id: Airflow connection of type ``helmr``.

@@ -256,7 +256,6 @@ def _refusal(spec: SandboxSpec | None, network_policy: Any) -> str | None:
 
 
 def _feed(handle: ExecHandle, content: bytes) -> None:
-
     try:
         for offset in range(0, len(content), _WRITE_BYTES):
             handle.stdin.write(content[offset : offset + _WRITE_BYTES], offset=offset)
@@ -267,7 +266,6 @@ def _feed(handle: ExecHandle, content: bytes) -> None:
 
 
 def _ended(handle: ExecHandle, deadline: float) -> Exec | None:
-
     try:
         return handle.wait(poll_interval=_POLL_SECONDS, timeout=max(_POLL_SECONDS, deadline - time.monotonic()))
     except HelmrTimeoutError:

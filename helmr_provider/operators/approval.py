@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 # The default is taken, or the token cancelled, at the deadline; the token must still be there then.
 _MARGIN: Final = timedelta(minutes=15)
+# Airflow gives up a try that has been silent for minutes; a question is asked within seconds.
+_GIVEN_UP_AFTER: Final = timedelta(minutes=1)
 
 
 class HelmrApprovalOperator(HelmrWaitingOperator):
@@ -279,10 +281,14 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
         from helmr_provider._approvals.tokens import cancel_earlier, find_or_create
 
         client, metadata = self.hook.client, stamp.of_all_tries(self.hook.settings.session_prefix)
-        if stamp.try_number > 1:
+        began = getattr(context["ti"], "start_date", None)
+        has_just_begun = began is None or datetime.now(UTC) - began < _GIVEN_UP_AFTER
+        if stamp.try_number > 1 or not has_just_begun:
             # Before the token: a try that was given up must not ask another question.
             try:
-                cancel_earlier(client, metadata, try_number=stamp.try_number, log=self.log)
+                cancel_earlier(
+                    client, metadata, try_number=stamp.try_number, has_just_begun=has_just_begun, log=self.log
+                )
             except HelmrError as error:
                 self.log.warning("Earlier questions of this task cannot be searched for: %s", error)
         lifetimes = [each for each in (_delta(self.timeout), self.execution_timeout) if each is not None]
@@ -345,7 +351,6 @@ class HelmrApprovalOperator(HelmrWaitingOperator):
             self.log.warning("The answer from Airflow cannot be sent to the control plane now: %s", error)
 
     def _complete(self, ids: dict[str, Any], answer: Answer) -> None:
-
         try:
             self.hook.client.tokens.complete(ids["token_id"], answer.data)
         except (HelmrConflictError, HelmrGoneError) as error:

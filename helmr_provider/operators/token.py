@@ -212,7 +212,6 @@ class HelmrCancelTokenOperator(HelmrOperator):
         return status
 
     def _cancel(self, token_id: str) -> str:
-
         tokens = self.hook.client.tokens
         try:
             return tokens.cancel(token_id).status

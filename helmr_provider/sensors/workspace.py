@@ -127,7 +127,6 @@ class HelmrWorkspaceSensor(HelmrSensor):
         return PokeReturnValue(is_done=False)
 
     def _poll_machine(self, workspace_id: str) -> PokeReturnValue:
-
         try:
             materialization = self.hook.client.workspaces.connect(workspace_id)
         except HelmrConflictError as error:

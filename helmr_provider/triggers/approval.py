@@ -177,7 +177,6 @@ class HelmrApprovalTrigger(HelmrTrigger):
         await waiter_of(client).until(WaitKey("approval", self.token_id), complete, lambda _: True)
 
     async def _complete(self, client: AsyncHelmrClient, answer: Answer) -> None:
-
         try:
             await client.tokens.complete(self.token_id, answer.data)
         except (HelmrConflictError, HelmrGoneError) as error:

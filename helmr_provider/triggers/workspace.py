@@ -122,7 +122,6 @@ class HelmrExecTrigger(HelmrTrigger):
         self.log.info("Exec %s was %s.", self.exec_id, "stopped with its workspace" if stopped else "left alone")
 
     async def _next_lines(self, handle: AsyncExecHandle, stream: str, found: Exec) -> list[str] | None:
-
         source = handle.stdout if stream == "stdout" else handle.stderr
         position = self._output.position(stream)
         try:
@@ -214,7 +213,6 @@ class HelmrWorkspaceTrigger(HelmrTrigger):
         return poll
 
     async def _is_free(self, client: AsyncHelmrClient) -> bool:
-
         handle = client.workspaces.open(self.workspace_id)
         if not all(found.is_terminal for found in await handle.execs.list()):
             return False

@@ -156,6 +156,31 @@ def test_a_process_that_was_given_up_before_a_clear_withdraws_no_later_question(
     assert [token.id for token in client.tokens.list(status="pending")] == [cleared.xcoms["token_id"]]
 
 
+def test_a_task_that_was_cleared_with_fewer_retries_asks_anew(client: HelmrClient) -> None:
+    task = a_question()
+    task.retries = task.max_tries = 3
+    first = task.start()
+    defer(first)
+    # The DAG run is still running, so that it keeps its start.
+    task.retries = 0
+    task.max_tries = task.try_number + task.retries
+    cleared = task.start()
+    defer(cleared)
+    assert [token.id for token in client.tokens.list(status="pending")] == [cleared.xcoms["token_id"]]
+
+
+def test_a_first_try_that_was_given_up_before_a_clear_asks_no_second_question(client: HelmrClient) -> None:
+    task = a_question()
+    frozen = task.start()
+    frozen.ti.start_date -= timedelta(minutes=10)
+    task.clear()
+    cleared = task.start()
+    defer(cleared)
+    with pytest.raises(AirflowException, match="Airflow has given it up"):
+        frozen.execute()
+    assert [token.id for token in client.tokens.list(status="pending")] == [cleared.xcoms["token_id"]]
+
+
 def test_installations_with_different_prefixes_leave_each_other_alone(
     control_plane: LocalControlPlane, connect: Callable[..., str], client: HelmrClient
 ) -> None:

@@ -41,7 +41,7 @@ def test_epochs_are_ordered_by_the_start_of_the_dag_run_and_then_by_clears() -> 
         assert [is_earlier_epoch(epoch, other) for other in ordered] == [place < there for there in range(4)]
 
 
-@pytest.mark.parametrize("unreadable", ["", "/1", "yesterday/1", f"{NOW}/", f"{NOW}/many"])
+@pytest.mark.parametrize("unreadable", ["", "/1", "yesterday/1", "2026-11-29T00:00:00/1", f"{NOW}/", f"{NOW}/many"])
 def test_an_epoch_that_cannot_be_read_is_neither_earlier_nor_later(unreadable: str) -> None:
     assert not is_earlier_epoch(unreadable, f"{NOW}/1")
     assert not is_earlier_epoch(f"{NOW}/1", unreadable)

@@ -81,8 +81,11 @@ form.filter button { margin: 0 } nav.pages { display: flex; gap: 1rem; margin-to
 # A part with focus, changed text or open details is not replaced.
 SCRIPT = """
 const typing = () => document.activeElement.tagName === 'BUTTON' ? null : document.activeElement;
+const changed = field => field.options
+  ? field.selectedIndex !== Math.max(0, [...field.options].findIndex(option => option.defaultSelected))
+  : field.value !== field.defaultValue;
 const used = part => part.contains(typing()) || part.querySelector('details[open]') ||
-  [...part.querySelectorAll('textarea')].some(field => field.value !== field.defaultValue);
+  [...part.querySelectorAll('textarea, select, input:not([type=hidden])')].some(changed);
 async function refresh() {
   try {
     const answer = await fetch(location.href, {cache: 'no-store'});

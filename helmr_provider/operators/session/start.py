@@ -45,6 +45,9 @@ class HelmrStartSessionOperator(RunLineage, ResultOptions, HelmrWaitingOperator)
     result if it has succeeded. Only after a run that ended otherwise, or after a clear, the task starts the next
     session. The session's external id and metadata hold the record of this on the control plane.
 
+    Needs the scopes ``runs:create``, ``runs:read`` and ``runs:manage`` (operations startSession, getSession, getRun;
+    for retries and cancellations also patchSession, cancelSession and closeSession).
+
     .. seealso:: Guide: :doc:`/how-to/sessions`
 
     :param task: id of the deployed Helmr task (templated), or a :class:`helmr_provider.client.Task`, whose type the

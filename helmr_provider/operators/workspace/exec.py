@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, PokeReturnValue
 
 from helmr_provider._common.cleanup import clean_up
+from helmr_provider._common.errors import IdentityError
 from helmr_provider._common.results import ResultOptions
 from helmr_provider._common.template_fields import TemplateField, text, text_mapping, texts
 from helmr_provider._common.validation import require_id
@@ -279,7 +280,7 @@ class HelmrExecOperator(ResultOptions, HelmrWaitingOperator):
             return
         ids["exec_id"] = found.id
         if self.stop_on_kill and not found.is_terminal:
-            self._hold(workspace.id, stamp)
+            self._note_owner(workspace.id, found.id, stamp)
         self.exec_id, self._owner = found.id, stamp.owner
         if self.do_xcom_push:
             context["ti"].xcom_push(key="exec_id", value=found.id)
@@ -354,13 +355,15 @@ class HelmrExecOperator(ResultOptions, HelmrWaitingOperator):
         found = workspace.execs.list(limit=200)
         return {each.env_shape[MARK]: each for each in found if MARK in each.env_shape}
 
-    def _hold(self, workspace_id: str, stamp: OwnershipMetadata) -> None:
-
+    def _note_owner(self, workspace_id: str, exec_id: str, stamp: OwnershipMetadata) -> None:
         try:
             ours = hold(self.hook.client, workspace_id, stamp, self.hook.settings.session_prefix)
         except HelmrPermissionError as error:
             self.log.warning("The command will continue if this task is killed: %s", error)
             return
+        except IdentityError:
+            self.log.warning("Left over: %s", left_over_exec(workspace_id, exec_id))
+            raise
         if not ours:
             self.log.info(
                 "No task of this DAG run has created workspace %s: if this task is killed, the command continues.",
@@ -396,7 +399,6 @@ class HelmrExecOperator(ResultOptions, HelmrWaitingOperator):
         ids.update({f"{stream}_cursor": cursor for stream, cursor in output.cursors.items()})
 
     def _next_lines(self, handle: ExecHandle, output: Output, stream: str, found: Exec) -> Iterable[str] | None:
-
         position = output.position(stream)
         try:
             chunks = _source(handle, stream).list(cursor=position, limit=PAGE)
@@ -420,7 +422,6 @@ class HelmrExecOperator(ResultOptions, HelmrWaitingOperator):
         return self._write_result(content, f"{found.id}.txt")
 
     def _failure(self, handle: ExecHandle, found: Exec) -> AirflowException:
-
         lines = [f"Helmr exec {found.id} ({_shown(found.command)}) {_ending(found, ours=self._stopped)}."]
         written = next((stream for stream in ("stderr", "stdout") if getattr(found, f"{stream}_cursor")), None)
         # Without them, only the reason is shorter.

@@ -112,7 +112,6 @@ class OutputFeed(Feed):
         ]
 
     async def _page(self, client: AsyncHelmrClient, after: int, limit: int) -> list[Any]:
-
         try:
             output = client.sessions.open(**self._address).output(self._stream)
             return await output.list(after=after or None, limit=limit)
@@ -172,7 +171,6 @@ class EndedRunsFeed(Feed):
 
 
 async def _run(client: AsyncHelmrClient, run_id: str) -> RunSnapshot | None:
-
     try:
         return await client.runs.retrieve(run_id)
     except HelmrNotFoundError:

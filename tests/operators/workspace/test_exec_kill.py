@@ -97,6 +97,36 @@ def test_a_process_that_was_given_up_before_a_clear_runs_no_second_command(clien
     assert len(execs(client, workspace)) == 1
 
 
+def test_a_command_of_another_task_does_not_hide_that_a_process_was_given_up(
+    client: HelmrClient, workspace: str
+) -> None:
+    task = an_exec(workspace, ["true"])
+    frozen = task.start()
+    task.clear()
+    assert task.start().finish() == 0
+    assert an_exec(workspace, ["true"], task_id="other").start().finish() == 0
+    with pytest.raises(AirflowException, match="Airflow has given it up"):
+        frozen.execute()
+    assert len(execs(client, workspace)) == 2
+
+
+def test_a_workspace_has_notes_of_twenty_tasks_at_most(client: HelmrClient, workspace: str) -> None:
+    for number in range(22):
+        assert an_exec(workspace, ["true"], task_id=f"task_{number}").start().finish() == 0
+    notes = client.workspaces.retrieve(workspace).metadata[HOLDING_TRY]
+    assert {note["number"] for note in notes.values()} == set(range(3, 23))
+
+
+@pytest.mark.parametrize("edited", [{"try_number": "7", "epoch": "x/1"}, {"try_number": 7, "epoch": 1}, [], None])
+def test_a_note_that_was_edited_by_hand_stops_no_command(client: HelmrClient, workspace: str, edited: object) -> None:
+    task = an_exec(workspace, ["true"])
+    attempt = task.start()
+    notes = {f"{task.dag_id}/{task.run_id}/{attempt.ti.task_id}/{task.map_index}": edited}
+    metadata = client.workspaces.retrieve(workspace).metadata
+    client.workspaces.update(workspace, metadata={**metadata, HOLDING_TRY: notes})
+    assert attempt.finish() == 0
+
+
 def test_tries_of_a_dag_run_that_was_created_anew_are_counted_anew(client: HelmrClient, workspace: str) -> None:
     task = an_exec(workspace, ["true"])
     task.try_number = 4
