@@ -130,6 +130,14 @@ constraints-plain: ## Write what users pass to pip install -c: the pins without 
 test-airflow-2.11: ## Run the provider's tests on the oldest supported Airflow (SKIP= for the client's and others too)
 	$(call test_on_airflow,2.11,constraints-airflow-2.11.txt)
 
+.PHONY: test-real-airflow-2.11
+test-real-airflow-2.11: ## Try sessions on the scheduler and triggerer of a real Airflow 2.11 on PostgreSQL (three minutes)
+	@dev/services.sh
+	@dev/setup.sh .venv-airflow-2.11 constraints-airflow-2.11.txt
+	@.venv-airflow-2.11/bin/uv pip install --quiet --python .venv-airflow-2.11/bin/python \
+		"$$(grep '^psycopg2' dev/requirements/celery.txt)"
+	@.venv-airflow-2.11/bin/python -m pytest -m slow tests/airflow_2 $(ARGS)
+
 .PHONY: test-airflow-3.0
 test-airflow-3.0: ## Run the provider's tests on Airflow 3.0
 	$(call test_on_airflow,3.0,constraints/airflow-3.0.txt,$(OUTDATED) $(SLOW))
