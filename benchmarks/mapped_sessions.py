@@ -8,13 +8,12 @@ from datetime import UTC
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from benchmarks.sampling import BLOCKED, TROUBLE, count, percentile, phase, progress, query, sample, triggerers
+from benchmarks.sampling import BLOCKED, TROUBLE, count, describe, fired, phase, progress, query, sample, triggerers
 from dev.stack import StackError
+from helmr_provider._sessions.identity import Identity
 from helmr_provider.client import HelmrClient
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from dev.postgres_stack import PostgresStack
 
 DAG_ID = "mapped_waits"
@@ -65,23 +64,27 @@ def work_of(run_id: str) -> str:
 
 
 def report(stack: PostgresStack, run_id: str) -> None:
-    """Print the seconds from each run's end to its trigger's event and to the end of its task."""
+    """Print how long it took from each run's end until its trigger fired, and its task ended."""
     work = work_of(run_id)
     states = Counter(state for (state,) in query(stack, f"select state from {work}"))
     with HelmrClient(url=stack.control_plane.url, api_key=stack.control_plane.api_key) as client:
         counts = client.runs.count()
+        at = fired(stack)
+        fires: list[float] = []
         events: list[float] = []
         tasks: list[float] = []
         for number, event, task in query(stack, f"select map_index, scheduled_dttm, end_date from {work}"):
-            session = client.sessions.retrieve(external_id=f"airflow:{DAG_ID}:{run_id}:work:{number}:0")
+            owner = Identity(prefix="airflow", dag_id=DAG_ID, run_id=run_id, task_id="work", map_index=number)
+            session = client.sessions.retrieve(external_id=owner.external_id(1))
             [run] = client.runs.list(status="all", session_id=session.id)
-            events.append(_seconds(run.updated_at, event))
-            tasks.append(_seconds(run.updated_at, task))
-    for what, found in (("until Airflow has the event", events), ("to the end of its resumed task", tasks)):
-        print(
-            f"from a run's end {what} ({len(found):,} tasks): p50 {percentile(found, 0.5):.2f} s, "
-            f"p99 {percentile(found, 0.99):.2f} s, longest {max(found):.2f} s"
-        )
+            end = run.updated_at.timestamp()
+            if run.id in at:
+                fires.append(at[run.id] - end)
+            events.append(event.astimezone(UTC).timestamp() - end)
+            tasks.append(task.astimezone(UTC).timestamp() - end)
+    print(describe("until the trigger fires", fires))
+    print(describe("until Airflow has the event", events))
+    print(describe("to the end of the resumed task", tasks))
     logs = "".join(each.log.read_text(errors="replace") for each in triggerers(stack))
     trouble = Counter(TROUBLE.findall(logs))
     print(
@@ -90,7 +93,3 @@ def report(stack: PostgresStack, run_id: str) -> None:
     )
     if set(states) != {"success"} or counts.queued + counts.running:
         raise StackError("not every session succeeded once")
-
-
-def _seconds(begin: datetime, end: datetime) -> float:
-    return (end.astimezone(UTC) - begin.astimezone(UTC)).total_seconds()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import re
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 TROUBLE = re.compile(r"was never retrieved|Unclosed |was destroyed but it is pending")
 # Airflow's own warning. A busy machine causes it, too, so it is reported and decides nothing.
 BLOCKED = "async thread was blocked"
+FIRED = "Trigger fired event"
+# In the event, beside its other members.
+WAITED_FOR = re.compile(r"'(?:run|token)_id': '([^']+)'")
 
 
 @dataclass
@@ -98,3 +103,24 @@ def query(stack: PostgresStack, statement: str) -> list[tuple[Any, ...]]:
 
 def count(stack: PostgresStack, condition: str) -> int:
     return int(query(stack, f"select count(*) from {condition}")[0][0])
+
+
+def fired(stack: PostgresStack) -> dict[str, float]:
+    """Return when the trigger of each run or token fired, in seconds since the epoch, from the tasks' logs.
+
+    Airflow can lose some of these lines.
+    """
+    times: dict[str, float] = {}
+    for log in (stack.folder / "logs").rglob("*.trigger.*.log"):
+        for line in log.read_text(errors="replace").splitlines():
+            if FIRED in line and (found := WAITED_FOR.search(line)):
+                times[found[1]] = datetime.fromisoformat(json.loads(line)["timestamp"]).timestamp()
+    return times
+
+
+def describe(what: str, delays: list[float]) -> str:
+    """Return percentiles of delays in a line."""
+    return (
+        f"from the end {what}: p50 {percentile(delays, 0.5):.2f} s, p99 {percentile(delays, 0.99):.2f} s, "
+        f"longest {max(delays):.2f} s ({len(delays):,})"
+    )

@@ -10,6 +10,7 @@ import re
 import sys
 from dataclasses import dataclass
 from html import escape
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images"
@@ -137,7 +138,8 @@ def layers() -> str:
 def table_under(page: str, heading: str) -> list[list[str]]:
     """Return the rows of the first table under a heading of a page of the documentation."""
     section = (FOLDER.parent / page).read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
-    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    lines = dropwhile(lambda line: not line.startswith("| "), section.splitlines())
+    rows = [line.strip("| ").split(" | ") for line in takewhile(lambda line: line.startswith("| "), lines)]
     return [rows[0], *rows[2:]]
 
 
