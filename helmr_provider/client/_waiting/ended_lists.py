@@ -53,8 +53,10 @@ class EndedLists:
     """From this many runs to search on, lists of ended runs are requested: fewer are polled within a second."""
     WORTH = 25
     """The four lists cost as much as this many single polls; if they rule out fewer, they are left out for a while."""
-    SPACING = 2.0
+    SPACING = 0.75
     """Least seconds between two requests of the same list."""
+    PAUSE = 20
+    """How many times as long as a list took it is left alone after that: these lists carry outputs."""
     SLOW = 0.1
     """Seconds of answer time over which the control plane is spared these lists, which carry outputs."""
     LEFT_OUT = 60.0
@@ -64,6 +66,7 @@ class EndedLists:
 
     def __init__(self) -> None:
         self._sent_at: dict[ListRuns, float] = {}
+        self._took: dict[ListRuns, float] = {}
         self._not_before = _NEVER
         self.rest()
 
@@ -84,7 +87,8 @@ class EndedLists:
         """
         if searched < self.LEAST or answer_time > self.SLOW:
             return _FOREVER
-        return max(self._not_before, self._sent_at.get(request, _NEVER) + self.SPACING)
+        spacing = max(self.SPACING, self.PAUSE * self._took.get(request, 0.0))
+        return max(self._not_before, self._sent_at.get(request, _NEVER) + spacing)
 
     def started(self, request: ListRuns, now: float) -> None:
         """Record that one of the lists was requested."""
@@ -117,6 +121,7 @@ class EndedLists:
         :param horizon: creation of its oldest row if it was full, else minus infinity.
         :param ours: all runs waited for.
         """
+        self._took[request] = now - started
         ends = self._found.pop(request.status or "", [])
         known = [end for end in ends if end.found < started and end.created > horizon]
         if any(end.run_id not in rows for end in known):

@@ -82,7 +82,7 @@ class PollQueue:
 
     SHARES = (4, 2, 2, 2, 1)
     """Weights of the classes where all of them have polls queued."""
-    SAFETY = 60.0
+    SAFETY = 75.0
     """Seconds within which a run that no list reaches is polled although nothing seems to have ended."""
     TRICKLE = 40.0
     """Most polls a second for that: the period grows where more would be needed."""

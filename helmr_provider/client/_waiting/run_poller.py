@@ -69,14 +69,16 @@ class RunPoller:
     :param random: source of jitter.
     """
 
-    INTERVAL = 1.0
+    INTERVAL = 0.8
     """Seconds between two counts, unless answers take longer than half of it."""
     WITHOUT_COUNTS = 5.0
     """Seconds between two counts, and so between two searches, while counts fail."""
-    SAFETY = 60.0
+    SAFETY = 75.0
     """Seconds after which runs are listed although nothing was counted: a deletion can hide an end from counts."""
-    SPACING = 0.5
-    """Least seconds between the starts of two lists, so that waits that begin one by one share one."""
+    SPACING = (0.25, 0.5)
+    """Least seconds between the starts of two lists: the shorter while answers take less than a tenth of it."""
+    BUSY = 2.0
+    """Seconds after an end that was found in which runs are listed without a count: more ends are likely."""
     PATIENCE = 6.0
     """A list waits for this fraction of the time that the oldest confirmation has waited, within the limit below."""
     LONGEST_SPACING = 4.0
@@ -91,6 +93,8 @@ class RunPoller:
         self._settlers = (_Settler(ListRuns("all"), 5), _Settler(ListRuns("succeeded"), 20))
         self._in_flight: set[CountRuns | ListRuns] = set()
         self._poor_until: dict[ListRuns, float] = {}
+        # How many runs were waited for when the list of live runs was answered last; None if it was refused.
+        self._judged_for: int | None = None
         self._ended = EndedLists()
         self.rest()
 
@@ -102,6 +106,7 @@ class RunPoller:
         # Ends that were found and not counted so far.
         self._uncounted = 0
         self._found_since_count = 0
+        self._found_at = _NEVER
         self._blind_since: float | None = None
         self._count_at = _NEVER
         self._listed_at = _NEVER
@@ -124,12 +129,22 @@ class RunPoller:
         """Ask for a list of live runs, for runs that have not been read yet."""
         self._wanted = True
 
+    def grown(self, waits: int) -> None:
+        """Give the list of live runs another chance when twice as many runs are waited for as when it was judged.
+
+        :param waits: how many runs are waited for.
+        """
+        if LIVE in self._poor_until and self._judged_for is not None and waits >= 2 * self._judged_for:
+            del self._poor_until[LIVE]
+            self._wanted = True
+
     def due(self, now: float, answer_time: float, searched: int = 0) -> list[CountRuns | ListRuns]:
         """Return the requests to send now, the one that was due first in front. Each stays due until it is started.
 
         :param searched: how many runs no list of live runs reaches.
         """
-        self._look_after_safety(now)
+        self._wanted = self._wanted or self._uncounted_at(answer_time) <= now
+        self._skip_poor(now)
         due: list[tuple[float, CountRuns | ListRuns]] = [(self._listed_at, part) for part in self._parts]
         if self._wanted and (at := self._list_at(answer_time)) <= now:
             due.append((at, LIVE))
@@ -144,7 +159,8 @@ class RunPoller:
         if self._parts:
             return _NEVER
         ended_at = (at for at, _ in self._ended_at(answer_time, searched))
-        return min(at, self._list_at(answer_time) if self._wanted else self._safety_at(), *ended_at)
+        list_at = self._list_at(answer_time) if self._wanted else self._uncounted_at(answer_time)
+        return min(at, list_at, *ended_at)
 
     def started(self, request: CountRuns | ListRuns, now: float, behind: float = 0.0) -> None:
         """Record that a request is in flight.
@@ -193,6 +209,8 @@ class RunPoller:
         elif not retryable:
             self._poor_until[request] = now + self.POOR_FOR
             self.answered_for = max(self.answered_for, now)
+            if request == LIVE:
+                self._judged_for = None
             if request in ENDED:
                 self._ended.failed(now)
         elif request == LIVE:
@@ -209,6 +227,7 @@ class RunPoller:
         :param status: its final status.
         """
         self._ended.found(wait, status, now)
+        self._found_at = now
         if wait.seen:
             self.found()
 
@@ -267,6 +286,7 @@ class RunPoller:
         if worth < self.POOR and (full or request != LIVE):
             self._poor_until[request] = now + self.POOR_FOR
         if request == LIVE:
+            self._judged_for = len(ours)
             self.answered_for = max(self.answered_for, started)
             if len(reach.unreached) > self.POOR and self.stale_before > _NEVER:
                 free = (part for part in PARTS if part not in self._in_flight)
@@ -313,18 +333,14 @@ class RunPoller:
         self._wanted = True
         self._skip_poor(now)
 
-    def _look_after_safety(self, now: float) -> None:
-        if not self._wanted and now >= self._safety_at():
-            self._wanted = True
-        self._skip_poor(now)
-
     def _skip_poor(self, now: float) -> None:
         if self._wanted and self.is_poor(LIVE, now):
             self._wanted, self._listed_at, self.answered_for = False, now, now
 
     def _list_at(self, answer_time: float) -> float:
         behind = min(self._behind / self.PATIENCE, self.LONGEST_SPACING * answer_time)
-        spacing = max(self.SPACING, 2 * answer_time, behind)
+        shortest, longest = self.SPACING
+        spacing = max(min(max(shortest, 10 * answer_time), longest), 2 * answer_time, behind)
         return _FOREVER if LIVE in self._in_flight else self._listed_at + spacing
 
     def _ended_at(self, answer_time: float, searched: int) -> list[tuple[float, ListRuns]]:
@@ -334,7 +350,11 @@ class RunPoller:
         free = (request for request in ENDED if request not in self._in_flight)
         return [(self._ended.due_at(request, searched, answer_time), request) for request in free]
 
-    def _safety_at(self) -> float:
+    def _uncounted_at(self, answer_time: float) -> float:
+        """Return when runs are listed although no count grew."""
+        busy_at = self._list_at(answer_time)
+        if busy_at <= self._found_at + self.BUSY:
+            return busy_at
         return _FOREVER if LIVE in self._in_flight else self._listed_at + self.SAFETY
 
     def _schedule_count(self, now: float, answer_time: float) -> None:

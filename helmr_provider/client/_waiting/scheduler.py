@@ -348,7 +348,9 @@ class Scheduler:
     def _change_modes(self, now: float) -> None:
         alone = {RUN: self._streams.allowed(now), TOKEN: 0}
         for kind, waits in self._of_kind.items():
-            together = len(waits) - alone[kind] >= self.TOGETHER
+            # The last of many runs often end soon after the others, so their counts go on.
+            least = 1 if kind == RUN and self._together[kind] else self.TOGETHER
+            together = len(waits) - alone[kind] >= least
             if self._together[kind] and not together:
                 if kind == RUN:
                     self._runs.rest()
@@ -363,6 +365,8 @@ class Scheduler:
         for kind, new in self._new.items():
             if not new:
                 continue
+            if kind == RUN:
+                self._runs.grown(len(self._of_kind[RUN]))
             listable = self._together[kind] and not (kind == RUN and self._runs.is_poor(LIVE, now))
             many = len(new) > self.NEWCOMERS or self._limit.answer_time > self.SLOW
             for wait in new.values():

@@ -125,5 +125,8 @@ def test_lists_are_requested_only_for_many_runs_while_answers_are_quick_and_not_
     assert lists.due_at(ENDED[0], MANY, EndedLists.SLOW + 0.01) == FOREVER
     lists.started(ENDED[0], 5.0)
     assert lists.due_at(ENDED[0], MANY, QUICK) == 5.0 + EndedLists.SPACING
+    # One that took half a second is left alone for ten.
+    lists.listed(ENDED[0], 5.0, 5.5, {}, horizon=NEVER, ours=[])
+    assert lists.due_at(ENDED[0], MANY, QUICK) == 15.0
     lists.failed(6.0)
     assert lists.due_at(ENDED[1], MANY, QUICK) == 6.0 + EndedLists.LEFT_OUT

@@ -63,7 +63,7 @@ def test_the_first_count_causes_a_list_because_nothing_is_known() -> None:
     assert poller.due(1.0, 0.0) == [LIVE]
 
 
-def test_a_count_that_did_not_grow_causes_nothing_until_a_minute_has_passed() -> None:
+def test_a_count_that_did_not_grow_causes_nothing_until_the_safety_interval_has_passed() -> None:
     poller = rested()
     count(poller, 2.0, 10)
     assert poller.stale_before == NEVER
@@ -137,7 +137,7 @@ def test_a_count_that_says_nothing_has_every_run_polled_once_even_while_others_e
     assert poller.stale_before == NEVER
 
 
-def test_counts_are_a_second_apart_and_further_while_answers_are_slow_or_counts_fail() -> None:
+def test_counts_are_an_interval_apart_and_further_while_answers_are_slow_or_counts_fail() -> None:
     poller, pauses = rested(), list[float]()
     for answer_time, fails in ((0.0, False), (0.1, False), (2.0, False), (0.0, True)):
         poller.started(CountRuns(), 10.0)
@@ -146,7 +146,7 @@ def test_counts_are_a_second_apart_and_further_while_answers_are_slow_or_counts_
         else:
             poller.counted(10.0, 10, answer_time)
         pauses.append(poller._count_at - 10.0)
-    assert pauses == [1.0, 1.0, 4.0, RunPoller.WITHOUT_COUNTS]
+    assert pauses == pytest.approx([RunPoller.INTERVAL, RunPoller.INTERVAL, 4.0, RunPoller.WITHOUT_COUNTS])
 
 
 def test_a_list_that_is_not_full_names_what_is_missing() -> None:
@@ -209,10 +209,37 @@ def test_a_full_list_that_holds_hardly_any_run_of_ours_is_left_out_for_a_minute(
 def test_lists_for_newcomers_are_spaced_and_further_while_answers_are_slow() -> None:
     poller = rested()
     poller.want_list()
-    assert LIVE not in poller.due(0.1 + RunPoller.SPACING - 0.01, 0.0)
-    assert LIVE not in poller.due(0.1 + RunPoller.SPACING, 1.0)
-    assert LIVE in poller.due(0.1 + RunPoller.SPACING, 0.0)
-    assert LIVE in poller.due(0.1 + 2.0, 1.0)
+    for answer_time, spacing in ((0.0, 0.25), (0.02, 0.25), (0.04, 0.4), (0.2, 0.5), (1.0, 2.0)):
+        assert LIVE not in poller.due(0.1 + spacing - 0.01, answer_time)
+        assert LIVE in poller.due(0.1 + spacing + 0.01, answer_time)
+
+
+def test_while_ends_are_found_runs_are_listed_without_a_count() -> None:
+    poller = rested()
+    assert poller.due(2.0, 0.0) == [CountRuns()]
+    poller.started(CountRuns(), 2.0)
+    poller.ended(wait("a"), "succeeded", 2.0)
+    assert poller.wake_at(0.0) == 0.1 + 0.25
+    assert poller.due(2.0, 0.0) == [LIVE]
+    listed(poller, 2.0)
+    assert poller.wake_at(0.0) == 2.25
+    assert poller.due(2.25, 0.0) == [LIVE]
+    listed(poller, 2.25)
+    # One that had no room at its time is still due later.
+    assert poller.due(30.0, 0.0) == [LIVE]
+    listed(poller, 30.0)
+    assert poller.due(30.0 + RunPoller.SAFETY - 0.1, 0.0) == []
+    assert poller.wake_at(0.0) == 30.0 + RunPoller.SAFETY
+
+
+def test_a_list_that_reached_hardly_any_run_is_tried_again_when_twice_as_many_are_waited_for() -> None:
+    poller = rested()
+    rows = {"other": ListedRun("running", 50.0), "a": ListedRun("running", 40.0)}
+    listed(poller, 2.5, wait("a"), wait("b", created=1.0), rows=rows, full=True)
+    for waits, poor in ((2, True), (3, True), (4, False)):
+        poller.grown(waits)
+        assert poller.is_poor(LIVE, 2.5) == poor
+    assert LIVE in poller.due(3.0, 0.0)
 
 
 def test_a_list_that_was_abandoned_or_failed_for_a_moment_is_requested_again() -> None:
@@ -270,7 +297,7 @@ def test_lists_become_rarer_while_slow_single_polls_fall_behind_and_only_up_to_a
 
     assert [due_after(behind, 2.0) for behind in (0.0, 12.0, 36.0, 600.0)] == [4.0, 4.0, 6.0, 8.0]
     # With fast answers, a long queue is no reason.
-    assert due_after(600.0, 0.02) == RunPoller.SPACING
+    assert due_after(600.0, 0.02) == 0.25
 
 
 def test_a_list_of_ended_runs_that_settles_hardly_any_is_left_out_for_a_minute() -> None:
