@@ -165,14 +165,10 @@ test-tab-3.1: ## Try the Helmr tab of Airflow 3.1 in a real browser (minutes)
 test-tab-3.2: ## Try the Helmr tab of Airflow 3.2 in a real browser (minutes)
 	$(call test_tab_on_airflow,3.2,constraints/airflow-3.2.txt)
 
-# How often a process is stopped at random, and how moments and processes are chosen.
-STOPS ?= 200
-SEED ?= 12
-
 .PHONY: test-reliability
-test-reliability: ## Kill everything at every moment on a real Airflow on PostgreSQL (about an hour; ARGS="-k triggerer" for less)
+test-reliability: ## Kill everything at every moment on a real Airflow on PostgreSQL (about an hour; ARGS="-k triggerer" for less; STOPS=200 SEED=12)
 	@dev/celery.sh .venv-celery
-	@STOPS=$(STOPS) SEED=$(SEED) .venv-celery/bin/python -m pytest tests/reliability -m slow $(ARGS) $(MAYBE_NONE)
+	@STOPS=$(or $(STOPS),200) SEED=$(or $(SEED),12) .venv-celery/bin/python -m pytest tests/reliability -m slow $(ARGS) $(MAYBE_NONE)
 	@.venv-celery/bin/python -m pytest tests/airflow -m "airflow and slow" $(ARGS) $(MAYBE_NONE)
 
 # The last published state of the package.
