@@ -181,3 +181,10 @@ def test_every_make_target_is_explained() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z0-9.-]+):", makefile, re.MULTILINE))
     assert targets == set(re.findall(r"^([a-z0-9.-]+):.*## \S", makefile, re.MULTILINE))
+
+
+def test_no_variable_that_a_make_target_asks_for_is_set_for_all_targets() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    asked_for = set(re.findall(r"\$\((?:if|or) \$\((\w+)\)", makefile))
+    assert asked_for
+    assert asked_for & set(re.findall(r"^(\w+) *[?:+]?=", makefile, re.MULTILINE)) == set()
