@@ -61,6 +61,8 @@ class EndedLists:
     """Seconds of answer time over which the control plane is spared these lists, which carry outputs."""
     LEFT_OUT = 60.0
     """Seconds for which lists that were not worth their price, or were wrong, are left out."""
+    UNPROVEN = 5.0
+    """Seconds for which they are left out while they show no run as young as ours: none may have ended yet."""
     RELIED_ON = 300.0
     """Seconds after which a run is polled although lists rule out that it has ended."""
 
@@ -129,8 +131,8 @@ class EndedLists:
             return
         self._answers[request] = _Answer(started, horizon)
         ended = sum(wait.key.id in rows for wait in ours)
-        # Lists that show no end of ours may show none at all.
-        self._believed = self._believed or bool(ended or known)
+        # Lists that show neither an end of ours nor of a run as young may show none at all.
+        self._believed = self._believed or bool(ended or known) or _is_as_young(rows.values(), ours)
         self._ruled_out += ended
         if len(self._answers) < len(ENDED):
             return
@@ -141,7 +143,9 @@ class EndedLists:
             self._rule_out(alive, since, horizon, now)
         if since > self._judged_at:
             self._judged_at = since
-            if self._ruled_out < self.WORTH:
+            if not self._believed:
+                self._leave_out(now, self.UNPROVEN)
+            elif self._ruled_out < self.WORTH:
                 self._leave_out(now)
             self._ruled_out = 0
 
@@ -153,6 +157,11 @@ class EndedLists:
                 wait.since = since
                 self._ruled_out += wait.unreached
 
-    def _leave_out(self, now: float) -> None:
+    def _leave_out(self, now: float, seconds: float = LEFT_OUT) -> None:
         self.rest()
-        self._not_before = now + self.LEFT_OUT
+        self._not_before = now + seconds
+
+
+def _is_as_young(rows: Iterable[ListedRun], ours: Iterable[Wait]) -> bool:
+    oldest = min((wait.created for wait in ours if wait.created is not None), default=_FOREVER)
+    return any(row.created is not None and row.created > oldest for row in rows)

@@ -70,11 +70,18 @@ def test_runs_of_unknown_age_and_runs_registered_later_keep_their_time() -> None
     assert [ours[5].since, ours[6].since] == [0.0, 1.5]
 
 
-def test_lists_that_show_no_end_of_ours_are_not_believed_and_left_out() -> None:
-    lists, ours = EndedLists(), [searched(number) for number in range(MANY)]
-    answer(lists, ours, 1.0, {})
+@pytest.mark.parametrize("rows", [{}, row(9)], ids=["none", "an older one of others"])
+def test_lists_that_show_no_run_as_young_as_ours_are_not_believed_and_left_out(rows: dict[str, ListedRun]) -> None:
+    lists, ours = EndedLists(), [searched(number) for number in range(10, 10 + MANY)]
+    answer(lists, ours, 1.0, rows)
     assert sinces(ours) == {0.0}
-    assert lists.due_at(ENDED[0], MANY, QUICK) == pytest.approx(1.0 + QUICK + EndedLists.LEFT_OUT)
+    assert lists.due_at(ENDED[0], MANY, QUICK) == pytest.approx(1.0 + QUICK + EndedLists.UNPROVEN)
+
+
+def test_lists_that_show_a_younger_run_of_others_are_believed() -> None:
+    lists, ours = EndedLists(), [searched(number) for number in range(10, 10 + MANY)]
+    answer(lists, ours, 1.0, row(11 + MANY))
+    assert sinces(ours) == {1.0}
 
 
 def test_a_list_that_lacks_an_end_that_is_known_is_not_believed_and_left_out() -> None:
