@@ -120,6 +120,21 @@ def test_no_live_registration_starves(simulation: Simulation) -> None:
         assert max(gaps) <= bound, (key, max(gaps), bound)
 
 
+@pytest.mark.parametrize(("streams", "left"), [(4, 5), (0, 1)])
+def test_few_waits_that_are_left_of_many_are_polled_singly_after_a_while(streams: int, left: int) -> None:
+    runs = {f"run-{number}": Awaited(ends=20.0 + number) for number in range(2)}
+    runs |= {f"left-{number}": Awaited() for number in range(left)}
+    # Runs of others end all the time.
+    runs |= {f"other-{number:03}": Awaited(ends=number, joined=FOREVER) for number in range(300)}
+    simulation = Simulation(runs=runs, streams=streams)
+    seen = simulation.run(until=300.0)
+    together = [at for at, action in seen.sent if isinstance(action, CountRuns | ListRuns)]
+    # Shortly after an end, they are still counted: others are likely to end soon.
+    assert any(22.0 < at < 40.0 for at in together)
+    assert not [at for at in together if at > 100.0]
+    assert simulation.waiting <= {key for key, polls in seen.polled.items() if polls[-1] > 270.0}
+
+
 @PROPERTY
 @given(simulation=worlds())
 def test_nothing_is_requested_after_the_last_wait(simulation: Simulation) -> None:
