@@ -182,8 +182,6 @@ class Scheduler:
             self._end(wait, now, status)
             return True
         wait.backoff.reset()
-        if action.key.kind == RUN and not wait.seen and self._together[RUN] and self._runs.is_poor(LIVE, now):
-            self._queue.reach(wait, reached=False)
         self._alive(wait, status, started, created)
         self._queue.at(wait, self._next_poll(wait, now), now)
         self._queue.settled(action.key, now)
@@ -478,6 +476,8 @@ class Scheduler:
         wait.missed_by = frozenset()
         if wait.key.kind == RUN:
             self._streams.alive(wait.key.id, status, started)
+            if self._together[RUN] and self._runs.is_poor(LIVE, started):
+                self._queue.reach(wait, reached=False)
 
     def _end(self, wait: Wait, now: float, status: str) -> None:
         if wait.key.kind == RUN:

@@ -135,6 +135,16 @@ def test_few_waits_that_are_left_of_many_are_polled_singly_after_a_while(streams
     assert simulation.waiting <= {key for key, polls in seen.polled.items() if polls[-1] > 270.0}
 
 
+def test_runs_that_were_polled_singly_before_are_searched_while_the_list_of_live_runs_is_left_out() -> None:
+    # Five newer runs of others are always alive: the list never reaches a run that is waited for.
+    runs = {f"other-{number}": Awaited(created=5.0 + number, joined=FOREVER) for number in range(5)}
+    runs |= {f"ended-{number}": Awaited(ends=float(number), joined=FOREVER) for number in range(100)}
+    runs |= {f"first-{number}": Awaited(joined=10.0, ends=15.0) for number in range(3)}
+    runs |= {f"then-{number}": Awaited(joined=20.0 + 2 * number, ends=40.0) for number in range(4)}
+    seen = Simulation(runs=runs, streams=0, list_size=5).run(until=50.0)
+    assert len(seen.ended) == 7
+
+
 @PROPERTY
 @given(simulation=worlds())
 def test_nothing_is_requested_after_the_last_wait(simulation: Simulation) -> None:
