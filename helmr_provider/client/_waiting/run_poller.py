@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from helmr_provider.client._waiting.actions import CountRuns, ListRuns
 from helmr_provider.client._waiting.ended_lists import ENDED, EndedLists
+from helmr_provider.client._waiting.pacing import FailureDelay
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -79,6 +80,10 @@ class RunPoller:
     """Least seconds between the starts of two lists: the shorter while answers take less than a tenth of it."""
     BUSY = 2.0
     """Seconds after an end that was found in which runs are listed without a count: more ends are likely."""
+    LATELY = 30.0
+    """Seconds after an end that was found in which the last of many runs are still counted and listed."""
+    PAUSE = 10
+    """How many times as long as a list took pass before one without a count: slow lists are left to the counts."""
     PATIENCE = 6.0
     """A list waits for this fraction of the time that the oldest confirmation has waited, within the limit below."""
     LONGEST_SPACING = 4.0
@@ -95,6 +100,9 @@ class RunPoller:
         self._poor_until: dict[ListRuns, float] = {}
         # How many runs were waited for when the list of live runs was answered last; None if it was refused.
         self._judged_for: int | None = None
+        self._backoff = FailureDelay(1.0, 4.0, random)
+        self._not_before = _NEVER
+        self._took = 0.0
         self._ended = EndedLists()
         self.rest()
 
@@ -124,6 +132,10 @@ class RunPoller:
         """A run that was seen last before this time may have ended; minus infinity if there is nothing to look for."""
         counted = self._unexplained[-1][0] if self._unexplained else _NEVER
         return counted if self._blind_since is None else max(counted, self._blind_since)
+
+    def found_lately(self, now: float) -> bool:
+        """Whether a run waited for has been found ended a short while ago, so that more ends are likely."""
+        return now < self._found_at + self.LATELY
 
     def want_list(self) -> None:
         """Ask for a list of live runs, for runs that have not been read yet."""
@@ -215,6 +227,7 @@ class RunPoller:
                 self._ended.failed(now)
         elif request == LIVE:
             self._wanted = True
+            self._not_before = now + self._backoff.next()
 
     def dropped(self, request: CountRuns | ListRuns) -> None:
         """Record that a request was given up."""
@@ -287,6 +300,8 @@ class RunPoller:
             self._poor_until[request] = now + self.POOR_FOR
         if request == LIVE:
             self._judged_for = len(ours)
+            self._took = now - started
+            self._backoff.reset()
             self.answered_for = max(self.answered_for, started)
             if len(reach.unreached) > self.POOR and self.stale_before > _NEVER:
                 free = (part for part in PARTS if part not in self._in_flight)
@@ -341,7 +356,7 @@ class RunPoller:
         behind = min(self._behind / self.PATIENCE, self.LONGEST_SPACING * answer_time)
         shortest, longest = self.SPACING
         spacing = max(min(max(shortest, 10 * answer_time), longest), 2 * answer_time, behind)
-        return _FOREVER if LIVE in self._in_flight else self._listed_at + spacing
+        return _FOREVER if LIVE in self._in_flight else max(self._listed_at + spacing, self._not_before)
 
     def _ended_at(self, answer_time: float, searched: int) -> list[tuple[float, ListRuns]]:
         """Return the lists of ended runs that help the search, and when each is due."""
@@ -352,10 +367,9 @@ class RunPoller:
 
     def _uncounted_at(self, answer_time: float) -> float:
         """Return when runs are listed although no count grew."""
-        busy_at = self._list_at(answer_time)
-        if busy_at <= self._found_at + self.BUSY:
-            return busy_at
-        return _FOREVER if LIVE in self._in_flight else self._listed_at + self.SAFETY
+        worth_it_at = max(self._list_at(answer_time), self._poor_until.get(LIVE, _NEVER))
+        busy_at = max(worth_it_at, self._listed_at + self.PAUSE * self._took)
+        return busy_at if busy_at <= self._found_at + self.BUSY else max(worth_it_at, self._listed_at + self.SAFETY)
 
     def _schedule_count(self, now: float, answer_time: float) -> None:
         self._count_at = now + max(self.INTERVAL, 2 * answer_time) * (0.8 + 0.4 * self._random())

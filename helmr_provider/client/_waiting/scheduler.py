@@ -182,8 +182,6 @@ class Scheduler:
             self._end(wait, now, status)
             return True
         wait.backoff.reset()
-        if action.key.kind == RUN and not wait.seen and self._together[RUN] and self._runs.is_poor(LIVE, now):
-            self._queue.reach(wait, reached=False)
         self._alive(wait, status, started, created)
         self._queue.at(wait, self._next_poll(wait, now), now)
         self._queue.settled(action.key, now)
@@ -348,8 +346,8 @@ class Scheduler:
     def _change_modes(self, now: float) -> None:
         alone = {RUN: self._streams.allowed(now), TOKEN: 0}
         for kind, waits in self._of_kind.items():
-            # The last of many runs often end soon after the others, so their counts go on.
-            least = 1 if kind == RUN and self._together[kind] else self.TOGETHER
+            # The last of many runs often end soon after the others, so their counts continue for a while.
+            least = 1 if kind == RUN and self._together[kind] and self._runs.found_lately(now) else self.TOGETHER
             together = len(waits) - alone[kind] >= least
             if self._together[kind] and not together:
                 if kind == RUN:
@@ -478,6 +476,8 @@ class Scheduler:
         wait.missed_by = frozenset()
         if wait.key.kind == RUN:
             self._streams.alive(wait.key.id, status, started)
+            if self._together[RUN] and self._runs.is_poor(LIVE, started):
+                self._queue.reach(wait, reached=False)
 
     def _end(self, wait: Wait, now: float, status: str) -> None:
         if wait.key.kind == RUN:

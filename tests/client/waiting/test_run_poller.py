@@ -232,6 +232,46 @@ def test_while_ends_are_found_runs_are_listed_without_a_count() -> None:
     assert poller.wake_at(0.0) == 30.0 + RunPoller.SAFETY
 
 
+def test_a_list_that_is_left_out_is_no_reason_to_wake_while_ends_are_found() -> None:
+    poller = rested()
+    poller.started(LIVE, 2.0)
+    poller.failed(LIVE, 2.1, 0.0, retryable=False)
+    poller.started(CountRuns(), 2.1)
+    poller.ended(wait("a"), "succeeded", 2.2)
+    assert poller.wake_at(0.0) >= 2.1 + RunPoller.POOR_FOR
+    poller.due(3.0, 0.0)
+    assert poller.wake_at(0.0) >= 2.1 + RunPoller.POOR_FOR
+
+
+def test_a_slow_list_is_left_to_the_counts_while_ends_are_found() -> None:
+    poller = rested()
+    poller.started(LIVE, 2.0)
+    poller.listed(LIVE, 2.0, 2.15, {}, [], full=False)
+    poller.started(CountRuns(), 2.15)
+    poller.ended(wait("a"), "succeeded", 2.15)
+    assert poller.due(2.0 + 10 * 0.15 - 0.1, 0.0) == []
+    assert poller.due(2.0 + 10 * 0.15 + 0.1, 0.0) == [LIVE]
+    poller.counted(2.9, 99, 0.0)
+    assert LIVE in poller.due(2.9, 0.0)
+
+
+def test_a_list_that_keeps_failing_is_requested_less_often_until_it_is_answered() -> None:
+    poller, now, pauses = rested(), 5.0, list[float]()
+    poller.want_list()
+    for _ in range(4):
+        poller.started(LIVE, now)
+        poller.started(CountRuns(), now)
+        poller.failed(LIVE, now, 0.0, retryable=True)
+        poller.ended(wait("a"), "succeeded", now)
+        pauses.append(poller.wake_at(0.0) - now)
+        now += pauses[-1]
+        assert LIVE in poller.due(now, 0.0)
+    assert pauses == pytest.approx([0.75, 1.5, 3.0, 3.0])
+    listed(poller, now)
+    poller.want_list()
+    assert LIVE in poller.due(now + 0.25, 0.0)
+
+
 def test_a_list_that_reached_hardly_any_run_is_tried_again_when_twice_as_many_are_waited_for() -> None:
     poller = rested()
     rows = {"other": ListedRun("running", 50.0), "a": ListedRun("running", 40.0)}
