@@ -240,7 +240,7 @@ soak: ## Let 500 waits turn over in a real triggerer for 45 minutes, and look fo
 
 .PHONY: mutation
 mutation: setup ## Change the client's pure core in small ways and see whether its tests notice (ARGS="sse durations")
-	@$(BIN)/python dev/mutation.py $(ARGS)
+	@$(BIN)/python -m dev.mutation $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what was built and cached, the environments included

@@ -13,7 +13,6 @@ import importlib
 import json
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from importlib.metadata import version
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx  # noqa: TID251 - what the client is compared with
 
+from dev.processes import child, leave_nothing_running
 from helmr_provider.client import AsyncHelmrClient, HelmrClient
 from helmr_provider.client._wire.event_parsing import event_from_record, record_from_frame
 from helmr_provider.client._wire.sse import EventParser
@@ -78,12 +78,9 @@ async def serve() -> None:
 @contextlib.contextmanager
 def server() -> Iterator[str]:
     command = [sys.executable, "-m", "benchmarks.calls", "--serve"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
-        finally:
-            process.terminate()
+    with child(command) as process:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
 
 
 def best(rounds: int, count: int, *measured: Callable[[int], float]) -> list[float]:
@@ -191,7 +188,7 @@ def main() -> None:
             asyncio.run(serve())
         return
     print(f"Python {platform.python_version()}, httpx {version('httpx')}, httpcore {version('httpcore')}\n")
-    with server() as url:
+    with leave_nothing_running(), server() as url:
         for kind, bare, ours in calls(url, given.rounds, given.calls):
             more = (ours / bare - 1) * 100
             verdict = "met" if more <= GOAL_CALL else "missed"

@@ -26,6 +26,7 @@ import psutil
 
 from benchmarks.one_wait import STEPS
 from benchmarks.strategies import STRATEGIES
+from dev.processes import child, leave_nothing_running
 from helmr_provider.client import AsyncHelmrClient, HelmrClient
 
 if TYPE_CHECKING:
@@ -47,27 +48,21 @@ class Plane(NamedTuple):
 def control_plane(*options: str) -> Iterator[Plane]:
     program = str(Path(sys.executable).with_name("helmr-local"))
     command = [program, "serve", "--port", "0", "--tasks", str(HERE / "tasks.py"), *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            url, key = (re.sub(r"^export \w+=", "", process.stdout.readline().strip()) for _ in range(2))
-            yield Plane(url, key, psutil.Process(process.pid))
-        finally:
-            process.terminate()
+    with child(command) as process:
+        assert process.stdout is not None
+        url, key = (re.sub(r"^export \w+=", "", process.stdout.readline().strip()) for _ in range(2))
+        yield Plane(url, key, psutil.Process(process.pid))
 
 
 @contextlib.contextmanager
 def canned(plan: dict[str, Any]) -> Iterator[str]:
     command = [sys.executable, "-m", "benchmarks.canned"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            json.dump(plan, process.stdin)
-            process.stdin.close()
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        finally:
-            process.terminate()
+    with child(command) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        json.dump(plan, process.stdin)
+        process.stdin.close()
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
 
 
 async def start_runs(plane: Plane, ends: Sequence[float | dict[str, Any]]) -> list[str]:
@@ -174,7 +169,7 @@ def waiting(strategy: str, waits: int, timing: Timing, event_slots: int | None) 
             "idle_until": idle_until,
         }
         command = [sys.executable, "-m", "benchmarks.strategies"]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        with child(command) as process:
             assert process.stdin is not None
             assert process.stdout is not None
             json.dump(plan, process.stdin)
@@ -237,6 +232,7 @@ HEAD = ["", "connections", "requests/s", "server CPU", "KiB/wait", "CPU µs/wait
 WIDTHS = [max(len(cell), 7) for cell in HEAD[1:]]
 
 
+@leave_nothing_running()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=100_000, help="events to replay (default: %(default)s)")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 import psutil
 
 from benchmarks.client import control_plane
+from dev.processes import leave_nothing_running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -175,6 +176,7 @@ async def memory(plane: Plane, runs: int, followers: int) -> Rows:
     ]
 
 
+@leave_nothing_running()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, count, what in (

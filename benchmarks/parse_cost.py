@@ -17,6 +17,8 @@ import sys
 from importlib.metadata import version
 from typing import Any
 
+from dev.processes import leave_nothing_running
+
 PROVIDERS = {
     "helmr": "airflow-provider-helmr",
     "dbt-cloud": "apache-airflow-providers-dbt-cloud",
@@ -105,6 +107,7 @@ def row(name: str, released: str, runs: list[dict[str, Any]]) -> str:
     )
 
 
+@leave_nothing_running()
 def main() -> None:
     """Measure all providers in turn and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

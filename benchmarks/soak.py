@@ -22,6 +22,7 @@ from benchmarks.client import start_runs
 from benchmarks.put_triggers import WORK, Putter, hold_tasks, plane_of
 from benchmarks.sampling import BLOCKED, TROUBLE, count, sample, triggerers
 from dev.postgres_stack import PostgresStack
+from dev.processes import leave_nothing_running
 from dev.stack import StackError
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def report(stack: PostgresStack, samples: list[Sample], put: int, waits: int) ->
     return int(bool(trouble or samples[-1].deferred or grown or leaks))
 
 
+@leave_nothing_running()
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sessions", type=int, default=500, help="waits at a time (default: %(default)s)")

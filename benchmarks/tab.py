@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from dev.processes import leave_nothing_running
 from dev.stack import ROOT, Stack, poll
 from helmr_provider.client import HelmrClient
 
@@ -50,10 +51,12 @@ def beside(stack: Stack, pages: list[str], viewers: int, seconds: float) -> tupl
     for thread in threads:
         thread.start()
     ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        timed(lambda: stack.airflow.call("GET", "/dags", limit=50), of_airflow)
-        time.sleep(0.1)
-    over.set()
+    try:
+        while time.monotonic() < ends:
+            timed(lambda: stack.airflow.call("GET", "/dags", limit=50), of_airflow)
+            time.sleep(0.1)
+    finally:
+        over.set()
     for thread in threads:
         thread.join()
     return of_airflow, of_tab
@@ -66,6 +69,7 @@ def row(name: str, times: list[float]) -> str:
     return f"{name:<58}{statistics.median(times):>8.0f}{at_95:>8.0f}{worst[-1]:>8.0f}{len(times):>9}"
 
 
+@leave_nothing_running()
 def main() -> None:
     """Start Airflow, measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

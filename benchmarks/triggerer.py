@@ -22,6 +22,7 @@ import psutil
 from benchmarks import mapped_sessions, put_triggers
 from dev.celery_stack import CeleryStack
 from dev.postgres_stack import PostgresStack
+from dev.processes import leave_nothing_running
 from dev.stack import StackError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def measured(text: str) -> tuple[str, int]:
     return what, int(waits)
 
 
+@leave_nothing_running()
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("measured", nargs="*", type=measured, help="default: sessions=200")

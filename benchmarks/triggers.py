@@ -38,6 +38,7 @@ import psutil
 
 from benchmarks.client import HERE, control_plane, delay, start_runs
 from benchmarks.client import count_requests as clear_journal
+from dev.processes import child, leave_nothing_running
 from helmr_provider.client import AsyncHelmrClient
 
 if TYPE_CHECKING:
@@ -232,11 +233,8 @@ def service(kind: str, waits: int, folder: Path, certificate: Path) -> Iterator[
             yield Helmr(plane, folder / f"release-{kind}-{waits}")
         return
     command = [sys.executable, "-m", "benchmarks.fake_apis"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield Fake(kind, process, certificate if kind == "dbt" else None)
-        finally:
-            process.kill()
+    with child(command) as process:
+        yield Fake(kind, process, certificate if kind == "dbt" else None)
 
 
 class Triggers:
@@ -313,6 +311,8 @@ class Triggers:
 def measure(kinds: list[str], sizes: list[int], python: Path, idle: float, ends: float) -> list[Result]:
     """Measure some numbers of waits at the same time, all kinds beside each other."""
     with contextlib.ExitStack() as stack:
+        # Its threads wait for the processes below, which end first.
+        pool = stack.enter_context(ThreadPoolExecutor(len(sizes) * len(kinds)))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         certificate = write_certificate(folder)
         processes = []
@@ -323,14 +323,13 @@ def measure(kinds: list[str], sizes: list[int], python: Path, idle: float, ends:
             processes.append(triggers)
         for triggers in processes:
             triggers.wait_until_ready()
-        with ThreadPoolExecutor(len(processes)) as pool:
-            for _ in pool.map(lambda each: each.create_runs(ends), processes):
-                pass
-            begin = time.time() + 2
-            # A new wait retrieves its run, at most 100 runs a second.
-            idle_from = begin + 10 + 5 + max(sizes) / 80
-            plan = Plan(begin, ramp=10, idle_from=idle_from, idle_until=idle_from + idle, ends=ends)
-            return list(pool.map(lambda each: each.measure(plan), processes))
+        for _ in pool.map(lambda each: each.create_runs(ends), processes):
+            pass
+        begin = time.time() + 2
+        # A new wait retrieves its run, at most 100 runs a second.
+        idle_from = begin + 10 + 5 + max(sizes) / 80
+        plan = Plan(begin, ramp=10, idle_from=idle_from, idle_until=idle_from + idle, ends=ends)
+        return list(pool.map(lambda each: each.measure(plan), processes))
 
 
 COLUMNS: dict[str, Callable[[Result], str]] = {
@@ -434,6 +433,7 @@ def rounds_of(sizes: list[int], kinds: list[str]) -> Iterator[tuple[list[int], l
                 yield [size], chosen
 
 
+@leave_nothing_running()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--waits", default="1,20,200,1000,5000", help="numbers of waits (default: %(default)s)")

@@ -7,15 +7,14 @@ import fcntl
 import json
 import logging
 import os
-import signal
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from dev.processes import StackError, poll
+from dev.processes import StackError, ignore_signals, interrupt_on_signals, poll
 from dev.stack import ROOT, Stack
 from helmr_provider.client import HelmrClient, HelmrError
 
@@ -114,8 +113,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave Airflow and the control plane running")
     keep: bool = parser.parse_args().keep
-    for each in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(each, _interrupted)
+    interrupt_on_signals()
     logging.getLogger("helmr_provider").setLevel(logging.ERROR)  # that the loopback interface is plain HTTP
     screen = Screen()
     screen.title("An approval-gated agent session, on a real Airflow and a local control plane")
@@ -138,9 +136,7 @@ def main() -> int:
         screen.plain("\nInterrupted; stopping what was started.")
     finally:
         if not (keep and succeeded):
-            # A second Ctrl-C must not leave programs behind; stopping is bounded in time.
-            for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(each, signal.SIG_IGN)
+            ignore_signals()
             stack.stop()
             screen.line("stopped", "everything that was started")
         os.close(held)
@@ -159,10 +155,6 @@ def alone() -> int | None:
         os.close(held)
         return None
     return held
-
-
-def _interrupted(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def start(stack: Stack, screen: Screen) -> None:

@@ -1,7 +1,7 @@
 """Change the client's pure core a little, again and again, and see whether its tests notice.
 
 Works on a copy below .cache, so that the checkout stays as it is. Give names of modules to try only those:
-python dev/mutation.py _wire.sse durations
+python -m dev.mutation _wire.sse durations
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+
+from dev.processes import leave_nothing_running
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / ".cache" / "mutation-tools"
@@ -61,6 +63,7 @@ MODULES = {
 }
 
 
+@leave_nothing_running()
 def main(wanted: list[str]) -> int:
     unknown = set(wanted) - set(MODULES)
     if unknown:

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.terminal_theme import SVG_EXPORT_THEME
 from rich.text import Text
 
+from dev.processes import leave_nothing_running
 from dev.stack import ROOT
 from tests.support.local.browser import browser
 
@@ -42,6 +43,7 @@ pre {{ font: 14px/26px ui-monospace, monospace; margin: 0; padding: 10px 16px; w
 </style><h1><b>{number}</b>{caption}</h1>{content}"""
 
 
+@leave_nothing_running()
 def main() -> int:
     """Copy and compose; returns the exit code."""
     folder = Path(sys.argv[1])

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import psutil
 
@@ -19,12 +19,99 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# What interrupts a program: Ctrl-C, a request to end, and the end of its terminal.
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 # Every process of a stack inherits this variable, so that what outlives its parent is still found.
 MARK = "HELMR_STACK"
 
 
 class StackError(Exception):
     """Something of the stack did not start, or died; the text says what and where its log is."""
+
+
+def interrupt_on_signals() -> None:
+    """Let SIGTERM and SIGHUP raise ``KeyboardInterrupt`` as Ctrl-C does.
+
+    Only the first signal raises, so that a second one does not interrupt the way out. A signal that the caller of this
+    program ignores, as ``nohup`` does, stays ignored.
+    """
+    for each in INTERRUPTS:
+        if signal.getsignal(each) is not signal.SIG_IGN:
+            signal.signal(each, _interrupted)
+
+
+def ignore_signals() -> None:
+    """Let no signal interrupt the way out, which must be bounded in time."""
+    for each in INTERRUPTS:
+        # Not SIG_IGN, which a process that is started on the way out would inherit.
+        signal.signal(each, _ignored)
+
+
+def _interrupted(*_: object) -> NoReturn:
+    ignore_signals()
+    raise KeyboardInterrupt
+
+
+def _ignored(*_: object) -> None:
+    pass
+
+
+@contextlib.contextmanager
+def leave_nothing_running() -> Iterator[None]:
+    """Interrupt the block on the signals of `interrupt_on_signals`, and end every process that it has started.
+
+    It decorates the main of each program that starts processes.
+    """
+    interrupt_on_signals()
+    try:
+        yield
+    finally:
+        ignore_signals()
+        kill_descendants()
+
+
+def kill_descendants() -> None:
+    """Kill all children of this process and their children, until there is none."""
+    while found := [each for each in _family(os.getpid())[1:] if _alive(each)]:
+        for each in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+        psutil.wait_procs(found, timeout=1)
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@contextlib.contextmanager
+def child(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Run a program for the length of a block, with text pipes as its stdin and stdout.
+
+    :param options: further arguments of ``subprocess.Popen``.
+    """
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, **options) as process:
+        try:
+            yield process
+        finally:
+            # After Ctrl-C, Popen itself would neither end the process nor wait for its end.
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()
+
+
+def stop_completely(stop: Callable[[], None]) -> None:
+    """Call a function that stops something, from its beginning again if it is interrupted."""
+    try:
+        stop()
+    except KeyboardInterrupt:
+        stop()
+        raise
 
 
 def free_ports(count: int) -> list[int]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from dev.airflow_api import AirflowApi
-from dev.processes import MARK, Program, StackError, free_ports, kill_marked, poll
+from dev.processes import MARK, Program, StackError, free_ports, kill_marked, poll, stop_completely
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -112,12 +112,12 @@ class Stack:
         try:
             self.start()
         except BaseException:
-            self.stop()
+            stop_completely(self.stop)
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        stop_completely(self.stop)
 
     def start(self) -> None:
         """Start the control plane and all of Airflow, and wait until every component is healthy."""

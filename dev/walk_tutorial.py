@@ -25,7 +25,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dev.processes import MARK, StackError, free_ports, kill_marked, poll
+from dev.processes import (
+    MARK,
+    StackError,
+    free_ports,
+    kill_marked,
+    leave_nothing_running,
+    poll,
+    stop_completely,
+)
 from dev.stack import EXECUTION_API_TIMEOUT, LOST_BY_AIRFLOW
 from helmr_provider.client import HelmrClient
 
@@ -248,10 +256,11 @@ def follow(folder: Path) -> Walk | None:
             print(f"--- terminal {each.name} ---\n{each.printed()[-3000:]}\n")
         return walk
     finally:
-        walk.clean_up()
+        stop_completely(walk.clean_up)
     return None
 
 
+@leave_nothing_running()
 def main() -> int:
     """Walk, a second time if Airflow itself has lost a task on the way; returns the exit code."""
     for attempt in (1, 2):
