@@ -92,14 +92,16 @@ class RunPoller:
     """A full list costs as much as this many single polls; one that is worth fewer is left out for a while."""
     POOR_FOR = 60.0
     """Seconds for which a list that was not worth its price is left out."""
+    POOR_FOR_FEW = 5.0
+    """Seconds for which the list of live runs is left out if more runs have joined since it was judged."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
         self._settlers = (_Settler(ListRuns("all"), 5), _Settler(ListRuns("succeeded"), 20))
         self._in_flight: set[CountRuns | ListRuns] = set()
         self._poor_until: dict[ListRuns, float] = {}
-        # How many runs were waited for when the list of live runs was answered last; None if it was refused.
-        self._judged_for: int | None = None
+        # When the list of live runs was found poor; None if it was refused.
+        self._judged_at: float | None = None
         self._backoff = FailureDelay(1.0, 4.0, random)
         self._not_before = _NEVER
         self._took = 0.0
@@ -122,6 +124,8 @@ class RunPoller:
         self.answered_for = _NEVER
         """When the last list of live runs was requested that was answered."""
         self._wanted = False
+        # More runs have joined since the list of live runs was found poor.
+        self._joined = False
         self._parts: list[ListRuns] = []
         self._ended.rest()
 
@@ -141,14 +145,11 @@ class RunPoller:
         """Ask for a list of live runs, for runs that have not been read yet."""
         self._wanted = True
 
-    def grown(self, waits: int) -> None:
-        """Give the list of live runs another chance when twice as many runs are waited for as when it was judged.
-
-        :param waits: how many runs are waited for.
-        """
-        if LIVE in self._poor_until and self._judged_for is not None and waits >= 2 * self._judged_for:
-            del self._poor_until[LIVE]
-            self._wanted = True
+    def joined(self, now: float) -> None:
+        """Record that more runs are waited for: a list of live runs that reached hardly any is soon tried again."""
+        if self._judged_at is not None and self.is_poor(LIVE, now):
+            self._poor_until[LIVE] = min(self._poor_until[LIVE], self._judged_at + self.POOR_FOR_FEW)
+            self._joined = True
 
     def due(self, now: float, answer_time: float, searched: int = 0) -> list[CountRuns | ListRuns]:
         """Return the requests to send now, the one that was due first in front. Each stays due until it is started.
@@ -184,6 +185,7 @@ class RunPoller:
             self._found_since_count = 0
         elif request == LIVE:
             self._wanted, self._listed_at, self._behind = False, now, behind
+            self._joined = False
         elif request in self._parts:
             self._parts.remove(request)
         elif isinstance(request, ListRuns) and request in ENDED:
@@ -222,7 +224,7 @@ class RunPoller:
             self._poor_until[request] = now + self.POOR_FOR
             self.answered_for = max(self.answered_for, now)
             if request == LIVE:
-                self._judged_for = None
+                self._judged_at = None
             if request in ENDED:
                 self._ended.failed(now)
         elif request == LIVE:
@@ -299,7 +301,7 @@ class RunPoller:
         if worth < self.POOR and (full or request != LIVE):
             self._poor_until[request] = now + self.POOR_FOR
         if request == LIVE:
-            self._judged_for = len(ours)
+            self._judged_at = now
             self._took = now - started
             self._backoff.reset()
             self.answered_for = max(self.answered_for, started)
@@ -368,6 +370,8 @@ class RunPoller:
     def _uncounted_at(self, answer_time: float) -> float:
         """Return when runs are listed although no count grew."""
         worth_it_at = max(self._list_at(answer_time), self._poor_until.get(LIVE, _NEVER))
+        if self._joined:
+            return worth_it_at
         busy_at = max(worth_it_at, self._listed_at + self.PAUSE * self._took)
         return busy_at if busy_at <= self._found_at + self.BUSY else max(worth_it_at, self._listed_at + self.SAFETY)
 

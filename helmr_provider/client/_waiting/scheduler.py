@@ -364,7 +364,7 @@ class Scheduler:
             if not new:
                 continue
             if kind == RUN:
-                self._runs.grown(len(self._of_kind[RUN]))
+                self._runs.joined(now)
             listable = self._together[kind] and not (kind == RUN and self._runs.is_poor(LIVE, now))
             many = len(new) > self.NEWCOMERS or self._limit.answer_time > self.SLOW
             for wait in new.values():

@@ -272,14 +272,27 @@ def test_a_list_that_keeps_failing_is_requested_less_often_until_it_is_answered(
     assert LIVE in poller.due(now + 0.25, 0.0)
 
 
-def test_a_list_that_reached_hardly_any_run_is_tried_again_when_twice_as_many_are_waited_for() -> None:
+def test_a_list_that_reached_hardly_any_run_is_tried_again_after_five_seconds_when_more_have_joined() -> None:
     poller = rested()
     rows = {"other": ListedRun("running", 50.0), "a": ListedRun("running", 40.0)}
     listed(poller, 2.5, wait("a"), wait("b", created=1.0), rows=rows, full=True)
-    for waits, poor in ((2, True), (3, True), (4, False)):
-        poller.grown(waits)
-        assert poller.is_poor(LIVE, 2.5) == poor
-    assert LIVE in poller.due(3.0, 0.0)
+    assert poller.is_poor(LIVE, 60.0)
+    poller.joined(3.0)
+    assert LIVE not in poller.due(7.4, 0.0)
+    assert poller.is_poor(LIVE, 7.4)
+    poller.started(CountRuns(), 7.4)
+    assert poller.wake_at(0.0) == 7.5
+    assert poller.due(7.5, 0.0) == [LIVE]
+    listed(poller, 7.5, wait("a"), wait("b", created=1.0), rows=rows, full=True)
+    assert poller.is_poor(LIVE, 67.4)
+
+
+def test_a_list_that_was_refused_is_not_tried_again_because_more_have_joined() -> None:
+    poller = rested()
+    poller.started(LIVE, 2.0)
+    poller.failed(LIVE, 2.1, 0.0, retryable=False)
+    poller.joined(3.0)
+    assert poller.is_poor(LIVE, 60.0)
 
 
 def test_a_list_that_was_abandoned_or_failed_for_a_moment_is_requested_again() -> None:
