@@ -55,8 +55,8 @@ class EndedLists:
     """The four lists cost as much as this many single polls; if they rule out fewer, they are left out for a while."""
     SPACING = 0.75
     """Least seconds between two requests of the same list."""
-    PAUSE = 20
-    """How many times as long as a list took it is left alone after that: these lists carry outputs."""
+    PAUSE = 10
+    """How many times as long as a list took pass before it is requested again: these lists carry outputs."""
     SLOW = 0.1
     """Seconds of answer time over which the control plane is spared these lists, which carry outputs."""
     LEFT_OUT = 60.0
@@ -68,7 +68,8 @@ class EndedLists:
 
     def __init__(self) -> None:
         self._sent_at: dict[ListRuns, float] = {}
-        self._took: dict[ListRuns, float] = {}
+        # How long the last two answers to each list took: the shorter counts, as one can be late by accident.
+        self._took: dict[ListRuns, tuple[float, float]] = {}
         self._not_before = _NEVER
         self.rest()
 
@@ -89,7 +90,7 @@ class EndedLists:
         """
         if searched < self.LEAST or answer_time > self.SLOW:
             return _FOREVER
-        spacing = max(self.SPACING, self.PAUSE * self._took.get(request, 0.0))
+        spacing = max(self.SPACING, self.PAUSE * min(self._took.get(request, (0.0,))))
         return max(self._not_before, self._sent_at.get(request, _NEVER) + spacing)
 
     def started(self, request: ListRuns, now: float) -> None:
@@ -123,7 +124,8 @@ class EndedLists:
         :param horizon: creation of its oldest row if it was full, else minus infinity.
         :param ours: all runs waited for.
         """
-        self._took[request] = now - started
+        took = now - started
+        self._took[request] = (took, self._took.get(request, (took,))[0])
         ends = self._found.pop(request.status or "", [])
         known = [end for end in ends if end.found < started and end.created > horizon]
         if any(end.run_id not in rows for end in known):
