@@ -54,7 +54,7 @@ class EndedLists:
     WORTH = 25
     """The four lists cost as much as this many single polls; if they rule out fewer, they are left out for a while."""
     SPACING = 0.75
-    """Least seconds between two requests of the same list."""
+    """Least seconds between two requests of the same list; more if it is slow."""
     PAUSE = 10
     """How many times as long as a list took pass before it is requested again: these lists carry outputs."""
     SLOW = 0.1
