@@ -1,8 +1,8 @@
 """Deciding when runs are counted and listed, and what a list says about the runs waited for. No I/O.
 
-One count tells whether anything ended in the environment. One list of live runs answers for up to 200 of them
-(contract/capacity.md), and for every run that is newer than its oldest row: lists are ordered by creation. One list of
-ended runs settles all that have left the live list since.
+One count tells whether anything ended in the environment; while ends are found, runs are listed without one. One list
+of live runs answers for up to 200 of them (contract/capacity.md), and for every run that is newer than its oldest row:
+lists are ordered by creation. One list of ended runs settles all that have left the live list since.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class RunPoller:
 
     When a count grew by more than the ends that were found, a run waited for may have ended. Then a list is due, and
     each run is *stale* until a request that started later shows it alive. Once no run is stale for a count, the ends
-    that it counted and that are still unexplained were those of other runs.
+    that it counted and that are still unexplained were those of other runs. For a short while after an end was found,
+    lists are due without a count.
 
     :param random: source of jitter.
     """
