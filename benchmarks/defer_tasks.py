@@ -13,6 +13,7 @@ from typing import Any
 
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.trigger import Trigger
+from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
 from sqlalchemy import Integer, Uuid, column, insert, select, update, values
@@ -24,6 +25,8 @@ CONN_ID = "helmr_default"
 
 
 def trigger(kind: str, resource_id: str) -> Any:
+    if kind == "time":
+        return DateTimeTrigger(moment=datetime.fromisoformat(resource_id))
     if kind == "run":
         return HelmrRunTrigger(helmr_conn_id=CONN_ID, run_id=resource_id)
     return HelmrTokenTrigger(helmr_conn_id=CONN_ID, token_id=resource_id)

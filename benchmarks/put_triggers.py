@@ -8,7 +8,7 @@ import random
 import subprocess
 import sys
 import time
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
@@ -141,6 +141,29 @@ class Tokens:
         return self._ended
 
 
+class Times:
+    """Moments that Airflow's own trigger for dates waits for: what a triggerer costs without a control plane."""
+
+    kind = "time"
+
+    def __init__(self, _: PostgresStack, waits: int, ends: float) -> None:
+        # Behind the phases in which the triggers are taken and nothing ends.
+        self._begin = time.time() + 20 + 5 + waits / 50 + IDLE
+        self._ended = sorted(self._begin + ends * random.random() for _ in range(waits))
+        self.ids = [datetime.fromtimestamp(at, UTC).isoformat() for at in self._ended]
+
+    def end(self) -> None:
+        """Wait until the first is due."""
+        time.sleep(max(0.0, self._begin - time.time()))
+
+    def ended(self) -> list[float]:
+        """Return each moment, in seconds since the epoch."""
+        return self._ended
+
+
+WAITED: dict[str, type[Runs | Tokens | Times]] = {"run": Runs, "token": Tokens, "time": Times}
+
+
 async def _for_each(plane: Plane, call: Callable[[AsyncHelmrClient, str], Awaitable[T]], ids: list[str]) -> list[T]:
     async with AsyncHelmrClient(url=plane.url, api_key=plane.api_key) as client:
         room = asyncio.Semaphore(16)
@@ -161,7 +184,7 @@ def measure(stack: PostgresStack, waits: int, kind: str) -> None:
     with phase(f"creating {waits:,} task instances"):
         run_id = hold_tasks(stack, waits)
     with phase(f"creating {waits:,} {kind}s"):
-        waited = (Runs if kind == "run" else Tokens)(stack, waits, ends)
+        waited = WAITED[kind](stack, waits, ends)
     before = sample(stack)
     putter = Putter(stack)
     with phase("putting the triggers into the database"):
@@ -216,14 +239,15 @@ def measure_idle(stack: PostgresStack, rss_before: int) -> None:
     )
 
 
-def report(stack: PostgresStack, waited: Runs | Tokens, run_id: str) -> None:
+def report(stack: PostgresStack, waited: Runs | Tokens | Times, run_id: str) -> None:
     """Print how long it took from each end until its trigger fired, and until Airflow had the event."""
     rows = query(stack, f"select scheduled_dttm from {WORK} and run_id = '{run_id}' order by map_index")
     ends = waited.ended()
     events = [at.astimezone(UTC).timestamp() - end for (at,), end in zip(rows, ends, strict=True)]
     at = fired(stack)
     fires = [at[each] - end for each, end in zip(waited.ids, ends, strict=True) if each in at]
-    print(describe("until the trigger fires", fires))
+    if fires:
+        print(describe("until the trigger fires", fires))
     print(describe("until Airflow has the event", events))
     logs = "".join(each.log.read_text(errors="replace") for each in triggerers(stack))
     print(f"in the triggerers' logs: {TROUBLE.findall(logs) or 'no trouble'}; '{BLOCKED}': {logs.count(BLOCKED)} times")

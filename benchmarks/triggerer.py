@@ -1,8 +1,9 @@
 """Waits through a real triggerer, on PostgreSQL: delays, requests, memory and CPU.
 
 `sessions=200`: one mapped task starts so many sessions. `runs=1000`, `tokens=1000`: triggers that wait for so many are
-put into Airflow's database directly. Several are measured one after the other on the same Airflow. Nothing ends before
-all wait. Each phase prints its progress and has a limit of its own.
+put into Airflow's database directly; `times=1000` does so with Airflow's own trigger for dates. Several are measured
+one after the other on the same Airflow. Nothing ends before all wait. Each phase prints its progress and has a limit of
+its own.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class TwoTriggerers(PostgresStack):
 def measured(text: str) -> tuple[str, int]:
     """Read what is measured, such as `runs=1000`."""
     what, _, waits = text.partition("=")
-    if what not in {"sessions", "runs", "tokens"}:
+    if what not in {"sessions", "runs", "tokens", "times"}:
         raise ValueError(text)
     return what, int(waits)
 
