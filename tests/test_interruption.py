@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 # A control plane, a child that ends with its block, and one that no block ends and that has a child of its own.
 _PROGRAM = """
-import subprocess, sys, time
+import signal, subprocess, sys, time
+
+# Whatever the tests were started with: nohup ignores SIGHUP.
+for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(each, signal.SIG_DFL)
+
 from benchmarks.client import control_plane
 from dev.processes import child, leave_nothing_running
 
