@@ -56,7 +56,7 @@ class EndedLists:
     SPACING = 0.75
     """Least seconds between two requests of the same list; more if it is slow."""
     PAUSE = 10
-    """How many times as long as a list took pass before it is requested again: these lists carry outputs."""
+    """A list is requested again no sooner than after this many times the time that it took: it carries outputs."""
     SLOW = 0.1
     """Seconds of answer time over which the control plane is spared these lists, which carry outputs."""
     LEFT_OUT = 60.0
@@ -133,7 +133,7 @@ class EndedLists:
             return
         self._answers[request] = _Answer(started, horizon)
         ended = sum(wait.key.id in rows for wait in ours)
-        # Lists that show neither an end of ours nor of a run as young may show none at all.
+        # Lists that show no end of our runs, nor of a run as young as ours, prove nothing: they may be empty.
         self._believed = self._believed or bool(ended or known) or _is_as_young(rows.values(), ours)
         self._ruled_out += ended
         if len(self._answers) < len(ENDED):

@@ -78,15 +78,15 @@ class RunPoller:
     SAFETY = 75.0
     """Seconds after which runs are listed although nothing was counted: a deletion can hide an end from counts."""
     SPACING = (0.25, 0.5)
-    """Least seconds between the starts of two lists: the shorter while answers take less than a tenth of it."""
+    """Bounds of the least seconds between two lists of live runs: ten times the answer time, within these."""
     BUSY = 2.0
     """Seconds after an end that was found in which runs are listed without a count: more ends are likely."""
     LATELY = 30.0
-    """Seconds after an end that was found in which the last of many runs are still counted and listed."""
+    """Seconds after an end that was found in which counts and lists continue for the last of many runs."""
     PAUSE = 10
-    """How many times as long as a list took pass before one without a count: slow lists are left to the counts."""
+    """A list without a count follows the last one after this many times the time that one took, or is left out."""
     PATIENCE = 6.0
-    """A list waits for this fraction of the time that the oldest confirmation has waited, within the limit below."""
+    """A list waits for the time that the oldest confirmation has waited, divided by this, within the limit below."""
     LONGEST_SPACING = 4.0
     """Answer times between two lists at most: while single polls fall behind, lists leave them more of the room."""
     POOR = 3
@@ -123,7 +123,7 @@ class RunPoller:
         self._listed_at = _NEVER
         self._behind = 0.0
         self.answered_for = _NEVER
-        """When the last list of live runs was requested that was answered."""
+        """When the last list of live runs that was answered was requested, or when one was left out."""
         self._wanted = False
         # More runs have joined since the list of live runs was found poor.
         self._joined = False

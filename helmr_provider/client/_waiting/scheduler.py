@@ -346,7 +346,7 @@ class Scheduler:
     def _change_modes(self, now: float) -> None:
         alone = {RUN: self._streams.allowed(now), TOKEN: 0}
         for kind, waits in self._of_kind.items():
-            # The last of many runs often end soon after the others, so their counts continue for a while.
+            # The last of many runs often end soon after the others, so counts continue for them for a while.
             least = 1 if kind == RUN and self._together[kind] and self._runs.found_lately(now) else self.TOGETHER
             together = len(waits) - alone[kind] >= least
             if self._together[kind] and not together:

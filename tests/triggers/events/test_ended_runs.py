@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from helmr_provider.client.models.runs import RunCounts
@@ -99,6 +99,12 @@ def test_short_lists_miss_nothing_as_long_as_all_that_is_live_can_be_seen(
     with mock.patch.multiple(ended_runs, FULL=24, _MARGIN=0):
         runs, state, found = Runs(), EndedRuns(), set[str]()
 
+        def scan_within_reach(during: Any = lambda: None) -> set[str]:
+            ended = scan(state, runs, during)
+            # When more have ended than a list holds, one that was never seen live can be missed.
+            assume(max(state._last.reach.values(), default=0) <= ended_runs.FULL)
+            return ended
+
         def change(starts: int, ends: int, status: str) -> None:
             for run_id in chance.sample(runs.live, min(ends, len(runs.live))):
                 runs.end(run_id, status)
@@ -109,9 +115,9 @@ def test_short_lists_miss_nothing_as_long_as_all_that_is_live_can_be_seen(
 
         for starts, ends, status in steps:
             change(starts, ends, status)
-            found |= scan(state, runs, during)
+            found |= scan_within_reach(during)
         for _ in range(4):
-            found |= scan(state, runs)
+            found |= scan_within_reach()
         assert found == runs.ended
 
 
