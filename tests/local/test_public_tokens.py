@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.local import LocalControlPlane
+from tests.support.journal import until_requested
 from tests.support.local.scenario import MovableClock
 from tests.support.local.settings import QUICK
 from tests.support.local.wire import Wire
@@ -48,6 +49,17 @@ def granted(director: Director) -> Iterator[Granted]:
     tasks = [director.define("scripted", inputs=("messages", "approval"), outputs=("progress",))]
     with LocalControlPlane(tasks, settings=QUICK, clock=clock) as server:
         yield Granted(server, clock)
+
+
+def test_a_token_for_one_use_serves_one_of_two_requests_that_arrive_together(granted: Granted) -> None:
+    holder = granted.mint("session.input.send", "messages", max_uses=1)
+    path = f"/api/v1/sessions/{granted.session}/inputs/messages"
+    with (
+        holder.announced("POST", path, {"data": 1}) as first,
+        holder.announced("POST", path, {"data": 2}) as second,
+    ):
+        until_requested(granted.server, "publicAppendSessionInput", 2)
+        assert [first().status, second().status] == [201, 403]
 
 
 def test_a_token_ends_with_its_time(granted: Granted) -> None:

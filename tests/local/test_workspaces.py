@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helmr_provider.local import LocalControlPlane, Settings, TaskFailure
+from tests.support.journal import until_requested
 from tests.support.local.settings import QUICK
 from tests.support.local.wire import Wire
 from tests.support.polling import until
@@ -179,6 +180,28 @@ def test_a_stopped_workspace_comes_back_with_its_files_and_only_changes_make_ver
     wire.post(f"{path}/materialize", {}, 201)
     stopped(wire, path)
     assert kinds(wire, path) == ["system"] * 3
+
+
+@pytest.mark.parametrize(
+    ("operation", "what", "body"),
+    [
+        ("createWorkspaceExec", "execs", {"command": ["sleep", "3600"]}),
+        ("createWorkspacePty", "pty", {}),
+        ("materializeWorkspace", "materialize", {}),
+    ],
+)
+def test_a_workspace_that_stops_while_a_request_is_on_its_way_comes_back_with_its_files(
+    wire: Wire, server: LocalControlPlane, operation: str, what: str, body: object
+) -> None:
+    path = new(wire)
+    executed(wire, path, "echo kept > file")
+    server.clear_journal()
+    with wire.announced("POST", f"{path}/{what}", body) as complete:
+        until_requested(server, operation)
+        stopped(wire, path)
+        assert complete().status == 201
+    live = wire.post(f"{path}/materialize", {}, 200)
+    assert live["base_version_id"] == shown(wire, path)["current_version_id"]
 
 
 def test_older_versions_stay_readable(wire: Wire) -> None:

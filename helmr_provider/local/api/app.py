@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from helmr_provider.local._core import API_VERSION
 from helmr_provider.local.api.operations import OPERATIONS, PUBLIC, Router
-from helmr_provider.local.api.request import TOO_LARGE, ApiRequest, refused, wants_stream
+from helmr_provider.local.api.request import TOO_LARGE, ApiRequest, received, refused, wants_stream
 from helmr_provider.local.api.storage_errors import storage_error
 from helmr_provider.local.common.errors import ApiError, StorageRefusal
 from helmr_provider.local.state.api_keys import Caller, authenticate
@@ -120,8 +120,9 @@ class Api:
         def note_body(value: Any) -> None:
             Journal.amend(slot, body=value)
 
+        content = b"" if request.scope["method"] == "GET" else await received(receive, self._core.settings.max_body)
         return await request.operation.handler(
-            ApiRequest(self._core, self._starter, request.scope, receive, request.match.params, caller, note_body)
+            ApiRequest(self._core, self._starter, request.scope, content, request.match.params, caller, note_body)
         )
 
     def _cors(self, request: _IncomingRequest) -> list[tuple[bytes, bytes]]:

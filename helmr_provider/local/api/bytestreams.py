@@ -67,12 +67,12 @@ async def read(request: ApiRequest, source: Source) -> ASGIApp:
     return answer({"chunks": [chunks.rendered(row) for row in rows]})
 
 
-async def written(request: ApiRequest, what: str) -> tuple[int, bytes]:
+def written(request: ApiRequest, what: str) -> tuple[int, bytes]:
     """Return the offset and the bytes that a write brings.
 
     :raises ApiError: 400, 413.
     """
-    members = await request.body(what, WRITE)
+    members = request.body(what, WRITE)
     offset, content = members.get("offset") or 0, members.get("data") or b""
     if offset < 0:
         raise ApiError(400, "offset must be non-negative")

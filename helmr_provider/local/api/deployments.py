@@ -91,7 +91,7 @@ async def get_deployment_events(request: ApiRequest) -> ASGIApp:
 async def promote_deployment(request: ApiRequest) -> ASGIApp:
     """Make a deployment current (promoteDeployment): the only one is current already."""
     _require(request, request.params["deployment"])
-    raw = await request.raw_body()
+    raw = request.raw_body()
     if raw.strip():
         try:
             members = _PROMOTE.read(json_bodies.parse(raw))

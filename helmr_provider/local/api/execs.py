@@ -33,7 +33,7 @@ _CREATE = request_body.Struct(
 async def create_workspace_exec(request: ApiRequest) -> ASGIApp:
     """Run a command (createWorkspaceExec)."""
     workspace = addressed(request)
-    members = await request.body("workspace exec request", _CREATE)
+    members = request.body("workspace exec request", _CREATE)
     bytestreams.refuse_project(members)
     new = execs.NewExec(
         _command(members),
@@ -78,7 +78,7 @@ async def list_workspace_exec_stderr(request: ApiRequest) -> ASGIApp:
 async def write_workspace_exec_stdin(request: ApiRequest) -> ASGIApp:
     """Write to stdin (writeWorkspaceExecStdin)."""
     exec_id = _exec(request)["id"]
-    offset, content = await bytestreams.written(request, "workspace exec stdin request")
+    offset, content = bytestreams.written(request, "workspace exec stdin request")
     chunk = execs.write_stdin(request.core, execs.EXECS.reread(request.core, exec_id), offset, content)
     return answer(chunks.rendered(chunk))
 

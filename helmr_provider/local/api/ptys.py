@@ -34,7 +34,7 @@ _RESIZE = request_body.Struct("api.WorkspacePtyResizeRequest", {"cols": request_
 async def create_workspace_pty(request: ApiRequest) -> ASGIApp:
     """Open a terminal (createWorkspacePty)."""
     workspace = addressed(request)
-    members = await request.body("workspace pty request", _CREATE)
+    members = request.body("workspace pty request", _CREATE)
     bytestreams.refuse_project(members)
     new = ptys.NewPty(bytestreams.working_directory(members), *_size(members), bytestreams.key(members))
     bytestreams.require_execution(request)
@@ -69,7 +69,7 @@ async def list_workspace_pty_output(request: ApiRequest) -> ASGIApp:
 async def write_workspace_pty_input(request: ApiRequest) -> ASGIApp:
     """Type into a terminal (writeWorkspacePtyInput)."""
     pty_id = _pty(request)["id"]
-    offset, content = await bytestreams.written(request, "workspace pty input request")
+    offset, content = bytestreams.written(request, "workspace pty input request")
     chunk = ptys.write_input(request.core, ptys.PTYS.reread(request.core, pty_id), offset, content)
     return answer(chunks.rendered(chunk))
 
@@ -77,7 +77,7 @@ async def write_workspace_pty_input(request: ApiRequest) -> ASGIApp:
 async def resize_workspace_pty(request: ApiRequest) -> ASGIApp:
     """Resize a terminal (resizeWorkspacePty); the answer shows the size that it still has."""
     pty_id = _pty(request)["id"]
-    members = await request.body("workspace pty resize request", _RESIZE)
+    members = request.body("workspace pty resize request", _RESIZE)
     cols, rows = _size(members)
     row = ptys.resize(request.core, ptys.PTYS.reread(request.core, pty_id), cols, rows)
     return answer({"pty": ptys.rendered(request.core, row)})

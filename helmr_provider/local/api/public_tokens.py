@@ -18,7 +18,7 @@ from helmr_provider.local.state import streams as streams_state
 from helmr_provider.local.state.api_keys import Caller, bearer
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message
+    from starlette.types import ASGIApp
 
     from helmr_provider.local.api.request import ApiRequest
     from helmr_provider.local.storage.database import Row
@@ -67,7 +67,7 @@ _CREATE = request_body.Struct(
 async def create_public_access_token(request: ApiRequest) -> ASGIApp:
     """Mint a token (createPublicAccessToken); the key needs the scope that the token gives."""
     core = request.core
-    members = await request.body("public access token request", _CREATE)
+    members = request.body("public access token request", _CREATE)
     if members.get("project_id") or members.get("environment_id"):
         raise ApiError(400, SCOPE_WITH_KEY)
     scope: dict[str, Any] = members.get("scope") or {}
@@ -94,17 +94,10 @@ async def create_public_access_token(request: ApiRequest) -> ASGIApp:
 async def public_append_session_input(request: ApiRequest) -> ASGIApp:
     """Append an input record with a public access token (publicAppendSessionInput)."""
     token = _token(request)
-    raw = await request.raw_body()
-    members = as_object(_parsed(raw)) or {}
+    members = as_object(_parsed(request.raw_body())) or {}
     correlation_id = members.get("correlation_id")
     named = without_surrogates(correlation_id).strip() or None if isinstance(correlation_id, str) else None
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": raw, "more_body": False}
-
-    return await _with_token(
-        replace(request, receive=receive), token, public_tokens.INPUT_SEND, named, streams.append_session_input
-    )
+    return await _with_token(request, token, public_tokens.INPUT_SEND, named, streams.append_session_input)
 
 
 async def public_read_session_output(request: ApiRequest) -> ASGIApp:

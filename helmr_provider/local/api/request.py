@@ -38,6 +38,8 @@ class ApiRequest:
     :param core: the control plane's state.
     :param starter: starts sessions.
     :param scope: the ASGI scope.
+    :param content: the body, or why it was refused. It is read before the handler begins, so that nothing changes
+        between what a handler looks up and what it does with it.
     :param params: values of the path's placeholders.
     :param caller: the caller; on public routes a caller without environment and scopes.
     :param note_body: tells the journal the parsed body.
@@ -46,7 +48,7 @@ class ApiRequest:
     core: Core
     starter: Starter
     scope: Scope
-    receive: Receive
+    content: bytes | ApiError
     params: Mapping[str, str]
     caller: Caller
     note_body: Callable[[Any], None]
@@ -121,7 +123,7 @@ class ApiRequest:
         """Return what the real control plane answers where it should refuse, or the refusal if quirks are off."""
         return failure if self.core.settings.quirks else refusal
 
-    async def body(self, what: str, struct: Struct, *, confidential: bool = False) -> dict[str, Any]:
+    def body(self, what: str, struct: Struct, *, confidential: bool = False) -> dict[str, Any]:
         """Read and decode the JSON body.
 
         :param what: what error texts call it.
@@ -130,26 +132,36 @@ class ApiRequest:
         :raises ApiError: 400 or 413.
         """
         try:
-            value = parse(await self.raw_body())
+            value = parse(self.raw_body())
             if not confidential:
                 self.note_body(without_surrogates(plain(value, out_of_range=str)))
             return struct.read(value)
         except DecodeError as error:
             raise ApiError(400, f"invalid {what} JSON: {error}") from None
 
-    async def raw_body(self) -> bytes:
-        """Read the body.
+    def raw_body(self) -> bytes:
+        """Return the body.
 
         :raises ApiError: 413 past the limit.
         """
-        content = bytearray()
-        while True:
-            message = await self.receive()
-            content += message.get("body", b"")
-            if len(content) > self.core.settings.max_body:
-                raise ApiError(413, TOO_LARGE, headers={"connection": "close"})
-            if message["type"] == "http.disconnect" or not message.get("more_body"):
-                return bytes(content)
+        if isinstance(self.content, ApiError):
+            raise self.content
+        return self.content
+
+
+async def received(receive: Receive, most: int) -> bytes | ApiError:
+    """Read a body; return the refusal if it is too large, since not every operation reads its body.
+
+    :param most: the limit in bytes.
+    """
+    content = bytearray()
+    while True:
+        message = await receive()
+        content += message.get("body", b"")
+        if len(content) > most:
+            return ApiError(413, TOO_LARGE, headers={"connection": "close"})
+        if message["type"] == "http.disconnect" or not message.get("more_body"):
+            return bytes(content)
 
 
 def wants_stream(headers: Headers, query: QueryParams) -> bool:

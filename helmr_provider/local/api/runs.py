@@ -52,7 +52,7 @@ async def get_run(request: ApiRequest) -> ASGIApp:
 async def cancel_run(request: ApiRequest) -> ASGIApp:
     """Cancel a run (cancelRun)."""
     run = _run(request)
-    members = await request.body("cancel request", _CANCEL)
+    members = request.body("cancel request", _CANCEL)
     operation = cancelling.request(
         request.core,
         run,

@@ -51,7 +51,7 @@ _SCHEDULE = request_body.Struct(
 
 async def create_schedule(request: ApiRequest) -> ASGIApp:
     """Create the schedule of a deduplication key or replace it (createSchedule)."""
-    members = await _members(request)
+    members = _members(request)
     key = (members.get("deduplication_key") or "").strip()
     if not key:
         raise ApiError(400, "deduplication_key is required")
@@ -64,7 +64,7 @@ async def create_schedule(request: ApiRequest) -> ASGIApp:
 async def update_schedule(request: ApiRequest) -> ASGIApp:
     """Replace a schedule (updateSchedule)."""
     schedule = _own(request)
-    members = await _members(request)
+    members = _members(request)
     key = (members.get("deduplication_key") or "").strip()
     if key not in ("", schedule["deduplication_key"]):
         raise ApiError(400, "deduplication_key cannot be updated")
@@ -102,8 +102,8 @@ async def deactivate_schedule(request: ApiRequest) -> ASGIApp:
     return answer(schedules.rendered(request.core, row))
 
 
-async def _members(request: ApiRequest) -> dict[str, Any]:
-    members = await request.body(_BODY, _SCHEDULE)
+def _members(request: ApiRequest) -> dict[str, Any]:
+    members = request.body(_BODY, _SCHEDULE)
     if members.get("project_id") or members.get("environment_id"):
         raise ApiError(400, SCOPE_WITH_KEY)
     return members

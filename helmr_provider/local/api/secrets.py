@@ -40,7 +40,7 @@ async def get_secret(request: ApiRequest) -> ASGIApp:
 async def set_secret(request: ApiRequest) -> ASGIApp:
     """Set a secret (setSecret); the journal does not see the value either."""
     name = _name(request)
-    members = await request.body("secret request", _SET, confidential=True)
+    members = request.body("secret request", _SET, confidential=True)
     if members.get("project_id") or members.get("environment_id"):
         raise ApiError(400, SCOPE_WITH_KEY)
     return answer(secrets.rendered(request.core, secrets.put(request.core, request.environment_id, name)))

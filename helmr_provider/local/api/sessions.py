@@ -62,7 +62,7 @@ async def get_session(request: ApiRequest) -> ASGIApp:
 async def patch_session(request: ApiRequest) -> ASGIApp:
     """Replace metadata or tags, extend the expiry (patchSession)."""
     session = addressed(request)
-    members = await request.body("session patch", _PATCH)
+    members = request.body("session patch", _PATCH)
     changes: dict[str, Any] = {}
     if "metadata" in members:
         changes["metadata"] = values.metadata(members["metadata"])
@@ -76,14 +76,14 @@ async def patch_session(request: ApiRequest) -> ASGIApp:
 async def close_session(request: ApiRequest) -> ASGIApp:
     """Close an idle session (closeSession)."""
     session = addressed(request)
-    reason = await _reason(request, "session close", "closed")
+    reason = _reason(request, "session close", "closed")
     return answer(sessions.rendered(request.core, sessions.close(request.core, session, reason)))
 
 
 async def cancel_session(request: ApiRequest) -> ASGIApp:
     """Cancel a session and its run (cancelSession); the first cancel answers the row as it was."""
     session = addressed(request)
-    reason = await _reason(request, "session cancel", "cancelled")
+    reason = _reason(request, "session cancel", "cancelled")
     before = sessions.cancel(request.core, session, reason)
     if before["status"] == "open":
         return answer(sessions.rendered_before_cancel(request.core, before))
@@ -95,6 +95,6 @@ async def list_session_runs(request: ApiRequest) -> ASGIApp:
     return answer({"runs": sessions.rendered_runs(request.core, addressed(request)["id"])})
 
 
-async def _reason(request: ApiRequest, what: str, default: str) -> str:
-    members = await request.body(what, _REASON)
+def _reason(request: ApiRequest, what: str, default: str) -> str:
+    members = request.body(what, _REASON)
     return values.storable((members.get("reason") or "").strip()) or default

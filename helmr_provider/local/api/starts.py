@@ -85,7 +85,7 @@ async def start_session_and_wait(request: ApiRequest) -> ASGIApp:
 
 
 async def _start(request: ApiRequest) -> starting.Started:
-    members = await request.body(_BODY, _START)
+    members = request.body(_BODY, _START)
     for name, text in _REFUSED.items():
         if name in members:
             raise ApiError(400, f"invalid {_BODY} JSON: {text}")

@@ -37,7 +37,7 @@ async def append_session_input(request: ApiRequest) -> ASGIApp:
     """Append an input record (appendSessionInput): a waiting run takes it, or it makes a follow-up run."""
     name = values.stream_name(request.params["stream"])
     session = addressed(request)
-    new = await _new_record(request)
+    new = _new_record(request)
     core = request.core
     with core.db.transaction():
         session = sessions.find(core, request.environment_id, session["id"])
@@ -57,7 +57,7 @@ async def append_session_output(request: ApiRequest) -> ASGIApp:
     """Append an output record from outside (appendSessionOutput); the session may be over."""
     name = values.stream_name(request.params["stream"])
     session = addressed(request)
-    new = await _new_record(request)
+    new = _new_record(request)
     with request.core.db.transaction():
         stream = streams.opened(request.core, session["id"], "output", name)
         record, is_new = streams.append(request.core, stream, new)
@@ -93,8 +93,8 @@ def _records(request: ApiRequest, direction: str, limit: int) -> list[Row]:
     return streams.after(request.core, stream, after, request.text("correlation_id"), limit)
 
 
-async def _new_record(request: ApiRequest) -> streams.NewRecord:
-    members = await request.body("stream record request", _APPEND)
+def _new_record(request: ApiRequest) -> streams.NewRecord:
+    members = request.body("stream record request", _APPEND)
     return streams.NewRecord(
         members.get("data"),
         (members.get("correlation_id") or "").strip() or None,

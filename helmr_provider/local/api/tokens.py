@@ -36,7 +36,7 @@ _COMPLETE = request_body.Struct("api.CompleteTokenRequest", {"data": request_bod
 
 async def create_token(request: ApiRequest) -> ASGIApp:
     """Create a token (createToken)."""
-    members = await request.body("token create request", _CREATE)
+    members = request.body("token create request", _CREATE)
     if members.get("project_id") or members.get("environment_id"):
         raise ApiError(400, SCOPE_WITH_KEY)
     timeout = members.get("timeout")
@@ -82,7 +82,7 @@ async def get_token(request: ApiRequest) -> ASGIApp:
 async def complete_token(request: ApiRequest) -> ASGIApp:
     """Complete a token with an API key (completeToken)."""
     token = _token(request)
-    return await _complete(request, token, "token complete request")
+    return _complete(request, token, "token complete request")
 
 
 async def cancel_token(request: ApiRequest) -> ASGIApp:
@@ -101,7 +101,7 @@ async def public_complete_token(request: ApiRequest) -> ASGIApp:
         raise token_not_found()
     if token["id"] != granted["id"]:
         raise _denied(403)
-    return await _complete(request, token, "token complete request")
+    return _complete(request, token, "token complete request")
 
 
 async def callback_complete_token(request: ApiRequest) -> ASGIApp:
@@ -114,11 +114,11 @@ async def callback_complete_token(request: ApiRequest) -> ASGIApp:
     # The callback ends with a token that was cancelled or swept, unlike the API-key route (contract/behaviour.md §11).
     if token["status"] in ("cancelled", "expired"):
         raise _denied(401)
-    return await _complete(request, token, "token callback request")
+    return _complete(request, token, "token callback request")
 
 
-async def _complete(request: ApiRequest, token: Row, what: str) -> ASGIApp:
-    members = await request.body(what, _COMPLETE)
+def _complete(request: ApiRequest, token: Row, what: str) -> ASGIApp:
+    members = request.body(what, _COMPLETE)
     status, completed = tokens.complete(request.core, token, members.get("data"))
     return answer({"status": status, "token": tokens.rendered(completed)})
 

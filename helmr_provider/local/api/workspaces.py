@@ -60,7 +60,7 @@ def addressed(request: ApiRequest) -> Row:
 
 async def create_workspace(request: ApiRequest) -> ASGIApp:
     """Create a workspace (createWorkspace); a repeated key answers 201 too."""
-    members = await request.body("workspace create request", _CREATE)
+    members = request.body("workspace create request", _CREATE)
     if members.get("project_id") or members.get("environment_id"):
         raise ApiError(400, SCOPE_WITH_KEY)
     try:
@@ -101,7 +101,7 @@ async def get_workspace(request: ApiRequest) -> ASGIApp:
 async def patch_workspace(request: ApiRequest) -> ASGIApp:
     """Replace metadata or tags (patchWorkspace)."""
     workspace = addressed(request)
-    members = await request.body("workspace patch request", _PATCH)
+    members = request.body("workspace patch request", _PATCH)
     changes: dict[str, Any] = {}
     if "metadata" in members:
         changes["metadata"] = values.metadata(members["metadata"])
@@ -119,7 +119,7 @@ async def materialize_workspace(request: ApiRequest) -> ASGIApp:
     """Make a workspace live, or find what makes it live (materializeWorkspace, connectWorkspace)."""
     request.caller.require_any(_CONNECT_SCOPE)
     workspace = addressed(request)
-    members = await request.body("workspace materialize request", _MATERIALIZE)
+    members = request.body("workspace materialize request", _MATERIALIZE)
     if members.get("project_id") or members.get("environment_id"):
         raise ApiError(400, SCOPE_WITH_KEY)
     if workspace["state"] != "active":
@@ -133,7 +133,7 @@ async def stop_workspace(request: ApiRequest) -> ASGIApp:
     request.caller.require_any(_STOP_SCOPE)
     core = request.core
     workspace = addressed(request)
-    members = await request.body("workspace stop request", _STOP)
+    members = request.body("workspace stop request", _STOP)
     if members.get("project_id") or members.get("environment_id"):
         raise ApiError(400, SCOPE_WITH_KEY)
     try:

@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 from tests.support.polling import until
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
 
 _SECONDS = 15.0
@@ -64,11 +64,26 @@ class Wire:
         try:
             content = raw if body is None else json.dumps(body).encode()
             connection.request(method, _target(path, query), content, self._headers(headers))
-            response = connection.getresponse()
-            received = response.read()
-            # Header values are UTF-8 here, which the library takes for Latin-1.
-            got = {name.lower(): value.encode("latin-1").decode() for name, value in response.getheaders()}
-            return Answer(response.status, got, received.decode("utf-8", "replace"), received)
+            return _answer(connection)
+        finally:
+            connection.close()
+
+    @contextmanager
+    def announced(self, method: str, path: str, body: object) -> Generator[Callable[[], Answer], None, None]:
+        """Send a request without its body, and yield what sends the body and reads the answer."""
+        connection = self._connection()
+        content = json.dumps(body).encode()
+
+        def complete() -> Answer:
+            connection.send(content)
+            return _answer(connection)
+
+        try:
+            connection.putrequest(method, path)
+            for name, value in {**self._headers(None), "Content-Length": str(len(content))}.items():
+                connection.putheader(name, value)
+            connection.endheaders()
+            yield complete
         finally:
             connection.close()
 
@@ -157,6 +172,14 @@ class Stream:
             data = [line[6:] for line in frame.splitlines() if line.startswith("data: ")]
             if data:
                 yield json.loads(data[0])
+
+
+def _answer(connection: http.client.HTTPConnection) -> Answer:
+    response = connection.getresponse()
+    received = response.read()
+    # Header values are UTF-8 here, which the library takes for Latin-1.
+    got = {name.lower(): value.encode("latin-1").decode() for name, value in response.getheaders()}
+    return Answer(response.status, got, received.decode("utf-8", "replace"), received)
 
 
 def _target(path: str, query: Mapping[str, str | list[str]] | None) -> str:
