@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
-from contextvars import ContextVar
+import threading
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -32,29 +33,45 @@ MAX_BODY: Final = 60 * 1024 * 1024
 # its run's end need not connect first. One that the server has closed is recognized before it is used.
 _KEEPALIVE: Final = 20.0
 
-_in_exchange: ContextVar[bool] = ContextVar("helmr_in_exchange", default=False)
+# The threads and tasks that are in an exchange. Not a context variable: Python 3.11 crashes when a finalizer sets one
+# while the garbage is collected that another assignment has made, and clients close their connections in finalizers.
+_in_exchange: set[int] = set()
 
 
 class _OthersOnly(logging.Filter):
     """Hold back httpcore's log lines about this client: they quote headers, and one form of URL holds a secret."""
 
     def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - the interface of logging
-        return not _in_exchange.get()
+        return _caller() not in _in_exchange
 
 
 for _name in ("connection", "http11", "proxy", "socks", "http2"):
     logging.getLogger(f"httpcore.{_name}").addFilter(_OthersOnly())
 
 
+def _caller() -> int:
+    """Return what identifies the running task, or outside of tasks the running thread. Both are addresses."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        task = None
+    return threading.get_ident() if task is None else id(task)
+
+
 @contextlib.contextmanager
 def quiet() -> Generator[None, None, None]:
     """Hold back what httpcore logs in this block."""
-    # Not by token: an asynchronous generator may be resumed in another context.
-    _in_exchange.set(True)
+    caller = _caller()
+    if caller in _in_exchange:
+        # A client is collected, and closed, during an exchange of another.
+        yield
+        return
+    _in_exchange.add(caller)
     try:
         yield
     finally:
-        _in_exchange.set(False)
+        # Of the task that has begun, also if the collection of garbage in another ends the block.
+        _in_exchange.discard(caller)
 
 
 class ConnectionOptions:
