@@ -104,3 +104,12 @@ class Failure:
     outage: bool = False
     retry_after: float | None = None
     credential: str = ""
+
+    @property
+    def pause(self) -> float:
+        """Seconds to add to the back-off of the request that failed.
+
+        The pause that the server asked for stops all requests. If the same request were due at its end, one that is
+        always refused would leave the others no time.
+        """
+        return self.retry_after or 0.0

@@ -7,9 +7,10 @@ requested. The search then leaves it out, and its single polls go to the others.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from helmr_provider.client._waiting.actions import ListRuns
+from helmr_provider.client._waiting.actions import FULL_LIST, ListRuns
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -76,7 +77,8 @@ class EndedLists:
     def rest(self) -> None:
         """Forget what was listed."""
         self._answers: dict[ListRuns, _Answer] = {}
-        self._found: dict[str, list[_End]] = {}
+        # The newest ends for each list, as many as it holds: lists are not requested while few runs are searched.
+        self._found = {request.status: deque[_End](maxlen=FULL_LIST) for request in ENDED}
         self._believed = False
         self._ruled_out = 0
         self._judged_at = _NEVER
@@ -101,8 +103,8 @@ class EndedLists:
 
     def found(self, wait: Wait, status: str, now: float) -> None:
         """Record that a run has ended: a list of that status that is requested later must show it."""
-        if self._answers and wait.created is not None:
-            self._found.setdefault(status, []).append(_End(wait.key.id, wait.created, now))
+        if self._answers and wait.created is not None and status in self._found:
+            self._found[status].append(_End(wait.key.id, wait.created, now))
 
     def failed(self, now: float) -> None:
         """Record that a list cannot be read."""
@@ -126,8 +128,9 @@ class EndedLists:
         """
         took = now - started
         self._took[request] = (took, self._took.get(request, (took,))[0])
-        ends = self._found.pop(request.status or "", [])
+        ends = self._found[request.status]
         known = [end for end in ends if end.found < started and end.created > horizon]
+        ends.clear()
         if any(end.run_id not in rows for end in known):
             self._leave_out(now)
             return

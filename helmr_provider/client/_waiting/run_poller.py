@@ -18,7 +18,7 @@ from helmr_provider.client._waiting.pacing import FailureDelay
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from helmr_provider.client._waiting.actions import ListedRun
+    from helmr_provider.client._waiting.actions import Failure, ListedRun
     from helmr_provider.client._waiting.pacing import Random
     from helmr_provider.client._waiting.poll_queue import Wait
 
@@ -28,6 +28,7 @@ _FOREVER = float("inf")
 LIVE = ListRuns()
 # Runs end while they run or wait; a queued one seldom does.
 PARTS = (ListRuns("running"), ListRuns("waiting"))
+ALL, SUCCEEDED = ListRuns("all"), ListRuns("succeeded")
 
 
 @dataclass(slots=True)
@@ -98,13 +99,17 @@ class RunPoller:
 
     def __init__(self, random: Random) -> None:
         self._random = random
-        self._settlers = (_Settler(ListRuns("all"), 5), _Settler(ListRuns("succeeded"), 20))
+        self._settlers = (_Settler(ALL, 5), _Settler(SUCCEEDED, 20))
         self._in_flight: set[CountRuns | ListRuns] = set()
         self._poor_until: dict[ListRuns, float] = {}
         # When the list of live runs was found poor; None if it was refused.
         self._judged_at: float | None = None
-        self._backoff = FailureDelay(1.0, 4.0, random)
-        self._not_before = _NEVER
+        # Runs are searched singly while the list of live runs fails, so it is soon tried again. Others can wait.
+        self._backoffs = {
+            request: FailureDelay(1.0, 4.0 if request == LIVE else self.POOR_FOR, random)
+            for request in (LIVE, *PARTS, ALL, *ENDED)
+        }
+        self._not_before = dict.fromkeys(self._backoffs, _NEVER)
         self._took = 0.0
         self._ended = EndedLists()
         self.rest()
@@ -214,23 +219,26 @@ class RunPoller:
         self._uncounted = min(self._uncounted, self._found_since_count)
         self._schedule_count(now, answer_time)
 
-    def failed(self, request: CountRuns | ListRuns, now: float, answer_time: float, *, retryable: bool) -> None:
+    def failed(self, request: CountRuns | ListRuns, now: float, answer_time: float, failure: Failure) -> None:
         """Record that a request failed: what it would have said is looked for without it."""
         self._in_flight.discard(request)
         if isinstance(request, CountRuns):
             self._finished = None
             self._go_blind(now)
-            self._schedule_count(now, max(answer_time, self.WITHOUT_COUNTS / 2))
-        elif not retryable:
-            self._poor_until[request] = now + self.POOR_FOR
+            self._schedule_count(now + failure.pause, max(answer_time, self.WITHOUT_COUNTS / 2))
+            return
+        if request == LIVE:
+            # All runs are searched from now on, so that none of them relies on this list.
             self.answered_for = max(self.answered_for, now)
-            if request == LIVE:
-                self._judged_at = None
-            if request in ENDED:
-                self._ended.failed(now)
-        elif request == LIVE:
-            self._wanted = True
-            self._not_before = now + self._backoff.next()
+            self._wanted = self._wanted or failure.retryable
+        if failure.retryable:
+            self._postpone(request, now, failure)
+            return
+        self._poor_until[request] = now + self.POOR_FOR
+        if request == LIVE:
+            self._judged_at = None
+        if request in ENDED:
+            self._ended.failed(now)
 
     def dropped(self, request: CountRuns | ListRuns) -> None:
         """Record that a request was given up."""
@@ -301,14 +309,13 @@ class RunPoller:
             self._ended.listed(request, started, now, rows, horizon=horizon, ours=ours)
         if worth < self.POOR and (full or request != LIVE):
             self._poor_until[request] = now + self.POOR_FOR
+        self._backoffs[request].reset()
         if request == LIVE:
             self._judged_at = now
             self._took = now - started
-            self._backoff.reset()
             self.answered_for = max(self.answered_for, started)
             if len(reach.unreached) > self.POOR and self.stale_before > _NEVER:
-                free = (part for part in PARTS if part not in self._in_flight)
-                self._parts = [part for part in free if not self.is_poor(part, now)]
+                self._parts = [part for part in PARTS if self._is_free(part, now) and not self.is_poor(part, now)]
         return reach
 
     def settler_for(self, waiting: Iterable[Wait], now: float) -> tuple[ListRuns, list[Wait]] | None:
@@ -320,7 +327,7 @@ class RunPoller:
         waits = list(waiting)
         choices: list[tuple[ListRuns, list[Wait]]] = []
         for settler in self._settlers:
-            if settler.request in self._in_flight or self.is_poor(settler.request, now):
+            if not self._is_free(settler.request, now) or self.is_poor(settler.request, now):
                 continue
             status = settler.request.status or ""
             candidates = [
@@ -341,6 +348,18 @@ class RunPoller:
 
     # How
 
+    def _postpone(self, request: ListRuns, now: float, failure: Failure) -> None:
+        """Have a list wait for longer each time that it fails in a row, and all lists after an outage."""
+        now += failure.pause
+        self._not_before[request] = now + self._backoffs[request].next()
+        if failure.outage:
+            at = self._not_before[LIVE] if request == LIVE else now + self._backoffs[LIVE].next()
+            self._not_before = {one: max(before, at) for one, before in self._not_before.items()}
+            self._parts = []
+
+    def _is_free(self, request: ListRuns, now: float) -> bool:
+        return request not in self._in_flight and now >= self._not_before[request]
+
     def _go_blind(self, now: float) -> None:
         """Have every run polled once, because it is unknown how many ends to look for."""
         self._blind_since = now
@@ -359,14 +378,17 @@ class RunPoller:
         behind = min(self._behind / self.PATIENCE, self.LONGEST_SPACING * answer_time)
         shortest, longest = self.SPACING
         spacing = max(min(max(shortest, 10 * answer_time), longest), 2 * answer_time, behind)
-        return _FOREVER if LIVE in self._in_flight else max(self._listed_at + spacing, self._not_before)
+        return _FOREVER if LIVE in self._in_flight else max(self._listed_at + spacing, self._not_before[LIVE])
 
     def _ended_at(self, answer_time: float, searched: int) -> list[tuple[float, ListRuns]]:
         """Return the lists of ended runs that help the search, and when each is due."""
         if self.stale_before == _NEVER:
             return []
         free = (request for request in ENDED if request not in self._in_flight)
-        return [(self._ended.due_at(request, searched, answer_time), request) for request in free]
+        return [
+            (max(self._ended.due_at(request, searched, answer_time), self._not_before[request]), request)
+            for request in free
+        ]
 
     def _uncounted_at(self, answer_time: float) -> float:
         """Return when runs are listed although no count grew."""

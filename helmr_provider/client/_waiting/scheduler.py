@@ -255,13 +255,13 @@ class Scheduler:
             if self._is_current(candidate):
                 self._queue.confirm(candidate, now)
         if isinstance(action, CountRuns | ListRuns):
-            self._runs.failed(action, now, self._limit.answer_time, retryable=failure.retryable)
+            self._runs.failed(action, now, self._limit.answer_time, failure)
             if action == LIVE:
                 self._search_all(now)
         elif isinstance(action, ListPendingTokens):
-            self._confirm_tokens(self._tokens.give_up(now, self._limit.answer_time), now)
+            self._confirm_tokens(self._tokens.give_up(now + failure.pause, self._limit.answer_time), now)
         elif (wait := self._waits.get(action.key)) is not None:
-            self._queue.at(wait, now + max(wait.backoff.next(), failure.retry_after or 0.0), now)
+            self._queue.at(wait, now + failure.pause + wait.backoff.next(), now)
             self._queue.settled(action.key, now)
         return concerned
 

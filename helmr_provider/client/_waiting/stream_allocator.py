@@ -305,7 +305,12 @@ class StreamAllocator:
         while self._delayed and self._delayed[0][0] <= now:
             _, place, run = heapq.heappop(self._delayed)
             if run.place == place:
-                heapq.heappush(self._ranked[run.rank], (run.since, place, run))
+                heap = self._ranked[run.rank]
+                heapq.heappush(heap, (run.since, place, run))
+                if len(heap) > 2 * len(self._runs):
+                    # Behind one that waits for its stream, those that are not candidates any more would pile up.
+                    heap[:] = [entry for entry in heap if entry[2].place == entry[1]]
+                    heapq.heapify(heap)
 
     def _best(self) -> _Run | None:
         for heap in self._ranked:

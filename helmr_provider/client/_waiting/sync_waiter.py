@@ -346,7 +346,8 @@ class _Wait:
                 over = self._scheduler.retrieved(action, now, ended=ended, status=status, created=created)
                 return [(key, value)] if over else []
             case ListRuns(status):
-                runs = {run.id: run for run in client.runs.list(status=status, limit=FULL_LIST)}
+                listed = client.runs.list(status=status, limit=FULL_LIST)
+                runs = {run.id: run for run in listed}
                 rows = {
                     run.id: ListedRun(run.status, seconds_since_epoch(run.created_at), run.is_terminal)
                     for run in runs.values()
@@ -354,7 +355,7 @@ class _Wait:
                 for key in self._pending:
                     if key.id in runs:
                         self._log.status(key.id, runs[key.id].status)
-                over_now = self._scheduler.listed(action, time.monotonic(), rows, full=len(runs) >= FULL_LIST)
+                over_now = self._scheduler.listed(action, time.monotonic(), rows, full=len(listed) >= FULL_LIST)
                 return [(key, runs[key.id]) for key in over_now]
             case CountRuns():
                 self._scheduler.counted(action, time.monotonic(), client.runs.count().terminal)

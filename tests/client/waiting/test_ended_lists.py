@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from helmr_provider.client._waiting.actions import RUN, ListedRun, WaitKey
+from helmr_provider.client._waiting.actions import FULL_LIST, RUN, ListedRun, WaitKey
 from helmr_provider.client._waiting.ended_lists import ENDED, EndedLists
 from helmr_provider.client._waiting.pacing import FailureDelay, PollInterval
 from helmr_provider.client._waiting.poll_queue import NEVER, Wait
@@ -107,6 +107,14 @@ def test_a_list_need_not_show_an_end_that_was_found_after_its_request() -> None:
     lists.found(ours[7], "succeeded", 4.0)
     answer(lists, ours, 4.0, row(3))
     assert ours[50].since == 4.0
+
+
+def test_ends_are_not_kept_while_the_lists_are_not_requested() -> None:
+    lists, ours = EndedLists(), [searched(number) for number in range(MANY)]
+    answer(lists, ours, 1.0, row(3))
+    for number in range(5000):
+        lists.found(searched(number), "succeeded" if number % 2 else "unheard-of", 2.0)
+    assert sum(len(ends) for ends in lists._found.values()) == FULL_LIST
 
 
 def test_lists_that_rule_out_few_ends_are_left_out() -> None:

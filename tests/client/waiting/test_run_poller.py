@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from helmr_provider.client._waiting.actions import RUN, CountRuns, ListedRun, ListRuns, WaitKey
+from helmr_provider.client._waiting.actions import RUN, CountRuns, Failure, ListedRun, WaitKey
 from helmr_provider.client._waiting.pacing import FailureDelay, PollInterval
 from helmr_provider.client._waiting.poll_queue import NEVER, Wait
-from helmr_provider.client._waiting.run_poller import LIVE, PARTS, RunPoller
+from helmr_provider.client._waiting.run_poller import ALL, LIVE, PARTS, SUCCEEDED, RunPoller
 
 if TYPE_CHECKING:
+    from helmr_provider.client._waiting.actions import ListRuns
     from helmr_provider.client._waiting.run_poller import Reach
 
-ALL, SUCCEEDED = ListRuns("all"), ListRuns("succeeded")
+PASSING, REFUSED = Failure(retryable=True), Failure(retryable=False)
 
 
 def wait(run_id: str, *, since: float = 0.0, created: float | None = None, status: str = "running") -> Wait:
@@ -128,7 +129,7 @@ def test_a_count_that_says_nothing_has_every_run_polled_once_even_while_others_e
         count(poller, 2.0, 9)
     else:
         poller.started(CountRuns(), 2.0)
-        poller.failed(CountRuns(), 2.0, 0.0, retryable=True)
+        poller.failed(CountRuns(), 2.0, 0.0, PASSING)
         count(poller, 2.0, 20)
     poller.found()
     poller.examined(1.9)
@@ -142,7 +143,7 @@ def test_counts_are_an_interval_apart_and_further_while_answers_are_slow_or_coun
     for answer_time, fails in ((0.0, False), (0.1, False), (2.0, False), (0.0, True)):
         poller.started(CountRuns(), 10.0)
         if fails:
-            poller.failed(CountRuns(), 10.0, answer_time, retryable=True)
+            poller.failed(CountRuns(), 10.0, answer_time, PASSING)
         else:
             poller.counted(10.0, 10, answer_time)
         pauses.append(poller._count_at - 10.0)
@@ -235,7 +236,7 @@ def test_while_ends_are_found_runs_are_listed_without_a_count() -> None:
 def test_a_list_that_is_left_out_is_no_reason_to_wake_while_ends_are_found() -> None:
     poller = rested()
     poller.started(LIVE, 2.0)
-    poller.failed(LIVE, 2.1, 0.0, retryable=False)
+    poller.failed(LIVE, 2.1, 0.0, REFUSED)
     poller.started(CountRuns(), 2.1)
     poller.ended(wait("a"), "succeeded", 2.2)
     assert poller.wake_at(0.0) >= 2.1 + RunPoller.POOR_FOR
@@ -261,7 +262,7 @@ def test_a_list_that_keeps_failing_is_requested_less_often_until_it_is_answered(
     for _ in range(4):
         poller.started(LIVE, now)
         poller.started(CountRuns(), now)
-        poller.failed(LIVE, now, 0.0, retryable=True)
+        poller.failed(LIVE, now, 0.0, PASSING)
         poller.ended(wait("a"), "succeeded", now)
         pauses.append(poller.wake_at(0.0) - now)
         now += pauses[-1]
@@ -290,7 +291,7 @@ def test_a_list_that_reached_hardly_any_run_is_tried_again_after_five_seconds_wh
 def test_a_list_that_was_refused_is_not_tried_again_because_more_have_joined() -> None:
     poller = rested()
     poller.started(LIVE, 2.0)
-    poller.failed(LIVE, 2.1, 0.0, retryable=False)
+    poller.failed(LIVE, 2.1, 0.0, REFUSED)
     poller.joined(3.0)
     assert poller.is_poor(LIVE, 60.0)
 
@@ -303,7 +304,7 @@ def test_a_list_that_was_abandoned_or_failed_for_a_moment_is_requested_again() -
         if step:
             poller.dropped(LIVE)
         else:
-            poller.failed(LIVE, 5.0, 0.0, retryable=True)
+            poller.failed(LIVE, 5.0, 0.0, PASSING)
         assert LIVE in poller.due(7.0 + step, 0.0)
 
 
@@ -311,7 +312,7 @@ def test_a_refused_list_is_left_out() -> None:
     poller = rested()
     poller.want_list()
     poller.started(LIVE, 5.0)
-    poller.failed(LIVE, 5.1, 0.0, retryable=False)
+    poller.failed(LIVE, 5.1, 0.0, REFUSED)
     poller.want_list()
     assert LIVE not in poller.due(10.0, 0.0)
 

@@ -173,3 +173,22 @@ def test_an_event_older_than_its_stream_is_not_late() -> None:
     skew = ClockSkew()
     skew.lag(at=1000.0, arrived=1000.0, opened=999.0)
     assert skew.lag(at=500.0, arrived=1010.0, opened=1005.0) is None
+
+
+def test_runs_that_came_and_went_are_not_kept_behind_one_that_waits_for_a_stream() -> None:
+    allocator = StreamAllocator(lambda: 0.0)
+    allocator.budget(1)
+    for run_id in ("followed", "first in line"):
+        allocator.add(run_id, 0.0)
+        allocator.alive(run_id, "running", 0.0)
+    assert [action.run_id for action in allocator.actions(0.0)] == ["followed"]
+    for number in range(5000):
+        allocator.add(str(number), float(number))
+        for status in ("running", "waiting", "running"):
+            allocator.alive(str(number), status, float(number))
+            allocator.actions(float(number))
+        allocator.remove(str(number))
+    assert sum(len(heap) for heap in (*allocator._ranked, allocator._delayed)) <= 20
+    allocator.remove("followed")
+    allocator.ended("followed", 5000.0, None, None)
+    assert [action.run_id for action in allocator.actions(5000.0)] == ["first in line"]

@@ -17,6 +17,10 @@ from helmr_provider.client import (
     HelmrNotFoundError,
     HelmrTimeoutError,
 )
+from helmr_provider.client._waiting.actions import FULL_LIST, RUN, ListRuns, WaitKey
+from helmr_provider.client._waiting.scheduler import Scheduler
+from helmr_provider.client._waiting.stats import WaitStats
+from helmr_provider.client._waiting.sync_waiter import _KINDS, _Shutdown, _Wait
 from helmr_provider.local import LocalControlPlane, faults
 from tests.client.waiting.tasks import MISSING, TASKS
 from tests.support.polling import until
@@ -288,3 +292,20 @@ def test_a_token_is_waited_for_until_it_is_not_pending(client: HelmrClient) -> N
         client._waiter.token(client.tokens.create(timeout="1h").id, timeout=0.2)
     with pytest.raises(HelmrNotFoundError):
         client._waiter.token(MISSING)
+
+
+def test_a_list_with_a_repeated_row_is_as_long_as_the_server_made_it(
+    client: HelmrClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = client.runs.retrieve(start(client, seconds=60.0))
+    monkeypatch.setattr(type(client.runs), "list", lambda *_, **__: [run] * FULL_LIST)
+    wait = _Wait(client, WaitStats(), _Shutdown(), [WaitKey(RUN, run.id)], None, kind=_KINDS[RUN])
+    said: list[dict[str, Any]] = []
+
+    def listed(*_: object, **words: Any) -> list[WaitKey]:
+        said.append(words)
+        return []
+
+    monkeypatch.setattr(Scheduler, "listed", listed)
+    wait._request(ListRuns())
+    assert said == [{"full": True}]
