@@ -99,10 +99,10 @@ class LocalControlPlane:
         self._thread = thread
 
     def stop(self) -> None:
-        """Stop it. Runs are left as the end of a process would leave them; what other threads called fails.
+        """Stop it. Runs are left as the end of a process would leave them; pending calls of other threads fail.
 
-        :raises TimeoutError: if that takes more than 10 seconds, because a task blocks the control plane for example.
-            It stops as soon as it can then.
+        :raises TimeoutError: if that takes more than 10 seconds, because a task blocks the event loop for example. The
+            stop is completed when the loop is free.
         """
         thread, self._thread = self._thread, None
         if thread is not None:

@@ -137,8 +137,8 @@ class Server:
     async def stop(self) -> None:
         """Stop serving, drop what runs, close the database.
 
-        Each step ends users of the database, and only the first accepts new ones. A task that ignores its cancellation
-        outlives the stop; its context refuses it everything.
+        The order keeps new users of the database away: requests end first, then the loops that start runs and live
+        workspaces, then these. A task that ignores its cancellation outlives the stop, and its context refuses every call.
         """
         await self.listener.close()
         for task in self._background:

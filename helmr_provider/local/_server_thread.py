@@ -31,7 +31,7 @@ class ServerThread:
         self._handing = threading.Lock()
         self._calls: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.new_event_loop()
-        # A daemon: a process that forgets the stop ends nevertheless.
+        # A daemon, so that a process that never stops it can end.
         self._thread = threading.Thread(target=self._serve, name="helmr-local", daemon=True)
 
     def start(self) -> None:
@@ -53,8 +53,8 @@ class ServerThread:
     def stop(self) -> None:
         """Fail the calls of other threads, stop the server, end the thread.
 
-        :raises TimeoutError: if that takes more than 10 seconds, because a task blocks the event loop for example. It
-            happens as soon as it can then.
+        :raises TimeoutError: if that takes more than 10 seconds, because a task blocks the event loop for example. The
+            stop is completed when the loop is free.
         """
         with self._handing:
             self._is_stopping = True

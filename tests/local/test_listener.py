@@ -140,7 +140,11 @@ async def _answers(listener: Listener) -> bool:
         return False
     try:
         writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        return (await reader.readline()).startswith(b"HTTP/1.1 204")
+        async with asyncio.timeout(30):
+            return (await reader.readline()).startswith(b"HTTP/1.1 204")
+    except TimeoutError:
+        # Another program has the port now.
+        return False
     finally:
         writer.close()
 
