@@ -138,7 +138,7 @@ class Server:
         """Stop serving, drop what runs, close the database.
 
         The order keeps new users of the database away: requests end first, then the loops that start runs and live
-        workspaces, then these. A task that ignores its cancellation outlives the stop, and its context refuses every call.
+        workspaces, then these. A task that ignores its cancellation outlives the stop; its context refuses every call.
         """
         await self.listener.close()
         for task in self._background:
