@@ -79,12 +79,15 @@ async def waiting_run(client: AsyncHelmrClient) -> tuple[str, Callable[[], Any]]
 async def test_a_wait_is_snapshot_then_stream_then_snapshot(
     client: AsyncHelmrClient, server: LocalControlPlane
 ) -> None:
-    run_id = await start(client, seconds=0.5)
+    run_id, end = await waiting_run(client)
     server.clear_journal()
-    run = await client._waiter.run(run_id)
-    assert run.is_success
-    assert run.output == {"seconds": 0.5}
-    assert [entry.operation for entry in server.journal] == ["getRun", "getRunEvents", "getRun"]
+    async with asyncio.TaskGroup() as group:
+        wait = group.create_task(client._waiter.run(run_id))
+        await until_async(lambda: client._waiter.stats.open_streams)
+        await end()
+    assert wait.result().is_success
+    operations = [entry.operation for entry in server.journal if entry.operation.startswith("getRun")]
+    assert operations == ["getRun", "getRunEvents", "getRun"]
 
 
 async def test_nothing_runs_and_no_stream_is_open_without_waits(client: AsyncHelmrClient) -> None:
