@@ -71,12 +71,12 @@ def prepare():
     transport_of(other).http.close_when_collected()
     abandon(other)
 
-at_each_allocation(prepare, client.health, 300)
+at_each_allocation(prepare, client.health, 150)
 """
 
 _A_STREAM_IS_COLLECTED_WHILE_ANOTHER_IS_OPENED = """
 client = used_client()
-at_each_allocation(lambda: abandon(begun(client)), lambda: begun(client).close(), 300)
+at_each_allocation(lambda: abandon(begun(client)), lambda: begun(client).close(), 100)
 """
 
 _A_STREAM_IS_COLLECTED_WITHIN_THE_LOCK = """
@@ -124,10 +124,10 @@ assert len(transport_of(client).http._pools) == 2
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    """Return the URL of a server with streams that do not end."""
+    """Return the URL of a server with streams."""
 
     def answer(request: object) -> Reply:
-        return events(":\n\n", end="silent") if "events" in str(request) else Reply(json={"status": "ok"})
+        return events(":\n\n", ":\n\n") if "events" in str(request) else Reply(json={"status": "ok"})
 
     with ScriptedServer(answer=answer) as server:
         yield server.url
@@ -156,14 +156,14 @@ def test_a_call_survives_what_interrupts_it(what: str, url: str) -> None:
         f"{_PROGRAM}{what}client.close(); print('survived')",
         url,
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "survived\n", "")
 
 
 def _ends(function: Callable[[], object]) -> bool:
     thread = threading.Thread(target=function, daemon=True)
     thread.start()
-    thread.join(60)
+    thread.join(240)
     return not thread.is_alive()
 
 

@@ -18,6 +18,7 @@ from airflow.providers.common.ai.sandbox import (  # type: ignore[import-not-fou
     SandboxTerminalError,
 )
 
+from helmr_provider.client import ExecHandle
 from helmr_provider.common_ai.sandbox import HelmrSandboxBackend, _refusal
 from helmr_provider.local import faults
 from tests.support.polling import until
@@ -25,6 +26,7 @@ from tests.support.workspace_tasks import execs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from helmr_provider.client import HelmrClient
     from helmr_provider.local import LocalControlPlane
@@ -78,9 +80,17 @@ def test_of_a_long_output_the_end_is_kept_and_the_cut_is_marked(backend: HelmrSa
 
 
 def test_a_command_that_takes_too_long_is_ended_and_the_files_stay(
-    client: HelmrClient, backend: HelmrSandboxBackend, sandbox: str
+    client: HelmrClient, backend: HelmrSandboxBackend, sandbox: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    result = run(backend, sandbox, "echo kept > file; echo begun; sleep 3600", timeout=3.0)
+    begun, wait = tmp_path / "begun", ExecHandle.wait
+
+    def wait_when_begun(handle: ExecHandle, **limits: Any) -> Any:
+        until(begun.exists)
+        return wait(handle, **limits)
+
+    # The time is over only after the command has written, also on a busy machine.
+    monkeypatch.setattr(ExecHandle, "wait", wait_when_begun)
+    result = run(backend, sandbox, f"echo kept > file; echo begun; touch '{begun}'; sleep 3600", timeout=0.5)
     assert (result.timed_out, result.sandbox_terminated, result.stdout) == (True, False, "begun\n")
     assert execs(client, sandbox)[0].state == "terminated"
     assert run(backend, sandbox, "cat file").stdout == "kept\n"

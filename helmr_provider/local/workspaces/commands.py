@@ -75,7 +75,7 @@ class Command:
         feeding = asyncio.create_task(self._feed(_taken(process.popen.stdin)))
         try:
             code = await process.wait()
-            await asyncio.wait([reader.ended for reader in readers], timeout=_DRAIN_SECONDS)
+            await _drained(readers)
         finally:
             feeding.cancel()
             for reader in readers:
@@ -160,7 +160,7 @@ class Terminal:
         feeding = asyncio.create_task(self._feed(writer))
         try:
             await process.wait()
-            await asyncio.wait([reader.ended], timeout=_DRAIN_SECONDS)
+            await _drained([reader])
         finally:
             self._master = None
             feeding.cancel()
@@ -195,6 +195,14 @@ async def _deliver(core: Core, resource_id: str, stream: str, descriptor: int, i
             if closed:
                 return
             await core.notifier.wait(chunks.topic(resource_id), _LONGEST_PAUSE)
+
+
+async def _drained(readers: list[processes.Reader]) -> None:
+    """Let readers reach the end of what a process has written. A process that has left its session may never end it."""
+    await asyncio.wait([reader.ended for reader in readers], timeout=_DRAIN_SECONDS)
+    for reader in readers:
+        # On a busy machine, the time can be over with output unread.
+        reader.drain()
 
 
 async def _end(process: processes.Process | None, task: asyncio.Task[None], number: int = signal.SIGTERM) -> None:

@@ -1,8 +1,8 @@
 """Clean up after a control plane that was killed: end processes in workspaces, remove its temporary directory.
 
-Run as a program it reads commands from stdin, one per line, and acts when its stdin ends: `+ID` for a session of
-processes to end then, `-ID` for one that has ended by itself, `/path` for a directory to remove. It imports nothing but
-the standard library, so that it starts quickly.
+Run as a program it reads commands from stdin, one per line: `+ID` for a session of processes to end, `-ID` for one that
+has ended by itself, `/path` for a directory to remove. It acts at an empty line or when its stdin ends. It imports
+nothing but the standard library, so that it starts quickly.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-_STOP_SECONDS = 5.0
 _PROC = Path("/proc")
 _SESSION_FIELD = 3
 
@@ -56,12 +55,14 @@ class ProcessReaper:
         self._tell(str(directory))
 
     def stop(self) -> None:
-        """End the reaper, and with it everything that it still watches."""
+        """End the reaper, and with it everything that it still watches. Large directories take it a while."""
         process, self._process = self._process, None
         if process is not None and process.stdin is not None:
             with contextlib.suppress(OSError):
+                # Closing alone is not enough: a fork of this process keeps the pipe open.
+                process.stdin.write(b"\n")
                 process.stdin.close()
-            process.wait(_STOP_SECONDS)
+            process.wait()
 
     def _tell(self, line: str) -> None:
         if self._process is None:
@@ -79,6 +80,8 @@ def _main() -> None:
     directories: set[Path] = set()
     for line in sys.stdin.buffer:
         text = os.fsdecode(line).rstrip("\n")
+        if not text:
+            break
         if text.startswith("+"):
             sessions.add(int(text[1:]))
         elif text.startswith("-"):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from helmr_provider.local.workspaces.process_reaper import ProcessReaper
 
 _READ = 64 * 1024
+# A process without privileges can enlarge a pipe to this.
+_LARGEST_PIPE = 1024 * 1024
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "USER", "LOGNAME")
 
 
@@ -88,6 +90,12 @@ class Reader:
         os.set_blocking(descriptor, False)
         self._loop.add_reader(descriptor, self._readable)
 
+    def drain(self) -> None:
+        """Take what there is now: all that a process has written that has ended, at most."""
+        taken = 0
+        while taken < _LARGEST_PIPE and not self.ended.done() and (size := self._readable()):
+            taken += size
+
     def close(self) -> None:
         """Read no more."""
         if not self.ended.done():
@@ -95,11 +103,11 @@ class Reader:
             os.close(self._descriptor)
             self.ended.set_result(None)
 
-    def _readable(self) -> None:
+    def _readable(self) -> int:
         try:
             content = os.read(self._descriptor, _READ)
         except BlockingIOError:
-            return
+            return 0
         except OSError:
             # A terminal reports that its other side is closed.
             content = b""
@@ -107,6 +115,7 @@ class Reader:
             self._take(content)
         else:
             self.close()
+        return len(content)
 
 
 async def feed(descriptor: int, content: bytes) -> bool:

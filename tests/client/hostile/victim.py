@@ -30,7 +30,7 @@ class Lines(logging.Handler):
 
 
 LOGGED = Lines()
-OPTIONS: dict[str, Any] = {"api_key": API_KEY, "connect_timeout": 0.5}
+OPTIONS: dict[str, Any] = {"api_key": API_KEY}
 
 
 def memory(name: str) -> int:

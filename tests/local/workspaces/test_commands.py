@@ -22,13 +22,15 @@ from helmr_provider.local._server import Server
 from helmr_provider.local.api import bytestreams
 from helmr_provider.local.execution.worker import Worker
 from helmr_provider.local.state import chunks
+from helmr_provider.local.workspaces import commands
+from helmr_provider.local.workspaces.processes import Reader
 from helmr_provider.local.workspaces.worker import WorkspaceWorker
 from tests.support.local.settings import QUICK
 from tests.support.local.wire import Wire
 from tests.support.polling import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 JOB = re.compile(r"job=(\d+)=")
@@ -124,6 +126,19 @@ def test_a_command_that_does_not_read_can_be_written_to_and_ends_all_the_same(wo
     exec_path = workspace.start("sh", "-c", "sleep 0.2; exit 3")
     workspace.write(f"{exec_path}/stdin", bytes(1_000_000))
     assert workspace.ended(exec_path)["exit_code"] == 3
+
+
+def test_output_that_was_not_read_in_time_is_kept(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = Reader.__init__
+
+    def begin_and_get_no_time(reader: Reader, descriptor: int, take: Callable[[bytes], None]) -> None:
+        begin(reader, descriptor, take)
+        reader._loop.remove_reader(descriptor)
+
+    # On a busy machine, the loop can read later than a command that has ended is waited for.
+    monkeypatch.setattr(Reader, "__init__", begin_and_get_no_time)
+    monkeypatch.setattr(commands, "_DRAIN_SECONDS", 0.0)
+    assert workspace.sh("head -c 60000 /dev/zero | tr '\\0' x; echo the end") == "x" * 60_000 + "the end\n"
 
 
 def test_a_signal_ends_a_command_without_an_exit_code(workspace: Workspace) -> None:
