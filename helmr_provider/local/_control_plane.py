@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import WeakSet
@@ -12,6 +9,7 @@ from weakref import WeakSet
 from helmr_provider.local._core import DEFAULT_ENVIRONMENT
 from helmr_provider.local._environment import LocalEnvironment
 from helmr_provider.local._server import Server
+from helmr_provider.local._server_thread import NOT_RUNNING, ServerThread
 from helmr_provider.local.example_tasks import EXAMPLE_TASKS
 from helmr_provider.local.execution.sweeper import sweep
 from helmr_provider.local.execution.tasks import load_tasks
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
     from helmr_provider.local.testing.time_control import Mode
     from helmr_provider.local.workspaces.worker import Pause
 
-_ANSWER_SECONDS = 10.0
 _Result = TypeVar("_Result")
 
 
@@ -75,9 +72,7 @@ class LocalControlPlane:
             settings=settings,
             clock=clock,
         )
-        self._server: Server | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: ServerThread | None = None
         self._open_environments: WeakSet[LocalEnvironment] = WeakSet()
 
     def __enter__(self) -> Self:
@@ -97,28 +92,21 @@ class LocalControlPlane:
         :raises OSError: if the port is taken.
         :raises DatabaseError: if the database file cannot be used.
         """
-        if self._server is not None:
+        if self._thread is not None:
             return
-        server = self._make()
-        loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=loop.run_forever, name="helmr-local", daemon=True)
+        thread = ServerThread(self._make)
         thread.start()
-        self._loop, self._thread = loop, thread
-        try:
-            self._run(server.start())
-        except BaseException:
-            self._end_loop()
-            raise
-        self._server = server
+        self._thread = thread
 
     def stop(self) -> None:
-        """Stop it. Runs are left as the end of a process would leave them."""
-        server, self._server = self._server, None
-        if server is not None:
-            try:
-                self._run(server.stop())
-            finally:
-                self._end_loop()
+        """Stop it. Runs are left as the end of a process would leave them; pending calls of other threads fail.
+
+        :raises TimeoutError: if that takes more than 10 seconds, because a task blocks the event loop for example. The
+            stop is completed when the loop is free.
+        """
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.stop()
 
     @property
     def url(self) -> str:
@@ -278,9 +266,10 @@ class LocalControlPlane:
 
         :raises RuntimeError: while it is not running.
         """
-        if self._server is None:
-            raise RuntimeError("this control plane is not running; use it in a with block")
-        return self._server
+        server = None if self._thread is None else self._thread.server
+        if server is None:
+            raise RuntimeError(NOT_RUNNING)
+        return server
 
     def _call(self, function: Callable[[], _Result]) -> _Result:
         async def call() -> _Result:
@@ -289,21 +278,7 @@ class LocalControlPlane:
         return self._run(call())
 
     def _run(self, work: Coroutine[Any, Any, _Result], *, limited: bool = True) -> _Result:
-        if self._loop is None:
+        if self._thread is None:
             work.close()
-            raise RuntimeError("this control plane is not running; use it in a with block")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        finished, _ = concurrent.futures.wait([future], _ANSWER_SECONDS if limited else None)
-        if not finished:
-            future.cancel()
-            raise TimeoutError(f"the local control plane did not answer within {_ANSWER_SECONDS} s")
-        return future.result()
-
-    def _end_loop(self) -> None:
-        if self._loop is None or self._thread is None:
-            return
-        self._run(self._loop.shutdown_asyncgens())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_ANSWER_SECONDS)
-        self._loop.close()
-        self._loop = self._thread = None
+            raise RuntimeError(NOT_RUNNING)
+        return self._thread.run(work, limited=limited)

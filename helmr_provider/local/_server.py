@@ -120,7 +120,7 @@ class Server:
     async def start(self) -> None:
         """Recover the state of an earlier process, then serve.
 
-        :raises OSError: if the port is taken; the database is closed then.
+        :raises OSError: if the port is taken; everything is stopped and closed then.
         """
         try:
             schedules.declare_everywhere(self.core)
@@ -128,14 +128,18 @@ class Server:
             self.workspaces.recover()
             await self.listener.open()
         except BaseException:
-            self.core.close()
+            await self.stop()
             raise
         self.core.public_url = self.url
         for work in (self.worker.dispatch(), self.workspaces.tend(), sweep_forever(self.core)):
             self._in_background(work)
 
     async def stop(self) -> None:
-        """Stop serving, drop what runs, close the database."""
+        """Stop serving, drop what runs, close the database.
+
+        The order keeps new users of the database away: requests end first, then the loops that start runs and live
+        workspaces, then these. A task that ignores its cancellation outlives the stop; its context refuses every call.
+        """
         await self.listener.close()
         for task in self._background:
             task.cancel()

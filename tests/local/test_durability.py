@@ -295,9 +295,11 @@ def test_a_full_disk_leaves_no_run_running_once_there_is_room_again(tmp_path: Pa
     with LocalControlPlane(db=tmp_path / "state.db", settings=QUICK) as server:
         wire = Wire(server)
         runs = [wire.start("work", {"seconds": 0.05})["run"]["id"] for _ in range(5)]
-        connection = server.running.core.db._connection
-        (used,) = connection.execute("PRAGMA page_count").fetchone()
-        connection.execute(f"PRAGMA max_page_count = {used}")
+
+        def pragma(text: str) -> Any:
+            return server._call(lambda: server.running.core.db.one(f"PRAGMA {text}"))
+
+        pragma(f"max_page_count = {pragma('page_count')[0]}")
         # Fill what is left in the pages.
         for _ in range(200):
             if wire.request("POST", "/api/tokens", {"metadata": {"x": "x" * 3000}}).status == 500:
@@ -305,7 +307,7 @@ def test_a_full_disk_leaves_no_run_running_once_there_is_room_again(tmp_path: Pa
         else:
             raise AssertionError("the disk did not become full")
         until(lambda: not server.running.worker._executions)
-        connection.execute("PRAGMA max_page_count = 1000000")
+        pragma("max_page_count = 1000000")
         assert {wire.ended(run)["status"] for run in runs} <= {"succeeded", "failed"}
         assert wire.ended(wire.start("echo")["run"]["id"])["status"] == "succeeded"
 

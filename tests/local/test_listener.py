@@ -6,13 +6,18 @@ import asyncio
 import contextlib
 import gc
 import socket
+import ssl
 from typing import TYPE_CHECKING
 
 import pytest
 
 from helmr_provider.local.network.listener import Listener
+from tests.client.hostile.certificates import Authority
+from tests.support.polling import until_async
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from starlette.types import Receive, Scope, Send
 
 
@@ -126,3 +131,140 @@ async def test_a_shortage_of_descriptors_is_said_once(caplog: pytest.LogCaptureF
 
 
 async def _nothing(scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+async def _answers(listener: Listener) -> bool:
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    except ConnectionError:
+        return False
+    try:
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        async with asyncio.timeout(30):
+            return (await reader.readline()).startswith(b"HTTP/1.1 204")
+    except TimeoutError:
+        # Another program has the port now.
+        return False
+    finally:
+        writer.close()
+
+
+async def _ends_well(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body"})
+
+
+async def _all_timers_are_over() -> None:
+    """Return when every timer that was set before has fired, and what it began has had its turns."""
+    over = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.05, over.set)
+    await over.wait()
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("refusals", [1, 2])
+async def test_a_listener_that_is_closed_while_it_refuses_stays_closed(refusals: int) -> None:
+    listener = Listener(_ends_well, "127.0.0.1", 0)
+    await listener.open()
+    for _ in range(refusals):
+        listener.refuse_for(0.01)
+    await listener.close()
+    await _all_timers_are_over()
+    assert not await _answers(listener)
+
+
+async def test_a_listener_that_is_closed_does_not_begin_to_refuse() -> None:
+    listener = Listener(_ends_well, "127.0.0.1", 0)
+    await listener.open()
+    await listener.close()
+    listener.refuse_for(0.01)
+    await _all_timers_are_over()
+    assert not await _answers(listener)
+
+
+async def test_of_two_refusals_the_longer_one_counts() -> None:
+    listener = Listener(_ends_well, "127.0.0.1", 0)
+    await listener.open()
+    try:
+        listener.refuse_for(3600)
+        listener.refuse_for(0.01)
+        await _all_timers_are_over()
+        assert not await _answers(listener)
+        await listener.open()
+        assert await _answers(listener)
+    finally:
+        await listener.close()
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_listener_that_is_closed_while_it_opens_again_can_be_opened(turns: int) -> None:
+    """Whatever turn of the loop the close comes in."""
+    listener = Listener(_ends_well, "127.0.0.1", 0)
+    await listener.open()
+    listener.refuse_for(0)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await listener.close()
+    assert not await _answers(listener)
+    await listener.open()
+    assert await _answers(listener)
+    await listener.close()
+
+
+async def test_a_request_whose_tls_handshake_outlasts_the_listener_is_not_answered(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        asked.append(scope["path"])
+        await _ends_well(scope, receive, send)
+
+    authority = Authority(tmp_path)
+    listener = Listener(app, "127.0.0.1", 0, tls=authority.server(authority.issue("server")))
+    await listener.open()
+
+    def ask(connection: socket.socket) -> bytes:
+        context = ssl.create_default_context(cafile=str(authority.bundle))
+        with context.wrap_socket(connection, server_hostname="127.0.0.1") as secured:
+            secured.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            return secured.recv(1)
+
+    with socket.create_connection(("127.0.0.1", listener.port), 30) as caller:
+        # The connection is accepted, and the handshake has not begun.
+        for _ in range(8):
+            await asyncio.sleep(0)
+        await listener.close()
+        answered = b""
+        with contextlib.suppress(OSError):
+            answered = await asyncio.to_thread(ask, caller)
+    assert (asked, answered) == ([], b"")
+
+
+async def test_the_close_waits_for_requests_however_long_they_take_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    cancelled, release = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+            await release.wait()
+
+    listener = Listener(app, "127.0.0.1", 0)
+    await listener.open()
+    _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await until_async(lambda: listener._state.tasks)
+    closing = asyncio.create_task(listener.close())
+    async with asyncio.timeout(30):
+        await cancelled.wait()
+    loop = asyncio.get_running_loop()
+    now = loop.time
+    # Every timer is due from now on.
+    monkeypatch.setattr(loop, "time", lambda: now() + 3600)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not closing.done()
+    release.set()
+    await closing
+    writer.close()

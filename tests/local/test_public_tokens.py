@@ -111,7 +111,7 @@ def test_the_secret_is_returned_once_and_no_journal_or_database_holds_it(granted
     holder = granted.mint("session.input.send", "messages")
     assert granted.send(holder, {"data": 1}) == (201, None)
     assert holder.key not in str(granted.server.journal)
-    stored = "\n".join(granted.server.running.core.db._connection.iterdump())
+    stored = granted.server._call(lambda: "\n".join(granted.server.running.core.db._connection.iterdump()))
     assert granted.session in stored
     assert holder.key not in stored
 

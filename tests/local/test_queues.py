@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import Counter
+from itertools import islice
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -279,7 +280,7 @@ def test_a_round_of_leases_reads_no_more_than_a_page_of_a_full_queue(monkeypatch
         for number in range(450):
             wire.start("one", {"filler": "x" * 1000}, priority=number % 3)
         core = server.running.core
-        places = queueing.Places(core)
+        places = server._call(lambda: queueing.Places(core))
         read: list[int] = []
         every = core.db.all
 
@@ -290,10 +291,14 @@ def test_a_round_of_leases_reads_no_more_than_a_page_of_a_full_queue(monkeypatch
             return rows
 
         monkeypatch.setattr(core.db, "all", counted)
-        first = next(iter(queueing.candidates(core, places, core.clock.now())))
+
+        def candidates(most: int | None) -> list[Any]:
+            return server._call(lambda: list(islice(queueing.candidates(core, places, core.clock.now()), most)))
+
+        (first,) = candidates(1)
         assert first["priority"] == 2
         assert sum(read) <= 101
-        ordered = [(-run["priority"], run["created_at"]) for run in queueing.candidates(core, places, core.clock.now())]
+        ordered = [(-run["priority"], run["created_at"]) for run in candidates(None)]
         assert len(ordered) == 450
         assert ordered == sorted(ordered)
         monkeypatch.undo()

@@ -51,7 +51,7 @@ def core() -> Iterator[Any]:
         wire.start("narrow", {})
         wire.start("wide", {})
         core = server.running.core
-        core.db._connection.backup(database._connection)
+        database._connection.deserialize(server._call(core.db._connection.serialize))
     yield Copy(database, core.deployment, core.clock)
     database.close()
 

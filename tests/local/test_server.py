@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import socket
+import sqlite3
 import threading
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from helmr_provider.local import JournalEntry, LocalControlPlane, Queue, Settings, task
+from helmr_provider.local import JournalEntry, LocalControlPlane, Queue, Settings, _server_thread, task
+from helmr_provider.local._core import DEFAULT_ENVIRONMENT
 from helmr_provider.local._server import Server
+from helmr_provider.local.api.starts import checked
+from helmr_provider.local.execution import worker
 from helmr_provider.local.execution.worker import Worker
+from helmr_provider.local.state.api_keys import environment_id
+from helmr_provider.local.state.starting import Starter
 from helmr_provider.local.testing.journal import Journal
-from tests.support.polling import until
+from tests.support.local.settings import QUICK
+from tests.support.local.wire import Wire
+from tests.support.polling import until, until_async
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from helmr_provider.local import TaskContext
 
 
@@ -76,3 +89,123 @@ def test_the_journal_can_be_cleared_while_requests_come_in() -> None:
             writer.join()
     journal.clear()
     assert journal.entries() == []
+
+
+def test_the_database_belongs_to_the_thread_of_the_control_plane() -> None:
+    with LocalControlPlane() as server, pytest.raises(sqlite3.ProgrammingError, match="same thread"):
+        server.running.core.db.one("SELECT 1")
+
+
+async def test_a_task_that_outlives_the_stop_cannot_use_the_closed_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ignores its cancellation, and begins subtasks that nobody cancels."""
+    cancelled, release = asyncio.Event(), asyncio.Event()
+    uses: dict[str, Callable[[TaskContext], Any]] = {
+        "log": lambda ctx: ctx.log("too late"),
+        "log_entry": lambda ctx: ctx.log_entry(),
+        "set_metadata": lambda ctx: ctx.set_metadata(late=True),
+        "create_token": lambda ctx: ctx.create_token(),
+        "wait_for_token": lambda ctx: ctx.wait_for_token("00000000-0000-0000-0000-000000000000"),
+        "receive": lambda ctx: ctx.receive("messages"),
+        "peek": lambda ctx: ctx.peek("messages"),
+        "publish": lambda ctx: ctx.publish("progress", 1),
+        "workspace": lambda ctx: ctx.workspace(),
+        "sleep": lambda ctx: ctx.sleep(1),
+    }
+    ended: dict[str, BaseException | None] = {}
+
+    async def use(name: str, ctx: TaskContext) -> None:
+        await release.wait()
+        try:
+            result = uses[name](ctx)
+            if asyncio.iscoroutine(result):
+                await result
+        except BaseException as error:  # noqa: BLE001 - compared below
+            ended[name] = error
+
+    @task("stubborn", inputs=("messages",), outputs=("progress",))
+    async def stubborn(ctx: TaskContext, payload: object) -> None:
+        subtasks = [asyncio.create_task(use(name, ctx)) for name in uses]
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            await release.wait()
+        await asyncio.wait(subtasks)
+
+    monkeypatch.setattr(worker, "_STOP_SECONDS", 0.0)
+    server = Server([stubborn], settings=QUICK)
+    await server.start()
+    environment = environment_id(server.core, DEFAULT_ENVIRONMENT)
+    Starter(server.core).start_new(environment, checked({"task_id": "stubborn"}, None))
+    await until_async(lambda: server.worker._executions)
+    (execution,) = server.worker._executions.values()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    await server.stop()
+    assert cancelled.is_set()
+    release.set()
+    async with asyncio.timeout(60):
+        await asyncio.wait([execution.task])
+    assert {name: type(error) for name, error in ended.items()} == dict.fromkeys(uses, asyncio.CancelledError)
+
+
+def test_a_stop_that_a_task_delays_happens_when_the_task_lets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks, release = threading.Event(), threading.Event()
+
+    @task("blocking")
+    async def blocking(ctx: TaskContext, payload: object) -> None:
+        blocks.set()
+        release.wait(60)
+
+    server = LocalControlPlane([blocking], db=tmp_path / "state.db", settings=QUICK)
+    server.start()
+    thread = next(thread for thread in threading.enumerate() if thread.name == "helmr-local")
+    run_id = Wire(server).start("blocking")["run"]["id"]
+    assert blocks.wait(60)
+    with monkeypatch.context() as patched:
+        patched.setattr(_server_thread, "_ANSWER_SECONDS", 0.01)
+        with pytest.raises(TimeoutError, match="did not stop"):
+            server.stop()
+    release.set()
+    thread.join(60)
+    assert not thread.is_alive()
+    # Another control plane would be refused if the database were still open.
+    with LocalControlPlane([blocking], db=tmp_path / "state.db", settings=QUICK) as server:
+        assert Wire(server).ended(run_id)["status"] in ("succeeded", "failed")
+
+
+def test_a_start_that_takes_too_long_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = Server.start
+
+    async def started(server: Server) -> None:
+        await start(server)
+        await asyncio.Event().wait()
+
+    before = set(threading.enumerate())
+    with monkeypatch.context() as patched:
+        patched.setattr(Server, "start", started)
+        patched.setattr(_server_thread, "_ANSWER_SECONDS", 0.01)
+        with pytest.raises(TimeoutError, match="did not"):
+            LocalControlPlane(db=tmp_path / "state.db").start()
+    for thread in set(threading.enumerate()) - before:
+        if thread.name == "helmr-local":
+            thread.join(60)
+    with LocalControlPlane(db=tmp_path / "state.db") as server:
+        assert Wire(server).request("GET", "/api/runs").status == 200
+
+
+def test_a_call_that_has_not_returned_when_the_control_plane_stops_fails() -> None:
+    began = threading.Event()
+
+    async def endless() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    with ThreadPoolExecutor(1) as threads:
+        with LocalControlPlane() as server:
+            call = threads.submit(server._run, endless(), limited=False)
+            assert began.wait(60)
+        with pytest.raises(RuntimeError, match="not running"):
+            call.result(60)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from helmr_provider.local import DeclaredSchedule, LocalControlPlane, Settings, WaitTimedOut, _control_plane, task
+from helmr_provider.local import DeclaredSchedule, LocalControlPlane, Settings, WaitTimedOut, _server_thread, task
 from helmr_provider.local.common.clock import SECOND, Clock, parse_rfc3339
 from tests.support.local.wire import Wire
 from tests.support.polling import until
@@ -197,7 +197,7 @@ def test_a_command_that_takes_too_long_says_so(monkeypatch: pytest.MonkeyPatch) 
     import time
 
     with LocalControlPlane() as server:
-        monkeypatch.setattr(_control_plane, "_ANSWER_SECONDS", 0.01)
+        monkeypatch.setattr(_server_thread, "_ANSWER_SECONDS", 0.01)
         monkeypatch.setattr(server.running.worker, "pause", lambda: time.sleep(0.2))
         with pytest.raises(TimeoutError, match="did not answer within"):
             server.pause_worker()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import tarfile
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +13,7 @@ from helmr_provider.local.api.workspaces import addressed
 from helmr_provider.local.common.clock import rfc3339
 from helmr_provider.local.common.errors import ApiError
 from helmr_provider.local.common.ids import is_uuid
+from helmr_provider.local.common.threads import in_thread
 from helmr_provider.local.state import versions
 from helmr_provider.local.storage.archives import Entry
 
@@ -62,7 +62,7 @@ async def read_workspace_file(request: ApiRequest) -> ASGIApp:
     if entry.size > _MOST_BYTES:
         raise ApiError(413, "workspace file is too large", "workspace_file_too_large")
     try:
-        content = await asyncio.to_thread(request.core.files.read, requested.version["content_digest"], entry)
+        content = await in_thread(request.core.files.read, requested.version["content_digest"], entry)
     except (OSError, tarfile.TarError):
         raise _damaged() from None
     response = Response(content, media_type="application/octet-stream")
@@ -107,7 +107,7 @@ async def _requested(request: ApiRequest, what: str, shown: str) -> _RequestedPa
         raise request.defect(ApiError(500, what), ApiError(400, "path must be relative and stay in the workspace"))
     path = "/".join(part for part in shown.split("/") if part not in ("", "."))
     try:
-        entries = await asyncio.to_thread(request.core.files.index, version["content_digest"])
+        entries = await in_thread(request.core.files.index, version["content_digest"])
     except (OSError, tarfile.TarError):
         raise _damaged() from None
     return _RequestedPath(shown, path, version, entries)

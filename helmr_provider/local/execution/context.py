@@ -116,7 +116,8 @@ class TaskContext:
     """The run that a task executes, and what it may do there. Made by the worker."""
 
     def __init__(self, core: Core, run: Row, resumption: Resumption) -> None:
-        self._core = core
+        self._shared_state = core
+        self._dropped = False
         self._resumption = resumption
         self._step = 0
         self._uses_workspace = False
@@ -128,6 +129,17 @@ class TaskContext:
         self.cause = _cause(core, run)
         self._positions: dict[str, int] = {}
         self._lease: str | None = run["lease_id"]
+
+    @property
+    def _core(self) -> Core:
+        # The only way to the database, which is closed after the drop while the task may still be there.
+        if self._dropped:
+            raise asyncio.CancelledError
+        return self._shared_state
+
+    def drop(self) -> None:
+        """Refuse everything from now on with a cancellation; the worker calls this when the control plane stops."""
+        self._dropped = True
 
     def log(self, text: str) -> None:
         """Write a line to the run's stdout."""

@@ -80,7 +80,10 @@ class Worker:
         self._core.notifier.notify("dispatch")
 
     async def stop(self) -> None:
-        """Drop all executions where they are, as the end of the process would."""
+        """Drop all executions where they are, as the end of the process would.
+
+        A task may ignore its cancellation; its context does nothing for it any more.
+        """
         self._stopping = True
         tasks = [execution.drop() for execution in self._executions.values()]
         if tasks:
@@ -173,8 +176,8 @@ class _Execution:
         self.limit_at: int | None = None
         self._limit_passed = False
         self._dropped = False
-        context = TaskContext(core, run, self._suspended)
-        self.task = asyncio.create_task(self._attempt(context, run), name=f"run {run['id']}")
+        self._context = TaskContext(core, run, self._suspended)
+        self.task = asyncio.create_task(self._attempt(self._context, run), name=f"run {run['id']}")
         self._start_limit(run)
 
     def resume(self) -> None:
@@ -187,6 +190,7 @@ class _Execution:
     def drop(self) -> asyncio.Task[None]:
         """Stop the coroutine and ignore what it still does. Return its task."""
         self._dropped = True
+        self._context.drop()
         self._stop_limit()
         self.task.cancel()
         return self.task

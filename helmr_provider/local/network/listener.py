@@ -21,6 +21,7 @@ from uvicorn.server import ServerState
 from helmr_provider.local.network import sockets
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -32,7 +33,6 @@ _HOST = re.compile(r"(?:(?P<name>localhost|[0-9.]+)|\[(?P<address>[0-9A-Fa-f:.]+
 _COMPLAIN_EVERY = 60.0
 _BACKLOG = 2048
 _IDLE_SECONDS = 75
-_STOP_SECONDS = 2.0
 
 
 def is_loopback(host: str) -> bool:
@@ -104,12 +104,18 @@ class Listener:
         )
         self._config.load()
         self._state = ServerState()
+        # Between `open` and `close`. While connections are refused there is no server, but requests are answered.
+        self._is_open = False
         self._server: asyncio.Server | None = None
         self._reopening: asyncio.TimerHandle | None = None
         self._opening: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Listen."""
+        """Listen.
+
+        :raises OSError: if the port is taken.
+        """
+        self._stop_reopening()
         if self._server is not None:
             return
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
@@ -123,16 +129,22 @@ class Listener:
             self.port = bound.getsockname()[1]
             loop = asyncio.get_running_loop()
             loop.set_exception_handler(self._handle_exception)
-            self._server = await loop.create_server(self._protocol, sock=bound, backlog=_BACKLOG, ssl=self._tls)
-        except BaseException:
+            # Without a turn of the loop in between, so that `close` always finds what has begun to listen.
+            self._server = await loop.create_server(
+                self._protocol, sock=bound, backlog=_BACKLOG, ssl=self._tls, start_serving=False
+            )
+            self._is_open = True
+            await self._server.start_serving()
+        except OSError:
+            self._is_open = False
+            self._server = None
             bound.close()
             raise
 
     async def close(self) -> None:
-        """Stop listening and reset every connection."""
-        for timer in (self._reopening, self._opening):
-            if timer is not None:
-                timer.cancel()
+        """Stop listening, reset every connection, end every request; afterwards the application is not called."""
+        self._is_open = False
+        self._stop_reopening()
         self._stop_accepting()
         # A connection being accepted has a transport after one turn of the loop, and is a connection after two.
         for _ in range(2):
@@ -143,17 +155,29 @@ class Listener:
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=_STOP_SECONDS)
+            # Without a limit: what they use is closed next.
+            await asyncio.wait(tasks)
 
     def refuse_for(self, seconds: float) -> None:
-        """Refuse new connections for so many seconds; open ones stay."""
+        """Refuse new connections for so many seconds, or longer if that was asked for before; open ones stay."""
+        if not self._is_open:
+            return
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        if self._reopening is not None:
+            until = max(until, self._reopening.when())
+        self._stop_reopening()
         self._stop_accepting()
-        self._reopening = asyncio.get_running_loop().call_later(seconds, self._reopen)
+        self._reopening = loop.call_at(until, self._reopen)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Only :meth:`close` cancels a request, and its connection is closed by then.
         with contextlib.suppress(asyncio.CancelledError):
-            await self._app(scope, receive, send)
+            if self._is_open:
+                await self._app(scope, receive, send)
+            else:
+                # It arrived while its connection was being closed.
+                await _disconnected(receive)
 
     def _handle_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Say once a minute that there are no descriptors left: asyncio says it for every place in the backlog."""
@@ -165,7 +189,16 @@ class Listener:
             _log.error("No connection can be accepted: %s. Raise the limit on open files (ulimit -n).", error.strerror)
 
     def _reopen(self) -> None:
+        self._reopening = None
         self._opening = asyncio.ensure_future(self.open())
+
+    def _stop_reopening(self) -> None:
+        if self._reopening is not None:
+            self._reopening.cancel()
+            self._reopening = None
+        if self._opening is not None and self._opening is not asyncio.current_task():
+            self._opening.cancel()
+            self._opening = None
 
     def _stop_accepting(self) -> None:
         if self._server is None:
@@ -181,7 +214,7 @@ class Listener:
         # A request's scope shows its connection, for the faults that cut it.
         state: dict[str, Any] = {}
         protocol = _PatientProtocol(
-            self._request_seconds, config=self._config, server_state=self._state, app_state=state
+            lambda: self._is_open, self._request_seconds, config=self._config, server_state=self._state, app_state=state
         )
         state["transport"] = lambda: protocol.transport
         return protocol
@@ -190,15 +223,20 @@ class Listener:
 class _PatientProtocol(H11Protocol):
     """uvicorn's protocol, which closes connections whose request does not become complete."""
 
-    def __init__(self, seconds: float, **options: Any) -> None:
+    def __init__(self, is_open: Callable[[], bool], seconds: float, **options: Any) -> None:
         super().__init__(**options)
+        self._is_open = is_open
         self._seconds = seconds
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the head of the first request."""
         super().connection_made(transport)
-        self._watch()
+        if self._is_open():
+            self._watch()
+        else:
+            # The TLS handshake has outlasted the listener.
+            sockets.reset(transport)
 
     def data_received(self, data: bytes) -> None:
         """Wait for the rest of the request."""
@@ -242,3 +280,8 @@ class _PatientProtocol(H11Protocol):
         # Between two requests uvicorn's own limit on idle connections counts.
         elif self.conn.their_state is not h11.IDLE or self.conn.trailing_data[0] or self._current() is None:
             sockets.reset(self.transport)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -3,7 +3,7 @@
 `requested` → `materializing` → `running` → `capturing` or `stopping` → `stopped`; `lost` or `failed` from anywhere.
 
 In Helmr the worker decides whether a run may finish when its workspace is stopped. Here the run fails at its end or
-next wait, so that DAGs do not depend on that choice.
+next wait, so that DAGs do not depend on that choice; a stop that comes while the run's version is being packed waits.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The one SQLite connection of a control plane.
 
-Everything is done on the event loop's thread, in short statements, so a transaction is never interleaved with another.
+Everything is done on one thread, the event loop's, in short statements, so a transaction is never interleaved with
+another.
 A file is opened in WAL mode and held exclusively: a commit survives the death of the process, and a second control
 plane on the same file is refused instead of running every task twice.
 """
@@ -35,10 +36,8 @@ class Database:
         self._path = path
         self._depth = 0
         self._after_commit: list[Callable[[], None]] = []
-        # The context manager opens it in one thread and the event loop uses it in another, never at the same time.
-        self._connection = sqlite3.connect(
-            ":memory:" if path is None else path, isolation_level=None, check_same_thread=False, timeout=0.5
-        )
+        # SQLite's module refuses every thread but this one, so two can never use it at the same time.
+        self._connection = sqlite3.connect(":memory:" if path is None else path, isolation_level=None, timeout=0.5)
         self._connection.row_factory = sqlite3.Row
         try:
             self._prepare()

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import TYPE_CHECKING, Literal, get_args
+from weakref import WeakValueDictionary
 
 from helmr_provider.local.common.ids import uuid7
+from helmr_provider.local.common.threads import in_thread
 from helmr_provider.local.definitions.tasks import TaskFailure
 from helmr_provider.local.state import execs, materializations, ptys, runs, versions, workspaces, writers
 from helmr_provider.local.workspaces.commands import Command, Terminal
@@ -29,7 +31,6 @@ Pause = Literal["workspaces", "preparations", "commands"]
 
 _TRY_AGAIN = 1.0
 _LONGEST_PAUSE = 3600.0
-_STOP_SECONDS = 5.0
 _CAPTURED = "system capture before workspace stop"
 _WORK = """
     SELECT m.* FROM materializations AS m WHERE m.state IN ('requested', 'capturing', 'stopping')
@@ -51,6 +52,7 @@ class WorkspaceWorker:
         self._live: dict[str, _LiveWorkspace] = {}
         self._reaper = ProcessReaper()
         self._held_by: dict[str, str] = {}
+        self._folders: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.worker_id = uuid7(core.clock.now())
         self.paused: Pause | None = None
 
@@ -89,21 +91,33 @@ class WorkspaceWorker:
 
     async def lose(self, workspace_id: str) -> None:
         """Let a live workspace's machine die: what ran in it is `lost`, what it wrote since its version is gone."""
-        row = materializations.live(self._core, workspace_id)
-        if row is None:
-            return
-        _lose(self._core, row, "failed")
-        live = self._live.get(row["id"])
-        if live is not None:
-            await asyncio.wait(live.drop())
-        await asyncio.to_thread(self._core.files.discard, workspace_id)
+        async with self.folder(workspace_id):
+            row = materializations.live(self._core, workspace_id)
+            if row is None:
+                return
+            _lose(self._core, row, "failed")
+            live = self._live.get(row["id"])
+            if live is not None:
+                await asyncio.wait(live.drop())
+            await in_thread(self._core.files.discard, workspace_id)
 
     async def stop(self) -> None:
-        """Drop everything where it is, as the end of the process would."""
+        """Drop everything where it is, as the end of the process would; return when nothing uses a directory."""
         tasks = [task for live in self._live.values() for task in live.drop()]
         if tasks:
-            await asyncio.wait(tasks, timeout=_STOP_SECONDS)
-        await asyncio.to_thread(self._reaper.stop)
+            await asyncio.wait(tasks)
+        for folder in list(self._folders.values()):
+            # A task's own subtask may still be in one; it is not cancelled with the task.
+            async with folder:
+                pass
+        await in_thread(self._reaper.stop)
+
+    def folder(self, workspace_id: str) -> asyncio.Lock:
+        """Return the lock on a workspace's directory.
+
+        It is held while the directory is made, packed or removed as a whole, and until the new state is recorded.
+        """
+        return self._folders.setdefault(workspace_id, asyncio.Lock())
 
     def acquire(self, run: Row) -> bool:
         """Let a run hold its session's workspace; tell whether it may."""
@@ -135,7 +149,10 @@ class WorkspaceWorker:
 
     async def directory(self, run: Row) -> Path:
         """Return the directory of the workspace that a run holds, for the run to change."""
-        return await self._live_workspace(self._held(run)).prepared()
+        live = self._live_workspace(self._held(run))
+        async with live.folder:
+            self._held(run)
+            return await live.prepared()
 
     async def commit(self, run: Row, *, changed: bool) -> None:
         """Store the workspace of a run that has succeeded as the current version.
@@ -143,11 +160,16 @@ class WorkspaceWorker:
         :param changed: store the directory; else the content stays that of the version before.
         :raises TaskFailure: if the workspace was stopped under the run.
         """
-        row = self._held(run)
-        if changed:
-            await self._live_workspace(row).capture("user", None)
-        else:
-            versions.repeat(self._core, runs.workspace_of(self._core, run))
+        async with self.folder(runs.workspace_of(self._core, run)["id"]):
+            # A stop that was first has removed the directory; one that comes now waits.
+            row = self._held(run)
+            if changed:
+                live = self._live_workspace(row)
+                # Not there if the workspace was stopped during a wait and the run has not asked for it again.
+                await live.prepared()
+                await live.capture("user", None)
+            else:
+                versions.repeat(self._core, runs.workspace_of(self._core, run))
 
     def require_held(self, run: Row) -> None:
         """Refuse a run whose workspace was stopped under it.
@@ -181,34 +203,34 @@ class _LiveWorkspace:
         self._id: str = row["id"]
         self.workspace_id: str = row["workspace_id"]
         self._version_id: str = row["base_version_id"]
-        self._ready = asyncio.Lock()
-        self._is_ready = False
+        self.folder = worker.folder(self.workspace_id)
+        self._is_begun = self._is_ready = False
         self._commands: dict[str, Command | Terminal] = {}
         self.task = asyncio.create_task(self._live(), name=f"workspace {self.workspace_id}")
 
     async def prepared(self) -> Path:
-        """Return the directory, made from the version now if it is not there yet.
+        """Return the directory, made from the version now if it is not there yet. The caller holds its lock.
 
         :raises OSError: if it cannot be made.
         :raises tarfile.TarError: if the version's archive is damaged.
         """
-        async with self._ready:
-            if not self._is_ready:
-                files = self._core.files
-                row = versions.find(self._core, self._workspace(), self._version_id)
-                files.make()
-                if files.temporary is not None:
-                    self._reaper.remove(files.temporary)
-                await asyncio.to_thread(files.materialize, self.workspace_id, row["content_digest"])
-                self._is_ready = True
-        return self._core.files.directory(self.workspace_id)
+        files = self._core.files
+        if not self._is_ready:
+            row = versions.find(self._core, self._workspace(), self._version_id)
+            files.make()
+            if files.temporary is not None:
+                self._reaper.remove(files.temporary)
+            self._is_begun = True
+            await in_thread(files.materialize, self.workspace_id, row["content_digest"])
+            self._is_ready = True
+        return files.directory(self.workspace_id)
 
     async def capture(self, kind: str, message: str | None) -> None:
-        """Make the directory's present content the workspace's current version.
+        """Make the directory's present content the workspace's current version. The caller holds its lock.
 
         :raises OSError: if it cannot be read.
         """
-        packed = await asyncio.to_thread(self._core.files.capture, self.workspace_id)
+        packed = await in_thread(self._core.files.capture, self.workspace_id)
         versions.promote(self._core, self._workspace(), packed, kind, message)
 
     def drop(self) -> list[asyncio.Task[None]]:
@@ -222,9 +244,10 @@ class _LiveWorkspace:
                 pass
         except Exception:  # noqa: BLE001 - any error ends this workspace's machine only
             _log.exception("workspace %s could not be kept live", self.workspace_id)
-            _lose(self._core, materializations.reread(self._core, self._id), "failed")
-            await self._stop_commands()
-            await asyncio.to_thread(self._core.files.discard, self.workspace_id)
+            async with self.folder:
+                _lose(self._core, materializations.reread(self._core, self._id), "failed")
+                await self._stop_commands()
+                await in_thread(self._core.files.discard, self.workspace_id)
 
     async def _step(self) -> bool:
         """Take the next step, or wait for one; say whether the workspace is still live."""
@@ -239,19 +262,23 @@ class _LiveWorkspace:
             return True
         elif row["state"] == "materializing":
             if paused != "preparations":
-                await self.prepared()
+                await self._prepare()
                 self._now_running()
                 return True
         elif row["state"] in materializations.ENDING:
             await self._end(row)
             return False
         elif self._has_pending_commands() and not self._is_ready:
-            await self.prepared()
+            await self._prepare()
             return True
         else:
             self._serve()
         await self._core.notifier.wait(materializations.topic(self.workspace_id), _LONGEST_PAUSE)
         return True
+
+    async def _prepare(self) -> None:
+        async with self.folder:
+            await self.prepared()
 
     def _now_running(self) -> None:
         row = materializations.reread(self._core, self._id)
@@ -293,26 +320,27 @@ class _LiveWorkspace:
 
     async def _end(self, row: Row) -> None:
         await self._stop_commands()
-        if row["state"] == "capturing" and self._is_ready:
-            if self._workspace()["current_version_id"] != self._version_id:
-                await self._end_stale(row)
-                return
-            self._core.db.update("workspaces", self.workspace_id, dirty_state="capturing")
-            try:
-                await self.capture("system", _CAPTURED)
-            except OSError:
-                self._core.db.update("workspaces", self.workspace_id, dirty_state="capture_failed")
-                raise
-        if self._is_ready:
-            await asyncio.to_thread(self._core.files.discard, self.workspace_id)
-        materializations.end(self._core, row, "stopped")
+        async with self.folder:
+            if row["state"] == "capturing" and self._is_ready:
+                if self._workspace()["current_version_id"] != self._version_id:
+                    await self._end_stale(row)
+                    return
+                self._core.db.update("workspaces", self.workspace_id, dirty_state="capturing")
+                try:
+                    await self.capture("system", _CAPTURED)
+                except OSError:
+                    self._core.db.update("workspaces", self.workspace_id, dirty_state="capture_failed")
+                    raise
+            if self._is_begun:
+                await in_thread(self._core.files.discard, self.workspace_id)
+            materializations.end(self._core, row, "stopped")
 
     async def _end_stale(self, row: Row) -> None:
         """Drop what commands wrote: a run has made a newer version than this materialization began with.
 
         The real control plane refuses such a capture, and nothing leads back (contract/behaviour.md section 22).
         """
-        await asyncio.to_thread(self._core.files.discard, self.workspace_id)
+        await in_thread(self._core.files.discard, self.workspace_id)
         with self._core.db.transaction():
             workspaces.require_recovery(self._core, self.workspace_id)
             materializations.end(self._core, row, "failed")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import tempfile
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from tests.client.faults.driver import AsyncCallers, BlockingCallers, Run
 from tests.client.faults.fault_schedule import make_schedule
 from tests.client.faults.lockstep import Caller, blocking_callers
+from tests.client.faults.logged_errors import logged_errors
 from tests.client.faults.virtual_loop import SteppedClock, virtual_time
 from tests.client.faults.world import World
 
@@ -27,31 +27,15 @@ if TYPE_CHECKING:
 _MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-class _Errors(logging.Handler):
-    """Collects what the event loop complains of: tasks whose exception nobody retrieved."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(f"logged: {record.name}: {record.getMessage()}: {record.exc_info and record.exc_info[1]!r}")
-
-
 def run_in_memory(seed: int) -> Outcome:
     """Run the schedule of a seed in memory and in virtual time."""
     schedule = make_schedule(seed)
-    errors = _Errors()
-    logging.getLogger("asyncio").addHandler(errors)
-    try:
-        with contextlib.ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=_MEMORY))) if schedule.restarts else None
-            loop, wall = stack.enter_context(virtual_time(seed))
-            stack.enter_context(blocking_callers())
-            outcome = _on_loop(loop, wall, schedule, folder)
-    finally:
-        logging.getLogger("asyncio").removeHandler(errors)
-    outcome.wrong += errors.lines
+    with logged_errors() as errors, contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=_MEMORY))) if schedule.restarts else None
+        loop, wall = stack.enter_context(virtual_time(seed))
+        stack.enter_context(blocking_callers())
+        outcome = _on_loop(loop, wall, schedule, folder)
+    outcome.wrong += errors
     return outcome
 
 

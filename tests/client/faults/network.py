@@ -116,6 +116,9 @@ class _Server:
     def __init__(self, servers: dict[int, Any], port: int, sock: socket.socket) -> None:
         self._servers, self._port, self._socket = servers, port, sock
 
+    async def start_serving(self) -> None:
+        await asyncio.sleep(0)
+
     def close(self) -> None:
         self._servers.pop(self._port, None)
         self._socket.close()

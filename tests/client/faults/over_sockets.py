@@ -16,6 +16,7 @@ from helmr_provider.client import _config
 from helmr_provider.local import Settings
 from tests.client.faults.driver import AsyncCallers, BlockingCallers, Run
 from tests.client.faults.fault_schedule import make_schedule
+from tests.client.faults.logged_errors import logged_errors
 from tests.client.faults.virtual_loop import SteppedClock
 from tests.client.faults.world import World
 
@@ -40,8 +41,15 @@ def run_over_sockets(seeds: Iterable[int], together: int = 12, *, hurried: bool 
     :param hurried: with time limits of a few real seconds, which a very busy machine passes. Without, no schedule may
         need one to end.
     """
-    with ThreadPoolExecutor(together * 8) as threads, mock.patch.object(_config, "STREAM_SILENCE", _SILENCE):
-        return asyncio.run(_run_all(seeds, together, threads, hurried))
+    with (
+        logged_errors() as errors,
+        ThreadPoolExecutor(together * 8) as threads,
+        mock.patch.object(_config, "STREAM_SILENCE", _SILENCE),
+    ):
+        outcomes = asyncio.run(_run_all(seeds, together, threads, hurried))
+    # Schedules run beside each other, and a log line names none.
+    outcomes[-1].wrong += [f"of some seed: {error}" for error in errors]
+    return outcomes
 
 
 def seeds_without_limits(count: int) -> list[int]:

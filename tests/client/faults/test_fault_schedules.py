@@ -59,3 +59,11 @@ def test_a_wrong_end_is_reported_with_its_schedule(monkeypatch: pytest.MonkeyPat
     assert "expected" in report
     assert "make test-faults SEED=0" in report
     assert "fault: " in report
+
+
+def test_what_the_control_plane_logs_as_an_error_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("a mistake of ours")
+
+    monkeypatch.setattr("helmr_provider.local.execution.sweeper.sessions.expire_due", broken)
+    assert "logged: helmr_provider.local.execution.sweeper: a sweep failed: KeyError" in run_in_memory(0).report()
