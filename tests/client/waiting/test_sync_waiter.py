@@ -72,7 +72,7 @@ def test_a_wait_follows_events_if_a_slot_is_free_and_polls_otherwise(
     run_id, end = waiting_run(client)
     server.clear_journal()
 
-    def requests() -> list[str]:
+    def requests() -> list[str | None]:
         return [entry.operation for entry in server.journal if entry.operation != "appendSessionInput"]
 
     with ThreadPoolExecutor() as pool:
