@@ -44,7 +44,8 @@ class LazyNamespace:
         return f"<{self._name} of the default client>"
 
 
-_lock = threading.Lock()
+# Reentrant, because a finalizer or a signal handler may interrupt its holder.
+_lock = threading.RLock()
 _default: tuple[int, HelmrClient] | None = None
 
 
@@ -76,7 +77,7 @@ def close() -> None:
 def _unlock_in_child() -> None:
     # Another thread may have held the lock at the moment of the fork.
     global _lock  # noqa: PLW0603
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_unlock_in_child)

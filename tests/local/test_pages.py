@@ -165,10 +165,15 @@ def test_what_a_page_must_not_load_is_noticed(server: LocalControlPlane, browser
 def test_an_id_is_copied_whole(server: LocalControlPlane, wire: Wire, window: Browser) -> None:
     run_id, _ = _waiting(wire)
     window.go(server.url + "/runs")
-    window.run("navigator.clipboard.writeText = async text => { window.copied = text }")
+    # The button says so until the list refreshes.
+    window.run(
+        "navigator.clipboard.writeText = async text => { window.copied = text }; window.said = [];"
+        "new MutationObserver(changes => changes.forEach(change => change.addedNodes.forEach(node => {"
+        "  window.said.push(node.textContent) }))).observe(document.body, {childList: true, subtree: true})"
+    )
     window.click("button.copy")
     window.until(lambda: window.run("return window.copied") == run_id)
-    assert "copied" in window.text("button.copy")
+    window.until(lambda: "copied" in window.run("return window.said"))
 
 
 def test_a_filter_is_chosen_and_kept_while_the_list_refreshes(

@@ -17,7 +17,6 @@ from helmr_provider.client._http._exchange import (
     core_request,
     has_surplus,
     out_of_time,
-    quiet,
 )
 from helmr_provider.client._http._forks import forget_in_child
 from helmr_provider.client._http._translation import translate
@@ -65,8 +64,7 @@ class AsyncResponse:
         stream = aiter(cast("AsyncIterable[bytes]", self._response.stream))
         while True:
             try:
-                with quiet():
-                    chunk = await anext(stream, None)
+                chunk = await anext(stream, None)
             except Exception as error:  # noqa: BLE001 - the boundary of foreign errors
                 failure = self._http.failure(error, self.request)
             else:
@@ -100,7 +98,7 @@ class AsyncResponse:
 
     async def aclose(self) -> None:
         """Give the connection back, or close it if there is more to read."""
-        with contextlib.suppress(Exception), quiet():
+        with contextlib.suppress(Exception):
             await self._response.aclose()
             if self._http.is_closed:
                 # It was being opened when its pool was closed, and no pool knows it any more.
@@ -209,8 +207,7 @@ class AsyncHttp:
         self.check_owner(request.operation)
         try:
             pool = self._pool(request)
-            with quiet():
-                response = await pool.handle_async_request(core_request(request, self.settings, limit))
+            response = await pool.handle_async_request(core_request(request, self.settings, limit))
         except HelmrError:
             raise
         except Exception as error:  # noqa: BLE001 - the boundary of foreign errors
@@ -240,5 +237,4 @@ class AsyncHttp:
         self._closed = True
         pools, self._pools = self._pools, {}
         for pool in pools.values():
-            with quiet():
-                await pool.aclose()
+            await pool.aclose()

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import httpcore
 
@@ -18,14 +18,14 @@ from helmr_provider.client._http._exchange import (
     core_request,
     has_surplus,
     out_of_time,
-    quiet,
 )
 from helmr_provider.client._http._forks import forget_in_child
+from helmr_provider.client._http._reentrancy import depth, inside, postpone
 from helmr_provider.client._http._translation import translate
 from helmr_provider.client.errors import HelmrError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Generator, Iterable, Iterator, Mapping
 
     from helmr_provider.client._config import Settings
     from helmr_provider.client._secrets import Secret
@@ -41,13 +41,18 @@ class Response:
     :param response: of httpcore.
     :param request: the request that was sent.
     :param http: the connections that it came by.
+    :param depth: of the pool that it came by.
     :raises HelmrProtocolError: the body cannot be read.
     """
 
-    def __init__(self, response: httpcore.Response, request: Request, http: Http) -> None:
+    def __init__(self, response: httpcore.Response, request: Request, http: Http, depth: int) -> None:
         self._response = response
+        # httpcore closes the response when this iterator is collected. It lives as long as the response, which ``Http``
+        # keeps until it is closed.
+        self._pieces: Iterator[bytes] = iter(cast("Iterable[bytes]", response.stream))
         self.request = request
         self._http = http
+        self._depth = depth
         self._builder = ResponseBuilder(response, request)
         self.status = self._builder.status
         self.headers = self._builder.headers
@@ -58,11 +63,9 @@ class Response:
         :raises HelmrConnectionError: it broke off, or fell silent.
         :raises HelmrProtocolError: its compression is broken.
         """
-        stream = iter(cast("Iterable[bytes]", self._response.stream))
         while True:
             try:
-                with quiet():
-                    chunk = next(stream, None)
+                chunk = inside(self._depth, self._next)
             except Exception as error:  # noqa: BLE001 - the boundary of foreign errors
                 failure = self._http.failure(error, self.request)
             else:
@@ -76,6 +79,9 @@ class Response:
         self._builder.decoder.close()
         if has_surplus(self._response):
             network_stream(self._response).close()
+
+    def _next(self) -> bytes | None:
+        return next(self._pieces, None)
 
     def read(self) -> RawResponse:
         """Read the body: a success whole, of an error only the beginning.
@@ -94,8 +100,16 @@ class Response:
 
     def close(self) -> None:
         """Give the connection back, or close it if there is more to read."""
-        with contextlib.suppress(Exception), quiet():
-            self._response.close()
+        if depth() > self._depth:
+            # The garbage collector has found a stream while this thread may hold the lock of the stream's pool.
+            postpone(self.close)
+            return
+        if not self._http.forget_response(self):
+            return
+        with contextlib.suppress(Exception):
+            inside(self._depth, self._response.close)
+            # Collected here, and not where the last reference to this object goes.
+            self._pieces = iter(())
             if self._http.is_closed:
                 # It was being opened when its pool was closed, and no pool knows it any more.
                 network_stream(self._response).close()
@@ -117,9 +131,11 @@ class Http:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._connection_options = ConnectionOptions(settings)
-        self._pools: dict[tuple[Secret | None, bool], httpcore.ConnectionPool] = {}
+        self._pools: dict[tuple[Secret | None, bool, int], httpcore.ConnectionPool] = {}
+        self._responses: set[Response] = set()
         self._backend = DeadlineBackend()
-        self._lock = threading.Lock()
+        # Reentrant, because a signal handler may interrupt its holder.
+        self._lock = threading.RLock()
         self._inherited: list[object] = []
         self._closed = False
         forget_in_child(self)
@@ -127,10 +143,18 @@ class Http:
     def forget(self) -> None:
         """Leave all connections to the parent process; the next request opens new ones."""
         # Kept, because a lock in them may have been held by a thread that does not exist in the child.
-        self._inherited.append((list(self._pools.values()), self._backend))
+        self._inherited.append((list(self._pools.values()), self._responses, self._backend))
         self._pools.clear()
+        self._responses = set()
         self._backend = DeadlineBackend()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+
+    def forget_response(self, response: Response) -> bool:
+        """Keep a response no longer; false if it was closed before, or belongs to the parent process."""
+        if response not in self._responses:
+            return False
+        self._responses.discard(response)
+        return True
 
     @property
     def is_closed(self) -> bool:
@@ -182,24 +206,26 @@ class Http:
             return response.read()
 
     def _open(self, request: Request, limit: float) -> Response:
+        level = depth()
         try:
-            pool = self._pool(request)
-            with quiet():
-                response = pool.handle_request(core_request(request, self.settings, limit))
+            pool = self._pool(request, level)
+            response = inside(level, pool.handle_request, core_request(request, self.settings, limit))
         except HelmrError:
             raise
         except Exception as error:  # noqa: BLE001 - the boundary of foreign errors
             failure = self.failure(error, request)
         else:
             try:
-                return Response(response, request, self)
+                answer = Response(response, request, self, level)
             except HelmrError:
-                response.close()
+                inside(level, response.close)
                 raise
+            self._responses.add(answer)
+            return answer
         raise failure
 
-    def _pool(self, request: Request) -> httpcore.ConnectionPool:
-        key = self._connection_options.proxy_of(request), request.streams
+    def _pool(self, request: Request, level: int) -> httpcore.ConnectionPool:
+        key = self._connection_options.proxy_of(request), request.streams, level
         with self._lock:
             self.check_owner(request.operation)
             if key not in self._pools:
@@ -221,7 +247,6 @@ class Http:
         weakref.finalize(self, _close, self._pools)
 
 
-def _close(pools: Mapping[Any, httpcore.ConnectionPool]) -> None:
-    for pool in list(pools.values()):
-        with quiet():
-            pool.close()
+def _close(pools: Mapping[tuple[Secret | None, bool, int], httpcore.ConnectionPool]) -> None:
+    for (*_, level), pool in list(pools.items()):
+        inside(level, pool.close)

@@ -63,10 +63,10 @@ def interrupt(stream: httpcore.NetworkStream) -> None:
 
 
 class _Stream(httpcore.NetworkStream):
-    def __init__(self, stream: httpcore.NetworkStream, streams: weakref.WeakSet[_Stream]) -> None:
+    def __init__(self, stream: httpcore.NetworkStream, streams: weakref.WeakValueDictionary[int, _Stream]) -> None:
         self._stream = stream
         self._streams = streams
-        streams.add(self)
+        streams[id(self)] = self
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         return self._stream.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
@@ -92,12 +92,15 @@ class DeadlineBackend(httpcore.SyncBackend):
     """Open connections that keep the deadline of the thread that uses them."""
 
     def __init__(self) -> None:
-        self._streams: weakref.WeakSet[_Stream] = weakref.WeakSet()
+        self._streams: weakref.WeakValueDictionary[int, _Stream] = weakref.WeakValueDictionary()
 
     def interrupt(self) -> None:
         """Make all threads that read or write a connection fail now."""
-        for stream in list(self._streams):
-            interrupt(stream)
+        # Neither a WeakSet nor ``values()``: their iteration fails when another thread connects during it.
+        for reference in self._streams.valuerefs():
+            stream = reference()
+            if stream is not None:
+                interrupt(stream)
 
     def connect_tcp(
         self,

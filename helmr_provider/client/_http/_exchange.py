@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import inspect
 import logging
-import threading
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -18,8 +16,6 @@ from helmr_provider.client._wire.responses import MAX_ERROR_BODY, RawResponse
 from helmr_provider.client.errors import HelmrCallTimeoutError, HelmrError, HelmrProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from helmr_provider.client._config import Settings
     from helmr_provider.client._secrets import Secret
     from helmr_provider.client._wire.requests import Request
@@ -33,45 +29,24 @@ MAX_BODY: Final = 60 * 1024 * 1024
 # its run's end need not connect first. One that the server has closed is recognized before it is used.
 _KEEPALIVE: Final = 20.0
 
-# The threads and tasks that are in an exchange. Not a context variable: Python 3.11 crashes when a finalizer sets one
-# while the garbage is collected that another assignment has made, and clients close their connections in finalizers.
-_in_exchange: set[int] = set()
-
 
 class _OthersOnly(logging.Filter):
     """Hold back httpcore's log lines about this client: they quote headers, and one form of URL holds a secret."""
 
     def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - the interface of logging
-        return _caller() not in _in_exchange
+        # The stack shows an exchange, nothing marks it. A mark would have to follow threads and tasks, also abandoned
+        # and forked ones, and finalizers would set and clear it during other exchanges. A line without content can
+        # pass: that a read has failed because it was cancelled or collected.
+        frame = inspect.currentframe()
+        while frame is not None and frame.f_globals.get("__name__") not in EXCHANGES:
+            frame = frame.f_back
+        return frame is None
 
 
+# The modules that call httpcore.
+EXCHANGES: Final = frozenset({"helmr_provider.client._http._asynchronous", "helmr_provider.client._http._blocking"})
 for _name in ("connection", "http11", "proxy", "socks", "http2"):
     logging.getLogger(f"httpcore.{_name}").addFilter(_OthersOnly())
-
-
-def _caller() -> int:
-    """Return what identifies the running task, or outside of tasks the running thread. Both are addresses."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        task = None
-    return threading.get_ident() if task is None else id(task)
-
-
-@contextlib.contextmanager
-def quiet() -> Generator[None, None, None]:
-    """Hold back what httpcore logs in this block."""
-    caller = _caller()
-    if caller in _in_exchange:
-        # A client is collected, and closed, during an exchange of another.
-        yield
-        return
-    _in_exchange.add(caller)
-    try:
-        yield
-    finally:
-        # Of the task that has begun, also if the collection of garbage in another ends the block.
-        _in_exchange.discard(caller)
 
 
 class ConnectionOptions:

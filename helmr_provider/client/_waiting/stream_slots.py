@@ -23,7 +23,8 @@ class StreamSlots:
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
-        self._lock = threading.Lock()
+        # Reentrant, because the collection of an abandoned stream may interrupt its holder.
+        self._lock = threading.RLock()
         self._explicit = 0
         self._taken = 0
         self.watchers: set[Callable[[], None]] = set()

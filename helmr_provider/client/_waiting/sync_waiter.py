@@ -63,14 +63,15 @@ class _Shutdown:
     """Tells the threads that wait with a client that it is closed, also those that read a silent stream."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant, because a signal handler may interrupt its holder.
+        self._lock = threading.RLock()
         self._closed = threading.Event()
         self._reading: set[Response] = set()
 
     def close(self) -> None:
         self._closed.set()
         with self._lock:
-            for response in self._reading:
+            for response in tuple(self._reading):
                 response.interrupt()
 
     def is_closed(self) -> bool:

@@ -81,12 +81,11 @@ async def test_a_wait_is_snapshot_then_stream_then_snapshot(
 ) -> None:
     run_id, end = await waiting_run(client)
     server.clear_journal()
-    async with asyncio.TaskGroup() as group:
-        wait = group.create_task(client._waiter.run(run_id))
-        await until_async(lambda: client._waiter.stats.open_streams)
-        await end()
-    assert wait.result().is_success
-    operations = [entry.operation for entry in server.journal if entry.operation.startswith("getRun")]
+    wait = asyncio.create_task(client._waiter.run(run_id))
+    await until_async(lambda: "getRunEvents" in [entry.operation for entry in server.journal])
+    await end()
+    assert (await wait).is_success
+    operations = [entry.operation for entry in server.journal if entry.operation != "appendSessionInput"]
     assert operations == ["getRun", "getRunEvents", "getRun"]
 
 
@@ -100,8 +99,11 @@ async def test_nothing_runs_and_no_stream_is_open_without_waits(client: AsyncHel
 
 
 async def test_two_waits_for_the_same_run_share_one_stream_and_both_get_the_snapshot(client: AsyncHelmrClient) -> None:
-    run_id = await start(client, seconds=0.5)
-    first, second = await asyncio.gather(client._waiter.run(run_id), client._waiter.run(run_id))
+    run_id, end = await waiting_run(client)
+    waits = [asyncio.create_task(client._waiter.run(run_id)) for _ in range(2)]
+    await until_async(lambda: client._waiter.stats.open_streams == 1)
+    await end()
+    first, second = await asyncio.gather(*waits)
     assert first == second
     assert client._waiter.stats.requests["follow run"] == 1
     assert client._waiter.stats.requests["retrieve run"] == 2
@@ -148,10 +150,12 @@ async def test_a_broken_stream_never_ends_a_wait(
 ) -> None:
     # A silent stream is noticed by a later poll; the test need not wait for it that long.
     monkeypatch.setattr("helmr_provider.client._waiting.scheduler.Scheduler.CHECK", 1.0)
-    run_id = await start(client, seconds=0.7)
+    run_id, end = await waiting_run(client)
     server.fail_next("getRunEvents", fault)
-    assert (await client._waiter.run(run_id)).is_success
-    assert not server.pending_faults
+    wait = asyncio.create_task(client._waiter.run(run_id))
+    await until_async(lambda: not server.pending_faults)
+    await end()
+    assert (await wait).is_success
 
 
 @pytest.mark.parametrize(
@@ -175,8 +179,8 @@ async def test_a_failure_that_passes_never_ends_a_wait(
 async def test_waits_survive_a_control_plane_that_goes_down_and_comes_back(
     client: AsyncHelmrClient, server: LocalControlPlane, waits: int
 ) -> None:
-    ids = [await start(client, seconds=1.0) for _ in range(waits)]
-    pending = [asyncio.create_task(client._waiter.run(run_id)) for run_id in ids]
+    runs = [await waiting_run(client) for _ in range(waits)]
+    pending = [asyncio.create_task(client._waiter.run(run_id)) for run_id, _ in runs]
     # The streams stand: asyncio leaks connections that are being accepted while a server closes.
     await until_async(lambda: [entry.operation for entry in server.journal].count("getRunEvents") == min(waits, 4))
     await asyncio.to_thread(server.stop_listening)
@@ -185,6 +189,8 @@ async def test_waits_survive_a_control_plane_that_goes_down_and_comes_back(
     await until_async(lambda: client._waiter.stats.requests.total() >= sent + 3)
     assert not any(wait.done() for wait in pending)
     await asyncio.to_thread(server.listen_again)
+    for _, end in runs:
+        await end()
     assert all(run.is_success for run in await asyncio.gather(*pending))
 
 
@@ -392,9 +398,13 @@ async def test_without_a_stream_budget_a_wait_polls(server: LocalControlPlane) -
 
 
 async def test_run_many_yields_each_run_once_as_they_end(client: AsyncHelmrClient) -> None:
-    slow, quick = await start(client, seconds=1.5), await start(client, seconds=0.0)
+    (slow, end), quick = await waiting_run(client), await start(client, seconds=0.0)
     failing = await start(client, "fail")
-    ids = [run.id async for run in client._waiter.run_many([slow, quick, slow, failing])]
+    ids: list[str] = []
+    async for run in client._waiter.run_many([slow, quick, slow, failing]):
+        ids.append(run.id)
+        if len(ids) == 2:
+            await end()
     assert sorted(ids) == sorted([slow, quick, failing])
     assert ids[-1] == slow
 

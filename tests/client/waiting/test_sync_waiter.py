@@ -73,12 +73,18 @@ def collect(runs: Iterator[RunSnapshot], seen: list[str]) -> None:
 def test_a_wait_follows_events_if_a_slot_is_free_and_polls_otherwise(
     client: HelmrClient, server: LocalControlPlane
 ) -> None:
-    run_id = start(client, seconds=3.0)
+    run_id, end = waiting_run(client)
     server.clear_journal()
-    run = client._waiter.run(run_id)
-    assert run.is_success
-    assert run.output == {"seconds": 3.0}
-    operations = [entry.operation for entry in server.journal]
+
+    def requests() -> list[str | None]:
+        return [entry.operation for entry in server.journal if entry.operation != "appendSessionInput"]
+
+    with ThreadPoolExecutor() as pool:
+        wait = pool.submit(client._waiter.run, run_id)
+        until(lambda: len(requests()) >= 2)
+        end()
+        assert wait.result().is_success
+    operations = requests()
     assert (operations[0], operations[-1]) == ("getRun", "getRun")
     assert set(operations[1:-1]) == {"getRunEvents" if client.max_streams else "getRun"}
 
@@ -118,10 +124,13 @@ def test_a_broken_stream_never_ends_a_wait(
     # A silent stream is closed for a poll now and then; the test need not wait for it that long.
     monkeypatch.setattr("helmr_provider.client._waiting.scheduler.Scheduler.CHECK", 1.0)
     with HelmrClient(url=server.url, api_key=server.api_key) as client:
-        run_id = start(client, seconds=0.7)
+        run_id, end = waiting_run(client)
         server.fail_next("getRunEvents", fault)
-        assert client._waiter.run(run_id).is_success
-        assert not server.pending_faults
+        with ThreadPoolExecutor() as pool:
+            wait = pool.submit(client._waiter.run, run_id)
+            until(lambda: not server.pending_faults)
+            end()
+            assert wait.result().is_success
 
 
 def test_a_followed_run_is_polled_between_the_slices_of_its_stream(
@@ -149,17 +158,22 @@ def test_a_followed_run_is_polled_between_the_slices_of_its_stream(
 )
 def test_a_failure_that_passes_never_ends_a_wait(server: LocalControlPlane, operation: str, fault: Fault) -> None:
     with HelmrClient(url=server.url, api_key=server.api_key) as client:
-        # Long enough that there is a second poll, which begins with a count.
-        ids = [start(client, seconds=1.5) for _ in range(6)]
+        runs = dict(waiting_run(client) for _ in range(6))
         server.fail_next(operation, fault)
-        assert {run.id for run in client._waiter.run_many(ids)} == set(ids)
+        with ThreadPoolExecutor() as pool:
+            waits = pool.submit(list, client._waiter.run_many(list(runs)))
+            # A list comes with the first poll, a count with the second; single runs are read when they have ended.
+            until(lambda: operation == "getRun" or not server.pending_faults)
+            for end in runs.values():
+                end()
+            assert {run.id for run in waits.result()} == set(runs)
         assert not server.pending_faults
 
 
 def test_a_wait_survives_a_control_plane_that_goes_down_and_comes_back(
     client: HelmrClient, server: LocalControlPlane
 ) -> None:
-    run_id = start(client, seconds=0.5)
+    run_id, end = waiting_run(client)
     with ThreadPoolExecutor() as pool:
         wait = pool.submit(client._waiter.run, run_id)
         until(
@@ -172,6 +186,7 @@ def test_a_wait_survives_a_control_plane_that_goes_down_and_comes_back(
         until(lambda: client._waiter.stats.requests.total() >= sent + 2)
         assert not wait.done()
         server.listen_again()
+        end()
         assert wait.result().is_success
 
 
@@ -243,8 +258,11 @@ def test_closing_the_client_ends_the_waits_of_other_threads(server: LocalControl
 
 
 def test_run_many_yields_each_run_once_without_any_stream(client: HelmrClient) -> None:
-    slow, quick = start(client, seconds=1.5), start(client, seconds=0.0)
-    ids = [run.id for run in client._waiter.run_many([slow, quick, slow])]
+    (slow, end), quick = waiting_run(client), start(client, seconds=0.0)
+    ids: list[str] = []
+    for run in client._waiter.run_many([slow, quick, slow]):
+        ids.append(run.id)
+        end()
     assert ids == [quick, slow]
     assert client._waiter.stats.requests["follow run"] == 0
 

@@ -6,6 +6,7 @@ import base64
 import sys
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -69,10 +70,13 @@ def sessions(scenario: Scenario) -> None:
     session = scenario.wire.get("/api/sessions/by-external-id", external_id="exp:9ed099")["id"]
     until(lambda: scenario.wire.get(f"/api/sessions/{session}")["status"] == "expired")
     scenario.play(*range(158, 162))
+    core = scenario.server.running.core
+    quick, core.settings = core.settings, replace(core.settings, start_and_wait=60.0)
     scenario.play(162, during=_end_next(scenario, {"answer": 42}))
     scenario.play(163)
     scenario.play(164, during=_fail_next(scenario))
     scenario.play(165, during=_exit_next(scenario))
+    core.settings = quick
     scenario.server.pause_worker()
     scenario.play(166, 167)
     scenario.play(920, 921, 922)
