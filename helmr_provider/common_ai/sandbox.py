@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 from airflow.providers.common.compat.sdk import AirflowOptionalProviderFeatureException
 
 from helmr_provider._logs.exec_logs import PAGE, advances
-from helmr_provider._workspaces.ownership import BUSY
-from helmr_provider.client.errors import HelmrConflictError, HelmrError, HelmrNotFoundError, HelmrTimeoutError
+from helmr_provider._workspaces.ownership import is_busy
+from helmr_provider.client.errors import (
+    HelmrApiError,
+    HelmrConflictError,
+    HelmrError,
+    HelmrNotFoundError,
+    HelmrTimeoutError,
+)
 from helmr_provider.hooks.helmr import HelmrHook
 
 try:
@@ -227,14 +233,14 @@ class HelmrSandboxBackend(AttachableSandboxBackend):  # type: ignore[misc, unuse
     def _start(
         self, workspace: WorkspaceHandle, argv: Sequence[str], cwd: str | None, env: Any, deadline: float
     ) -> ExecHandle | None:
-        """Start a command as soon as no other one runs; ``None`` if that takes too long."""
+        """Start a command as soon as no other one runs and no stop is under way; ``None`` if that takes too long."""
         # The key makes a lost answer repeatable.
         key = str(uuid.uuid4())
         while True:
             try:
                 return workspace.exec(argv, cwd=cwd, env=env if isinstance(env, dict) else None, idempotency_key=key)
-            except HelmrConflictError as error:
-                if error.code not in BUSY:
+            except HelmrApiError as error:
+                if not is_busy(error):
                     raise
                 if time.monotonic() > deadline:
                     return None

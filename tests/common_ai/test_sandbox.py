@@ -110,6 +110,25 @@ def test_waiting_for_another_command_counts_as_the_time_of_this_one(
     assert not other.retrieve().is_terminal, "what is another's is not ended"
 
 
+def test_a_command_waits_until_the_workspace_has_stopped(
+    control_plane: LocalControlPlane, client: HelmrClient, backend: HelmrSandboxBackend, sandbox: str
+) -> None:
+    assert run(backend, sandbox, "echo kept > file").exit_code == 0
+    control_plane.pause_workspaces()
+    client.workspaces.stop(sandbox)
+    control_plane.clear_journal()
+
+    def answers() -> list[int]:
+        return [entry.status for entry in control_plane.journal if entry.operation == "createWorkspaceExec"]
+
+    with ThreadPoolExecutor(1) as thread:
+        result = thread.submit(run, backend, sandbox, "cat file")
+        until(lambda: len(answers()) >= 2 or result.done())
+        control_plane.pause_workspaces(None)
+        assert result.result().stdout == "kept\n"
+    assert answers()[:2] == [404, 404]
+
+
 def test_a_lost_answer_runs_a_command_once(
     control_plane: LocalControlPlane, backend: HelmrSandboxBackend, sandbox: str
 ) -> None:

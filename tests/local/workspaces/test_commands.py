@@ -122,9 +122,13 @@ def test_a_write_that_is_repeated_reaches_the_command_once(workspace: Workspace)
     assert workspace.output(exec_path) == b"once\n"
 
 
-def test_a_command_that_does_not_read_can_be_written_to_and_ends_all_the_same(workspace: Workspace) -> None:
-    exec_path = workspace.start("sh", "-c", "sleep 0.2; exit 3")
+def test_a_command_that_does_not_read_can_be_written_to_and_ends_all_the_same(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    written = tmp_path / "written"
+    exec_path = workspace.start("sh", "-c", f"until test -e '{written}'; do sleep 0.02; done; exit 3")
     workspace.write(f"{exec_path}/stdin", bytes(1_000_000))
+    written.touch()
     assert workspace.ended(exec_path)["exit_code"] == 3
 
 
