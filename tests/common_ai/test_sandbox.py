@@ -118,7 +118,7 @@ def test_a_command_waits_until_the_workspace_has_stopped(
     client.workspaces.stop(sandbox)
     control_plane.clear_journal()
 
-    def answers() -> list[int]:
+    def answers() -> list[int | None]:
         return [entry.status for entry in control_plane.journal if entry.operation == "createWorkspaceExec"]
 
     with ThreadPoolExecutor(1) as thread:

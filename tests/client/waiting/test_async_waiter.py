@@ -432,6 +432,7 @@ async def test_run_many_raises_a_refused_credential_immediately(
 
 async def test_run_many_names_what_is_pending_at_its_deadline(client: AsyncHelmrClient) -> None:
     quick, (slow, end) = await start(client, seconds=0.0), await waiting_run(client)
+    assert (await client._waiter.run(quick)).is_success
     seen: list[str] = []
     with pytest.raises(HelmrTimeoutError) as caught:
         await collect(client._waiter.run_many([quick, slow], timeout=1.0), seen)

@@ -281,6 +281,7 @@ def test_run_many_raises_the_404_after_the_others_were_yielded(client: HelmrClie
 
 def test_run_many_names_what_is_pending_at_its_deadline(client: HelmrClient) -> None:
     quick, (slow, end) = start(client, seconds=0.0), waiting_run(client)
+    assert (client._waiter.run(quick)).is_success
     seen: list[str] = []
     with pytest.raises(HelmrTimeoutError) as caught:
         collect(client._waiter.run_many([quick, slow], timeout=1.0), seen)
