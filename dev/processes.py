@@ -120,7 +120,7 @@ def free_ports(count: int) -> list[int]:
     # Below those that Linux gives to connections, which would take them before a program has started.
     candidates = iter(random.sample(range(20_000, 32_768), 1_000))
     with contextlib.ExitStack() as held:
-        ports = []
+        ports: list[int] = []
         while len(ports) < count:
             each = held.enter_context(socket.socket())
             with contextlib.suppress(OSError):
