@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -116,11 +117,16 @@ def stop_completely(stop: Callable[[], None]) -> None:
 
 def free_ports(count: int) -> list[int]:
     """Return ports that were free a moment ago, all different."""
+    # Below those that Linux gives to connections, which would take them before a program has started.
+    candidates = iter(random.sample(range(20_000, 32_768), 1_000))
     with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+        ports: list[int] = []
+        while len(ports) < count:
+            each = held.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                each.bind(("127.0.0.1", next(candidates)))
+                ports.append(int(each.getsockname()[1]))
+        return ports
 
 
 def poll(question: Callable[[], T | None], *, seconds: float, waiting_for: str, every: float = 0.25) -> T:

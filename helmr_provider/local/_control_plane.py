@@ -212,7 +212,7 @@ class LocalControlPlane:
 
     def stop_listening(self) -> None:
         """Refuse connections and reset the open ones; runs continue."""
-        self._run(self.running.listener.close())
+        self._run(self.running.listener.close(hold_port=True))
 
     def listen_again(self) -> None:
         """Listen at the same port again."""

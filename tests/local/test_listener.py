@@ -7,10 +7,12 @@ import contextlib
 import gc
 import socket
 import ssl
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from helmr_provider.local import LocalControlPlane
 from helmr_provider.local.network.listener import Listener
 from tests.client.hostile.certificates import Authority
 from tests.support.polling import until_async
@@ -268,3 +270,42 @@ async def test_the_close_waits_for_requests_however_long_they_take_to_end(monkey
     release.set()
     await closing
     writer.close()
+
+
+def _can_be_bound(port: int) -> bool:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            other.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ports are held on Linux only")
+@pytest.mark.parametrize("how", ["closed", "refusing"])
+async def test_nobody_else_gets_the_port_until_the_listener_opens_again(how: str) -> None:
+    listener = Listener(_ends_well, "127.0.0.1", 0)
+    for _ in range(3):
+        await listener.open()
+        with socket.create_connection(("127.0.0.1", listener.port)):
+            if how == "closed":
+                await listener.close(hold_port=True)
+            else:
+                listener.refuse_for(3600)
+                await asyncio.sleep(0)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", listener.port))
+        assert not _can_be_bound(listener.port)
+    await listener.open()
+    assert not _can_be_bound(listener.port)
+    await listener.close()
+    assert listener._holding is None
+
+
+def test_a_control_plane_that_does_not_listen_keeps_its_port_until_it_is_stopped() -> None:
+    with LocalControlPlane([]) as server:
+        listener = server.running.listener
+        server.stop_listening()
+        assert not _can_be_bound(listener.port) or sys.platform != "linux"
+    assert listener._holding is None

@@ -107,6 +107,7 @@ class Listener:
         # Between `open` and `close`. While connections are refused there is no server, but requests are answered.
         self._is_open = False
         self._server: asyncio.Server | None = None
+        self._holding: socket.socket | None = None
         self._reopening: asyncio.TimerHandle | None = None
         self._opening: asyncio.Task[None] | None = None
 
@@ -124,7 +125,13 @@ class Listener:
         bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            bound.bind((self.host, self.port))
+            if self._holding is None:
+                bound.bind((self.host, self.port))
+            else:
+                sockets.share_port(bound, True)
+                bound.bind((self.host, self.port))
+                sockets.share_port(bound, False)
+                self._release_port()
             bound.setblocking(False)
             self.port = bound.getsockname()[1]
             loop = asyncio.get_running_loop()
@@ -141,11 +148,16 @@ class Listener:
             bound.close()
             raise
 
-    async def close(self) -> None:
-        """Stop listening, reset every connection, end every request; afterwards the application is not called."""
+    async def close(self, *, hold_port: bool = False) -> None:
+        """Stop listening, reset every connection, end every request; afterwards the application is not called.
+
+        :param hold_port: whether nobody else may take the port until the next :meth:`open`, where the system allows it.
+        """
         self._is_open = False
         self._stop_reopening()
         self._stop_accepting()
+        if not hold_port:
+            self._release_port()
         # A connection being accepted has a transport after one turn of the loop, and is a connection after two.
         for _ in range(2):
             await asyncio.sleep(0)
@@ -206,9 +218,16 @@ class Listener:
         loop = asyncio.get_running_loop()
         for listening in self._server.sockets:
             loop.remove_reader(listening.fileno())
+            # At a free port another process would get it soon.
+            self._holding = sockets.hold_port(listening)
         # Not immediately: asyncio would drop, unclosed, a connection that it has accepted in this turn.
         loop.call_soon(self._server.close)
         self._server = None
+
+    def _release_port(self) -> None:
+        if self._holding is not None:
+            self._holding.close()
+            self._holding = None
 
     def _protocol(self) -> H11Protocol:
         # A request's scope shows its connection, for the faults that cut it.

@@ -1,9 +1,11 @@
-"""Operations on single connections."""
+"""Operations on single sockets."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,3 +21,30 @@ def reset(transport: asyncio.Transport) -> None:
     if connection is not None and connection.fileno() >= 0:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     transport.abort()
+
+
+def hold_port(listening: socket.socket) -> socket.socket | None:
+    """Return a socket that keeps the port of another, so that nobody else gets it when that one is closed.
+
+    Connections to the port are refused as long as nothing listens. Only on Linux; None elsewhere.
+
+    :param listening: a socket that is bound to the port.
+    """
+    if sys.platform != "linux":
+        return None
+    holding = socket.socket(listening.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    with contextlib.suppress(OSError):
+        # Beside what listens, and what has just been closed.
+        share_port(listening, True)
+        share_port(holding, True)
+        holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holding.bind(listening.getsockname())
+        holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        return holding
+    holding.close()
+    return None
+
+
+def share_port(each: socket.socket, shared: bool) -> None:  # noqa: FBT001
+    """Let a socket share its port with others of this user that do, or no longer."""
+    each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)

@@ -451,35 +451,6 @@ async def test_closing_run_many_stops_the_waits_and_not_the_runs(client: AsyncHe
     assert (await client._waiter.run(slow)).is_success
 
 
-# Tokens
-
-
-@pytest.mark.parametrize("others", [0, 9])
-async def test_a_token_is_waited_for_until_it_is_not_pending(client: AsyncHelmrClient, others: int) -> None:
-    tokens = [await client.tokens.create(timeout="1h") for _ in range(others + 1)]
-    waits = [asyncio.create_task(client._waiter.token(token.id)) for token in tokens]
-    await until_async(lambda: client._waiter.stats.requests.total() > 0)
-    assert not any(wait.done() for wait in waits)
-    await client.tokens.complete(tokens[0].id, {"approved": True})
-    token = await waits[0]
-    assert (token.id, token.status, token.data) == (tokens[0].id, "completed", {"approved": True})
-    for other in tokens[1:]:
-        await client.tokens.cancel(other.id)
-    assert {token.status for token in await asyncio.gather(*waits[1:])} <= {"cancelled"}
-    assert (client._waiter.stats.requests["list tokens"] > 0) == (others > 0)
-
-
-async def test_a_missing_token_raises_its_404(client: AsyncHelmrClient) -> None:
-    with pytest.raises(HelmrNotFoundError):
-        await client._waiter.token(MISSING)
-
-
-async def test_a_token_that_stays_pending_raises_at_the_deadline(client: AsyncHelmrClient) -> None:
-    token = await client.tokens.create(timeout="1h")
-    with pytest.raises(HelmrTimeoutError, match=f"token {token.id}"):
-        await client._waiter.token(token.id, timeout=0.2)
-
-
 # Many
 
 

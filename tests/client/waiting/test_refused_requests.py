@@ -14,7 +14,7 @@ from benchmarks.slow_answers import Load
 from helmr_provider.client._waiting.actions import CountRuns, Failure, ListPendingTokens, ListRuns, Retrieve
 from tests.client.waiting.control_plane_model import Awaited, NetworkFaults
 from tests.client.waiting.control_plane_model import Simulation as Model
-from tests.client.waiting.test_slow_answers import Together
+from tests.client.waiting.ends_together import Together
 
 if TYPE_CHECKING:
     from collections.abc import Callable

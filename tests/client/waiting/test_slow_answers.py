@@ -12,6 +12,7 @@ import pytest
 from benchmarks.slow_answers import LOADS, Load, Simulation, describe
 from helmr_provider.client._waiting.actions import RUN, ListedRun, Retrieve, WaitKey
 from helmr_provider.client._waiting.assembly import build_scheduler
+from tests.client.waiting.ends_together import Together
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,21 +68,6 @@ def test_requests_become_fewer_as_answers_become_slower() -> None:
     rates = [len(Simulation(Load(latency, 200, 30)).run().sent_at) for latency in (0.2, 0.5, 1.0, 2.0, 4.0)]
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] < rates[0] / 5
-
-
-class Together(Simulation):
-    """Every run lives until a moment within one window."""
-
-    window = (120.0, 180.0)
-
-    def start(self) -> None:
-        super().start()
-        run_id = next(reversed(self.ends))
-        self.ends[run_id] = self.random.uniform(*self.window)
-        self.at(self.ends[run_id], self.end)
-
-    def end(self) -> None:
-        self.ended = sum(end <= self.now for end in self.ends.values())
 
 
 def ending(waits: int, window: tuple[float, float], **load: Any) -> Outcome:
