@@ -159,9 +159,10 @@ def test_a_stop_that_a_task_delays_happens_when_the_task_lets_it(
         blocks.set()
         release.wait(60)
 
+    before = set(threading.enumerate())
     server = LocalControlPlane([blocking], db=tmp_path / "state.db", settings=QUICK)
     server.start()
-    thread = next(thread for thread in threading.enumerate() if thread.name == "helmr-local")
+    (thread,) = set(threading.enumerate()) - before
     run_id = Wire(server).start("blocking")["run"]["id"]
     assert blocks.wait(60)
     with monkeypatch.context() as patched:
