@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -140,13 +141,18 @@ class Server:
         The order keeps new users of the database away: requests end first, then the loops that start runs and live
         workspaces, then these. A task that ignores its cancellation outlives the stop; its context refuses every call.
         """
-        await self.listener.close()
+        async with contextlib.AsyncExitStack() as rest:
+            # In reverse order. An error in one step does not skip the others.
+            rest.callback(self.core.close)
+            rest.push_async_callback(self.workspaces.stop)
+            rest.push_async_callback(self.worker.stop)
+            rest.push_async_callback(self._stop_background)
+            await self.listener.close()
+
+    async def _stop_background(self) -> None:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        await self.worker.stop()
-        await self.workspaces.stop()
-        self.core.close()
 
     def _make_worker(self, core: Core) -> Worker:
         self.worker = Worker(core)

@@ -33,6 +33,7 @@ _HOST = re.compile(r"(?:(?P<name>localhost|[0-9.]+)|\[(?P<address>[0-9A-Fa-f:.]+
 _COMPLAIN_EVERY = 60.0
 _BACKLOG = 2048
 _IDLE_SECONDS = 75
+_TRY_AGAIN = 1.0
 
 
 def is_loopback(host: str) -> bool:
@@ -123,6 +124,7 @@ class Listener:
         # Named, because asyncio sends small pieces immediately (TCP_NODELAY) only where it sees that this is TCP: else
         # the body of every answer waits 40 ms for the acknowledgement of its head.
         bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        was_open = self._is_open
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if self._holding is None:
@@ -143,7 +145,7 @@ class Listener:
             self._is_open = True
             await self._server.start_serving()
         except OSError:
-            self._is_open = False
+            self._is_open = was_open
             self._server = None
             bound.close()
             raise
@@ -202,7 +204,14 @@ class Listener:
 
     def _reopen(self) -> None:
         self._reopening = None
-        self._opening = asyncio.ensure_future(self.open())
+        self._opening = asyncio.ensure_future(self._open_again())
+
+    async def _open_again(self) -> None:
+        try:
+            await self.open()
+        except OSError as error:
+            _log.error("Cannot listen at port %s again: %s. Trying until it is possible.", self.port, error.strerror)
+            self.refuse_for(_TRY_AGAIN)
 
     def _stop_reopening(self) -> None:
         if self._reopening is not None:
