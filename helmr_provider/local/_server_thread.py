@@ -65,9 +65,9 @@ class ServerThread:
         """
         closed = self._begin_stop()
         self._thread.join(_ANSWER_SECONDS)
-        if self._thread.is_alive():
+        if self._thread.is_alive() or not closed.done():
             raise TimeoutError(f"the local control plane did not stop within {_ANSWER_SECONDS} s")
-        closed.result(timeout=0)
+        closed.result()
 
     def run(self, work: Coroutine[Any, Any, _Result], *, limited: bool = True) -> _Result:
         """Run a coroutine in the thread, from another one, and return its result.

@@ -381,3 +381,21 @@ async def test_a_listener_whose_port_is_taken_while_it_refuses_answers_and_tries
     assert await _answers(listener)
     writer.close()
     await listener.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a listening socket can be shut down on Linux only")
+@pytest.mark.parametrize("hold_port", [True, False])
+async def test_a_listener_is_closed_although_a_fork_has_its_socket(hold_port: bool) -> None:
+    listener = Listener(_ends_well, "127.0.0.1", 0)
+    await listener.open()
+    assert listener._server is not None
+    copy = os.dup(listener._server.sockets[0].fileno())
+    try:
+        await listener.close(hold_port=hold_port)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", listener.port), 30)
+        await listener.open()
+        assert await _answers(listener)
+    finally:
+        await listener.close()
+        os.close(copy)

@@ -230,7 +230,7 @@ class Listener:
             # At a free port another process would get it soon.
             self._holding = sockets.hold_port(listening)
         # Not immediately: asyncio would drop, unclosed, a connection that it has accepted in this turn.
-        loop.call_soon(self._server.close)
+        loop.call_soon(_close, self._server)
         self._server = None
 
     def _release_port(self) -> None:
@@ -308,6 +308,14 @@ class _PatientProtocol(H11Protocol):
         # Between two requests uvicorn's own limit on idle connections counts.
         elif self.conn.their_state is not h11.IDLE or self.conn.trailing_data[0] or self._current() is None:
             sockets.reset(self.transport)
+
+
+def _close(server: asyncio.Server) -> None:
+    for listening in server.sockets:
+        # Closing alone is not enough: a fork of this process has the socket too. Not possible on every system.
+        with contextlib.suppress(OSError):
+            listening.shutdown(socket.SHUT_RDWR)
+    server.close()
 
 
 async def _disconnected(receive: Receive) -> None:
