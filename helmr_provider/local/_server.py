@@ -138,8 +138,9 @@ class Server:
     async def stop(self) -> None:
         """Stop serving, drop what runs, close the database.
 
-        The order keeps new users of the database away: requests end first, then the loops that start runs and live
-        workspaces, then these. A task that ignores its cancellation outlives the stop; its context refuses every call.
+        The database is closed after everything that uses it: first requests end, then the loops that start runs and
+        workspaces, then the runs, then the workspaces. A task that ignores its cancellation outlives the stop; its
+        context refuses every call.
         """
         async with contextlib.AsyncExitStack() as rest:
             # In reverse order. An error in one step does not skip the others.

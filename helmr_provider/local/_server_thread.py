@@ -29,7 +29,7 @@ class ServerThread:
         self._make = make
         self.server: Server | None = None
         self._is_stopping = self._is_closed = False
-        # Held while something is handed to the event loop, so that nothing comes after the stop.
+        # Held while work is passed to the event loop, so that none follows the stop.
         self._handing = threading.Lock()
         self._calls: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.new_event_loop()
@@ -73,7 +73,7 @@ class ServerThread:
         """Run a coroutine in the thread, from another one, and return its result.
 
         :param limited: wait 10 seconds at most.
-        :raises TimeoutError: after them.
+        :raises TimeoutError: if it has not returned by then; it is cancelled.
         :raises RuntimeError: if the server is stopped before it returns.
         """
         with self._handing:

@@ -1,4 +1,4 @@
-"""Blocking functions in threads, which end before the coroutine that called them does."""
+"""Run blocking functions in threads that end before the calling coroutine."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ class Listener:
             self.port = bound.getsockname()[1]
             loop = asyncio.get_running_loop()
             loop.set_exception_handler(self._handle_exception)
-            # Without a turn of the loop in between, so that `close` always finds what has begun to listen.
+            # Without a turn of the loop in between, so that `close` always finds a server that listens.
             self._server = await loop.create_server(
                 self._protocol, sock=bound, backlog=_BACKLOG, ssl=self._tls, start_serving=False
             )
@@ -153,7 +153,7 @@ class Listener:
     async def close(self, *, hold_port: bool = False) -> None:
         """Stop listening, reset every connection, end every request; afterwards the application is not called.
 
-        :param hold_port: whether nobody else may take the port until the next :meth:`open`, where the system allows it.
+        :param hold_port: keep the port from other programs until the next :meth:`open`, where the system allows it.
         """
         self._is_open = False
         self._stop_reopening()
@@ -169,7 +169,7 @@ class Listener:
         for task in tasks:
             task.cancel()
         if tasks:
-            # Without a limit: what they use is closed next.
+            # Without a limit: the database that they use is closed next.
             await asyncio.wait(tasks)
 
     def refuse_for(self, seconds: float) -> None:
@@ -227,7 +227,7 @@ class Listener:
         loop = asyncio.get_running_loop()
         for listening in self._server.sockets:
             loop.remove_reader(listening.fileno())
-            # At a free port another process would get it soon.
+            # The system could assign a free port to another process.
             self._holding = sockets.hold_port(listening)
         # Not immediately: asyncio would drop, unclosed, a connection that it has accepted in this turn.
         loop.call_soon(_close, self._server)

@@ -35,7 +35,7 @@ def hold_port(listening: socket.socket) -> socket.socket | None:
         return None
     with contextlib.suppress(OSError), contextlib.ExitStack() as unfinished:
         holding = unfinished.enter_context(socket.socket(listening.family, socket.SOCK_STREAM, socket.IPPROTO_TCP))
-        # Beside what listens, and what has just been closed.
+        # Sockets that listen at the port, and connections that have just been closed, have it as well.
         share_port(listening, True)
         share_port(holding, True)
         holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -47,5 +47,5 @@ def hold_port(listening: socket.socket) -> socket.socket | None:
 
 
 def share_port(each: socket.socket, shared: bool) -> None:  # noqa: FBT001
-    """Let a socket share its port with others of this user that do, or no longer."""
+    """Set whether a socket shares its port with other sockets of this user that allow it too."""
     each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
