@@ -117,7 +117,7 @@ def stop_completely(stop: Callable[[], None]) -> None:
 
 def free_ports(count: int) -> list[int]:
     """Return ports that were free a moment ago, all different."""
-    # Below those that Linux gives to connections, which would take them before a program has started.
+    # Below the ports that Linux assigns to connections: one could be taken before the program has started.
     candidates = iter(random.sample(range(20_000, 32_768), 1_000))
     with contextlib.ExitStack() as held:
         ports: list[int] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import shlex
@@ -41,7 +42,14 @@ def serve(options: argparse.Namespace) -> int:
         certificate=None if options.certfile is None else (options.certfile, options.keyfile),
     )
     try:
-        return asyncio.run(_serve(server))
+        with asyncio.Runner() as runner:
+            loop = runner.get_loop()
+            serving = loop.create_task(_serve(server))
+            while not serving.done():
+                # asyncio raises it out of the loop as well as out of the asyncio task, which can be a part of a run.
+                with contextlib.suppress(SystemExit):
+                    loop.run_until_complete(serving)
+            return serving.result()
     except OSError as error:
         if error.errno == errno.EADDRINUSE and options.port == DEFAULT_PORT:
             raise OSError(
@@ -95,5 +103,9 @@ async def _serve(server: Server) -> int:
     sys.stdout.write(f"# Console: {server.url}/\n# Stop it with Ctrl-C.\n")
     sys.stdout.flush()
     await stopped.wait()
+    # A second signal ends this process immediately: the stop, or Python's own, waits for threads of the tasks.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
     await server.stop()
     return 0

@@ -91,6 +91,7 @@ class LocalControlPlane:
 
         :raises OSError: if the port is taken.
         :raises DatabaseError: if the database file cannot be used.
+        :raises TimeoutError: if it does not answer within 10 seconds; it is stopped then.
         """
         if self._thread is not None:
             return

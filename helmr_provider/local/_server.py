@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -137,16 +138,22 @@ class Server:
     async def stop(self) -> None:
         """Stop serving, drop what runs, close the database.
 
-        The order keeps new users of the database away: requests end first, then the loops that start runs and live
-        workspaces, then these. A task that ignores its cancellation outlives the stop; its context refuses every call.
+        The database is closed after everything that uses it: first requests end, then the loops that start runs and
+        workspaces, then the runs, then the workspaces. A task that ignores its cancellation outlives the stop; its
+        context refuses every call.
         """
-        await self.listener.close()
+        async with contextlib.AsyncExitStack() as rest:
+            # In reverse order. An error in one step does not skip the others.
+            rest.callback(self.core.close)
+            rest.push_async_callback(self.workspaces.stop)
+            rest.push_async_callback(self.worker.stop)
+            rest.push_async_callback(self._stop_background)
+            await self.listener.close()
+
+    async def _stop_background(self) -> None:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        await self.worker.stop()
-        await self.workspaces.stop()
-        self.core.close()
 
     def _make_worker(self, core: Core) -> Worker:
         self.worker = Worker(core)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 NOT_RUNNING = "this control plane is not running; use it in a with block"
 _ANSWER_SECONDS = 10.0
+_LAST_SECONDS = 1.0
 _Result = TypeVar("_Result")
 
 
@@ -26,8 +28,8 @@ class ServerThread:
     def __init__(self, make: Callable[[], Server]) -> None:
         self._make = make
         self.server: Server | None = None
-        self._is_stopping = False
-        # Held while something is handed to the event loop, so that nothing comes after the stop.
+        self._is_stopping = self._is_closed = False
+        # Held while work is passed to the event loop, so that none follows the stop.
         self._handing = threading.Lock()
         self._calls: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.new_event_loop()
@@ -41,8 +43,13 @@ class ServerThread:
         """
         try:
             self._thread.start()
-        except BaseException:
+        except RuntimeError:
+            # The system allows no more threads.
             self._loop.close()
+            raise
+        except BaseException:
+            # An interrupt, which can come when the thread has begun.
+            self._begin_stop()
             raise
         try:
             self.run(self._open())
@@ -56,12 +63,9 @@ class ServerThread:
         :raises TimeoutError: if that takes more than 10 seconds, because a task blocks the event loop for example. The
             stop is completed when the loop is free.
         """
-        with self._handing:
-            self._is_stopping = True
-            closed = asyncio.run_coroutine_threadsafe(self._close(), self._loop)
-        closed.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._loop.stop))
+        closed = self._begin_stop()
         self._thread.join(_ANSWER_SECONDS)
-        if self._thread.is_alive():
+        if self._thread.is_alive() or not closed.done():
             raise TimeoutError(f"the local control plane did not stop within {_ANSWER_SECONDS} s")
         closed.result()
 
@@ -69,7 +73,7 @@ class ServerThread:
         """Run a coroutine in the thread, from another one, and return its result.
 
         :param limited: wait 10 seconds at most.
-        :raises TimeoutError: after them.
+        :raises TimeoutError: if it has not returned by then; it is cancelled.
         :raises RuntimeError: if the server is stopped before it returns.
         """
         with self._handing:
@@ -87,8 +91,22 @@ class ServerThread:
             raise RuntimeError(NOT_RUNNING) from None
 
     def _serve(self) -> None:
-        self._loop.run_forever()
+        while not self._is_closed:
+            # asyncio raises them out of the loop as well as out of the asyncio task, which can be a part of a run.
+            with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                self._loop.run_forever()
         self._loop.close()
+
+    def _begin_stop(self) -> concurrent.futures.Future[None]:
+        with self._handing:
+            self._is_stopping = True
+            closed = asyncio.run_coroutine_threadsafe(self._close(), self._loop)
+        closed.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._end))
+        return closed
+
+    def _end(self) -> None:
+        self._is_closed = True
+        self._loop.stop()
 
     async def _open(self) -> None:
         self.server = self._make()
@@ -107,6 +125,14 @@ class ServerThread:
         if calls:
             await asyncio.wait(calls)
         server, self.server = self.server, None
-        if server is not None:
-            await server.stop()
-        await self._loop.shutdown_asyncgens()
+        try:
+            if server is not None:
+                await server.stop()
+        finally:
+            # Parts of runs that their tasks have not awaited.
+            rest = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in rest:
+                task.cancel()
+            if rest:
+                await asyncio.wait(rest, timeout=_LAST_SECONDS)
+            await self._loop.shutdown_asyncgens()

@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
+import resource
 import socket
 import ssl
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from helmr_provider.local import LocalControlPlane
+from helmr_provider.local.network import listener as listeners
+from helmr_provider.local.network import sockets
 from helmr_provider.local.network.listener import Listener
 from tests.client.hostile.certificates import Authority
 from tests.support.polling import until_async
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from starlette.types import Receive, Scope, Send
 
@@ -309,3 +314,88 @@ def test_a_control_plane_that_does_not_listen_keeps_its_port_until_it_is_stopped
         server.stop_listening()
         assert not _can_be_bound(listener.port) or sys.platform != "linux"
     assert listener._holding is None
+
+
+@contextlib.contextmanager
+def _no_descriptors_left() -> Iterator[None]:
+    taken: list[int] = []
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(each.name) for each in Path("/dev/fd").iterdir()) + 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for each in taken:
+            os.close(each)
+
+
+@pytest.mark.parametrize("how", ["closed", "holding", "refusing"])
+async def test_a_listener_without_descriptors_can_be_closed(how: str) -> None:
+    listener = Listener(_ends_well, "127.0.0.1", 0)
+    await listener.open()
+    with _no_descriptors_left():
+        if how == "refusing":
+            listener.refuse_for(3600)
+        else:
+            await listener.close(hold_port=how == "holding")
+        for _ in range(3):
+            await asyncio.sleep(0)
+    assert not await _answers(listener)
+    await listener.open()
+    assert await _answers(listener)
+    await listener.close()
+
+
+async def test_a_listener_whose_port_is_taken_while_it_refuses_answers_and_tries_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where ports cannot be held."""
+    monkeypatch.setattr(sockets, "hold_port", lambda _: None)
+    monkeypatch.setattr(listeners, "_TRY_AGAIN", 0.01)
+    listener = Listener(_ends_well, "127.0.0.1", 0)
+    await listener.open()
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+
+    async def answered() -> bool:
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        async with asyncio.timeout(30):
+            return (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204")
+
+    # The server has a connection only after its first request.
+    assert await answered()
+    listener.refuse_for(3600)
+    # The listening socket is closed in the next turn.
+    await asyncio.sleep(0)
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", listener.port))
+        other.listen()
+        listener._reopen()
+        await until_async(lambda: "Cannot listen" in caplog.text)
+        assert await answered()
+    await until_async(lambda: listener._server is not None)
+    assert await _answers(listener)
+    writer.close()
+    await listener.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a listening socket can be shut down on Linux only")
+@pytest.mark.parametrize("hold_port", [True, False])
+async def test_a_listener_is_closed_although_a_fork_has_its_socket(hold_port: bool) -> None:
+    listener = Listener(_ends_well, "127.0.0.1", 0)
+    await listener.open()
+    assert listener._server is not None
+    copy = os.dup(listener._server.sockets[0].fileno())
+    try:
+        await listener.close(hold_port=hold_port)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", listener.port), 30)
+        await listener.open()
+        assert await _answers(listener)
+    finally:
+        await listener.close()
+        os.close(copy)

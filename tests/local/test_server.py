@@ -6,9 +6,10 @@ import asyncio
 import gc
 import socket
 import sqlite3
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -18,6 +19,7 @@ from helmr_provider.local._server import Server
 from helmr_provider.local.api.starts import checked
 from helmr_provider.local.execution import worker
 from helmr_provider.local.execution.worker import Worker
+from helmr_provider.local.network.listener import Listener
 from helmr_provider.local.state.api_keys import environment_id
 from helmr_provider.local.state.starting import Starter
 from helmr_provider.local.testing.journal import Journal
@@ -210,3 +212,92 @@ def test_a_call_that_has_not_returned_when_the_control_plane_stops_fails() -> No
             assert began.wait(60)
         with pytest.raises(RuntimeError, match="not running"):
             call.result(60)
+
+
+@pytest.mark.parametrize("leave", [lambda: sys.exit(3), lambda: _raise(KeyboardInterrupt())], ids=["exit", "interrupt"])
+def test_a_part_of_a_task_that_exits_ends_its_run_and_not_the_control_plane(leave: Callable[[], NoReturn]) -> None:
+    """asyncio raises these out of the event loop, too."""
+
+    async def part() -> None:
+        leave()
+
+    @task("leaving")
+    async def leaving(ctx: TaskContext, payload: object) -> None:
+        await asyncio.gather(part())
+
+    @task("staying")
+    async def staying(ctx: TaskContext, payload: object) -> None: ...
+
+    with LocalControlPlane([leaving, staying], settings=QUICK) as server:
+        wire = Wire(server)
+        assert wire.ended(wire.start("leaving")["run"]["id"])["status"] == "failed"
+        assert wire.ended(wire.start("staying")["run"]["id"])["status"] == "succeeded"
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
+
+
+def test_nothing_that_a_task_has_begun_is_left_in_the_event_loop(caplog: pytest.LogCaptureFixture) -> None:
+    began, cancelled = threading.Event(), threading.Event()
+
+    async def forgotten() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    @task("forgetful")
+    async def forgetful(ctx: TaskContext, payload: object) -> None:
+        kept = asyncio.create_task(forgotten())
+        await asyncio.wait([kept, asyncio.create_task(asyncio.Event().wait())])
+
+    with LocalControlPlane([forgetful], settings=QUICK) as server:
+        Wire(server).start("forgetful")
+        assert began.wait(60)
+    assert cancelled.is_set()
+    gc.collect()
+    assert "was destroyed" not in caplog.text
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_an_interrupt_while_the_thread_begins_leaves_no_thread(begun: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+    threads: list[threading.Thread] = []
+
+    def interrupted(thread: threading.Thread) -> None:
+        if thread.name != "helmr-local":
+            return start(thread)
+        threads.append(thread)
+        if begun:
+            start(thread)
+        raise KeyboardInterrupt if begun else RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt if begun else RuntimeError):
+        LocalControlPlane().start()
+    (thread,) = threads
+    if begun:
+        thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_a_part_that_cannot_be_stopped_does_not_keep_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = Listener.close
+
+    async def closed(listener: Listener) -> None:
+        await close(listener)
+        raise OSError("not quite")
+
+    server = LocalControlPlane(db=tmp_path / "state.db")
+    server.start()
+    with monkeypatch.context() as patched:
+        patched.setattr(Listener, "close", closed)
+        with pytest.raises(OSError, match="not quite"):
+            server.stop()
+    # It would be refused if the database were still open.
+    with LocalControlPlane(db=tmp_path / "state.db") as server:
+        assert Wire(server).request("GET", "/api/runs").status == 200

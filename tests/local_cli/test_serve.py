@@ -16,6 +16,7 @@ import pytest
 
 from helmr_provider.local.__main__ import main
 from tests.support.local.wire import Wire
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,6 +58,67 @@ def test_it_prints_what_a_shell_needs_and_ends_cleanly_with_runs_and_followers(n
             process.send_signal(number)
             output, errors = process.communicate(timeout=10)
         assert (process.returncode, output, errors) == (0, "", "")
+
+
+_TASKS = """
+import asyncio, sys, threading
+from helmr_provider.local import task
+
+@task("blocking")
+async def blocking(ctx, payload):
+    ctx.log("blocks")
+    await asyncio.to_thread(threading.Event().wait)
+
+@task("leaving")
+async def leaving(ctx, payload):
+    async def part():
+        sys.exit(3)
+    await asyncio.gather(part())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_it_although_a_thread_of_a_task_does_not_end(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    file = tmp_path / "tasks.py"
+    file.write_text(_TASKS)
+    with _serve("--tasks", str(file)) as process:
+        address = _read(process)
+        wire = Wire(address)
+        try:
+            run_id = wire.start("blocking")["run"]["id"]
+            until(lambda: wire.get(f"/api/runs/{run_id}/logs")["stdout_base64"])
+            process.send_signal(number)
+            until(lambda: _refuses(address))
+            process.send_signal(number)
+            process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == -number
+
+
+def test_a_part_of_a_task_that_exits_does_not_end_it(tmp_path: Path) -> None:
+    file = tmp_path / "tasks.py"
+    file.write_text(_TASKS)
+    with _serve("--tasks", str(file)) as process:
+        try:
+            wire = Wire(_read(process))
+            for _ in range(2):
+                assert wire.ended(wire.start("leaving")["run"]["id"])["status"] == "failed"
+            process.terminate()
+            process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+
+
+def _refuses(address: _Address) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", int(address.url.rpartition(":")[2]))).close()
+    except OSError:
+        return True
+    return False
 
 
 def _limited(soft: int, hard: int) -> subprocess.Popen[str]:

@@ -1,8 +1,9 @@
-"""Blocking functions in threads, which end before the coroutine that called them does."""
+"""Run blocking functions in threads that end before the calling coroutine."""
 
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
@@ -20,7 +21,10 @@ async def in_thread(
     A cancellation takes effect when the function has returned. With :func:`asyncio.to_thread` the thread would continue
     after the caller has ended, and use files that are removed next.
     """
-    work = asyncio.get_running_loop().run_in_executor(None, lambda: function(*args, **kwargs))
+    # Not a thread of the event loop's own pool: user tasks can block all of those.
+    thread = ThreadPoolExecutor(1)
+    work = asyncio.get_running_loop().run_in_executor(thread, lambda: function(*args, **kwargs))
+    thread.shutdown(wait=False)
     cancellation: asyncio.CancelledError | None = None
     while not work.done():
         try:

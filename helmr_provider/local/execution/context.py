@@ -132,13 +132,13 @@ class TaskContext:
 
     @property
     def _core(self) -> Core:
-        # The only way to the database, which is closed after the drop while the task may still be there.
+        # The only access to the database, which is closed after the drop. The task may still be running then.
         if self._dropped:
             raise asyncio.CancelledError
         return self._shared_state
 
     def drop(self) -> None:
-        """Refuse everything from now on with a cancellation; the worker calls this when the control plane stops."""
+        """Raise a cancellation from every later call. The worker calls this when the control plane stops."""
         self._dropped = True
 
     def log(self, text: str) -> None:

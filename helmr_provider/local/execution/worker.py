@@ -82,7 +82,7 @@ class Worker:
     async def stop(self) -> None:
         """Drop all executions where they are, as the end of the process would.
 
-        A task may ignore its cancellation; its context does nothing for it any more.
+        A task may ignore its cancellation; its context then refuses every call.
         """
         self._stopping = True
         tasks = [execution.drop() for execution in self._executions.values()]

@@ -33,6 +33,7 @@ _HOST = re.compile(r"(?:(?P<name>localhost|[0-9.]+)|\[(?P<address>[0-9A-Fa-f:.]+
 _COMPLAIN_EVERY = 60.0
 _BACKLOG = 2048
 _IDLE_SECONDS = 75
+_TRY_AGAIN = 1.0
 
 
 def is_loopback(host: str) -> bool:
@@ -123,6 +124,7 @@ class Listener:
         # Named, because asyncio sends small pieces immediately (TCP_NODELAY) only where it sees that this is TCP: else
         # the body of every answer waits 40 ms for the acknowledgement of its head.
         bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        was_open = self._is_open
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if self._holding is None:
@@ -136,14 +138,14 @@ class Listener:
             self.port = bound.getsockname()[1]
             loop = asyncio.get_running_loop()
             loop.set_exception_handler(self._handle_exception)
-            # Without a turn of the loop in between, so that `close` always finds what has begun to listen.
+            # Without a turn of the loop in between, so that `close` always finds a server that listens.
             self._server = await loop.create_server(
                 self._protocol, sock=bound, backlog=_BACKLOG, ssl=self._tls, start_serving=False
             )
             self._is_open = True
             await self._server.start_serving()
         except OSError:
-            self._is_open = False
+            self._is_open = was_open
             self._server = None
             bound.close()
             raise
@@ -151,7 +153,7 @@ class Listener:
     async def close(self, *, hold_port: bool = False) -> None:
         """Stop listening, reset every connection, end every request; afterwards the application is not called.
 
-        :param hold_port: whether nobody else may take the port until the next :meth:`open`, where the system allows it.
+        :param hold_port: keep the port from other programs until the next :meth:`open`, where the system allows it.
         """
         self._is_open = False
         self._stop_reopening()
@@ -167,7 +169,7 @@ class Listener:
         for task in tasks:
             task.cancel()
         if tasks:
-            # Without a limit: what they use is closed next.
+            # Without a limit: the database that they use is closed next.
             await asyncio.wait(tasks)
 
     def refuse_for(self, seconds: float) -> None:
@@ -202,7 +204,14 @@ class Listener:
 
     def _reopen(self) -> None:
         self._reopening = None
-        self._opening = asyncio.ensure_future(self.open())
+        self._opening = asyncio.ensure_future(self._open_again())
+
+    async def _open_again(self) -> None:
+        try:
+            await self.open()
+        except OSError as error:
+            _log.error("Cannot listen at port %s again: %s. Trying until it is possible.", self.port, error.strerror)
+            self.refuse_for(_TRY_AGAIN)
 
     def _stop_reopening(self) -> None:
         if self._reopening is not None:
@@ -218,10 +227,10 @@ class Listener:
         loop = asyncio.get_running_loop()
         for listening in self._server.sockets:
             loop.remove_reader(listening.fileno())
-            # At a free port another process would get it soon.
+            # The system could assign a free port to another process.
             self._holding = sockets.hold_port(listening)
         # Not immediately: asyncio would drop, unclosed, a connection that it has accepted in this turn.
-        loop.call_soon(self._server.close)
+        loop.call_soon(_close, self._server)
         self._server = None
 
     def _release_port(self) -> None:
@@ -299,6 +308,14 @@ class _PatientProtocol(H11Protocol):
         # Between two requests uvicorn's own limit on idle connections counts.
         elif self.conn.their_state is not h11.IDLE or self.conn.trailing_data[0] or self._current() is None:
             sockets.reset(self.transport)
+
+
+def _close(server: asyncio.Server) -> None:
+    for listening in server.sockets:
+        # Closing alone is not enough: a fork of this process has the socket too. Not possible on every system.
+        with contextlib.suppress(OSError):
+            listening.shutdown(socket.SHUT_RDWR)
+    server.close()
 
 
 async def _disconnected(receive: Receive) -> None:

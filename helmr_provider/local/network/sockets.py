@@ -26,25 +26,26 @@ def reset(transport: asyncio.Transport) -> None:
 def hold_port(listening: socket.socket) -> socket.socket | None:
     """Return a socket that keeps the port of another, so that nobody else gets it when that one is closed.
 
-    Connections to the port are refused as long as nothing listens. Only on Linux; None elsewhere.
+    Connections to the port are refused as long as nothing listens. None except on Linux, and if the system has no
+    descriptors left.
 
     :param listening: a socket that is bound to the port.
     """
     if sys.platform != "linux":
         return None
-    holding = socket.socket(listening.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    with contextlib.suppress(OSError):
-        # Beside what listens, and what has just been closed.
+    with contextlib.suppress(OSError), contextlib.ExitStack() as unfinished:
+        holding = unfinished.enter_context(socket.socket(listening.family, socket.SOCK_STREAM, socket.IPPROTO_TCP))
+        # Sockets that listen at the port, and connections that have just been closed, have it as well.
         share_port(listening, True)
         share_port(holding, True)
         holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holding.bind(listening.getsockname())
         holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        unfinished.pop_all()
         return holding
-    holding.close()
     return None
 
 
 def share_port(each: socket.socket, shared: bool) -> None:  # noqa: FBT001
-    """Let a socket share its port with others of this user that do, or no longer."""
+    """Set whether a socket shares its port with other sockets of this user that allow it too."""
     each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)

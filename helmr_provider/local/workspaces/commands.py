@@ -198,10 +198,13 @@ async def _deliver(core: Core, resource_id: str, stream: str, descriptor: int, i
 
 
 async def _drained(readers: list[processes.Reader]) -> None:
-    """Let readers reach the end of what a process has written. A process that has left its session may never end it."""
+    """Read the rest of an ended process's output.
+
+    It has no end while a process that has left the session keeps it open, so the wait for the end is limited.
+    """
     await asyncio.wait([reader.ended for reader in readers], timeout=_DRAIN_SECONDS)
     for reader in readers:
-        # On a busy machine, the time can be over with output unread.
+        # On a busy machine, output can be unread after that time.
         reader.drain()
 
 

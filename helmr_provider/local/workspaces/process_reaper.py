@@ -71,8 +71,10 @@ class ProcessReaper:
                 [sys.executable, "-I", "-S", __file__], stdin=subprocess.PIPE, start_new_session=True, cwd="/"
             )
         if self._process.stdin is not None:
-            self._process.stdin.write(os.fsencode(f"{line}\n"))
-            self._process.stdin.flush()
+            # One that was killed cleans up nothing; that must not stop the work in workspaces.
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(os.fsencode(f"{line}\n"))
+                self._process.stdin.flush()
 
 
 def _main() -> None:

@@ -91,7 +91,7 @@ class Reader:
         self._loop.add_reader(descriptor, self._readable)
 
     def drain(self) -> None:
-        """Take what there is now: all that a process has written that has ended, at most."""
+        """Read what is available now, at most as much as a pipe holds: all that an ended process has written."""
         taken = 0
         while taken < _LARGEST_PIPE and not self.ended.done() and (size := self._readable()):
             taken += size

@@ -107,7 +107,7 @@ class WorkspaceWorker:
         if tasks:
             await asyncio.wait(tasks)
         for folder in list(self._folders.values()):
-            # A task's own subtask may still be in one; it is not cancelled with the task.
+            # A subtask of a task may still use one: it is not cancelled with the task.
             async with folder:
                 pass
         await in_thread(self._reaper.stop)
@@ -165,7 +165,7 @@ class WorkspaceWorker:
             row = self._held(run)
             if changed:
                 live = self._live_workspace(row)
-                # Not there if the workspace was stopped during a wait and the run has not asked for it again.
+                # It is missing if the workspace was stopped during a wait and the run has not asked for it again.
                 await live.prepared()
                 await live.capture("user", None)
             else:

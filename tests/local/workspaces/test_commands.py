@@ -145,6 +145,20 @@ def test_output_that_was_not_read_in_time_is_kept(workspace: Workspace, monkeypa
     assert workspace.sh("head -c 60000 /dev/zero | tr '\\0' x; echo the end") == "x" * 60_000 + "the end\n"
 
 
+def test_a_command_ends_although_the_reaper_was_killed(
+    server: LocalControlPlane, workspace: Workspace, tmp_path: Path
+) -> None:
+    killed = tmp_path / "killed"
+    exec_path = workspace.start("sh", "-c", f"until test -e '{killed}'; do sleep 0.02; done; exit 3")
+    until(lambda: workspace.shown(exec_path)["state"] == "running")
+    reaper = server.running.workspaces._reaper._process
+    assert reaper is not None
+    psutil.Process(reaper.pid).kill()
+    killed.touch()
+    assert workspace.ended(exec_path)["exit_code"] == 3
+    assert workspace.sh("echo another") == "another\n"
+
+
 def test_a_signal_ends_a_command_without_an_exit_code(workspace: Workspace) -> None:
     ended = workspace.run("sh", "-c", "kill -KILL $$")
     assert (ended["state"], ended["signal"], "exit_code" in ended) == ("exited", "SIGKILL", False)

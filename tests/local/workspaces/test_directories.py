@@ -222,3 +222,17 @@ async def test_a_call_in_a_thread_returns_and_raises_what_its_function_does() ->
     assert await in_thread(int, "7f", base=16) == 127
     with pytest.raises(ValueError, match="invalid literal"):
         await in_thread(int, "x")
+
+
+async def test_a_call_in_a_thread_needs_no_thread_of_those_that_tasks_can_block() -> None:
+    release = threading.Event()
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    blocking = asyncio.create_task(asyncio.to_thread(release.wait, _SECONDS))
+    try:
+        await asyncio.sleep(0)
+        async with asyncio.timeout(_SECONDS / 2):
+            assert await in_thread(int, "7") == 7
+        assert not blocking.done()
+    finally:
+        release.set()
+        await blocking

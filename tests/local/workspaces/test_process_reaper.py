@@ -82,3 +82,12 @@ def test_a_reaper_that_was_killed_does_not_keep_the_control_plane_from_stopping(
     process_of(reaper).kill()
     reaper.stop()
     reaper.stop()
+
+
+def test_a_reaper_that_was_killed_accepts_further_commands(reaper: ProcessReaper) -> None:
+    killed = process_of(reaper)
+    killed.kill()
+    until(lambda: killed.status() == psutil.STATUS_ZOMBIE)
+    for _ in range(2):
+        reaper.watch(1)
+        reaper.forget(1)
