@@ -56,7 +56,7 @@ def test_it_prints_what_a_shell_needs_and_ends_cleanly_with_runs_and_followers(n
         with wire.stream(f"/api/runs/{run_id}/events") as stream:
             next(stream.frames())
             process.send_signal(number)
-            output, errors = process.communicate(timeout=10)
+            output, errors = process.communicate(timeout=60)
         assert (process.returncode, output, errors) == (0, "", "")
 
 
@@ -134,14 +134,14 @@ def test_serve_raises_its_limit_on_open_files() -> None:
         _read(process)
         assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
         process.terminate()
-        assert process.communicate(timeout=10)[1] == ""
+        assert process.communicate(timeout=60)[1] == ""
 
 
 def test_serve_says_that_the_hard_limit_on_open_files_is_too_low() -> None:
     with _limited(256, 256) as process:
         _read(process)
         process.terminate()
-        assert "(ulimit -Hn) is 256" in process.communicate(timeout=10)[1]
+        assert "(ulimit -Hn) is 256" in process.communicate(timeout=60)[1]
 
 
 def test_what_serve_prints_can_be_evaluated_by_a_shell() -> None:
@@ -154,7 +154,7 @@ def test_what_serve_prints_can_be_evaluated_by_a_shell() -> None:
         assert f"# Console: {connection['host']}/" in printed
         assert connection["conn_type"] == "helmr"
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
 
 
 def test_the_key_comes_from_the_command_line_or_the_environment() -> None:
@@ -167,7 +167,7 @@ def test_the_key_comes_from_the_command_line_or_the_environment() -> None:
             assert address.api_key == "hlmr_sk_demo"
             assert Wire(address).get("/api/runs") == {"runs": []}
             process.terminate()
-            process.communicate(timeout=10)
+            process.communicate(timeout=60)
 
 
 @pytest.mark.parametrize(("options", "slots"), [([], None), (["--event-slots", "20"], 20)])
@@ -245,7 +245,7 @@ def test_the_variables_of_a_running_one_come_with_a_new_key_of_the_environment_a
         assert served.api_key not in {address.api_key for address in addresses}
         assert [len(Wire(address).get("/api/sessions")["sessions"]) for address in addresses] == [1, 0]
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
     assert main(["env", "--port", port]) == 1
     assert capsys.readouterr().err.startswith("helmr-local: ")
 
@@ -268,4 +268,4 @@ def test_the_real_failures_can_be_turned_into_refusals() -> None:
             wire = Wire(_read(process))
             assert wire.request("POST", "/api/workspaces", {}).status == status
             process.terminate()
-            process.communicate(timeout=10)
+            process.communicate(timeout=60)
