@@ -240,6 +240,8 @@ def _raise(error: BaseException) -> NoReturn:
 
 def test_nothing_that_a_task_has_begun_is_left_in_the_event_loop(caplog: pytest.LogCaptureFixture) -> None:
     began, cancelled = threading.Event(), threading.Event()
+    # asyncio does not keep them, so that they could be collected before the stop.
+    kept: list[asyncio.Task[Any]] = []
 
     async def forgotten() -> None:
         began.set()
@@ -250,13 +252,15 @@ def test_nothing_that_a_task_has_begun_is_left_in_the_event_loop(caplog: pytest.
 
     @task("forgetful")
     async def forgetful(ctx: TaskContext, payload: object) -> None:
-        kept = asyncio.create_task(forgotten())
-        await asyncio.wait([kept, asyncio.create_task(asyncio.Event().wait())])
+        kept.extend((asyncio.create_task(forgotten()), asyncio.create_task(asyncio.Event().wait())))
+        await asyncio.wait(kept)
 
     with LocalControlPlane([forgetful], settings=QUICK) as server:
         Wire(server).start("forgetful")
         assert began.wait(60)
     assert cancelled.is_set()
+    assert all(each.cancelled() for each in kept)
+    kept.clear()
     gc.collect()
     assert "was destroyed" not in caplog.text
 
