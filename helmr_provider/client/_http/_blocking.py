@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import httpcore
@@ -20,7 +21,7 @@ from helmr_provider.client._http._exchange import (
     out_of_time,
 )
 from helmr_provider.client._http._forks import forget_in_child
-from helmr_provider.client._http._reentrancy import depth, inside, postpone
+from helmr_provider.client._http._reentrancy import depth, inside, once_outside
 from helmr_provider.client._http._translation import translate
 from helmr_provider.client.errors import HelmrError
 
@@ -41,18 +42,18 @@ class Response:
     :param response: of httpcore.
     :param request: the request that was sent.
     :param http: the connections that it came by.
-    :param depth: of the pool that it came by.
+    :param level: depth of the pool that it came by.
     :raises HelmrProtocolError: the body cannot be read.
     """
 
-    def __init__(self, response: httpcore.Response, request: Request, http: Http, depth: int) -> None:
+    def __init__(self, response: httpcore.Response, request: Request, http: Http, level: int) -> None:
         self._response = response
         # httpcore closes the response when this iterator is collected. It lives as long as the response, which ``Http``
         # keeps until it is closed.
         self._pieces: Iterator[bytes] = iter(cast("Iterable[bytes]", response.stream))
         self.request = request
         self._http = http
-        self._depth = depth
+        self._level = level
         self._builder = ResponseBuilder(response, request)
         self.status = self._builder.status
         self.headers = self._builder.headers
@@ -65,7 +66,7 @@ class Response:
         """
         while True:
             try:
-                chunk = inside(self._depth, self._next)
+                chunk = inside(self._level, self._next)
             except Exception as error:  # noqa: BLE001 - the boundary of foreign errors
                 failure = self._http.failure(error, self.request)
             else:
@@ -100,14 +101,14 @@ class Response:
 
     def close(self) -> None:
         """Give the connection back, or close it if there is more to read."""
-        if depth() > self._depth:
-            # The garbage collector has found a stream while this thread may hold the lock of the stream's pool.
-            postpone(self.close)
-            return
+        # The garbage collector may find a stream while this thread holds the lock of the stream's pool.
+        once_outside(self._level, self._close)
+
+    def _close(self) -> None:
         if not self._http.forget_response(self):
             return
         with contextlib.suppress(Exception):
-            inside(self._depth, self._response.close)
+            inside(self._level, self._response.close)
             # Collected here, and not where the last reference to this object goes.
             self._pieces = iter(())
             if self._http.is_closed:
@@ -186,23 +187,24 @@ class Http:
         left = deadline - time.monotonic()
         if left <= 0:
             raise out_of_time(request, self.settings, request.limit)
-        with until(deadline), contextlib.closing(self._open(request, left)) as response:
-            return response.read()
+        return until(deadline, self._send, request, left)
 
     def open(self, request: Request) -> Response:
         """Send the request of a stream and return with its headers.
 
         :raises HelmrConnectionError: there were none within the limit of silence.
         """
-        with until(time.monotonic() + request.limit):
-            return self._open(request, request.limit)
+        return until(time.monotonic() + request.limit, self._open, request, request.limit)
 
     def read_error(self, response: Response) -> RawResponse:
         """Read the answer to a stream's request that is none, within the limit of a call.
 
         :raises HelmrConnectionError: it did not come in time, or broke off.
         """
-        with until(time.monotonic() + self.settings.timeout):
+        return until(time.monotonic() + self.settings.timeout, response.read)
+
+    def _send(self, request: Request, limit: float) -> RawResponse:
+        with contextlib.closing(self._open(request, limit)) as response:
             return response.read()
 
     def _open(self, request: Request, limit: float) -> Response:
@@ -217,7 +219,7 @@ class Http:
         else:
             try:
                 answer = Response(response, request, self, level)
-            except HelmrError:
+            except BaseException:
                 inside(level, response.close)
                 raise
             self._responses.add(answer)
@@ -230,7 +232,8 @@ class Http:
             self.check_owner(request.operation)
             if key not in self._pools:
                 options = self._connection_options.pool_options(key[0], streams=request.streams)
-                self._pools[key] = httpcore.ConnectionPool(**options, network_backend=self._backend)
+                # A signal handler may have built the pool since.
+                self._pools.setdefault(key, httpcore.ConnectionPool(**options, network_backend=self._backend))
             return self._pools[key]
 
     def close(self) -> None:
@@ -249,4 +252,5 @@ class Http:
 
 def _close(pools: Mapping[tuple[Secret | None, bool, int], httpcore.ConnectionPool]) -> None:
     for (*_, level), pool in list(pools.items()):
-        inside(level, pool.close)
+        # A signal handler may close the client while its thread holds the lock of the pool.
+        once_outside(level, partial(inside, level, pool.close))

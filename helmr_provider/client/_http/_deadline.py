@@ -11,13 +11,15 @@ import socket
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpcore
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Generator, Iterable
+    from collections.abc import Callable, Iterable
+
+_T = TypeVar("_T")
 
 # A peer that takes a few bytes at a time must not keep one write going.
 _WRITE = 64 * 1024
@@ -30,16 +32,16 @@ class _Thread(threading.local):
 _thread = _Thread()
 
 
-@contextlib.contextmanager
-def until(deadline: float) -> Generator[None, None, None]:
-    """Let reads and writes of this thread end at a time.
+def until(deadline: float, function: Callable[..., _T], *arguments: object) -> _T:
+    """Call a function whose reads and writes end at a time.
 
     :param deadline: of ``time.monotonic``.
     """
     before = _thread.deadline
+    # Without a context manager, like ``_reentrancy.inside``: a past deadline that stays would fail all later calls.
     _thread.deadline = min(before, deadline)
     try:
-        yield
+        return function(*arguments)
     finally:
         _thread.deadline = before
 

@@ -34,9 +34,9 @@ class _OthersOnly(logging.Filter):
     """Hold back httpcore's log lines about this client: they quote headers, and one form of URL holds a secret."""
 
     def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - the interface of logging
-        # The stack shows an exchange, nothing marks it. A mark would have to follow threads and tasks, also abandoned
-        # and forked ones, and finalizers would set and clear it during other exchanges. A line without content can
-        # pass: that a read has failed because it was cancelled or collected.
+        # The stack shows whether this client is at work. A flag would have to follow threads and tasks, also abandoned
+        # and forked ones, and finalizers would set and clear it during other exchanges. Only lines without content
+        # pass: that a read has failed because it was cancelled or garbage-collected.
         frame = inspect.currentframe()
         while frame is not None and frame.f_globals.get("__name__") not in EXCHANGES:
             frame = frame.f_back

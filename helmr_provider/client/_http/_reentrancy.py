@@ -7,6 +7,7 @@ the thread has left httpcore.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,6 +21,7 @@ class _Thread(threading.local):
     def __init__(self) -> None:
         self.depth = 0
         self.postponed: list[Callable[[], None]] = []
+        self.catching_up = False
 
 
 _thread = _Thread()
@@ -30,23 +32,41 @@ def depth() -> int:
     return _thread.depth
 
 
-def inside(depth: int, function: Callable[..., _T], *arguments: object) -> _T:
+def inside(level: int, function: Callable[..., _T], *arguments: object) -> _T:
     """Call a function of httpcore.
 
-    :param depth: of the pool that it uses.
+    :param level: depth of the pool that it uses.
     """
     before = _thread.depth
     # Without a context manager: a signal handler that raises between its ``__exit__`` and the end would keep the depth.
-    _thread.depth = max(before, depth) + 1
+    _thread.depth = max(before, level) + 1
     try:
         return function(*arguments)
     finally:
         _thread.depth = before
-        if before == 0:
-            while _thread.postponed:
+        if before == 0 and _thread.postponed and not _thread.catching_up:
+            _catch_up()
+
+
+def once_outside(level: int, action: Callable[[], None]) -> None:
+    """Do something that needs the lock of a pool, now or when this thread has left httpcore.
+
+    :param level: depth of the pool.
+    :param action: its errors are ignored if it is postponed.
+    """
+    if _thread.depth > level:
+        _thread.postponed.append(action)
+    else:
+        action()
+
+
+def _catch_up() -> None:
+    # The actions enter and leave httpcore. Without the mark, each would do the next one within itself, and many would
+    # exceed the limit of recursion.
+    _thread.catching_up = True
+    try:
+        while _thread.postponed:
+            with contextlib.suppress(Exception):
                 _thread.postponed.pop()()
-
-
-def postpone(action: Callable[[], None]) -> None:
-    """Do something when this thread has left httpcore."""
-    _thread.postponed.append(action)
+    finally:
+        _thread.catching_up = False

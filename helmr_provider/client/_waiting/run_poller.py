@@ -104,7 +104,7 @@ class RunPoller:
         self._poor_until: dict[ListRuns, float] = {}
         # When the list of live runs was found poor; None if it was refused.
         self._judged_at: float | None = None
-        # Runs are searched singly while the list of live runs fails, so it is soon tried again. Others can wait.
+        # While the list of live runs fails, runs are read one by one, so it is soon tried again. Other lists can wait.
         self._backoffs = {
             request: FailureDelay(1.0, 4.0 if request == LIVE else self.POOR_FOR, random)
             for request in (LIVE, *PARTS, ALL, *ENDED)

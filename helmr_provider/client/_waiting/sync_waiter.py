@@ -63,23 +63,25 @@ class _Shutdown:
     """Tells the threads that wait with a client that it is closed, also those that read a silent stream."""
 
     def __init__(self) -> None:
-        # Reentrant, because a signal handler may interrupt its holder.
-        self._lock = threading.RLock()
-        self._closed = threading.Event()
+        # Its lock is reentrant, because a signal handler may interrupt the holder. The lock of an event is not.
+        self._changed = threading.Condition()
+        self._closed = False
         self._reading: set[Response] = set()
 
     def close(self) -> None:
-        self._closed.set()
-        with self._lock:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
             for response in tuple(self._reading):
                 response.interrupt()
 
     def is_closed(self) -> bool:
-        return self._closed.is_set()
+        return self._closed
 
     def sleep(self, seconds: float | None) -> None:
         """Sleep until then, or until the client is closed."""
-        self._closed.wait(seconds)
+        with self._changed:
+            self._changed.wait_for(self.is_closed, seconds)
 
     @contextlib.contextmanager
     def reading(self) -> Generator[Callable[[Response], None]]:
@@ -87,16 +89,16 @@ class _Shutdown:
         responses: list[Response] = []
 
         def opened(response: Response) -> None:
-            with self._lock:
+            with self._changed:
                 responses.append(response)
                 self._reading.add(response)
-                if self._closed.is_set():
+                if self._closed:
                     response.interrupt()
 
         try:
             yield opened
         finally:
-            with self._lock:
+            with self._changed:
                 self._reading.difference_update(responses)
 
 
