@@ -52,7 +52,7 @@ class WorkspaceWorker:
         self._live: dict[str, _LiveWorkspace] = {}
         self._reaper = ProcessReaper()
         self._held_by: dict[str, str] = {}
-        self._folders: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._directory_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.worker_id = uuid7(core.clock.now())
         self.paused: Pause | None = None
 
@@ -91,7 +91,7 @@ class WorkspaceWorker:
 
     async def lose(self, workspace_id: str) -> None:
         """Let a live workspace's machine die: what ran in it is `lost`, what it wrote since its version is gone."""
-        async with self.folder(workspace_id):
+        async with self.directory_lock(workspace_id):
             row = materializations.live(self._core, workspace_id)
             if row is None:
                 return
@@ -106,18 +106,18 @@ class WorkspaceWorker:
         tasks = [task for live in self._live.values() for task in live.drop()]
         if tasks:
             await asyncio.wait(tasks)
-        for folder in list(self._folders.values()):
+        for lock in list(self._directory_locks.values()):
             # A subtask of a task may still use one: it is not cancelled with the task.
-            async with folder:
+            async with lock:
                 pass
         await in_thread(self._reaper.stop)
 
-    def folder(self, workspace_id: str) -> asyncio.Lock:
-        """Return the lock on a workspace's directory.
+    def directory_lock(self, workspace_id: str) -> asyncio.Lock:
+        """Return the lock on the directory of a workspace.
 
         It is held while the directory is made, packed or removed as a whole, and until the new state is recorded.
         """
-        return self._folders.setdefault(workspace_id, asyncio.Lock())
+        return self._directory_locks.setdefault(workspace_id, asyncio.Lock())
 
     def acquire(self, run: Row) -> bool:
         """Let a run hold its session's workspace; tell whether it may."""
@@ -150,7 +150,7 @@ class WorkspaceWorker:
     async def directory(self, run: Row) -> Path:
         """Return the directory of the workspace that a run holds, for the run to change."""
         live = self._live_workspace(self._held(run))
-        async with live.folder:
+        async with live.directory_lock:
             self._held(run)
             return await live.prepared()
 
@@ -160,7 +160,7 @@ class WorkspaceWorker:
         :param changed: store the directory; else the content stays that of the version before.
         :raises TaskFailure: if the workspace was stopped under the run.
         """
-        async with self.folder(runs.workspace_of(self._core, run)["id"]):
+        async with self.directory_lock(runs.workspace_of(self._core, run)["id"]):
             # A stop that was first has removed the directory; one that comes now waits.
             row = self._held(run)
             if changed:
@@ -203,7 +203,7 @@ class _LiveWorkspace:
         self._id: str = row["id"]
         self.workspace_id: str = row["workspace_id"]
         self._version_id: str = row["base_version_id"]
-        self.folder = worker.folder(self.workspace_id)
+        self.directory_lock = worker.directory_lock(self.workspace_id)
         self._is_begun = self._is_ready = False
         self._commands: dict[str, Command | Terminal] = {}
         self.task = asyncio.create_task(self._live(), name=f"workspace {self.workspace_id}")
@@ -244,7 +244,7 @@ class _LiveWorkspace:
                 pass
         except Exception:  # noqa: BLE001 - any error ends this workspace's machine only
             _log.exception("workspace %s could not be kept live", self.workspace_id)
-            async with self.folder:
+            async with self.directory_lock:
                 _lose(self._core, materializations.reread(self._core, self._id), "failed")
                 await self._stop_commands()
                 await in_thread(self._core.files.discard, self.workspace_id)
@@ -277,7 +277,7 @@ class _LiveWorkspace:
         return True
 
     async def _prepare(self) -> None:
-        async with self.folder:
+        async with self.directory_lock:
             await self.prepared()
 
     def _now_running(self) -> None:
@@ -320,7 +320,7 @@ class _LiveWorkspace:
 
     async def _end(self, row: Row) -> None:
         await self._stop_commands()
-        async with self.folder:
+        async with self.directory_lock:
             if row["state"] == "capturing" and self._is_ready:
                 if self._workspace()["current_version_id"] != self._version_id:
                     await self._end_stale(row)
